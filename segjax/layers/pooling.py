@@ -1,0 +1,332 @@
+"""Max pooling that keeps where each maximum was, unpooling that puts values back there, and
+adaptive average pooling.
+
+Two forms of pooling with indices give the same arrays:
+
+- `max_pool_argmax` / `max_unpool`: any window, stride and padding. Indices are flat positions
+  `h * W + w` in the input, per channel, as torch's `return_indices`; unpooling is a scatter.
+- `max_pool_2x2` / `max_unpool_2x2`: the 2x2, stride 2, ceil-mode case that SegNet uses. The
+  position inside the window fits one byte, and unpooling is a comparison instead of a scatter, so
+  that XLA fuses it with its neighbours. The models run this form.
+
+Reference: Badrinarayanan et al., "SegNet", PAMI 2017, section 3 (arXiv 1511.00561).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped, UInt8
+
+Padding = str | tuple[tuple[int, int], tuple[int, int]]
+
+
+def pool_padding(
+    input_size: tuple[int, int],
+    window: tuple[int, int] = (2, 2),
+    strides: tuple[int, int] | None = None,
+    padding: Padding = "VALID",
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Resolves a padding to explicit (before, after) pairs for height and width.
+
+    Args:
+      input_size: (H, W).
+      window, strides: as `max_pool_argmax`.
+      padding: "VALID" (no padding, the remainder is dropped), "SAME" (ceil(size / stride)
+        windows, padding split evenly), "CEIL" (no padding before; a last, partial window where a
+        remainder is left, as Caffe pools and torch with `ceil_mode=True`), or the pairs.
+
+    Raises:
+      ValueError: for an unknown padding, or one as large as the window: such a window would hold
+        no input at all.
+    """
+    strides = strides or window
+    if not isinstance(padding, str):
+        pairs = tuple((int(before), int(after)) for before, after in padding)
+    elif padding == "VALID":
+        pairs = ((0, 0), (0, 0))
+    elif padding == "CEIL":
+        pairs = tuple(
+            (0, _ceil_remainder(n, k, s))
+            for n, k, s in zip(input_size, window, strides, strict=True)
+        )
+    elif padding == "SAME":
+        totals = [
+            max(0, (-(-n // s) - 1) * s + k - n)
+            for n, k, s in zip(input_size, window, strides, strict=True)
+        ]
+        pairs = tuple((t // 2, t - t // 2) for t in totals)
+    else:
+        raise ValueError(
+            f'padding={padding!r}; use "VALID", "SAME", "CEIL" or ((top, bottom), (left, right))'
+        )
+    for pair, k in zip(pairs, window, strict=True):
+        if min(pair) < 0 or max(pair) >= k:
+            raise ValueError(
+                f"padding={pairs} with window={tuple(window)}: each side must be at least 0 and "
+                "smaller than the window, or a window would hold padding only"
+            )
+    return pairs
+
+
+def _ceil_remainder(size: int, window: int, stride: int) -> int:
+    """Padding after the end so that ceil((size - window) / stride) + 1 windows fit.
+
+    As torch: a window must start inside the input, so a stride past the end adds none.
+    """
+    windows = -(-max(size - window, 0) // stride) + 1
+    if (windows - 1) * stride >= size:
+        windows -= 1
+    return max(0, (windows - 1) * stride + window - size)
+
+
+def _lowest(dtype):
+    return -jnp.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min
+
+
+def _better(candidate, best):
+    """Whether to replace `best`: strictly larger, so the first of equals stays; NaN wins."""
+    return (candidate > best) | (candidate != candidate)
+
+
+def _argmax_windows(x, window, strides, pads):
+    """Running maximum over the window's positions: values and flat input indices."""
+    _, height, width, _ = x.shape
+    (top, _), (left, _) = pads
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=_lowest(x.dtype))
+    rows = (padded.shape[1] - window[0]) // strides[0] + 1
+    cols = (padded.shape[2] - window[1]) // strides[1] + 1
+    values = indices = None
+    for dy in range(window[0]):
+        for dx in range(window[1]):
+            candidate = padded[
+                :,
+                dy : dy + (rows - 1) * strides[0] + 1 : strides[0],
+                dx : dx + (cols - 1) * strides[1] + 1 : strides[1],
+            ]
+            # Clipping matters only where every value so far is the padding's own (-inf): then the
+            # clipped position is the first one of the window that lies inside the input.
+            y = jnp.clip(jnp.arange(rows) * strides[0] - top + dy, 0, height - 1)
+            x_ = jnp.clip(jnp.arange(cols) * strides[1] - left + dx, 0, width - 1)
+            index = (y[:, None] * width + x_).astype(jnp.int32)[None, :, :, None]
+            if values is None:
+                values, indices = candidate, jnp.broadcast_to(index, candidate.shape)
+            else:
+                better = _better(candidate, values)
+                values = jnp.where(better, candidate, values)
+                indices = jnp.where(better, index, indices)
+    return values, indices
+
+
+def _gather(x, indices):
+    """Reads x [n, H, W, c] at flat per-channel positions [n, h, w, c]."""
+    n, _, _, c = x.shape
+    flat = jnp.take_along_axis(x.reshape(n, -1, c), indices.reshape(n, -1, c), axis=1)
+    return flat.reshape(indices.shape)
+
+
+def max_pool_argmax(
+    x: Shaped[Array, "n H W c"],
+    window: tuple[int, int] = (2, 2),
+    strides: tuple[int, int] | None = None,
+    padding: Padding = "VALID",
+) -> tuple[Shaped[Array, "n h w c"], Int[Array, "n h w c"]]:
+    """Max pooling with the position of each maximum.
+
+    Args:
+      x: any real dtype.
+      window: (rows, columns).
+      strides: defaults to the window.
+      padding: see `pool_padding`; padding never wins.
+
+    Returns:
+      The maxima, in x's dtype, and int32 indices `row * W + column` of the unpadded input, per
+      channel. The first position (row by row) wins a tie; NaN wins over everything.
+
+    The derivative reads and writes at the stored indices; no window is searched again.
+
+    Raises:
+      ValueError: for a padding that does not fit, or an input smaller than the window.
+    """
+    strides = tuple(strides or window)
+    pads = pool_padding(x.shape[1:3], window, strides, padding)
+    padded = [n + sum(p) for n, p in zip(x.shape[1:3], pads, strict=True)]
+    if padded[0] < window[0] or padded[1] < window[1]:
+        raise ValueError(
+            f"max_pool_argmax: input {x.shape[1:3]} with padding {pads} is smaller than the "
+            f'window {tuple(window)}; use padding="SAME" or "CEIL"'
+        )
+
+    @jax.custom_jvp
+    def pool(x):
+        return _argmax_windows(x, window, strides, pads)
+
+    @pool.defjvp
+    def _(primals, tangents):
+        values, indices = pool(*primals)
+        no_tangent = np.zeros(indices.shape, jax.dtypes.float0)
+        return (values, indices), (_gather(tangents[0], indices), no_tangent)
+
+    return pool(x)
+
+
+def max_unpool(
+    values: Shaped[Array, "n h w c"],
+    indices: Int[Array, "n h w c"],
+    output_size: tuple[int, int],
+) -> Shaped[Array, "n H W c"]:
+    """Puts pooled values back at their positions, zeros elsewhere.
+
+    Args:
+      values, indices: of one shape, as `max_pool_argmax` returns them.
+      output_size: (H, W) of the result: the size that was pooled, and with the width that
+        `indices` were counted in. Indices outside are dropped.
+
+    Where windows overlapped and an index occurs more than once, its values are the same maximum.
+    The derivative reads at the indices: the partner of pooling's.
+    """
+    n, _, _, c = values.shape
+    height, width = output_size
+    batch, channel = jnp.ogrid[:n, :c]
+    flat = jnp.zeros((n, height * width, c), values.dtype)
+    flat = flat.at[batch[:, None], indices.reshape(n, -1, c), channel[:, None]].set(
+        values.reshape(n, -1, c), mode="drop"
+    )
+    return flat.reshape(n, height, width, c)
+
+
+def _pad_to_even(x, fill):
+    """Pads the end of odd heights and widths by one row or column."""
+    odd = ((0, x.shape[1] % 2), (0, x.shape[2] % 2))
+    return jnp.pad(x, ((0, 0), *odd, (0, 0)), constant_values=fill) if any(map(any, odd)) else x
+
+
+def _pick(positions, x):
+    """Reads the chosen cell of each 2x2 window of x."""
+    x = _pad_to_even(x, 0)
+    upper = jnp.where(positions == 0, x[:, ::2, ::2], x[:, ::2, 1::2])
+    lower = jnp.where(positions == 2, x[:, 1::2, ::2], x[:, 1::2, 1::2])
+    return jnp.where(positions < 2, upper, lower)
+
+
+def _place(positions, values, size):
+    """Writes the chosen cell of each 2x2 window, zeros elsewhere: the transpose of `_pick`."""
+    n, h, w, c = values.shape
+    cell = jnp.arange(4, dtype=jnp.uint8).reshape(1, 1, 2, 1, 2, 1)
+    chosen = positions[:, :, None, :, None, :] == cell
+    placed = jnp.where(chosen, values[:, :, None, :, None, :], 0)
+    return placed.reshape(n, 2 * h, 2 * w, c)[:, : size[0], : size[1]]
+
+
+def max_pool_2x2(
+    x: Shaped[Array, "n H W c"],
+) -> tuple[Shaped[Array, "n h w c"], UInt8[Array, "n h w c"]]:
+    """2x2 max pooling, stride 2, ceil mode: h = ceil(H / 2), so 45 rows go to 23.
+
+    Returns:
+      The maxima, and the position inside the window: 0 1 in the upper row, 2 3 in the lower.
+      The first position wins a tie; NaN wins over everything.
+
+    Only the positions wait for the backward pass, which is `max_unpool_2x2`. Reverse mode only;
+    for forward-mode derivatives use `max_pool_argmax`.
+    """
+    return _pool_2x2(x, x.shape[1:3])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _pool_2x2(x, size):
+    del size  # only the backward pass wants it: odd and even sizes pool to the same
+    x = _pad_to_even(x, _lowest(x.dtype))
+    a, b = x[:, ::2, ::2], x[:, ::2, 1::2]
+    c, d = x[:, 1::2, ::2], x[:, 1::2, 1::2]
+    right_above, right_below = _better(b, a), _better(d, c)
+    above, below = jnp.where(right_above, b, a), jnp.where(right_below, d, c)
+    lower = _better(below, above)
+    positions = jnp.where(lower, 2 + right_below.astype(jnp.uint8), right_above.astype(jnp.uint8))
+    return jnp.where(lower, below, above), positions
+
+
+def _pool_2x2_fwd(x, size):
+    values, positions = _pool_2x2(x, size)
+    return (values, positions), positions
+
+
+def _pool_2x2_bwd(size, positions, cotangents):
+    return (max_unpool_2x2(cotangents[0], positions, size),)
+
+
+_pool_2x2.defvjp(_pool_2x2_fwd, _pool_2x2_bwd)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def max_unpool_2x2(
+    values: Shaped[Array, "n h w c"],
+    positions: UInt8[Array, "n h w c"],
+    output_size: tuple[int, int],
+) -> Shaped[Array, "n H W c"]:
+    """Undoes `max_pool_2x2`: each value at its position in its window, zeros elsewhere.
+
+    Args:
+      values, positions: of one shape, as `max_pool_2x2` returns them.
+      output_size: (H, W) that was pooled; ceil(H / 2), ceil(W / 2) must be (h, w).
+
+    Raises:
+      ValueError: if the output size does not fit.
+    """
+    _, h, w, _ = values.shape
+    height, width = output_size
+    if (-(-height // 2), -(-width // 2)) != (h, w):
+        raise ValueError(
+            f"max_unpool_2x2: output_size={tuple(output_size)} does not pool to {(h, w)}; "
+            f"heights {2 * h - 1} or {2 * h} and widths {2 * w - 1} or {2 * w} do"
+        )
+    return _place(positions, values, (height, width))
+
+
+def _max_unpool_2x2_fwd(values, positions, output_size):
+    return max_unpool_2x2(values, positions, output_size), positions
+
+
+def _max_unpool_2x2_bwd(output_size, positions, cotangent):
+    del output_size
+    no_tangent = np.zeros(positions.shape, jax.dtypes.float0)
+    return _pick(positions, cotangent), no_tangent
+
+
+max_unpool_2x2.defvjp(_max_unpool_2x2_fwd, _max_unpool_2x2_bwd)
+
+
+def positions_to_indices(
+    positions: UInt8[Array, "n h w c"], input_size: tuple[int, int]
+) -> Int[Array, "n h w c"]:
+    """The flat indices of `max_pool_argmax` for the window positions of `max_pool_2x2`."""
+    _, h, w, _ = positions.shape
+    row = 2 * jnp.arange(h)[:, None, None] + positions // 2
+    column = 2 * jnp.arange(w)[:, None] + positions % 2
+    return (row * input_size[1] + column).astype(jnp.int32)
+
+
+def _bin_means(size: int, bins: int) -> np.ndarray:
+    """[bins, size]: row b averages the cells floor(b*size/bins) .. ceil((b+1)*size/bins) - 1."""
+    matrix = np.zeros((bins, size), np.float32)
+    for b in range(bins):
+        start, stop = b * size // bins, -(-(b + 1) * size // bins)
+        matrix[b, start:stop] = 1 / (stop - start)
+    return matrix
+
+
+def adaptive_avg_pool(
+    x: Float[Array, "n H W c"], output_size: tuple[int, int]
+) -> Float[Array, "n h w c"]:
+    """Averages over h x w bins that cover the map; neighbouring bins overlap where sizes do not
+    divide, as torch's `adaptive_avg_pool2d`. More bins than cells repeat cells.
+
+    Two small matrix products: static in shape, exportable, and their own derivative. Sums are
+    taken in float32.
+    """
+    rows = _bin_means(x.shape[1], output_size[0])
+    columns = _bin_means(x.shape[2], output_size[1])
+    pooled = jnp.einsum("ah,nhwc->nawc", rows, x.astype(jnp.float32), precision="highest")
+    pooled = jnp.einsum("bw,nawc->nabc", columns, pooled, precision="highest")
+    return pooled.astype(x.dtype)

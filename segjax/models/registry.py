@@ -1,0 +1,74 @@
+"""The models by name, and how a config becomes one.
+
+A model's options are its dataclass fields: `config.model` holds `name` and any of them, and a
+name that is no field is an error, so no option is ever ignored in silence.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.models.deeplab import DeepLabV3
+from segjax.models.fcn import FCN
+from segjax.models.pspnet import PSPNet
+from segjax.models.segnet import SegNet, SegNetBasic
+
+MODELS: dict[str, type[nn.Module]] = {
+    "segnet": SegNet,
+    "segnet_basic": SegNetBasic,
+    "fcn": FCN,
+    "pspnet": PSPNet,
+    "deeplabv3": DeepLabV3,
+}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# Fields that `build` sets itself, or that linen adds.
+_NOT_OPTIONS = ("num_classes", "dtype", "parent", "name")
+
+
+def _model_class(name: str) -> type[nn.Module]:
+    if name not in MODELS:
+        raise ValueError(f"model.name={name!r} is unknown; known models: {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def model_options(name: str) -> dict[str, Any]:
+    """The options of a model and their defaults (the paper's)."""
+    fields = dataclasses.fields(_model_class(name))
+    return {f.name: f.default for f in fields if f.name not in _NOT_OPTIONS}
+
+
+def build(model_config: Mapping[str, Any], num_classes: int, dtype: str = "float32") -> nn.Module:
+    """Makes the model that a config names.
+
+    Args:
+      model_config: `name`, and options of that model (see `model_options`); what is not given
+        has the paper's value. Lists become tuples.
+      num_classes: K, channels of the logits.
+      dtype: compute dtype, "float32" or "bfloat16"; parameters, statistics and logits stay
+        float32.
+
+    Raises:
+      ValueError: for an unknown model, option, dtype or value, naming what is known.
+    """
+    given = dict(model_config)
+    if "name" not in given:
+        raise ValueError(f"model.name is missing; known models: {', '.join(MODELS)}")
+    name = given.pop("name")
+    known = model_options(name)
+    unknown = sorted(given.keys() - known.keys())
+    if unknown:
+        raise ValueError(
+            f"model.{', model.'.join(unknown)}: {name} has no such option; it has "
+            f"{', '.join(known)}"
+        )
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is unknown; known: {', '.join(DTYPES)}")
+    if num_classes < 1:
+        raise ValueError(f"num_classes={num_classes}; a model needs at least 1 class")
+    options = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in given.items()}
+    if options.get("width", 1) <= 0:
+        raise ValueError(f"model.width={options['width']}; use a number above 0 (1 is the paper's)")
+    return MODELS[name](num_classes=num_classes, dtype=DTYPES[dtype], **options)

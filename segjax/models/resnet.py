@@ -1,0 +1,120 @@
+"""ResNet encoders whose last stages keep their resolution by atrous convolution.
+
+Reference: He et al., "Deep Residual Learning", CVPR 2016, table 1, with the stride in the 3x3
+convolution (as torchvision's and the PSPNet authors' networks); atrous stages and multi-grid from
+Chen et al., arXiv 1706.05587, sections 3.1 and 3.2.1.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from segjax.layers import ConvNormAct
+
+DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
+EXPANSION = 4
+
+
+class Bottleneck(nn.Module):
+    """1x1 reduce, 3x3, 1x1 expand, added to the input (projected where its shape differs)."""
+
+    features: int
+    strides: int = 1
+    rate: int = 1
+    zero_init: bool = False
+    momentum: float = 0.9
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n H W i"], *, train: bool) -> Float[Array, "n h w o"]:
+        block = partial(ConvNormAct, momentum=self.momentum, dtype=self.dtype)
+        out = self.features * EXPANSION
+        y = block(self.features, 1, name="reduce")(x, train=train)
+        y = block(self.features, 3, self.strides, self.rate, name="conv")(y, train=train)
+        scale_init = nn.initializers.zeros if self.zero_init else nn.initializers.ones
+        y = block(out, 1, activation=None, scale_init=scale_init, name="expand")(y, train=train)
+        if x.shape[-1] != out or self.strides != 1:
+            x = block(out, 1, self.strides, activation=None, name="shortcut")(x, train=train)
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """The four stages of a bottleneck ResNet; returns their outputs (c2, c3, c4, c5).
+
+    Attributes:
+      variant: "resnet50", "resnet101" or "resnet152".
+      output_stride: input size over the size of c5: 32, 16 or 8. A stage that would pass it keeps
+        its resolution and doubles its rate instead.
+      multi_grid: factors on the last stage's rate, one per block, repeated if there are more.
+      stem: "7x7", or "3x3" for three 3x3 convolutions (the PSPNet authors').
+      width: multiplies every channel count (1 is the paper's).
+      contract_dilation: the first block of an atrous stage keeps the rate before it
+        (torchvision's networks); otherwise the whole stage has the new rate (the papers').
+      zero_init_residual: each block starts as the identity.
+    """
+
+    variant: str = "resnet50"
+    output_stride: int = 32
+    multi_grid: tuple[int, ...] = (1, 1, 1)
+    stem: str = "7x7"
+    width: float = 1.0
+    contract_dilation: bool = False
+    zero_init_residual: bool = False
+    momentum: float = 0.9
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n H W i"], *, train: bool
+    ) -> tuple[Float[Array, "n h w c"], ...]:
+        block = partial(ConvNormAct, momentum=self.momentum, dtype=self.dtype)
+        base = round(64 * self.width)
+        if self.stem == "7x7":
+            x = block(base, 7, 2, name="stem")(x, train=train)
+        else:
+            x = block(base, 3, 2, name="stem1")(x, train=train)
+            x = block(base, 3, name="stem2")(x, train=train)
+            x = block(2 * base, 3, name="stem3")(x, train=train)
+        x = max_pool_3x3(x)
+
+        stride, rate = 4, 1
+        stages = []
+        for s, blocks in enumerate(DEPTHS[self.variant], 2):
+            strides, first_rate = 1, rate
+            if s > 2 and stride < self.output_stride:
+                stride, strides = 2 * stride, 2
+            elif s > 2:
+                rate *= 2
+            if not self.contract_dilation:
+                first_rate = rate
+            for b in range(blocks):
+                grid = self.multi_grid[b % len(self.multi_grid)] if s == 5 else 1
+                x = Bottleneck(
+                    round(base * 2 ** (s - 2)),
+                    strides=strides if b == 0 else 1,
+                    rate=grid * (first_rate if b == 0 else rate),
+                    zero_init=self.zero_init_residual,
+                    momentum=self.momentum,
+                    dtype=self.dtype,
+                    name=f"stage{s}_block{b + 1}",
+                )(x, train=train)
+            stages.append(x)
+        return tuple(stages)
+
+
+def max_pool_3x3(x: Float[Array, "n H W c"]) -> Float[Array, "n h w c"]:
+    """3x3 max pooling, stride 2, one row of padding before: h = ceil(H / 2), as torchvision's."""
+    return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+
+
+def check_encoder(encoder: str, output_stride: int, stem: str) -> None:
+    """Raises ValueError, naming the option, for values that no ResNet encoder has."""
+    if encoder not in DEPTHS:
+        raise ValueError(f"model.encoder={encoder!r} is unknown; known: {', '.join(DEPTHS)}")
+    if output_stride not in (8, 16, 32):
+        raise ValueError(f"model.output_stride={output_stride}; use 8, 16 or 32")
+    if stem not in ("7x7", "3x3"):
+        raise ValueError(f'model.stem={stem!r}; use "7x7" or "3x3"')
