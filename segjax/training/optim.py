@@ -1,0 +1,103 @@
+"""Optimisers and learning-rate schedules from `config.optim`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "adadelta")
+SCHEDULES = ("constant", "poly", "cosine", "step")
+
+Schedule = Callable[[Any], Any]
+
+
+def make_schedule(config: Mapping[str, Any], total_steps: int) -> Schedule:
+    """The learning rate as a function of the step, so that a resumed run continues it.
+
+    Args:
+      config: `config.optim`: `schedule` is "constant"; "poly", (1 - t) ** poly_power; "cosine",
+        half a cosine to 0; or "step", times `step_factor` at each share of the run in `step_at`.
+        t is the share of the run after the warm-up. `warmup_steps` rise linearly from 0, and
+        `end_factor` is the share of the learning rate that the end keeps (poly and cosine).
+      total_steps: of the run.
+
+    Raises:
+      ValueError: naming the field, for values that make no schedule.
+
+    Reference: "poly" with power 0.9 is Liu et al., "ParseNet", 2015, as PSPNet and DeepLab use it.
+    """
+    name, rate, warmup = config["schedule"], config["learning_rate"], config["warmup_steps"]
+    if name not in SCHEDULES:
+        raise ValueError(f"optim.schedule={name!r} is unknown; known: {', '.join(SCHEDULES)}")
+    if rate <= 0:
+        raise ValueError(f"optim.learning_rate={rate}; use a number above 0")
+    if not 0 <= warmup < total_steps:
+        raise ValueError(f"optim.warmup_steps={warmup}; use 0 .. {total_steps - 1} (train.steps-1)")
+    if not 0 <= config["end_factor"] <= 1:
+        raise ValueError(f"optim.end_factor={config['end_factor']}; use a share in [0, 1]")
+    if not all(0 < share < 1 for share in config["step_at"]):
+        raise ValueError(f"optim.step_at={tuple(config['step_at'])}; use shares in (0, 1)")
+    steps = total_steps - warmup
+    end = rate * config["end_factor"]
+    if name == "constant":
+        schedule = optax.constant_schedule(rate)
+    elif name == "poly":
+        schedule = optax.polynomial_schedule(rate, end, config["poly_power"], steps)
+    elif name == "cosine":
+        schedule = optax.cosine_decay_schedule(rate, steps, alpha=config["end_factor"])
+    else:
+        at = {round(share * steps): config["step_factor"] for share in config["step_at"]}
+        schedule = optax.piecewise_constant_schedule(rate, at)
+    if not warmup:
+        return schedule
+    rise = optax.linear_schedule(0.0, rate, warmup)
+    return optax.join_schedules([rise, schedule], [warmup])
+
+
+def make_optimizer(config: Mapping[str, Any], schedule: Schedule) -> optax.GradientTransformation:
+    """The optimiser: clipping, weight decay, the rule, the learning rate.
+
+    Weight decay adds `weight_decay * parameter` to the gradient (sgd, adam, adadelta), as torch
+    and Caffe do, or decays the weights apart from it (adamw). Kernels only, unless
+    `decay_biases_and_norms`.
+
+    Raises:
+      ValueError: naming the field.
+    """
+    name, decay = config["name"], config["weight_decay"]
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optim.name={name!r} is unknown; known: {', '.join(OPTIMIZERS)}")
+    if decay < 0:
+        raise ValueError(f"optim.weight_decay={decay}; use 0 or more")
+    if config["clip_norm"] < 0:
+        raise ValueError(f"optim.clip_norm={config['clip_norm']}; use 0 (off) or more")
+    mask = None if config["decay_biases_and_norms"] else kernels_only
+    chain = []
+    if config["clip_norm"]:
+        chain.append(optax.clip_by_global_norm(config["clip_norm"]))
+    if decay and name != "adamw":
+        chain.append(optax.add_decayed_weights(decay, mask))
+    if name == "sgd":
+        chain.append(optax.sgd(schedule, config["momentum"] or None, config["nesterov"]))
+    elif name == "adam":
+        chain.append(optax.adam(schedule, config["beta1"], config["beta2"], config["epsilon"]))
+    elif name == "adamw":
+        chain.append(
+            optax.adamw(
+                schedule,
+                config["beta1"],
+                config["beta2"],
+                config["epsilon"],
+                weight_decay=decay,
+                mask=mask,
+            )
+        )
+    else:
+        chain.append(optax.adadelta(schedule, config["rho"], config["epsilon"]))
+    return optax.chain(*chain)
+
+
+def kernels_only(params: Any) -> Any:
+    """True for convolution kernels, False for biases and normalisation parameters."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)

@@ -1,0 +1,76 @@
+"""What the run remembers between evaluations: the best score, early stopping, the plateau.
+
+Plain Python, saved as JSON with every checkpoint.
+"""
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass
+class Patience:
+    """Counts evaluations without an improvement of more than `min_delta` (as Keras's callbacks).
+
+    A score that is not a number is no improvement.
+    """
+
+    min_delta: float = 0.0
+    best: float = -math.inf
+    waited: int = 0
+
+    def update(self, score: float) -> int:
+        """Takes one score; returns how many evaluations have passed since the best one."""
+        if score > self.best + self.min_delta:
+            self.best, self.waited = score, 0
+        else:
+            self.waited += 1
+        return self.waited
+
+
+@dataclasses.dataclass
+class Progress:
+    """Host state of a run.
+
+    Attributes:
+      best_miou, best_step: the best evaluation so far (-1 before the first).
+      stopping, plateau: the two counters.
+      lr_scale: factor on the learning rate; reduce-on-plateau lowers it.
+      stopped: why the run ended before its last step, or "".
+      seconds: training time so far, over all resumes.
+    """
+
+    best_miou: float = -1.0
+    best_step: int = -1
+    stopping: Patience = dataclasses.field(default_factory=Patience)
+    plateau: Patience = dataclasses.field(default_factory=lambda: Patience(min_delta=1e-4))
+    lr_scale: float = 1.0
+    stopped: str = ""
+    seconds: float = 0.0
+
+    def update(self, step: int, miou: float, train_config, optim_config) -> None:
+        """Takes the val mIoU of an evaluation.
+
+        After `optim.plateau_patience` evaluations without improvement the learning rate is
+        multiplied by `optim.plateau_factor`, not below `optim.plateau_min_rate`; after
+        `train.early_stop_patience` the run is to stop. 0 switches either off.
+        """
+        if miou > self.best_miou:
+            self.best_miou, self.best_step = miou, step
+        patience = optim_config["plateau_patience"]
+        if patience and self.plateau.update(miou) >= patience:
+            lowest = optim_config["plateau_min_rate"] / optim_config["learning_rate"]
+            # A floor above the current rate never raises it.
+            lowered = max(self.lr_scale * optim_config["plateau_factor"], lowest)
+            self.lr_scale = min(self.lr_scale, lowered)
+            self.plateau.waited = 0
+        patience = train_config["early_stop_patience"]
+        if patience and self.stopping.update(miou) >= patience:
+            self.stopped = f"no better val mIoU in {patience} evaluations"
+
+    def to_json(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict) -> "Progress":
+        nested = {k: Patience(**values[k]) for k in ("stopping", "plateau")}
+        return cls(**{**values, **nested})

@@ -1,0 +1,168 @@
+"""The training and evaluation steps: pure functions of (state, batch).
+
+    train_step(state, batch) -> (state, metrics)
+    eval_step(variables, batch) -> per-image confusion matrices, loss sum, pixel count
+
+All randomness of step t and example i comes from fold_in(fold_in(key, t), i): a resumed run, and a
+run on another number of devices, draws the same numbers.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from segjax.data.augment import Augmentation, augment, normalize
+from segjax.layers import resize_bilinear
+from segjax.losses import cross_entropy_sum, pixel_hits
+from segjax.metrics import confusion_matrix
+from segjax.training.state import TrainState
+
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What a step minimises and how it prepares its input.
+
+    Attributes:
+      augmentation: the random views.
+      mean, std: of images in [0, 1], per channel.
+      class_weights: one factor per class, or None.
+      aux_weight: factor on the auxiliary head's loss.
+      accumulate: micro-batches a step; the loss is that of the whole batch (batch normalisation
+        sees one micro-batch at a time).
+      ema_decay: of the running average of the weights; 0 = none.
+    """
+
+    augmentation: Augmentation
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_weights: tuple[float, ...] | None = None
+    aux_weight: float = 0.4
+    accumulate: int = 1
+    ema_decay: float = 0.0
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: Callable[[Any], Any],
+    objective: Objective,
+    key: jax.Array,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns `train_step`, to be jitted.
+
+    It takes a batch of uint8 `image` [n, H, W, 3], `label` [n, H, W] and `index` [n], and returns
+    the new state and float32 scalars: `loss` (cross-entropy, mean over the labelled pixels, plus
+    the weighted auxiliary loss), `accuracy`, `grad_norm`, `learning_rate`.
+    """
+    weights = None if objective.class_weights is None else jnp.array(objective.class_weights)
+
+    def loss_terms(params, batch_stats, images, labels, dropout_key):
+        """Loss and hits, summed over pixels, and the new statistics."""
+        outputs, updated = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
+        )
+        loss, _ = cross_entropy_sum(outputs["logits"], labels, weights)
+        if "aux" in outputs:
+            loss += objective.aux_weight * cross_entropy_sum(outputs["aux"], labels, weights)[0]
+        return loss, (updated["batch_stats"], pixel_hits(outputs["logits"], labels))
+
+    def train_step(state: TrainState, batch: Batch):
+        step_key = jax.random.fold_in(key, state.step)
+        images, labels = augmented(step_key, batch, objective)
+        pixels = jnp.maximum(jnp.sum(labels < model.num_classes), 1)
+        dropout_keys = jax.random.split(step_key, objective.accumulate)
+
+        def add_microbatch(carry, micro):
+            gradients, batch_stats, loss, hits = carry
+            (more_loss, (batch_stats, more_hits)), more = jax.value_and_grad(
+                loss_terms, has_aux=True
+            )(state.params, batch_stats, *micro)
+            gradients = jax.tree.map(jnp.add, gradients, more)
+            return (gradients, batch_stats, loss + more_loss, hits + more_hits), None
+
+        carry = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats, 0.0, 0)
+        if objective.accumulate == 1:
+            carry, _ = add_microbatch(carry, (images, labels, dropout_keys[0]))
+        else:
+            carry, _ = jax.lax.scan(
+                add_microbatch,
+                carry,
+                (*(microbatches(x, objective.accumulate) for x in (images, labels)), dropout_keys),
+            )
+        gradients, batch_stats, loss, hits = carry
+        gradients = jax.tree.map(lambda g: g / pixels, gradients)
+
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        updates = jax.tree.map(lambda u: u * state.lr_scale, updates)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema is not None:
+            now = {"params": params, "batch_stats": batch_stats}
+            ema = optax.incremental_update(now, ema, 1 - objective.ema_decay)
+        metrics = {
+            "loss": loss / pixels,
+            "accuracy": hits / pixels,
+            "grad_norm": optax.global_norm(gradients),
+            "learning_rate": schedule(state.step) * state.lr_scale,
+        }
+        state = state.replace(
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema=ema,
+        )
+        return state, metrics
+
+    return train_step
+
+
+def augmented(step_key: jax.Array, batch: Batch, objective: Objective):
+    """The batch's random views: normalised float32 images [n, h, w, 3] and int32 labels."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch["index"])
+    mean = jnp.array(objective.mean)
+    images, labels = jax.vmap(
+        lambda key, image, label: augment(key, image, label, objective.augmentation, mean)
+    )(keys, batch["image"], batch["label"])
+    return normalize(images, objective.mean, objective.std), labels
+
+
+def microbatches(x: jax.Array, count: int) -> jax.Array:
+    """[n, ...] to [count, n / count, ...]."""
+    return x.reshape(count, x.shape[0] // count, *x.shape[1:])
+
+
+def make_eval_step(
+    model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Callable[[Any, Batch], dict[str, jax.Array]]:
+    """Returns `eval_step`, to be jitted.
+
+    It takes variables and a batch of uint8 `image` [n, H, W, 3] and `label` [n, h, w], and returns
+    `confusion` [n, K, K] per image, `loss_sum` (unweighted cross-entropy of the main head, summed
+    over pixels) and `pixels`. Labels of another size than the images are scored at theirs: the
+    logits are resized, the labels never.
+    """
+
+    def eval_step(variables, batch):
+        images = normalize(batch["image"].astype(jnp.float32) / 255, mean, std)
+        labels = batch["label"].astype(jnp.int32)
+        logits = model.apply(variables, images, train=False)["logits"]
+        logits = resize_bilinear(logits, labels.shape[1:3])
+        loss_sum, pixels = cross_entropy_sum(logits, labels)
+        confusion = jax.vmap(confusion_matrix, (0, 0, None))(
+            labels, jnp.argmax(logits, -1), model.num_classes
+        )
+        return {"confusion": confusion, "loss_sum": loss_sum, "pixels": pixels}
+
+    return eval_step
