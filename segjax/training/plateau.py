@@ -4,7 +4,6 @@ Plain Python, saved as JSON with every checkpoint.
 """
 
 import dataclasses
-import math
 
 
 @dataclasses.dataclass
@@ -15,7 +14,7 @@ class Patience:
     """
 
     min_delta: float = 0.0
-    best: float = -math.inf
+    best: float = -1.0
     waited: int = 0
 
     def update(self, score: float) -> int:
@@ -54,7 +53,7 @@ class Progress:
         multiplied by `optim.plateau_factor`, not below `optim.plateau_min_rate`; after
         `train.early_stop_patience` the run is to stop. 0 switches either off.
         """
-        if miou > self.best_miou:
+        if miou >= self.best_miou:  # of equals the later, as the checkpoint store keeps it
             self.best_miou, self.best_step = miou, step
         patience = optim_config["plateau_patience"]
         if patience and self.plateau.update(miou) >= patience:

@@ -3,8 +3,8 @@
     train_step(state, batch) -> (state, metrics)
     eval_step(variables, batch) -> per-image confusion matrices, loss sum, pixel count
 
-All randomness of step t and example i comes from fold_in(fold_in(key, t), i): a resumed run, and a
-run on another number of devices, draws the same numbers.
+All randomness of step t comes from fold_in(key, t) and, per example i, a further fold_in with i:
+a resumed run, and a run on another number of devices, draws the same numbers.
 """
 
 import dataclasses
@@ -79,9 +79,10 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch):
         step_key = jax.random.fold_in(key, state.step)
-        images, labels = augmented(step_key, batch, objective)
+        view_key, dropout_key = jax.random.split(step_key)
+        images, labels = augmented(view_key, batch, objective)
         pixels = jnp.maximum(jnp.sum(labels < model.num_classes), 1)
-        dropout_keys = jax.random.split(step_key, objective.accumulate)
+        dropout_keys = jax.random.split(dropout_key, objective.accumulate)
 
         def add_microbatch(carry, micro):
             gradients, batch_stats, loss, hits = carry
@@ -128,9 +129,9 @@ def make_train_step(
     return train_step
 
 
-def augmented(step_key: jax.Array, batch: Batch, objective: Objective):
+def augmented(view_key: jax.Array, batch: Batch, objective: Objective):
     """The batch's random views: normalised float32 images [n, h, w, 3] and int32 labels."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, batch["index"])
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(view_key, batch["index"])
     mean = jnp.array(objective.mean)
     images, labels = jax.vmap(
         lambda key, image, label: augment(key, image, label, objective.augmentation, mean)

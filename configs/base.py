@@ -1,0 +1,95 @@
+"""Every option, its default and what it means. The other configs change what differs.
+
+A config file has `get_config(preset)`; choose with `--config=configs/NAME.py:PRESET` and override
+with `--config.section.option=value`.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.seed = 0  # of the parameters, the data order, augmentation and dropout
+    config.dtype = "float32"  # compute dtype: float32 or bfloat16 (parameters stay float32)
+
+    # `name`, and options of that model; segjax.models.model_options(name) lists them.
+    config.model = ml_collections.ConfigDict()
+    config.model.name = "pspnet"
+
+    config.data = data = ml_collections.ConfigDict()
+    data.name = "streets"  # streets (procedural, no files), camvid, folder
+    data.root = ""  # folder of the data set on disk
+    data.image_size = (97, 193)  # (H, W) canvas that every image is fitted to
+    data.label_size = (0, 0)  # (H, W) that evaluation scores at; (0, 0) = the canvas
+    data.num_classes = 0  # 0 = as the data set or the class list says
+    data.classes = ""  # folder: class list, a file or "road,car,sky"
+    data.ignore_ids = (255,)  # folder: raw ids that mean ignore
+    data.train_split = "train"
+    data.val_split = "val"  # decides which checkpoint is the best
+    data.eval_splits = ("val", "test")  # evaluated at the end
+    data.train_images = 480  # streets: scenes in the training split
+    data.eval_images = 64  # streets: scenes in each other split
+    data.workers = 0  # processes that decode; 0 = threads of this one
+    data.cache_mb = 2000.0  # sets that fit stay decoded in memory (10**6 bytes, per process)
+    data.mean = (0.485, 0.456, 0.406)  # of images in [0, 1]: ImageNet's
+    data.std = (0.229, 0.224, 0.225)
+
+    config.augment = augment = ml_collections.ConfigDict()
+    augment.crop_size = (0, 0)  # (H, W) that the model trains on; (0, 0) = the canvas
+    augment.scale = (0.5, 2.0)  # random zoom, uniform; (1, 1) = off
+    augment.flip = True  # mirror left-right, half of the time
+    augment.brightness = 0.25  # factor from [1 - v, 1 + v]; 0 = off
+    augment.contrast = 0.25
+    augment.saturation = 0.25
+    augment.hue = 0.02  # turns, from [-v, v]
+
+    config.loss = loss = ml_collections.ConfigDict()
+    with config.ignore_type():
+        # none; median_frequency (from the training split: the median over classes of freq, over
+        # freq, where freq is a class's share of the pixels of the images that show it); or one
+        # number per class, as a tuple here or "1.0,0.5,..." on the command line
+        loss.class_weights = "none"
+    loss.aux_weight = 0.4  # of the auxiliary head, where the model has one
+
+    config.optim = optim = ml_collections.ConfigDict()
+    optim.name = "sgd"  # sgd, adam, adamw, adadelta
+    optim.learning_rate = 0.01
+    optim.momentum = 0.9  # sgd
+    optim.nesterov = False  # sgd
+    optim.beta1 = 0.9  # adam, adamw
+    optim.beta2 = 0.999  # adam, adamw
+    optim.rho = 0.95  # adadelta
+    optim.epsilon = 1e-8  # adam, adamw, adadelta
+    optim.weight_decay = 1e-4  # added to the gradient; decoupled for adamw
+    optim.decay_biases_and_norms = False
+    optim.clip_norm = 0.0  # largest global gradient norm; 0 = off
+    optim.schedule = "poly"  # constant, poly, cosine, step
+    optim.poly_power = 0.9
+    optim.step_at = (0.6, 0.85)  # step: shares of the run
+    optim.step_factor = 0.1  # step: factor at each of them
+    optim.end_factor = 0.0  # poly, cosine: share of the rate that is left at the end
+    optim.warmup_steps = 0  # linear rise from 0
+    optim.plateau_patience = 0  # evaluations without a better val mIoU; 0 = off
+    optim.plateau_factor = 0.2
+    optim.plateau_min_rate = 0.0
+
+    config.train = train = ml_collections.ConfigDict()
+    train.steps = 0  # updates; 0 = as many as `epochs` make
+    train.epochs = 0.0  # passes over the training split, if steps is 0
+    train.batch_size = 8  # images a step, over all devices
+    train.eval_batch_size = 0  # 0 = batch_size
+    train.accumulate = 1  # micro-batches a step
+    train.ema_decay = 0.0  # running average of the weights, which is then evaluated; 0 = off
+    train.eval_every = 0  # steps between evaluations; 0 = once an epoch
+    train.save_every = 0  # steps between further checkpoints; 0 = at evaluations only
+    train.early_stop_patience = 0  # evaluations without a better val mIoU; 0 = off
+    train.log_every = 20  # steps between lines of metrics.jsonl
+
+    config.parallel = parallel = ml_collections.ConfigDict()
+    parallel.mode = "jit"  # one program over a mesh of devices
+    parallel.data = 0  # devices that share the batch; 0 = all
+    parallel.space = 1  # devices that share the rows of an image
+
+    config.report = report = ml_collections.ConfigDict()
+    report.samples = 8  # pictures in the sample grid and in TensorBoard
+    return config

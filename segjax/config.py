@@ -1,0 +1,91 @@
+"""Configs as plain data: saved with the run, read back, compared."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from segjax.data.classes import ClassTable
+
+CONFIG_FILE = "config.json"
+CLASSES_FILE = "classes.json"
+# May change between the start of a run and its resume: none of them changes a result.
+_FREE = ("data.root", "data.workers", "data.cache_mb", "data.eval_splits", "train.log_every")
+_FREE_SECTIONS = ("parallel", "report")
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts and lists, as JSON holds them."""
+    values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
+    return json.loads(json.dumps(values))
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optim.learning_rate": 0.01, ...}"""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """{option: (our value, their value)} where two configs differ; None where one has it not."""
+    a, b = flatten(plain(ours)), flatten(plain(theirs))
+    return {k: (a.get(k), b.get(k)) for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)}
+
+
+def save(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
+    """Writes the run's config.json."""
+    text = json.dumps(plain(config), indent=2) + "\n"
+    (workdir / CONFIG_FILE).write_text(text)
+
+
+def load(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
+    """Reads a run's config.json.
+
+    Raises:
+      ValueError: if the folder holds no run.
+    """
+    path = pathlib.Path(workdir) / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(
+            f"workdir {workdir} holds no run (there is no {CONFIG_FILE}); give the --workdir of "
+            "a training run"
+        )
+    return ml_collections.ConfigDict(json.loads(path.read_text()))
+
+
+def check_same_run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
+    """Refuses to go on in a workdir that was started with another config.
+
+    Raises:
+      ValueError: listing the options that differ.
+    """
+    if not (workdir / CONFIG_FILE).is_file():
+        return
+    different = {
+        name: values
+        for name, values in difference(load(workdir), config).items()
+        if name not in _FREE and name.split(".")[0] not in _FREE_SECTIONS
+    }
+    if different:
+        lines = [f"  {name}: {old!r} there, {new!r} now" for name, (old, new) in different.items()]
+        raise ValueError(
+            f"workdir {workdir} holds a run with another config:\n"
+            + "\n".join(lines)
+            + "\nuse another --workdir, the same options, or remove the folder to start afresh"
+        )
+
+
+def save_classes(classes: ClassTable, workdir: pathlib.Path) -> None:
+    """Writes the run's classes.json, which `segjax.data.classes.from_file` reads."""
+    rows = [
+        {"name": name, "color": list(color)}
+        for name, color in zip(classes.names, classes.palette, strict=True)
+    ]
+    (workdir / CLASSES_FILE).write_text(json.dumps(rows, indent=1) + "\n")

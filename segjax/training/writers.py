@@ -1,0 +1,59 @@
+"""What a run writes down: metrics.jsonl and TensorBoard events."""
+
+import json
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl; a line cut off by a crash is left out."""
+    path = pathlib.Path(workdir) / METRICS_FILE
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+class MetricsWriter:
+    """Appends rows to metrics.jsonl and scalars and pictures to TensorBoard events.
+
+    Rows after `start_step` are what a killed run wrote beyond its last checkpoint: they are
+    removed, so a resumed run's record is that of an uninterrupted one.
+    """
+
+    def __init__(self, workdir: pathlib.Path, start_step: int = 0):
+        rows = [row for row in read_metrics(workdir) if row["step"] <= start_step]
+        path = workdir / METRICS_FILE
+        whole = path.with_suffix(".tmp")
+        whole.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        whole.replace(path)
+        self._file = path.open("a")
+        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+        self._events.close()
+
+    def scalars(self, step: int, split: str, values: dict[str, float]) -> None:
+        """One row: step, split and the values; NaN and infinity are written as null."""
+        finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        self._file.write(json.dumps({"step": step, "split": split, **finite}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._events.add_scalar(f"{split}/{name}", value, step)
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """A uint8 [h, w, 3] picture."""
+        self._events.add_image(name, image, step, dataformats="HWC")
