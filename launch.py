@@ -24,7 +24,7 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main(_) -> None:
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)  # Orbax and grain talk a lot
     try:
         run()
     except ValueError as error:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# Below this share of taps that see the map at all, summing the taps one by one beats a
-# convolution that multiplies the padding's zeros (measured on CPU; see tests/layers/bench_conv.py).
+# Below this share of taps that see the map at all, summing the taps one by one beats a convolution
+# that multiplies the padding's zeros (measured on CPU; see tests/layers/bench_layers.py).
 _TAP_SUM_BELOW = 0.55
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -53,11 +53,10 @@ def atrous_conv(
     if kernel.shape[:2] == (1, 1) and not any(map(any, padding)):
         # A 1x1 convolution is a matrix product, and XLA's CPU backend runs it faster as one.
         return jnp.dot(x[:, ::strides, ::strides], kernel[0, 0])
-    if (
-        centered
-        and strides == 1
-        and _share_inside(x.shape[1:3], kernel.shape, rate) < (_TAP_SUM_BELOW)
-    ):
+    # At rate 1 only tiny maps have so few taps inside, and there is nothing to gain: 49 products of
+    # a 7x7 kernel on a 4x4 map would take XLA ten seconds to compile.
+    sparse = rate > 1 and _share_inside(x.shape[1:3], kernel.shape, rate) < _TAP_SUM_BELOW
+    if centered and strides == 1 and sparse:
         return _sum_of_taps(x, kernel, rate)
     return lax.conv_general_dilated(
         x,

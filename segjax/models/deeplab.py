@@ -55,7 +55,17 @@ class DeepLabV3(nn.Module):
             values = getattr(self, name)
             if not values or min(values) < 1:
                 raise ValueError(f"model.{name}={tuple(values)}; use one or more numbers >= 1")
+        rates = self._rates()
+        if min(rates) < 1 or len(set(rates)) < len(rates):
+            raise ValueError(
+                f"model.rates={tuple(self.rates)} of output stride 16 are {rates} at "
+                f"output stride {self.output_stride}; use rates that are different and >= 1 there"
+            )
         super().__post_init__()
+
+    def _rates(self) -> tuple[int, ...]:
+        """ASPP's rates at this output stride."""
+        return tuple(rate * 16 // self.output_stride for rate in self.rates)
 
     @nn.compact
     def __call__(
@@ -76,7 +86,7 @@ class DeepLabV3(nn.Module):
         )(images, train=train)
         features = c5.shape[-1] // 8  # 256 at full width
         x = AtrousSpatialPyramidPooling(
-            tuple(rate * 16 // self.output_stride for rate in self.rates),
+            self._rates(),
             features,
             self.image_pooling,
             self.dropout_rate,

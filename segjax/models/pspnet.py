@@ -45,8 +45,10 @@ class PSPNet(nn.Module):
 
     def __post_init__(self):
         check_encoder(self.encoder, self.output_stride, self.stem)
-        if not self.bins or min(self.bins) < 1:
-            raise ValueError(f"model.bins={tuple(self.bins)}; use one or more numbers >= 1")
+        if not self.bins or min(self.bins) < 1 or len(set(self.bins)) < len(self.bins):
+            raise ValueError(
+                f"model.bins={tuple(self.bins)}; use one or more different numbers >= 1"
+            )
         super().__post_init__()
 
     @nn.compact

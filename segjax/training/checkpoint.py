@@ -95,13 +95,17 @@ class CheckpointStore:
         step = self.best_step() if step is None else step
         if step not in self.steps():
             raise ValueError(f"there is no checkpoint of step {step}; there are {self.steps()}")
-        tree = self._manager.item_metadata(step)["state"]
-        tree = getattr(tree, "tree", tree)
-        wanted = tree["ema"] or {k: tree[k] for k in ("params", "batch_stats")}
-        wanted = {"ema": wanted} if tree["ema"] else wanted
-        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), wanted)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(state=ocp.args.PyTreeRestore(like, partial_restore=True)),
-        )["state"]
+        folder = self._manager.directory / str(step) / "state"
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            stored = reader.metadata(folder).item_metadata.tree
+            names = ("ema",) if stored.get("ema") else ("params", "batch_stats")
+            wanted = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+                {name: stored[name] for name in names},
+            )
+            how = ocp.checkpoint_utils.construct_restore_args(wanted)
+            restored = reader.restore(
+                folder, args=ocp.args.PyTreeRestore(wanted, restore_args=how, partial_restore=True)
+            )
         return restored.get("ema", restored)

@@ -1,0 +1,361 @@
+import os
+import pathlib
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segjax.data.classes import CAMVID, IGNORE, from_names
+from segjax.data.folders import CamVid, Folder, list_images, read_image, read_mask
+
+THREE = from_names(["road", "car", "sky"])
+LAYOUTS = ("images/{split} masks/{split}", "{split}/images {split}/masks")
+CAMVID_ROOT = pathlib.Path(
+    os.environ.get("SEGJAX_CAMVID", pathlib.Path(__file__).parents[3] / "shared" / "camvid")
+)
+needs_camvid = pytest.mark.skipif(
+    not (CAMVID_ROOT / "train.txt").is_file(), reason="SEGJAX_CAMVID is not CamVid's folder"
+)
+
+
+def save(path: pathlib.Path, array) -> pathlib.Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(array)).save(path)
+    return path
+
+
+def photo(path, height=4, width=6):
+    return save(path, np.full((height, width, 3), 90, np.uint8))
+
+
+def mask(path, ids=1, height=4, width=6):
+    return save(path, np.broadcast_to(np.asarray(ids, np.uint8), (height, width)))
+
+
+def tree(root, image_names, mask_names, layout=LAYOUTS[0], split="train"):
+    images, masks = layout.format(split=split).split()
+    for name in image_names:
+        photo(root / images / name)
+    for name in mask_names:
+        mask(root / masks / name)
+    return root
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_folder_reads_both_layouts(tmp_path, layout):
+    tree(tmp_path, ["b.jpg", "a.PNG", "deep/er/c.webp"], [], layout)
+    tree(tmp_path, [], ["a.png", "b.tif", "deep/er/c.bmp"], layout)
+    source = Folder(tmp_path, "train", THREE)
+    assert len(source) == 3
+    assert [source[i]["name"] for i in range(3)] == ["a", "b", "deep/er/c"]
+    assert [p.name for p in source.image_paths] == ["a.PNG", "b.jpg", "c.webp"]
+    assert [p.name for p in source.mask_paths] == ["a.png", "b.tif", "c.bmp"]
+    assert source.classes is THREE
+    sample = source[2]
+    assert sample["image"].dtype == sample["label"].dtype == np.uint8
+    assert sample["image"].shape == (4, 6, 3)
+    np.testing.assert_array_equal(sample["label"], np.ones((4, 6)))
+
+
+@pytest.mark.parametrize(
+    "image_names, mask_names, pairing",
+    [
+        (["a.jpg", "b.jpg"], ["a.png", "b.png"], "* with *"),
+        (["a.jpg"], ["a_mask.png"], "* with *_mask"),
+        (["cat.jpg", "dog.jpg"], ["catMask.png", "dogMask.png"], "* with *Mask"),
+        (["img_003.jpg"], ["mask_003.png"], "img* with mask*"),
+        (["img_001.jpg", "img_002.jpg"], ["gt_001.png", "gt_002.png"], "img* with gt*"),
+        (["im10.jpg", "im11.jpg"], ["label10.png", "label11.png"], "im* with label*"),
+        (
+            ["bonn/bonn_01_leftImg8bit.png", "ulm/ulm_02_leftImg8bit.png"],
+            ["bonn/bonn_01_gtFine_labelIds.png", "ulm/ulm_02_gtFine_labelIds.png"],
+            "*leftImg8bit with *gtFine_labelIds",
+        ),
+        (["aachen_01_leftImg8bit.png"], ["aachen_01_gtFine_labelIds.png"], None),
+        (["0001TP_1.png", "0001TP_2.png"], ["0001TP_1_L.png", "0001TP_2_L.png"], "* with *_L"),
+        (["rgb_1_day.png", "rgb_2_day.png"], ["1.png", "2.png"], "rgb_*_day with *"),
+    ],
+)
+def test_names_pair_without_the_affixes_that_all_share(tmp_path, image_names, mask_names, pairing):
+    source = Folder(tree(tmp_path, image_names, mask_names), "train", THREE)
+    assert [p.name for p in source.image_paths] == [pathlib.Path(n).name for n in image_names]
+    assert [p.name for p in source.mask_paths] == [pathlib.Path(n).name for n in mask_names]
+    assert pairing is None or source.pairing == pairing
+
+
+@pytest.mark.parametrize(
+    "image_names, mask_names",
+    [
+        (["img_1.jpg"], ["img_2.png"]),
+        (["img_001.jpg", "img_002.jpg"], ["img_101.png", "img_102.png"]),
+        (["seq1_004.jpg"], ["seq2_004.png"]),
+        (["004_1.jpg", "005_1.jpg"], ["004_2.png", "005_2.png"]),
+        (["north/a.jpg"], ["south/a.png"]),
+    ],
+)
+def test_ids_are_never_left_out_to_make_names_pair(tmp_path, image_names, mask_names):
+    with pytest.raises(ValueError, match=r"\d images in .* have no mask .*names read as \* with"):
+        Folder(tree(tmp_path, image_names, mask_names), "train", THREE)
+
+
+def test_files_without_a_partner_are_counted_and_five_are_named(tmp_path):
+    names = [f"{k:02}" for k in range(20)]
+    tree(tmp_path, [f"{n}.jpg" for n in names[:18]], [f"{n}_mask.png" for n in names[10:]])
+    with pytest.raises(ValueError) as error:
+        Folder(tmp_path, "train", THREE)
+    message = str(error.value)
+    assert "10 images in" in message
+    assert "(00.jpg, 01.jpg, 02.jpg, 03.jpg, 04.jpg, ...)" in message
+    assert "2 masks in" in message
+    assert "(18_mask.png, 19_mask.png)" in message
+    assert "names read as * with *_mask; use one mask of class ids per image" in message
+
+
+def test_two_masks_of_one_name_are_ambiguous(tmp_path):
+    tree(tmp_path, ["a.jpg"], ["a.png", "a.bmp"])
+    with pytest.raises(ValueError, match=r"a\.png has the same name as a\.bmp; use one"):
+        Folder(tmp_path, "train", THREE)
+
+
+def test_hidden_files_and_other_types_are_passed_over(tmp_path):
+    tree(tmp_path, ["a.jpg", ".b.jpg", ".ipynb_checkpoints/c.jpg"], ["a.png"])
+    (tmp_path / "masks/train/polygons.json").write_text("{}")
+    assert len(Folder(tmp_path, "train", THREE)) == 1
+
+
+@pytest.mark.parametrize(
+    "files, words",
+    [
+        ([], r"data\.root=.* is not an existing folder; .*images/<split>.*or <split>/images"),
+        (["images/dev/a.png", "masks/dev/a.png"], "found of these: none; splits found: dev; data"),
+        (["dev/images/a.png", "dev/masks/a.png"], "splits found: dev; data.root holds: dev; use"),
+        (["images/train/a.png"], "with masks/<split>.*found of these: images/train; splits"),
+        (
+            ["images/train/a.png", "masks/train/a.png", "train/images/a.png", "train/masks/a.png"],
+            "one of the two; found of these: images/train, masks/train, train/images, train/masks",
+        ),
+    ],
+)
+def test_folders_that_are_not_as_they_must_be_are_named(tmp_path, files, words):
+    for file in files:
+        mask(tmp_path / "data" / file)
+    with pytest.raises(ValueError, match=words):
+        Folder(tmp_path / "data", "train", THREE)
+
+
+def test_empty_folder_says_which_types_it_holds(tmp_path):
+    tree(tmp_path, [], ["a.png"])
+    (tmp_path / "images/train").mkdir(parents=True)
+    (tmp_path / "images/train/a.gif").write_text("")
+    with pytest.raises(ValueError, match=r"images/train holds no images \(types found: \.gif\); u"):
+        Folder(tmp_path, "train", THREE)
+
+
+def test_ignored_ids_become_255_and_a_class_may_be_ignored(tmp_path):
+    photo(tmp_path / "images/train/a.png", 1, 6)
+    save(tmp_path / "masks/train/a.png", np.array([[0, 1, 2, 7, 9, 255]], np.uint8))
+    source = Folder(tmp_path, "train", THREE, ignore_ids=(0, 7, 9, 255))
+    np.testing.assert_array_equal(source[0]["label"], [[255, 1, 2, 255, 255, 255]])
+
+
+def test_ids_above_255_can_be_ignored_in_16_bit_masks(tmp_path):
+    photo(tmp_path / "images/train/a.png", 1, 3)
+    save(tmp_path / "masks/train/a.png", np.array([[1, 2, 65535]], np.uint16))
+    label = Folder(tmp_path, "train", THREE, ignore_ids=(65535,))[0]["label"]
+    assert label.dtype == np.uint8
+    np.testing.assert_array_equal(label, [[1, 2, 255]])
+
+
+@pytest.mark.parametrize(
+    "size, words",
+    [
+        ((2, 3), r"images/train/a\.png is 4x6 .*masks/train/a\.png is 2x3 \(height .*nearest"),
+        ((6, 4), r"is 4x6 but its mask .* is 6x4 .*use files turned alike .*EXIF"),
+    ],
+)
+def test_size_mismatch_names_both_files_and_sizes(tmp_path, size, words):
+    photo(tmp_path / "images/train/a.png", 4, 6)
+    mask(tmp_path / "masks/train/a.png", 1, *size)
+    with pytest.raises(ValueError, match=words):
+        Folder(tmp_path, "train", THREE)[0]
+
+
+def test_source_pickles_and_decodes_nothing_when_made(tmp_path):
+    tree(tmp_path, ["a.jpg"], ["a.png"])
+    (tmp_path / "images/train/a.jpg").write_bytes(b"no image")
+    source = pickle.loads(pickle.dumps(Folder(tmp_path, "train", THREE)))
+    with pytest.raises(ValueError, match=r"a\.jpg cannot be read: cannot identify .*; use"):
+        source[0]
+    photo(tmp_path / "images/train/a.jpg")
+    assert source[0]["name"] == "a"
+    with pytest.raises(IndexError):
+        source[1]
+
+
+def test_repr_does_not_depend_on_where_the_data_are(tmp_path):
+    sources = [
+        Folder(tree(tmp_path / d, ["a.jpg"], ["a.png"]), "train", THREE) for d in ("one", "two")
+    ]
+    assert repr(sources[0]) == repr(sources[1]) == "Folder(split='train', samples=1)"
+
+
+def test_read_image_gives_rgb_whatever_the_mode(tmp_path):
+    red = Image.new("RGB", (3, 2), (204, 0, 51))
+    for mode in ("RGBA", "P", "CMYK"):
+        red.convert(mode).save(tmp_path / f"{mode}.tif")
+        image = read_image(tmp_path / f"{mode}.tif")
+        assert image.dtype == np.uint8
+        np.testing.assert_allclose(image, np.broadcast_to((204, 0, 51), (2, 3, 3)), atol=2)
+    for name, array, value in (
+        ("grey", np.full((2, 3), 77, np.uint8), 77),
+        ("one bit", np.ones((2, 3), bool), 255),
+        ("grey16", np.full((2, 3), 65535, np.uint16), 255),
+        ("grey16 low", np.full((2, 3), 257 * 5, np.uint16), 5),
+    ):
+        np.testing.assert_array_equal(
+            read_image(save(tmp_path / f"{name}.png", array)), np.full((2, 3, 3), value)
+        )
+
+
+def test_read_image_refuses_values_without_a_known_range(tmp_path):
+    path = save(tmp_path / "a.tif", np.array([[0.0, 0.5]], np.float32))
+    with pytest.raises(ValueError, match=r"a\.tif: float32 values from 0\.0 to 0\.5.*use 8-bit"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_read_image_turns_by_exif_only_when_asked(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[274] = 6  # orientation: turn by 90 degrees clockwise to view
+    Image.new("RGB", (6, 4)).save(tmp_path / f"a.{suffix}", exif=exif)
+    assert read_image(tmp_path / f"a.{suffix}").shape == (4, 6, 3)
+    assert read_image(tmp_path / f"a.{suffix}", exif=True).shape == (6, 4, 3)
+
+
+def test_read_mask_gives_the_ids_of_every_one_channel_mode(tmp_path):
+    ids = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
+    palette = Image.fromarray(ids)
+    palette.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
+    palette.save(tmp_path / "palette.png")
+    assert Image.open(tmp_path / "palette.png").mode == "P"
+    save(tmp_path / "grey.png", ids)
+    save(tmp_path / "grey16.png", ids.astype(np.uint16))
+    save(tmp_path / "grey32.tif", ids.astype(np.int32))
+    for name in ("palette.png", "grey.png", "grey16.png", "grey32.tif"):
+        np.testing.assert_array_equal(read_mask(tmp_path / name), ids, err_msg=name)
+    assert read_mask(tmp_path / "grey.png").dtype == np.uint8
+    one_bit = read_mask(save(tmp_path / "one bit.png", ids > 0))
+    assert one_bit.dtype == np.uint8
+    np.testing.assert_array_equal(one_bit, ids > 0)
+
+
+@pytest.mark.parametrize(
+    "pixels, words",
+    [
+        (
+            [[(0, 0, 0), (128, 64, 128)]],
+            r"found mode RGB with 2 colours \(#000000, #804080\); use id",
+        ),
+        ([[(1, 1, 1, 255)]], r"mode RGBA .*use one of the channels, which are equal: np\.asarray"),
+        ([[(1, 255)]], "one class id per pixel, found mode LA; use a one-channel PNG"),
+    ],
+)
+def test_read_mask_refuses_colours_and_says_how_to_convert(tmp_path, pixels, words):
+    with pytest.raises(ValueError, match=words):
+        read_mask(save(tmp_path / "a.png", np.array(pixels, np.uint8)))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif"])
+def test_a_truncated_file_is_named_with_the_reason(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    path = save(tmp_path / f"a.{suffix}", noise)
+    path.write_bytes(path.read_bytes()[:-400])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of a cut TIFF before it raises
+        for read in (read_image, read_mask):
+            with pytest.raises(ValueError, match=rf"a\.{suffix} cannot be read: .+; use"):
+                read(path)
+
+
+def test_list_images_takes_a_file_or_a_folder(tmp_path):
+    for name in ("b.png", "a/c.JPG", "a/.d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        photo(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("")
+    assert list_images(tmp_path / "b.png") == [tmp_path / "b.png"]
+    assert list_images(str(tmp_path)) == [tmp_path / "a/c.JPG", tmp_path / "b.png"]
+    with pytest.raises(ValueError, match=r"notes\.txt is not of a known image type; use .*\.png"):
+        list_images(tmp_path / "notes.txt")
+    with pytest.raises(ValueError, match="nothing does not exist; use an image file or a folder"):
+        list_images(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty holds no images \(types found: none\)"):
+        list_images(tmp_path / "empty")
+
+
+def small_camvid(root, lines):
+    photo(root / "train/x_1.png", 1, 12)
+    save(root / "trainannot/x_1.png", np.arange(12, dtype=np.uint8)[None])
+    if lines is not None:
+        (root / "train.txt").write_text(lines)
+    return root
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "/SegNet/CamVid/train/x_1.png /SegNet/CamVid/trainannot/x_1.png\n\n",
+        "train/x_1.png trainannot/x_1.png",
+        None,
+    ],
+)
+def test_camvid_finds_its_files_by_list_or_by_folder(tmp_path, lines):
+    source = CamVid(small_camvid(tmp_path, lines), "train")
+    assert len(source) == 1
+    assert source.classes is CAMVID
+    assert source[0]["name"] == "x_1"
+    np.testing.assert_array_equal(source[0]["label"], [[*range(11), IGNORE]])
+
+
+def test_camvid_list_may_hold_longer_paths_below_the_root(tmp_path):
+    photo(tmp_path / "day/one/left/x.png")
+    mask(tmp_path / "day/one/ids/x.png")
+    (tmp_path / "val.txt").write_text("day/one/left/x.png day/one/ids/x.png")
+    assert CamVid(tmp_path, "val")[0]["name"] == "x"
+
+
+@pytest.mark.parametrize(
+    "lines, words",
+    [
+        (
+            "train/x_1.png trainannot/x_1.png\n/Seg/train/y.png z",
+            r"line 2: /Seg/train/y\.png is not",
+        ),
+        ("train/x_1.png", r"line 1: 'train/x_1\.png'; use `image\.png mask\.png`"),
+        ("\n", "lists no images; use lines of"),
+    ],
+)
+def test_camvid_list_errors_name_list_line_and_path(tmp_path, lines, words):
+    with pytest.raises(ValueError, match=rf"train\.txt,? {words}"):
+        CamVid(small_camvid(tmp_path, lines), "train")
+
+
+def test_camvid_split_that_is_not_there(tmp_path):
+    small_camvid(tmp_path, None)
+    with pytest.raises(ValueError, match=r"'dev': no dev\.txt.*holds: train, trainannot; use"):
+        CamVid(tmp_path, "dev")
+    with pytest.raises(ValueError, match=r"data\.root=.*gone is not an existing folder; use"):
+        CamVid(tmp_path / "gone", "train")
+
+
+@needs_camvid
+@pytest.mark.parametrize("split, count", [("train", 367), ("val", 101), ("test", 233)])
+def test_real_camvid_has_the_papers_splits(split, count):
+    source = CamVid(CAMVID_ROOT, split)
+    assert len(source) == len(set(source.names)) == count
+    sample = source[count - 1]
+    assert sample["image"].shape == (360, 480, 3)
+    assert sample["label"].shape == (360, 480)
+    assert set(np.unique(sample["label"])) <= {*range(11), IGNORE}

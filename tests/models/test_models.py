@@ -1,0 +1,273 @@
+"""One class of tests over the whole model table; what is special to a model follows it."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.models import MODELS, build, model_options
+
+K = 5
+SIZE = (61, 83)
+TORCHVISION = dict(stem="7x7", output_stride=8, contract_dilation=True)
+
+# Parameters at full size: (options, classes, count, source).
+PINNED = {
+    "segnet": ({}, 11, 29_449_355, "the authors' segnet prototxt: 29,433,483 + 15,872 of BN"),
+    "segnet_basic": ({}, 11, 1_416_587, "the authors' basic prototxt: 1,415,563 + 1,024 of BN"),
+    "fcn": (TORCHVISION, 21, 35_322_218, "torchvision 0.29 fcn_resnet50, with aux"),
+    "pspnet": ({}, 21, None, "layer by layer: test_pspnet_parameters_layer_by_layer"),
+    "deeplabv3": (
+        dict(TORCHVISION, head_conv=True, multi_grid=(1, 1, 1)),
+        21,
+        42_004_074,
+        "torchvision 0.29 deeplabv3_resnet50, with aux",
+    ),
+}
+
+
+def small(name: str, dtype: str = "float32", **options):
+    """A model of the table, thin enough to compile and run in seconds."""
+    thin = {"width": 0.125} if "width" in model_options(name) else {"features": 8}
+    return build({"name": name, **thin, **options}, K, dtype)
+
+
+def shapes(model, size=SIZE, *, train=False):
+    """Outputs and variables of a model, without computing anything."""
+    return jax.eval_shape(
+        lambda key: model.init_with_output(
+            {"params": key, "dropout": key}, jnp.zeros((2, *size, 3)), train=train
+        ),
+        jax.random.key(0),
+    )
+
+
+def he_variables(model):
+    """Initial values as the model's own (He normal kernels), drawn without compiling it."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        kind = path[-1].key
+        if kind == "kernel":
+            std = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+            return std * rng.standard_normal(leaf.shape).astype(np.float32)
+        return np.full(leaf.shape, kind in ("scale", "var"), np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes(model)[1])
+
+
+def paths(tree) -> dict[str, jax.Array]:
+    return flax.traverse_util.flatten_dict(tree, sep="/")
+
+
+def count(tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def run(request, quick_jit):
+    """One model's variables, and what its compiled forward and training passes return."""
+    name = request.param
+    model = small(name)
+    variables = he_variables(model)
+    images = np.random.default_rng(1).standard_normal((4, *SIZE, 3)).astype(np.float32)
+    cotangent = np.random.default_rng(2).standard_normal((4, *SIZE, K)).astype(np.float32)
+
+    @quick_jit
+    def forward(variables, images):
+        return model.apply(variables, images, train=False, mutable=["batch_stats"])
+
+    @partial(quick_jit, static_argnames="dtype")
+    def forward_as(variables, images, dtype):
+        return small(name, dtype).apply(variables, images, train=False)
+
+    def loss(params, batch_stats, images, cotangent):
+        outputs, updates = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
+        )
+        return sum(jnp.mean(logits * cotangent) for logits in outputs.values()), updates
+
+    outputs, still = forward(variables, images)
+    gradient, updates = quick_jit(jax.grad(loss, has_aux=True))(
+        variables["params"], variables["batch_stats"], images, cotangent
+    )
+    return SimpleNamespace(
+        name=name,
+        model=model,
+        variables=variables,
+        outputs=outputs,
+        still=still["batch_stats"],
+        moved=updates["batch_stats"],
+        gradient=gradient,
+        bfloat16=lambda: forward_as(variables, images, "bfloat16"),
+    )
+
+
+class TestEveryModel:
+    """What holds for each entry of MODELS; a new model needs one line in PINNED."""
+
+    @pytest.mark.parametrize("size", [(64, 96), SIZE, (33, 33), (1, 2)], ids=str)
+    def test_logits_have_the_images_size(self, run, size):
+        for train in (False, True):
+            outputs, _ = shapes(run.model, size, train=train)
+            keys = {"logits", "aux"} if model_options(run.name).get("aux") else {"logits"}
+            assert outputs.keys() == keys
+            for logits in outputs.values():
+                assert logits.shape == (2, *size, K)
+                assert logits.dtype == jnp.float32
+
+    def test_logits_are_finite_and_differ_between_images(self, run):
+        for logits in run.outputs.values():
+            assert np.isfinite(logits).all()
+            assert np.abs(logits[0] - logits[1]).max() > 1e-3 * np.abs(logits).max()
+
+    def test_pinned_parameter_count(self, run):
+        assert run.name in PINNED, f"{run.name} has no pinned parameter count"
+        options, classes, pinned, source = PINNED[run.name]
+        found = count(shapes(build({"name": run.name, **options}, classes))[1]["params"])
+        assert found == (pinned or pspnet_parameters(classes)), source
+
+    def test_same_parameters_in_both_modes(self, run):
+        abstract = [shapes(run.model, train=train)[1] for train in (False, True)]
+        assert jax.tree.structure(abstract[0]) == jax.tree.structure(abstract[1])
+        assert jax.tree.leaves(abstract[0]) == jax.tree.leaves(abstract[1])
+
+    def test_train_is_keyword_only(self, run):
+        with pytest.raises(TypeError, match="positional"):
+            run.model.apply(run.variables, jnp.zeros((1, 8, 8, 3)), False)
+
+    def test_batch_stats_move_only_in_training(self, run):
+        before = paths(run.variables["batch_stats"])
+        still, moved = paths(run.still), paths(run.moved)
+        assert before.keys() == still.keys() == moved.keys()
+        for path, value in before.items():
+            np.testing.assert_array_equal(still[path], value, err_msg=path)
+            assert np.isfinite(moved[path]).all(), path
+            assert np.any(moved[path] != value), path
+
+    def test_every_parameter_has_a_gradient(self, run):
+        gradient = paths(run.gradient)
+        for path, value in gradient.items():
+            assert np.isfinite(value).all(), path
+            largest = np.abs(value).max()
+            block = path.removesuffix("/conv/bias")
+            if block != path and f"{block}/norm/scale" in gradient:
+                # The mean that normalisation takes away holds this bias: rounding is all that
+                # is left of its gradient.
+                assert largest < 1e-3 * np.abs(gradient[f"{block}/norm/bias"]).max(), path
+            else:
+                assert largest > 0, path
+
+    def test_bfloat16_gives_float32_logits_near_the_float32_ones(self, run):
+        _, variables = shapes(small(run.name, "bfloat16"))
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+        for key, logits in run.bfloat16().items():
+            wanted = run.outputs[key]
+            assert logits.dtype == jnp.float32
+            error = np.linalg.norm(logits - wanted) / np.linalg.norm(wanted)
+            assert error < 0.05, (key, error)
+
+    def test_options_are_the_fields(self, run):
+        options = model_options(run.name)
+        assert not options.keys() & {"num_classes", "dtype", "parent", "name"}
+        assert build({"name": run.name, **options}, K) == build({"name": run.name}, K)
+
+
+def conv_block(inputs: int, features: int, k: int) -> int:
+    """Parameters of a k x k convolution without bias and its batch normalisation."""
+    return k * k * inputs * features + 2 * features
+
+
+def pspnet_parameters(classes: int) -> int:
+    """Counted from the papers: He et al., table 1, ResNet-50; Zhao et al., figure 3."""
+    total = conv_block(3, 64, 3) + conv_block(64, 64, 3) + conv_block(64, 128, 3)
+    inputs = 128
+    for blocks, features in ((3, 64), (4, 128), (6, 256), (3, 512)):
+        for block in range(blocks):
+            total += conv_block(inputs, features, 1) + conv_block(features, features, 3)
+            total += conv_block(features, 4 * features, 1)
+            total += conv_block(inputs, 4 * features, 1) if block == 0 else 0
+            inputs = 4 * features
+    total += 4 * conv_block(2048, 512, 1)  # pyramid levels
+    total += conv_block(2048 + 4 * 512, 512, 3) + (512 + 1) * classes  # head
+    return total + conv_block(1024, 256, 3) + (256 + 1) * classes  # auxiliary head
+
+
+def test_torchvision_decomposition():
+    """Parts of torchvision's two networks, whose sums are the published totals."""
+    options, classes, _, _ = PINNED["fcn"]
+    parts = shapes(build({"name": "fcn", **options}, classes))[1]["params"]
+    assert {name: count(part) for name, part in parts.items()} == {
+        "encoder": 23_508_032,
+        "head": 9_448_981,
+        "aux_head": 2_365_205,
+    }
+    options, classes, _, _ = PINNED["deeplabv3"]
+    parts = shapes(build({"name": "deeplabv3", **options}, classes))[1]["params"]
+    head = sum(count(parts[name]) for name in ("aspp", "head_conv", "classifier"))
+    assert head == 16_130_837
+    assert count(parts["aux_head"]) == 2_365_205
+
+
+@pytest.mark.parametrize("name", ["fcn", "pspnet", "deeplabv3"])
+def test_without_the_auxiliary_head(name):
+    outputs, variables = shapes(small(name, aux=False))
+    assert outputs.keys() == {"logits"}
+    assert "aux_head" not in variables["params"]
+
+
+def test_initial_kernels_are_he_normal(quick_jit):
+    model = small("segnet_basic")
+    init = quick_jit(lambda key, x: model.init(key, x, train=False))
+    kernel = init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]["decoder2"]["conv"][
+        "kernel"
+    ]
+    np.testing.assert_allclose(np.std(kernel), np.sqrt(2 / (7 * 7 * 8)), rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "message"),
+    [
+        ({}, "float32", "model.name is missing; known models: segnet, "),
+        ({"name": "unet"}, "float32", "model.name='unet' is unknown; known models: segnet, "),
+        ({"name": "segnet", "widht": 1}, "float32", r"model\.widht: segnet has no such option; "),
+        ({"name": "segnet", "dtype": 1}, "float32", r"model\.dtype: segnet has no such option"),
+        ({"name": "segnet"}, "float16", "dtype='float16' is unknown; known: float32, bfloat16"),
+        ({"name": "segnet", "width": 0}, "float32", "model.width=0; use a number above 0"),
+        ({"name": "fcn", "width": -1.0}, "float32", "model.width=-1.0; use a number above 0"),
+        ({"name": "fcn", "output_stride": 4}, "float32", "output_stride=4; use 8, 16 or 32"),
+        ({"name": "pspnet", "stem": "5x5"}, "float32", "model.stem='5x5'; use \"7x7\" or"),
+        ({"name": "fcn", "encoder": "vgg"}, "float32", "model.encoder='vgg' is unknown; known: r"),
+        ({"name": "pspnet", "bins": []}, "float32", r"model.bins=\(\); use one or more diff"),
+        ({"name": "pspnet", "bins": [0, 2]}, "float32", r"model.bins=\(0, 2\); use one or more"),
+        ({"name": "pspnet", "bins": [2, 2]}, "float32", r"model.bins=\(2, 2\); .* different"),
+        ({"name": "deeplabv3", "rates": []}, "float32", r"model.rates=\(\); use one or more"),
+        ({"name": "deeplabv3", "multi_grid": [0]}, "float32", r"multi_grid=\(0,\); use one or"),
+        (
+            {"name": "deeplabv3", "rates": [1, 6], "output_stride": 32},
+            "float32",
+            r"model.rates=\(1, 6\) .* are \(0, 3\) at output stride 32",
+        ),
+        ({"name": "deeplabv3", "rates": [6, 6]}, "float32", r"model.rates=\(6, 6\) .* different"),
+    ],
+)
+def test_build_errors(config, dtype, message):
+    with pytest.raises(ValueError, match=message):
+        build(config, K, dtype)
+
+
+def test_build_needs_a_class():
+    with pytest.raises(ValueError, match="num_classes=0; a model needs at least 1 class"):
+        build({"name": "segnet"}, 0)
+
+
+def test_lists_become_tuples():
+    assert build({"name": "pspnet", "bins": [1, 4]}, K).bins == (1, 4)
