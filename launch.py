@@ -27,7 +27,7 @@ def main(_) -> None:
     logging.set_verbosity(logging.ERROR)  # Orbax and grain talk a lot
     try:
         run()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         # What a user can mend: the message is all there is to read.
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -73,5 +73,33 @@ def base_config():
     return base.get_config()
 
 
+def parse(arguments):
+    """Reads the flags; one line instead of a traceback for what is wrong with them."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        message = str(error).strip().splitlines()[-1]
+    except (AttributeError, KeyError):  # an option that the config has not
+        message = unknown_option(arguments)
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def unknown_option(arguments) -> str:
+    """Names the first --config.x.y that the config lacks, and what there is in its place."""
+    arguments = list(arguments)  # they are sys.argv itself, which is changed below
+    plain = [a for a in arguments if not a.startswith(("--config.", "-config."))]
+    sys.argv[:] = plain  # where config_flags looks for overrides
+    flags.FLAGS(plain)
+    for argument in arguments:
+        if argument not in plain:
+            path, section = argument.lstrip("-").partition("=")[0].split("."), _CONFIG.value
+            for depth, name in enumerate(path[1:], 2):
+                if name not in section:
+                    return f"{'.'.join(path[:depth])} is unknown; there is {', '.join(section)}"
+                section = section[name]
+    return "a --config option is unknown"
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

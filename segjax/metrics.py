@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 PROTOCOL = (
-    "one confusion matrix over all labelled pixels of the split, at the labels' resolution; "
-    "classes absent from labels and predictions are left out of the mean"
+    "one confusion matrix over all labelled pixels of the split; classes absent from labels and "
+    "predictions are left out of the mean"
 )
 
 
@@ -29,6 +29,8 @@ def confusion_matrix(
       int32 counts, row = label, column = prediction. One call holds up to 2**31 - 1 pixels; sum
       calls on the host in int64.
     """
+    # Small label dtypes would overflow in label * num_classes.
+    labels, predictions = jnp.asarray(labels, jnp.int32), jnp.asarray(predictions, jnp.int32)
     labelled = (labels >= 0) & (labels < num_classes)
     # Ignored pixels go to one extra bin at the end, which is cut off.
     pair = jnp.where(labelled, labels * num_classes + predictions, num_classes**2)

@@ -45,8 +45,6 @@ def train(
     """
     console, workdir = console or Console(), pathlib.Path(workdir)
     configs.check_same_run(config, workdir)
-    for split in config["data"]["eval_splits"]:
-        make_source(config["data"], split, config["seed"])  # fails now rather than at the end
     setup = prepare(config, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     configs.save(config, workdir)
@@ -108,7 +106,7 @@ def evaluate(
         canvas = make_canvas(config, split)
         evaluations[split] = evaluate_split(step, predictor.variables, canvas, batch_size, mesh)
     results = {split: evaluation.summary() for split, evaluation in evaluations.items()}
-    tables.print_results(results, classes, console)
+    tables.print_results(results, classes, console, protocol(config))
     report = run_report.write(workdir, predictor, evaluations, protocol(config), seconds)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
     return results

@@ -2,11 +2,19 @@
 
 import functools
 import json
+import tempfile
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+
+from configs import base
+
+# The same small programs are compiled by many tests: once per session is enough.
+_COMPILED = tempfile.TemporaryDirectory(prefix="segjax-tests-")
+jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 # Golden arrays are float32; accelerators multiply in less unless told.
 jax.config.update("jax_default_matmul_precision", "highest")
@@ -40,3 +48,21 @@ def quick_jit():
     """`jax.jit` without the compiler's expensive passes: tests run each program once or twice."""
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
     return functools.partial(jax.jit, compiler_options=options)
+
+
+@pytest.fixture
+def tiny_config():
+    """SegNet-Basic with 4 channels on 8 streets scenes of 32x48, 6 steps, two evaluations."""
+    config = base.get_config()
+    config.model.name = "segnet_basic"
+    config.model.features = 4
+    config.data.image_size = (32, 48)
+    config.data.train_images = 8
+    config.data.eval_images = 3
+    config.train.steps = 6
+    config.train.batch_size = 2
+    config.train.eval_every = 3
+    config.train.log_every = 1
+    config.optim.learning_rate = 0.05
+    config.report.samples = 2
+    return config

@@ -85,8 +85,8 @@ def from_file(path: str | pathlib.Path) -> ClassTable:
             rows = json.loads(path.read_text())
             rows = [{"name": r} if isinstance(r, str) else r for r in rows]
             names = [str(r["name"]) for r in rows]
-            colors = [tuple(int(c) for c in r["color"]) if "color" in r else None for r in rows]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            colors = [_json_color(r["color"]) if "color" in r else None for r in rows]
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f'{path}: not a class list ({error}); use ["road", ...] or '
                 '[{"name": "road", "color": [128, 64, 128]}, ...]'
@@ -104,6 +104,13 @@ def from_file(path: str | pathlib.Path) -> ClassTable:
             colors.append(tuple(int(w) for w in words[-3:]) if has_color else None)
     fallback = default_palette(len(names))
     return ClassTable(tuple(names), tuple(c or f for c, f in zip(colors, fallback, strict=True)))
+
+
+def _json_color(color) -> tuple[int, int, int]:
+    whole = isinstance(color, list) and all(type(c) is int and 0 <= c <= 255 for c in color)
+    if not whole or len(color) != 3:
+        raise ValueError(f"colour {color!r} is not three whole numbers in 0..255")
+    return tuple(color)
 
 
 # The 7 level-1 classes of the India Driving Dataset (Varma et al., WACV 2019), each in the

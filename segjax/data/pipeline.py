@@ -9,6 +9,7 @@ from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -112,6 +113,8 @@ def train_iterator(
     """
     data = grain.MapDataset.source(canvas).seed(seed).shuffle().repeat(None).batch(batch_size)
     if workers:
+        if not flags.FLAGS.is_parsed():  # grain's workers read absl flags; a notebook has none
+            flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers)
         return iter(data.to_iter_dataset().mp_prefetch(options))
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)

@@ -1,9 +1,9 @@
 """Layers: pure functions on channels-last arrays, and the small linen modules made of them."""
 
+from segjax.layers.adaptive import adaptive_avg_pool
 from segjax.layers.context import AtrousSpatialPyramidPooling, PyramidPooling
 from segjax.layers.conv import Conv, ConvNormAct, atrous_conv
 from segjax.layers.pooling import (
-    adaptive_avg_pool,
     max_pool_2x2,
     max_pool_argmax,
     max_unpool,

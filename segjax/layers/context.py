@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from segjax.layers.adaptive import adaptive_avg_pool
 from segjax.layers.conv import ConvNormAct
-from segjax.layers.pooling import adaptive_avg_pool
 from segjax.layers.resize import resize_bilinear
 
 

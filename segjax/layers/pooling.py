@@ -1,5 +1,4 @@
-"""Max pooling that keeps where each maximum was, unpooling that puts values back there, and
-adaptive average pooling.
+"""Max pooling that keeps where each maximum was, and unpooling that puts values back there.
 
 Two forms of pooling with indices give the same arrays:
 
@@ -17,7 +16,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped, UInt8
+from jaxtyping import Array, Int, Shaped, UInt8
 
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
@@ -183,8 +182,9 @@ def max_unpool(
       output_size: (H, W) of the result: the size that was pooled, and with the width that
         `indices` were counted in. Indices outside are dropped.
 
-    Where windows overlapped and an index occurs more than once, its values are the same maximum.
-    The derivative reads at the indices: the partner of pooling's.
+    The derivative reads at the indices: the partner of pooling's. Where windows overlapped and an
+    index occurs more than once, its values are the same maximum, and one of them gets the
+    derivative, so that unpooling what was pooled passes each cotangent once (torch: once each).
     """
     n, _, _, c = values.shape
     height, width = output_size
@@ -305,28 +305,3 @@ def positions_to_indices(
     row = 2 * jnp.arange(h)[:, None, None] + positions // 2
     column = 2 * jnp.arange(w)[:, None] + positions % 2
     return (row * input_size[1] + column).astype(jnp.int32)
-
-
-def _bin_means(size: int, bins: int) -> np.ndarray:
-    """[bins, size]: row b averages the cells floor(b*size/bins) .. ceil((b+1)*size/bins) - 1."""
-    matrix = np.zeros((bins, size), np.float32)
-    for b in range(bins):
-        start, stop = b * size // bins, -(-(b + 1) * size // bins)
-        matrix[b, start:stop] = 1 / (stop - start)
-    return matrix
-
-
-def adaptive_avg_pool(
-    x: Float[Array, "n H W c"], output_size: tuple[int, int]
-) -> Float[Array, "n h w c"]:
-    """Averages over h x w bins that cover the map; neighbouring bins overlap where sizes do not
-    divide, as torch's `adaptive_avg_pool2d`. More bins than cells repeat cells.
-
-    Two small matrix products: static in shape, exportable, and their own derivative. Sums are
-    taken in float32.
-    """
-    rows = _bin_means(x.shape[1], output_size[0])
-    columns = _bin_means(x.shape[2], output_size[1])
-    pooled = jnp.einsum("ah,nhwc->nawc", rows, x.astype(jnp.float32), precision="highest")
-    pooled = jnp.einsum("bw,nawc->nabc", columns, pooled, precision="highest")
-    return pooled.astype(x.dtype)

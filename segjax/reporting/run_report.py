@@ -19,7 +19,7 @@ from segjax import config as configs
 from segjax.data.classes import ClassTable
 from segjax.data.datasets import make_source
 from segjax.inference.predictor import Predictor
-from segjax.reporting import html, plots
+from segjax.reporting import html, plots, tables
 from segjax.training.evaluation import Evaluation
 from segjax.training.writers import read_metrics
 
@@ -125,8 +125,8 @@ def write(
     protocol: str,
     seconds: float | None = None,
 ) -> pathlib.Path:
-    """Writes results.json, curves.png, confusion_matrix.png, class_iou.png, samples/grid.png with
-    one picture per sample, and report.html.
+    """Writes results.json, results.md, curves.png, confusion_matrix.png, class_iou.png,
+    samples/grid.png and report.html.
 
     Args:
       evaluations: per split; pictures are of `data.val_split`, or of the first one.
@@ -142,6 +142,7 @@ def write(
     saved = {"protocol": protocol, "classes": list(classes.names), "results": _no_nan(results)}
     (workdir / RESULTS_FILE).write_text(json.dumps(saved, indent=2) + "\n")
 
+    (workdir / "results.md").write_text(tables.results_markdown(results, classes, protocol))
     plots.plot_curves(history, workdir / "curves.png")
     plots.plot_confusion(evaluations[split].confusion, classes, workdir / "confusion_matrix.png")
     plots.plot_class_iou(results[split], classes, workdir / "class_iou.png")

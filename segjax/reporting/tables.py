@@ -83,14 +83,16 @@ def result_rows(
     return overall, per_class
 
 
-def results_table(results: Mapping[str, Mapping], classes: ClassTable) -> Table:
+def results_table(
+    results: Mapping[str, Mapping], classes: ClassTable, protocol: str = PROTOCOL
+) -> Table:
     """Metrics and per-class IoU, one column per split, the protocol as caption.
 
     See `result_rows` for the arguments and errors. Fractions are in [0, 1] with four decimals.
     """
     table = Table(
         box=rich.box.SIMPLE_HEAD,
-        caption=Text(f"{PROTOCOL[0].upper()}{PROTOCOL[1:]}. {ABSENT}: does not occur."),
+        caption=Text(_caption(protocol)),
         caption_justify="left",
         min_width=60,
     )
@@ -107,6 +109,10 @@ def results_table(results: Mapping[str, Mapping], classes: ClassTable) -> Table:
     return table
 
 
+def _caption(protocol: str) -> str:
+    return f"{protocol[0].upper()}{protocol[1:]}. {ABSENT}: does not occur."
+
+
 def _markdown(text: str) -> str:
     """Text that stays itself inside a Markdown table cell."""
     for sign, escaped in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
@@ -116,7 +122,9 @@ def _markdown(text: str) -> str:
     return " ".join(text.split())
 
 
-def results_markdown(results: Mapping[str, Mapping], classes: ClassTable) -> str:
+def results_markdown(
+    results: Mapping[str, Mapping], classes: ClassTable, protocol: str = PROTOCOL
+) -> str:
     """`results_table` as a Markdown table, followed by the protocol; ends with a newline."""
     overall, per_class = result_rows(results, classes)
     rows = [(f"**{t}**", [f"**{v}**" for v in vs]) if t == "mIoU" else (t, vs) for t, vs in overall]
@@ -124,16 +132,17 @@ def results_markdown(results: Mapping[str, Mapping], classes: ClassTable) -> str
     lines = ["| " + " | ".join(["", *map(_markdown, results)]).strip() + " |"]
     lines += ["|:---" + "|---:" * len(results) + "|"]
     lines += ["| " + " | ".join([title, *values]) + " |" for title, values in rows]
-    return (
-        "\n".join(lines) + f"\n\n{PROTOCOL[0].upper()}{PROTOCOL[1:]}. {ABSENT}: does not occur.\n"
-    )
+    return "\n".join(lines) + f"\n\n{_caption(protocol)}\n"
 
 
 def print_results(
-    results: Mapping[str, Mapping], classes: ClassTable, console: Console | None = None
+    results: Mapping[str, Mapping],
+    classes: ClassTable,
+    console: Console | None = None,
+    protocol: str = PROTOCOL,
 ) -> None:
     """Prints `results_table`, by default to standard output (80 columns if not a terminal)."""
-    (console or Console()).print(results_table(results, classes))
+    (console or Console()).print(results_table(results, classes, protocol))
 
 
 def most_confused(

@@ -97,10 +97,9 @@ def prepare(config: Mapping[str, Any], cache_dir: str | pathlib.Path | None = No
     train, data = config["train"], config["data"]
     mesh = parallel.make_mesh(config["parallel"], train["batch_size"])
     source = make_source(data, data["train_split"], config["seed"])
-    checks.check_source(
-        source, data["train_split"], min_images=train["batch_size"], limit=_QUICK_CHECK
-    )
-    make_canvas(config, data["val_split"])  # fails now if it is missing
+    check_samples(source, data["train_split"], min_images=train["batch_size"])
+    for split in dict.fromkeys((data["val_split"], *data["eval_splits"])):
+        make_canvas(config, split)  # fails now rather than after an epoch
     total_steps = train["steps"] or math.ceil(train["epochs"] * len(source) / train["batch_size"])
     schedule = optim.make_schedule(config["optim"], total_steps)
     augmentation = {k: v for k, v in config["augment"].items() if k != "crop_size"}
@@ -130,7 +129,10 @@ def prepare(config: Mapping[str, Any], cache_dir: str | pathlib.Path | None = No
     )
 
 
-_QUICK_CHECK = 64  # samples per split that are decoded and checked before a run starts
+def check_samples(source: Any, split: str, min_images: int = 1) -> None:
+    """Decodes up to 1000 samples of files (4 of a procedural source) and checks them."""
+    limit = 1000 if hasattr(source, "image_paths") else 4
+    checks.check_source(source, split, min_images=min_images, limit=limit)
 
 
 def _or(size, fallback) -> tuple[int, int]:
@@ -146,7 +148,7 @@ def make_canvas(config: Mapping[str, Any], split: str) -> Canvas:
     """
     data = config["data"]
     source = make_source(data, split, config["seed"])
-    checks.check_source(source, split, limit=_QUICK_CHECK)
+    check_samples(source, split)
     label_size = _or(data["label_size"], data["image_size"])
     return Canvas(
         source, tuple(data["image_size"]), label_size=label_size, cache_mb=data["cache_mb"]

@@ -114,7 +114,7 @@ def make_train_step(
         metrics = {
             "loss": loss / pixels,
             "accuracy": hits / pixels,
-            "grad_norm": optax.global_norm(gradients),
+            "grad_norm": optax.tree.norm(gradients),
             "learning_rate": schedule(state.step) * state.lr_scale,
         }
         state = state.replace(

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -71,6 +72,17 @@ def test_json_list_that_cannot_be_understood_shows_the_form_to_use(tmp_path, tex
     path = tmp_path / "classes.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r'classes\.json: not a class list .*use \["road"'):
+        from_file(path)
+
+
+@pytest.mark.parametrize(
+    "color", ["red", [1, 2], [1, 2, 300], [1, 2, 3, 4], [-1, 2, 3], [0.5, 0.5, 0.5], 7, None]
+)
+def test_json_colour_that_is_none_names_the_file_and_the_value(tmp_path, color):
+    path = tmp_path / "classes.json"
+    path.write_text(json.dumps([{"name": "road", "color": color}]))
+    shown = re.escape(repr(color))
+    with pytest.raises(ValueError, match=rf"classes\.json: not a class list \(colour {shown} is"):
         from_file(path)
 
 

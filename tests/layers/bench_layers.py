@@ -3,13 +3,14 @@
     python tests/layers/bench_layers.py [pool] [atrous] [resize]
 
 The repeats of the compared programs alternate, so that a busy machine slows both; read the
-ratios, not the milliseconds. Each program is one jitted call that returns its output and its
-gradients for a given cotangent.
+ratios, not the milliseconds. Each program is one jitted call that returns its output and, in
+"forward + backward", its gradients for a given cotangent.
 """
 
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -50,25 +51,41 @@ def _forward(function, *inputs) -> Callable[[], jax.Array]:
     return lambda: program(*inputs)
 
 
-def _with_gradients(function, cotangent, *inputs) -> Callable[[], jax.Array]:
-    """The output, and the gradient of every input for the cotangent."""
+def _with_gradients(function, cotangent, *inputs, reuse=True) -> Callable[[], jax.Array]:
+    """The output, and the gradient of every input for the cotangent.
 
-    @jax.jit
-    def program(cotangent, *inputs):
+    With `reuse` the results go where those of the run before were: a fresh buffer costs a page
+    fault every 4 KiB, which for a cheap program is most of its time (two copies of 39 MB took as
+    long as the 2x2 form's whole forward and backward pass).
+    """
+
+    def run(cotangent, inputs, results):
+        del results
         out, vjp = jax.vjp(function, *inputs)
         return out, vjp(cotangent)
 
-    return lambda: program(cotangent, *inputs)
+    if not reuse:
+        program = jax.jit(run)
+        return lambda: program(cotangent, inputs, None)
+    program = jax.jit(run, donate_argnums=2, keep_unused=True)
+    results = [jax.tree.map(jnp.zeros_like, (cotangent, inputs))]
+
+    def again():
+        results[0] = program(cotangent, inputs, results[0])
+        return results[0]
+
+    return again
 
 
-def pooling_programs(shape=(2, 240, 320, 64)) -> dict[str, Callable[[], jax.Array]]:
+def pooling_programs(shape=(2, 240, 320, 64), reuse=True) -> dict[str, Callable[[], jax.Array]]:
     """Pool and unpool, forward and backward."""
+    make = partial(_with_gradients, reuse=reuse)
     x, cotangent, size = _normal(0, *shape), _normal(1, *shape), shape[1:3]
     return {
-        "scatter": _with_gradients(
+        "scatter": make(
             lambda x: max_unpool(*max_pool_argmax(x, padding="CEIL"), size), cotangent, x
         ),
-        "2x2": _with_gradients(lambda x: max_unpool_2x2(*max_pool_2x2(x), size), cotangent, x),
+        "2x2": make(lambda x: max_unpool_2x2(*max_pool_2x2(x), size), cotangent, x),
     }
 
 
@@ -119,7 +136,9 @@ def resize_programs(
 
 def benchmarks(wanted: set[str]) -> Iterator[tuple[str, dict]]:
     if "pool" in wanted:
-        yield "pool + unpool, forward + backward, 2x240x320x64", pooling_programs()
+        title = "pool + unpool, forward + backward, 2x240x320x64"
+        yield f"{title}, buffers reused", pooling_programs()
+        yield f"{title}, fresh buffers", pooling_programs(reuse=False)
     for direction, backward in (("forward", False), ("forward + backward", True)):
         if "atrous" in wanted:
             for size, rates in (((33, 33), (6, 12, 18, 24, 36)), ((12, 24), (6, 12, 18))):

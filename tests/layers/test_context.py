@@ -25,8 +25,11 @@ def parameter_shapes(module, x) -> dict[str, tuple[int, ...]]:
     return {path: leaf.shape for path, leaf in flat.items()}
 
 
-@pytest.mark.parametrize("size", [(12, 12), (7, 9), (2, 3), (1, 1)], ids=str)
-@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(
+    ("size", "align_corners"),
+    [((12, 12), False), ((7, 9), True), ((2, 3), True), ((1, 1), False)],
+    ids=str,
+)
 def test_pyramid_keeps_the_map_and_adds_its_bins(size, align_corners, quick_jit):
     x = normal(2, *size, 8)
     y, variables = initialised(PyramidPooling(align_corners=align_corners), x, quick_jit)

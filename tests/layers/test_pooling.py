@@ -1,4 +1,4 @@
-"""Max pooling with indices, unpooling, adaptive average pooling."""
+"""Max pooling with indices, and unpooling."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,6 @@ import pytest
 from jax.test_util import check_grads
 
 from segjax.layers import (
-    adaptive_avg_pool,
     max_pool_2x2,
     max_pool_argmax,
     max_unpool,
@@ -296,27 +295,6 @@ def test_errors_name_what_fits():
     values, positions = max_pool_2x2(x)
     with pytest.raises(ValueError, match=r"\(6, 9\) does not pool to \(3, 4\); heights 5 or 6 and"):
         max_unpool_2x2(values, positions, (6, 9))
-
-
-def test_adaptive_average_equals_torch(torch_adaptive, quick_jit):
-    case = torch_adaptive
-
-    @quick_jit
-    def pool(x, cotangent):
-        y, vjp = jax.vjp(lambda x: adaptive_avg_pool(x, tuple(case["size"])), x)
-        return y, vjp(cotangent)[0]
-
-    y, gradient = pool(case["x"], case["cotangent"])
-    np.testing.assert_allclose(y, case["y"], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(gradient, case["gradient"], rtol=1e-5, atol=1e-6)
-
-
-def test_adaptive_average_sums_in_float32():
-    # 1 + 1/128 is the bfloat16 after 1: bfloat16 sums of 4096 of them would be far off.
-    x = jnp.full((1, 64, 64, 1), 1 + 1 / 128, jnp.bfloat16)
-    y = adaptive_avg_pool(x, (3, 3))
-    assert y.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(y.astype(jnp.float32), 1 + 1 / 128)
 
 
 @pytest.mark.slow

@@ -1,0 +1,75 @@
+"""What the presets of all configs share: the data set, its sizes, the length of the run."""
+
+from collections.abc import Callable, Mapping
+
+import ml_collections
+
+Preset = Callable[[ml_collections.ConfigDict], None]
+
+
+def apply(config: ml_collections.ConfigDict, preset: str, presets: Mapping[str, Preset]) -> None:
+    """Changes `config` to the preset of that name.
+
+    Raises:
+      ValueError: listing the presets, if the name is none of them.
+    """
+    if preset not in presets:
+        raise ValueError(
+            f"preset {preset!r} is unknown; {config.model.name} has {', '.join(presets)}"
+        )
+    presets[preset](config)
+
+
+def camvid(config: ml_collections.ConfigDict) -> None:
+    """CamVid as the SegNet authors use it: 367 images, 360x480, 11 classes."""
+    config.data.name = "camvid"
+    config.data.root = "data/camvid"
+    config.data.image_size = (360, 480)
+    config.data.eval_splits = ("val", "test")
+    config.train.epochs = 0.0
+    config.train.steps = 20_000
+    config.train.batch_size = 8
+    config.train.eval_every = 500
+
+
+def camvid_small(config: ml_collections.ConfigDict) -> None:
+    """CamVid at half size, for a laptop's CPU; scored at the labels' own 360x480."""
+    camvid(config)
+    config.data.image_size = (180, 240)
+    config.data.label_size = (360, 480)
+    config.augment.scale = (0.75, 1.5)
+    config.train.batch_size = 6
+    config.train.steps = 3000
+    config.train.eval_every = 122  # two epochs
+    config.optim.name = "adamw"
+    config.optim.learning_rate = 2e-3
+    config.optim.schedule = "cosine"
+    config.optim.warmup_steps = 60
+
+
+def idd(config: ml_collections.ConfigDict) -> None:
+    """The India Driving Dataset at level 1 as the seed notebooks prepared it: 240x480, 7 classes.
+
+    Masks hold level-1 ids and 255; `data.root` has images/ and masks/ with train, val and test.
+    The notebooks augment nothing, weight nothing, keep the best by validation mIoU, and lower the
+    rate to a fifth when that stands still.
+    """
+    config.data.name = "folder"
+    config.data.root = "data/idd"
+    config.data.classes = (
+        "drivable,non-drivable,living things,vehicles,roadside objects,far objects,sky"
+    )
+    config.data.image_size = (240, 480)
+    config.augment.scale = (1.0, 1.0)
+    config.augment.flip = False
+    for jitter in ("brightness", "contrast", "saturation", "hue"):
+        config.augment[jitter] = 0.0
+    if "aux" in config.model:
+        config.model.aux = False
+    config.optim.name = "adam"
+    config.optim.epsilon = 1e-7  # Keras's
+    config.optim.weight_decay = 0.0
+    config.optim.schedule = "constant"
+    config.optim.plateau_factor = 0.2
+    config.train.steps = 0
+    config.train.eval_every = 0  # once an epoch

@@ -1,0 +1,77 @@
+"""SegNet: VGG16 encoder and mirrored decoder with pooling indices.
+
+Source: Badrinarayanan et al., PAMI 2017 (arXiv 1511.00561).
+  python launch.py --config=configs/segnet.py               streets at 96x192, width 1/4, CPU
+  python launch.py --config=configs/segnet.py:camvid_small  CamVid at 180x240, width 1/4, CPU
+  python launch.py --config=configs/segnet.py:camvid        CamVid at 360x480, the paper's width
+  python launch.py --config=configs/segnet.py:paper         the paper's network and solver
+  python launch.py --config=configs/segnet.py:idd           the seed notebook's settings
+"""
+
+from configs import base, presets
+
+
+def get_config(preset: str = "streets"):
+    config = base.get_config()
+    config.model.name = "segnet"
+    config.model.width = 1.0
+    config.model.use_bias = True
+    config.model.momentum = 0.9  # batch normalisation: the share of the old statistics kept
+    presets.apply(
+        config,
+        preset,
+        {
+            "streets": streets,
+            "camvid": camvid,
+            "camvid_small": camvid_small,
+            "idd": idd,
+            "paper": paper,
+        },
+    )
+    return config
+
+
+def streets(config):
+    config.model.width = 0.25
+    config.data.image_size = (96, 192)
+    config.optim.name = "adamw"
+    config.optim.learning_rate = 2e-3
+    config.optim.schedule = "cosine"
+    config.optim.warmup_steps = 40
+    config.augment.scale = (0.75, 1.5)
+    config.train.steps = 720
+    config.train.eval_every = 120
+
+
+def camvid(config):
+    presets.camvid(config)
+    config.loss.class_weights = "median_frequency"
+    config.optim.learning_rate = 0.1
+    config.optim.weight_decay = 5e-4
+
+
+def camvid_small(config):
+    presets.camvid_small(config)
+    config.model.width = 0.25
+
+
+def paper(config):
+    """Section 3.3's controlled solver: SGD 0.1 fixed, momentum 0.9, batch 12, no augmentation."""
+    camvid(config)
+    config.train.batch_size = 12
+    config.optim.schedule = "constant"
+    config.augment.scale = (1.0, 1.0)
+    config.augment.flip = False
+    for jitter in ("brightness", "contrast", "saturation", "hue"):
+        config.augment[jitter] = 0.0
+
+
+def idd(config):
+    """`segnet_keras_idd`: Adam 1e-4, batch 16, 30 epochs, patience 5, plateau 3 (to 1e-5)."""
+    presets.idd(config)
+    config.optim.learning_rate = 1e-4
+    config.optim.plateau_patience = 3
+    config.optim.plateau_min_rate = 1e-5
+    config.train.batch_size = 16
+    config.train.epochs = 30.0
+    config.train.early_stop_patience = 5

@@ -1,0 +1,30 @@
+"""Adaptive average pooling: a map's means over a grid of bins, whatever its size."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def _bin_means(size: int, bins: int) -> np.ndarray:
+    """[bins, size]: row b averages the cells floor(b*size/bins) .. ceil((b+1)*size/bins) - 1."""
+    matrix = np.zeros((bins, size), np.float32)
+    for b in range(bins):
+        start, stop = b * size // bins, -(-(b + 1) * size // bins)
+        matrix[b, start:stop] = 1 / (stop - start)
+    return matrix
+
+
+def adaptive_avg_pool(
+    x: Float[Array, "n H W c"], output_size: tuple[int, int]
+) -> Float[Array, "n h w c"]:
+    """Averages over h x w bins that cover the map; neighbouring bins overlap where sizes do not
+    divide, as torch's `adaptive_avg_pool2d`. More bins than cells repeat cells.
+
+    Two small matrix products: static in shape, exportable, and their own derivative. Sums are
+    taken in float32.
+    """
+    rows = _bin_means(x.shape[1], output_size[0])
+    columns = _bin_means(x.shape[2], output_size[1])
+    pooled = jnp.einsum("ah,nhwc->nawc", rows, x.astype(jnp.float32), precision="highest")
+    pooled = jnp.einsum("bw,nawc->nabc", columns, pooled, precision="highest")
+    return pooled.astype(x.dtype)

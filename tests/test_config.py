@@ -1,0 +1,80 @@
+import json
+
+import ml_collections
+import pytest
+
+from configs import base, pspnet
+from segjax import config as configs
+from segjax.data.classes import CAMVID, from_file
+
+
+def test_plain_is_what_json_holds():
+    config = ml_collections.ConfigDict({"a": (1, 2), "b": {"c": 0.5, "d": "x", "e": None}})
+    expected = {"a": [1, 2], "b": {"c": 0.5, "d": "x", "e": None}}
+    assert configs.plain(config) == expected
+    assert configs.plain({"a": (1, 2), "b": {"c": 0.5, "d": "x", "e": None}}) == expected
+
+
+def test_flatten_joins_names_with_dots():
+    nested = ml_collections.ConfigDict({"a": 1, "b": {"c": [2, 3], "d": {"e": "x"}}})
+    assert configs.flatten(nested) == {"a": 1, "b.c": [2, 3], "b.d.e": "x"}
+
+
+def test_difference_lists_what_differs_and_what_is_missing():
+    ours = {"a": 1, "b": {"c": (1, 2), "d": 3, "only": 4}}
+    theirs = {"a": 1, "b": {"c": [1, 2], "d": 5, "other": False}}
+    assert configs.difference(ours, theirs) == {
+        "b.d": (3, 5),
+        "b.only": (4, None),
+        "b.other": (None, False),
+    }
+    assert configs.difference(base.get_config(), base.get_config()) == {}
+
+
+def test_save_and_load_round_trip(tmp_path):
+    config = pspnet.get_config()
+    configs.save(config, tmp_path)
+    loaded = configs.load(tmp_path)
+    assert configs.difference(config, loaded) == {}
+    assert configs.load(str(tmp_path)).optim.learning_rate == config.optim.learning_rate
+    assert json.loads((tmp_path / "config.json").read_text())["model"]["name"] == "pspnet"
+    configs.save(loaded, tmp_path)  # and once more
+    assert configs.difference(config, configs.load(tmp_path)) == {}
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(ValueError, match=r"workdir .* holds no run \(there is no config\.json\)"):
+        configs.load(tmp_path)
+    configs.check_same_run(base.get_config(), tmp_path)  # a new run may start there
+
+
+def test_options_that_change_no_result_may_differ(tmp_path):
+    config = base.get_config()
+    configs.save(config, tmp_path)
+    config.data.root, config.data.workers, config.data.cache_mb = "elsewhere", 4, 1.0
+    config.data.eval_splits = ("test",)
+    config.train.log_every = 1
+    config.parallel.data = 8
+    config.report.samples = 2
+    configs.check_same_run(config, tmp_path)
+
+
+def test_another_run_is_refused_with_the_options_that_differ(tmp_path):
+    config = base.get_config()
+    configs.save(config, tmp_path)
+    config.optim.learning_rate, config.seed, config.data.image_size = 0.5, 3, (64, 64)
+    config.data.root = "elsewhere"
+    with pytest.raises(ValueError, match="holds a run with another config") as error:
+        configs.check_same_run(config, tmp_path)
+    lines = str(error.value).splitlines()
+    assert lines[1:-1] == [
+        "  data.image_size: [97, 193] there, [64, 64] now",
+        "  optim.learning_rate: 0.01 there, 0.5 now",
+        "  seed: 0 there, 3 now",
+    ]
+    assert lines[-1].startswith("use another --workdir")
+
+
+def test_classes_round_trip(tmp_path):
+    configs.save_classes(CAMVID, tmp_path)
+    assert from_file(tmp_path / configs.CLASSES_FILE) == CAMVID

@@ -1,0 +1,125 @@
+"""Every config and preset is loaded, and its model and schedule built without computing them."""
+
+import importlib
+import pathlib
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from configs import base
+from segjax import models
+from segjax.data.datasets import class_table
+from segjax.training import optim, parallel
+from segjax.training.setup import check_options
+from segjax.training.state import create_state
+
+FOLDER = pathlib.Path(base.__file__).parent
+NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("base", "presets"))
+
+
+def load(name):
+    return importlib.import_module(f"configs.{name}")
+
+
+def presets_of(name):
+    """From the error that lists them."""
+    with pytest.raises(ValueError, match="preset 'none such' is unknown") as error:
+        load(name).get_config("none such")
+    return re.search(r" has (.*)$", str(error.value)).group(1).split(", ")
+
+
+CASES = [(name, preset) for name in NAMES for preset in presets_of(name)]
+
+
+def test_the_configs_cover_the_model_table():
+    assert {load(name).get_config().model.name for name in NAMES} == set(models.MODELS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unknown_preset_lists_the_presets(name):
+    assert {"streets", "camvid", "camvid_small", "idd"} <= set(presets_of(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_docstring_names_the_command_of_every_preset(name):
+    commands = re.findall(rf"--config=configs/{name}\.py(?::(\w+))?\s", load(name).__doc__)
+    assert sorted(c or "streets" for c in commands) == sorted(presets_of(name))
+    assert load(name).get_config() == load(name).get_config("streets")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configs_spell_out_every_option_a_run_might_set(name):
+    config = load(name).get_config()
+    known = models.model_options(config.model.name)
+    assert set(config.model) - {"name"} <= set(known)
+    # Sections and options are those of base.py; only the model's differ.
+    plain = base.get_config()
+    assert set(config) == set(plain)
+    for section in set(plain) - {"model", "seed", "dtype"}:
+        assert set(config[section]) == set(plain[section])
+
+
+@pytest.mark.parametrize("name, preset", CASES)
+def test_preset_builds(name, preset):
+    config = load(name).get_config(preset)
+    check_options(config)
+    num_classes = len(class_table(config.data))
+    model = models.build(config.model, num_classes, config.dtype)
+    total = config.train.steps or 100
+    schedule = optim.make_schedule(config.optim, total)
+    assert 0 < float(schedule(total // 2)) <= config.optim.learning_rate
+    optimizer = optim.make_optimizer(config.optim, schedule)
+    parallel.make_mesh({**config.parallel, "data": 1}, config.train.batch_size)
+    size = tuple(config.data.image_size)
+    state = jax.eval_shape(lambda key: create_state(model, optimizer, size, key), jax.random.key(0))
+    parameters = sum(np.prod(p.shape) for p in jax.tree.leaves(state.params))
+    assert 10_000 < parameters < 100_000_000
+    assert all(p.dtype == np.float32 for p in jax.tree.leaves(state.params))
+    logits_channels = {p.shape[-1] for p in jax.tree.leaves(state.params)}
+    assert num_classes in logits_channels
+
+
+# What the three notebooks on the India Driving Dataset train with.
+NOTEBOOKS = {
+    "segnet": dict(rate=1e-4, batch=16, epochs=30, stop=5, plateau=3, lowest=1e-5),
+    "pspnet": dict(rate=1e-3, batch=8, epochs=30, stop=3, plateau=2, lowest=5e-4),
+    "deeplabv3": dict(rate=1e-3, batch=8, epochs=50, stop=5, plateau=3, lowest=5e-4),
+}
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_idd_presets_are_the_seed_notebooks(name):
+    config, notebook = load(name).get_config("idd"), NOTEBOOKS[name]
+    assert config.optim.name == "adam"
+    assert config.optim.learning_rate == notebook["rate"]
+    assert config.optim.schedule == "constant"
+    assert config.optim.weight_decay == 0
+    assert config.optim.plateau_patience == notebook["plateau"]
+    assert config.optim.plateau_factor == 0.2
+    assert config.optim.plateau_min_rate == notebook["lowest"]
+    assert config.train.batch_size == notebook["batch"]
+    assert (config.train.steps, config.train.epochs) == (0, notebook["epochs"])
+    assert config.train.early_stop_patience == notebook["stop"]
+    assert config.train.eval_every == 0  # once an epoch
+    assert tuple(config.data.image_size) == (240, 480)
+    assert len(class_table(config.data)) == 7
+    assert config.loss.class_weights == "none"
+    assert not config.augment.flip
+    assert tuple(config.augment.scale) == (1, 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_camvid_presets_are_the_authors_data(name):
+    config = load(name).get_config("camvid")
+    assert tuple(config.data.image_size) == (360, 480)
+    assert len(class_table(config.data)) == 11
+    small = load(name).get_config("camvid_small")
+    assert tuple(small.data.label_size) == (360, 480)  # scored at the published size
+
+
+def test_streets_presets_need_no_files():
+    for name in NAMES:
+        data = load(name).get_config().data
+        assert (data.name, data.root) == ("streets", "")

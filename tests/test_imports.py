@@ -1,0 +1,110 @@
+"""The architecture, read from the source: who imports whom, and what no file may hold."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Imports go from a later line to an earlier one, or stay within one package.
+RANKS = (
+    {"layers"},
+    {"models"},
+    {"losses", "metrics", "boundary", "data", "weights"},
+    {"config"},
+    {"training"},
+    {"inference"},
+    {"reporting"},
+    {"modes"},
+    {"launch"},
+)
+RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
+SOURCES = sorted([*ROOT.glob("segjax/**/*.py"), *ROOT.glob("configs/**/*.py"), *ROOT.glob("*.py")])
+LONGEST = 320
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imported_modules(source: str) -> set[str]:
+    """Full names of all that a source imports, at the top or inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: write the import in full"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def part_of(path: Path) -> str:
+    """The package or module of segjax that a file belongs to, "launch" outside."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[1] if parts[0] == "segjax" else "launch"
+
+
+def upward_edges(part: str, source: str) -> list[str]:
+    """The imports of a source that its part may not make."""
+    edges = []
+    for name in sorted(imported_modules(source)):
+        package, _, rest = name.partition(".")
+        target = rest.split(".")[0]
+        if package != "segjax" or target in ("", "__version__", part):
+            continue
+        assert target in RANK, f"segjax.{target} has no rank in {Path(__file__).name}"
+        if RANK[target] >= RANK[part]:
+            edges.append(f"{part} imports {target}: {name}")
+    return edges
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_imports_run_one_way(path):
+    part = part_of(path)
+    if part == "__init__":
+        assert not imported_modules(path.read_text()), "importing segjax loads nothing"
+        return
+    assert part in RANK, f"segjax.{part} has no rank in {Path(__file__).name}"
+    assert upward_edges(part, path.read_text()) == []
+
+
+def test_upward_edges_are_found():
+    assert upward_edges("layers", "def f():\n    import segjax.models.vgg")
+    assert upward_edges("data", "from segjax.metrics import mean_iou")
+    assert upward_edges("training", "from segjax import inference")
+    assert not upward_edges("training", "import segjax\nfrom segjax.training import state")
+    assert not upward_edges("inference", "from segjax import config, layers as l")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_runs_without_tensorflow(path):
+    for name in imported_modules(path.read_text()):
+        assert name.split(".")[0] not in ("tensorflow", "tf_keras", "torch"), name
+        # These two import TensorFlow; the rest of clu does not.
+        assert not name.startswith(("clu.metric_writers", "clu.periodic_actions")), name
+
+
+def test_modules_are_named_after_what_they_do():
+    assert not [
+        name_of(path) for path in SOURCES if path.stem in ("utils", "util", "common", "helpers")
+    ]
+
+
+def test_no_file_is_long():
+    files = [*SOURCES, *ROOT.glob("tests/**/*.py")]
+    lines = {name_of(path): len(path.read_text().splitlines()) for path in files}
+    assert not {name: n for name, n in lines.items() if n > LONGEST}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if path.name == "__init__.py"], ids=name_of
+)
+def test_init_files_hold_exports_only(path):
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign):
+            assert {target.id for target in node.targets} <= {"__all__", "__version__"}
+        elif isinstance(node, ast.Expr):
+            assert isinstance(node.value, ast.Constant), "only a docstring stands by itself"
+        else:
+            assert isinstance(node, ast.Import | ast.ImportFrom)

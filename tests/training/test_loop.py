@@ -1,0 +1,171 @@
+"""The loop: a stopped run continues as if nothing had happened, and a broken one says so."""
+
+import dataclasses
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from segjax.training import loop
+from segjax.training.checkpoint import CheckpointStore
+from segjax.training.setup import Setup, prepare
+from segjax.training.writers import read_metrics
+
+
+def run(config, workdir, setup=None):
+    workdir.mkdir(exist_ok=True)
+    console = Console(file=io.StringIO(), width=120)
+    progress = loop.train(setup or prepare(config), workdir, console)
+    return progress, console.file.getvalue()
+
+
+def saved(workdir, step, config):
+    with CheckpointStore(workdir, read_only=True) as store:
+        return store.restore(step, prepare(config).abstract_state())
+
+
+class Killed(Exception):
+    """Stands for the process ending at a step."""
+
+
+def killed_after(setup: Setup, steps: int) -> Setup:
+    """The same run, whose process dies when it asks for step `steps` + 1."""
+    step_function = setup.train_step()
+
+    def train_step(state, batch):
+        if int(state.step) == steps:
+            raise Killed
+        return step_function(state, batch)
+
+    killed = dataclasses.replace(setup)
+    object.__setattr__(killed, "__class__", type("Killed", (Setup,), {}))
+    type(killed).train_step = lambda self: train_step
+    return killed
+
+
+@pytest.mark.parametrize("died_at", [3, 5])
+def test_resume_is_bit_equal(tiny_config, tmp_path, died_at):
+    """6 steps at once equal 3 or 5 steps, a kill, and the rest: every array of the state, the
+    data position, the record. At 5 the steps after the last checkpoint (3) are done again."""
+    tiny_config.train.ema_decay = 0.9
+    tiny_config.optim.plateau_patience = 1
+    run(tiny_config, tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tiny_config, tmp_path / "parts", killed_after(prepare(tiny_config), died_at))
+    _, printed = run(tiny_config, tmp_path / "parts")
+    assert "resumed at step 3 of 6" in printed
+
+    whole, whole_host = saved(tmp_path / "whole", 6, tiny_config)
+    parts, parts_host = saved(tmp_path / "parts", 6, tiny_config)
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+    assert int(parts.step) == 6
+    for host in (whole_host, parts_host):
+        host["progress"].pop("seconds")
+    assert whole_host == parts_host
+
+    clocks = ("images_per_second",)
+    rows = [
+        [{k: v for k, v in row.items() if k not in clocks} for row in read_metrics(tmp_path / name)]
+        for name in ("whole", "parts")
+    ]
+    assert rows[0] == rows[1]
+    assert [row["step"] for row in rows[0] if row["split"] == "train"] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows[0] if row["split"] == "val"] == [3, 6]
+
+
+def test_finished_run_does_nothing_more(tiny_config, tmp_path):
+    first, _ = run(tiny_config, tmp_path)
+    again, printed = run(tiny_config, tmp_path)
+    assert "resumed at step 6 of 6" in printed
+    assert (again.best_miou, again.best_step) == (first.best_miou, first.best_step)
+
+
+def test_same_seed_same_run(tiny_config, tmp_path):
+    run(tiny_config, tmp_path / "a")
+    run(tiny_config, tmp_path / "b")
+    a, b = saved(tmp_path / "a", 6, tiny_config)[0], saved(tmp_path / "b", 6, tiny_config)[0]
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_non_finite_loss_stops_and_keeps_the_checkpoints(tiny_config, tmp_path):
+    setup = prepare(tiny_config)
+    step_function = setup.train_step()
+
+    def train_step(state, batch):
+        state, metrics = step_function(state, batch)
+        bad = state.step == 5
+        return state, {**metrics, "loss": jnp.where(bad, jnp.nan, metrics["loss"])}
+
+    object.__setattr__(setup, "__class__", type("Broken", (Setup,), {}))
+    type(setup).train_step = lambda self: train_step
+    with pytest.raises(loop.NonFiniteLoss, match="loss of step 5 is nan"):
+        run(tiny_config, tmp_path, setup)
+    with CheckpointStore(tmp_path, read_only=True) as store:
+        assert store.steps() == [3]
+
+
+def test_early_stop_survives_a_resume(tiny_config, tmp_path):
+    """A learning rate of nearly nothing never improves: stopped at the second of 3 evaluations."""
+    tiny_config.train.steps = 9
+    tiny_config.train.early_stop_patience = 1
+    tiny_config.optim.learning_rate = 1e-30
+    tiny_config.model.momentum = 1.0  # frozen statistics: evaluations are equal
+    progress, _ = run(tiny_config, tmp_path)
+    assert progress.stopped == "no better val mIoU in 1 evaluations"
+    with CheckpointStore(tmp_path, read_only=True) as store:
+        assert store.latest_step() == 6
+    again, _ = run(tiny_config, tmp_path)
+    assert again.stopped
+    with CheckpointStore(tmp_path, read_only=True) as store:
+        assert store.latest_step() == 6
+
+
+def test_plateau_lowers_the_rate(tiny_config, tmp_path):
+    tiny_config.train.steps = 9
+    tiny_config.optim.plateau_patience = 1
+    tiny_config.optim.schedule = "constant"
+    tiny_config.optim.learning_rate = 1e-30
+    tiny_config.model.momentum = 1.0
+    run(tiny_config, tmp_path)
+    rates = [row["learning_rate"] for row in read_metrics(tmp_path) if row["split"] == "train"]
+    assert rates[5] == pytest.approx(1e-30)
+    assert rates[6] == pytest.approx(0.2e-30)
+
+
+class TestCheckpointStore:
+    def test_keeps_the_best_and_the_latest_two(self, tmp_path):
+        scores = {1: 0.2, 2: 0.9, 3: 0.4, 4: 0.5, 5: 0.3, 6: None}
+        with CheckpointStore(tmp_path) as store:
+            for step, score in scores.items():
+                store.save(step, {"x": np.full(3, step)}, {"note": step}, score)
+        with CheckpointStore(tmp_path, read_only=True) as store:
+            assert store.steps() == [2, 5, 6]
+            assert (store.best_step(), store.latest_step()) == (2, 6)
+            state, host = store.restore(2, {"x": np.zeros(3, int)})
+        assert host == {"note": 2}
+        np.testing.assert_array_equal(state["x"], [2, 2, 2])
+
+    def test_variables_alone(self, tiny_config, tmp_path):
+        """What evaluation reads equals the whole state's; the running average if there is one."""
+        tiny_config.train.steps = 3
+        for decay, folder in ((0.0, tmp_path / "plain"), (0.5, tmp_path / "ema")):
+            tiny_config.train.ema_decay = decay
+            run(tiny_config, folder)
+            state, _ = saved(folder, 3, tiny_config)
+            with CheckpointStore(folder, read_only=True) as store:
+                variables = store.restore_variables()
+            jax.tree.map(np.testing.assert_array_equal, variables, state.eval_variables())
+
+    def test_nothing_there(self, tmp_path):
+        with pytest.raises(ValueError, match="has no checkpoints yet"):
+            CheckpointStore(tmp_path, read_only=True)
+        with CheckpointStore(tmp_path) as store:
+            store.save(4, {"x": np.zeros(1)}, {}, 0.1)
+        with (
+            CheckpointStore(tmp_path, read_only=True) as store,
+            pytest.raises(ValueError, match=r"no checkpoint of step 5; there are \[4\]"),
+        ):
+            store.restore_variables(5)

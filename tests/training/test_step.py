@@ -1,0 +1,298 @@
+"""The steps with models of a few channels; most tests share two compiled programs."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from segjax.data.augment import Augmentation
+from segjax.losses import cross_entropy_sum
+from segjax.training.state import create_state
+from segjax.training.step import (
+    Objective,
+    augmented,
+    make_eval_step,
+    make_train_step,
+    microbatches,
+)
+
+K, N, SIZE, CROP = 3, 4, (10, 12), (8, 8)
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+RATE, KEY = 0.1, jax.random.key(7)
+WEIGHTS = (0.5, 2.0, 1.0)
+
+
+class Plain(nn.Module):
+    """One convolution for the logits, one for the auxiliary head; no statistics."""
+
+    num_classes: int = K
+    aux: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        outputs = {"logits": nn.Conv(K, (3, 3), dtype=self.dtype, name="main")(images)}
+        if self.aux:
+            outputs["aux"] = nn.Conv(K, (1, 1), dtype=self.dtype, name="aux")(images)
+        return {name: x.astype(jnp.float32) for name, x in outputs.items()}
+
+
+class Normalised(nn.Module):
+    num_classes: int = K
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = nn.Conv(4, (3, 3), use_bias=False)(images)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+        x = nn.Dropout(0.1)(x, deterministic=not train)
+        return {"logits": nn.Conv(K, (1, 1))(x)}
+
+
+VIEWS = Augmentation(crop_size=CROP, scale=(0.8, 1.5), brightness=0.2)
+STILL = Augmentation(crop_size=SIZE, scale=(1.0, 1.0), flip=False)
+MOVING = Objective(VIEWS, MEAN, STD)
+FIXED = Objective(STILL, MEAN, STD)
+
+
+def make_batch(seed=0, ignored=(0.0, 0.9, 0.5, 0.2)):
+    """Four samples, of which these shares of the pixels are ignored."""
+    random = np.random.default_rng(seed)
+    label = random.integers(0, K, (N, *SIZE))
+    for row, share in zip(label, ignored, strict=True):
+        row[random.random(SIZE) < share] = 255
+    return {
+        "image": jnp.array(random.integers(0, 256, (N, *SIZE, 3), np.uint8)),
+        "label": jnp.array(label.astype(np.uint8)),
+        "index": jnp.arange(N, dtype=jnp.int32) + 10,
+    }
+
+
+def new_state(model, *, ema=False):
+    return create_state(model, optax.sgd(RATE, 0.9), SIZE, jax.random.key(1), ema=ema)
+
+
+@pytest.fixture(scope="module")
+def compiled(quick_jit):
+    """compiled(model, objective) -> the jitted training step, compiled once."""
+    known = {}
+
+    def get(model, objective):
+        if (model, objective) not in known:
+            schedule = optax.linear_schedule(RATE, 0.0, 10)
+            step = make_train_step(model, optax.sgd(RATE, 0.9), schedule, objective, KEY)
+            known[model, objective] = quick_jit(step)
+        return known[model, objective]
+
+    return get
+
+
+def assert_close(a, b, atol=1e-6):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=atol), a, b)
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def differ(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(bool(np.any(x != y)) for x, y in pairs)
+
+
+def by_hand(model, params, batch, objective):
+    """Loss and gradient of one unaugmented batch: a mean over its labelled pixels."""
+    images = (batch["image"] / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
+    labels = batch["label"].astype(jnp.int32)
+
+    def loss(params):
+        outputs = model.apply({"params": params}, images, train=True)
+        total = 0.0
+        for name, factor in (("logits", 1.0), ("aux", objective.aux_weight)):
+            if name in outputs:
+                chosen = jax.nn.log_softmax(outputs[name])
+                chosen = jnp.take_along_axis(chosen, jnp.minimum(labels, K - 1)[..., None], -1)
+                weights = jnp.array(objective.class_weights or (1.0,) * K)
+                weights = jnp.where(labels < K, weights[jnp.minimum(labels, K - 1)], 0)
+                total -= factor * jnp.sum(weights * chosen[..., 0])
+        return total / jnp.sum(labels < K)
+
+    return jax.value_and_grad(loss)(params)
+
+
+@pytest.mark.parametrize("aux_weight, weights", [(0.4, None), (0.0, WEIGHTS), (1.5, WEIGHTS)])
+def test_one_step_is_the_gradient_of_the_mean_loss(compiled, aux_weight, weights):
+    model, batch = Plain(aux=True), make_batch()
+    objective = dataclasses.replace(FIXED, aux_weight=aux_weight, class_weights=weights)
+    state = new_state(model)
+    after, metrics = compiled(model, objective)(state, batch)
+    loss, gradient = by_hand(model, state.params, batch, objective)
+    assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
+    expected = jax.tree.map(lambda p, g: p - RATE * g, state.params, gradient)
+    assert_close(after.params, expected)
+    norm = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(gradient)))
+    assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-4)
+    assert float(metrics["learning_rate"]) == pytest.approx(RATE)
+    assert int(after.step) == 1
+    # An auxiliary head that weighs nothing learns nothing.
+    assert differ(after.params["aux"], state.params["aux"]) == (aux_weight > 0)
+
+
+def test_accuracy_is_the_share_of_labelled_pixels(compiled):
+    model, batch = Plain(aux=True), make_batch()
+    state = new_state(model)
+    _, metrics = compiled(model, dataclasses.replace(FIXED, aux_weight=0.4))(state, batch)
+    images = (batch["image"] / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
+    found = np.argmax(model.apply({"params": state.params}, images, train=False)["logits"], -1)
+    labels = np.asarray(batch["label"])
+    expected = np.mean(found[labels < K] == labels[labels < K])
+    assert float(metrics["accuracy"]) == pytest.approx(expected)
+
+
+def test_microbatches_keep_the_order():
+    np.testing.assert_array_equal(microbatches(jnp.arange(6), 3), [[0, 1], [2, 3], [4, 5]])
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_accumulation_changes_nothing_though_labels_are_uneven(compiled, count):
+    model, batch = Plain(), make_batch()
+    objective = dataclasses.replace(MOVING, class_weights=WEIGHTS)
+    whole, whole_metrics = compiled(model, objective)(new_state(model), batch)
+    objective = dataclasses.replace(objective, accumulate=count)
+    parts, metrics = compiled(model, objective)(new_state(model), batch)
+    assert differ(whole.params, new_state(model).params)
+    assert_close(parts.params, whole.params)
+    assert_close(metrics, whole_metrics, atol=1e-5)
+
+
+def test_rows_without_labels_change_nothing(compiled):
+    model, batch = Plain(), make_batch(ignored=(0.1, 0.3, 1.0, 1.0))
+    other = dict(batch, image=batch["image"].at[2:].set(0), index=batch["index"].at[2:].set(-1))
+    step, state = compiled(model, dataclasses.replace(MOVING, class_weights=WEIGHTS)), None
+    for each in (batch, other):
+        after, metrics = step(new_state(model), each)
+        if state is not None:
+            assert_equal(after.params, state.params)
+            assert float(metrics["loss"]) == loss
+        state, loss = after, float(metrics["loss"])
+    nothing = dict(batch, label=jnp.full_like(batch["label"], 255))
+    after, metrics = step(new_state(model), nothing)
+    assert_equal(after.params, new_state(model).params)
+    assert float(metrics["loss"]) == float(metrics["accuracy"]) == 0
+
+
+def test_views_belong_to_the_example_and_not_to_its_place(quick_jit):
+    batch, places = make_batch(), np.array([2, 0, 3, 1])
+    view = quick_jit(lambda key, batch: augmented(key, batch, MOVING))
+    images, labels = view(KEY, batch)
+    assert images.shape == (N, *CROP, 3)
+    assert labels.dtype == jnp.int32
+    assert_equal(view(KEY, {k: v[places] for k, v in batch.items()}), (images[places], labels[places]))
+    # Examples alike but for their index get other views, and so does another step.
+    alike = {k: v[jnp.zeros(N, int)] for k, v in batch.items()} | {"index": batch["index"]}
+    images, labels = view(KEY, alike)
+    assert differ(images[0], images[1])
+    assert differ(labels[0], labels[1])
+    assert differ(view(jax.random.fold_in(KEY, 1), alike)[0], images)
+
+
+def test_what_lies_outside_the_image_is_zero_after_normalisation():
+    far = dataclasses.replace(MOVING, augmentation=Augmentation(crop_size=(40, 40)))
+    images, labels = augmented(KEY, make_batch(), far)
+    np.testing.assert_allclose(np.asarray(images)[np.asarray(labels) == 255].min(0) < 1e-6, True)
+    corner = np.stack([np.asarray(images)[:, i, j] for i in (0, -1) for j in (0, -1)])
+    assert np.any(np.all(np.abs(corner) < 1e-6, axis=-1))
+
+
+def test_the_step_number_changes_the_views_and_the_rate(compiled):
+    model, batch = Plain(), make_batch()
+    step = compiled(model, dataclasses.replace(MOVING, class_weights=WEIGHTS))
+    state = new_state(model)
+    first, metrics = step(state, batch)
+    again, _ = step(state, batch)
+    assert_equal(first.params, again.params)
+    later, later_metrics = step(state.replace(step=jnp.int32(5)), batch)
+    assert differ(later.params, first.params)
+    assert int(later.step) == 6
+    assert float(metrics["learning_rate"]) == pytest.approx(RATE)
+    assert float(later_metrics["learning_rate"]) == pytest.approx(RATE / 2)
+
+
+def test_lr_scale_scales_the_update_and_the_reported_rate(compiled):
+    model, batch = Plain(), make_batch()
+    step = compiled(model, dataclasses.replace(MOVING, class_weights=WEIGHTS))
+    state = new_state(model)
+    whole, _ = step(state, batch)
+    part, metrics = step(state.replace(lr_scale=jnp.float32(0.2)), batch)
+    expected = jax.tree.map(lambda p, q: p + 0.2 * (q - p), state.params, whole.params)
+    assert_close(part.params, expected)
+    assert float(metrics["learning_rate"]) == pytest.approx(0.2 * RATE)
+    assert_equal(part.opt_state[0], whole.opt_state[0])  # the momentum is of gradients
+    assert float(part.lr_scale) == pytest.approx(0.2)
+
+
+def test_batch_statistics_move_and_the_average_follows(compiled):
+    model, batch = Normalised(), make_batch()
+    objective = dataclasses.replace(MOVING, ema_decay=0.9, accumulate=2)
+    state = new_state(model, ema=True)
+    assert_equal(state.ema, {"params": state.params, "batch_stats": state.batch_stats})
+    first, _ = compiled(model, objective)(state, batch)
+    second, _ = compiled(model, objective)(first, make_batch(1))
+    for before, after in ((state, first), (first, second)):
+        assert differ(before.batch_stats, after.batch_stats)
+        now = {"params": after.params, "batch_stats": after.batch_stats}
+        expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, before.ema, now)
+        assert_close(after.ema, expected)
+    assert second.eval_variables() is second.ema
+    plain = new_state(model)
+    assert plain.eval_variables() == {"params": plain.params, "batch_stats": plain.batch_stats}
+
+
+def test_bfloat16_model_keeps_float32_parameters(compiled):
+    batch, objective = make_batch(), dataclasses.replace(MOVING, class_weights=WEIGHTS)
+    model = Plain(dtype=jnp.bfloat16)
+    after, metrics = compiled(model, objective)(new_state(model), batch)
+    exact, _ = compiled(Plain(), objective)(new_state(model), batch)
+    for leaf in jax.tree.leaves((after.params, after.opt_state, metrics)):
+        assert leaf.dtype == jnp.float32
+    assert differ(after.params, exact.params)
+    assert_close(after.params, exact.params, atol=5e-3)
+
+
+def numpy_confusion(labels, found):
+    counts = np.zeros((K, K), np.int64)
+    for label, prediction in zip(labels.ravel(), found.ravel(), strict=True):
+        if label < K:
+            counts[label, prediction] += 1
+    return counts
+
+
+@pytest.mark.parametrize("label_size", [SIZE, (20, 24)])
+def test_eval_step_counts_each_image_at_the_labels_size(quick_jit, label_size):
+    model = Plain()
+    variables = new_state(model).eval_variables()
+    random = np.random.default_rng(2)
+    labels = random.integers(0, K, (N, *label_size)).astype(np.uint8)
+    labels[random.random(labels.shape) < 0.2] = 255
+    labels[-1] = 255  # a row of padding
+    image = np.asarray(make_batch()["image"])
+    outputs = quick_jit(make_eval_step(model, MEAN, STD))(
+        variables, {"image": jnp.array(image), "label": jnp.array(labels)}
+    )
+    normalised = jnp.array((image / 255 - np.array(MEAN)) / np.array(STD), jnp.float32)
+    logits = model.apply(variables, normalised, train=False)["logits"]
+    if label_size != SIZE:
+        # Half-pixel bilinear; at the edges, jax.image.resize renormalises to the same numbers.
+        logits = jax.image.resize(logits, (N, *label_size, K), "bilinear", antialias=False)
+    found = np.argmax(logits, -1)
+    assert outputs["confusion"].shape == (N, K, K)
+    for image_counts, label, prediction in zip(outputs["confusion"], labels, found, strict=True):
+        difference = np.abs(np.asarray(image_counts) - numpy_confusion(label, prediction))
+        assert difference.sum() <= 2  # a tie broken by rounding
+    assert int(outputs["confusion"][-1].sum()) == 0
+    assert int(outputs["pixels"]) == np.sum(labels < K) == int(outputs["confusion"].sum())
+    expected, _ = cross_entropy_sum(logits[:-1], jnp.array(labels[:-1], jnp.int32))
+    assert float(outputs["loss_sum"]) == pytest.approx(float(expected), rel=1e-5)
