@@ -44,11 +44,10 @@ def get_config() -> ml_collections.ConfigDict:
     augment.hue = 0.02  # turns, from [-v, v]
 
     config.loss = loss = ml_collections.ConfigDict()
-    with config.ignore_type():
-        # none; median_frequency (from the training split: the median over classes of freq, over
-        # freq, where freq is a class's share of the pixels of the images that show it); or one
-        # number per class, as a tuple here or "1.0,0.5,..." on the command line
-        loss.class_weights = "none"
+    # none; median_frequency (from the training split: the median over classes of freq, over
+    # freq, where freq is a class's share of the pixels of the images that show it); or one
+    # number per class, as "1.0,0.5,..."
+    loss.class_weights = "none"
     loss.aux_weight = 0.4  # of the auxiliary head, where the model has one
 
     config.optim = optim = ml_collections.ConfigDict()

@@ -26,7 +26,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"optim.learning_rate": 0.01, ...}"""
     flat = {}
     for key, value in config.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping | ml_collections.ConfigDict):  # which is no Mapping
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value

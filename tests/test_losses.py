@@ -28,7 +28,7 @@ def numpy_cross_entropy(logits, labels, weights):
 
 
 def test_hand_computed_numbers():
-    # Two pixels with probabilities (1/4, 3/4) and (1/2, 1/2): -log(3/4) - log(1/2), and one ignored.
+    # Probabilities (1/4, 3/4) and (1/2, 1/2): -log(3/4) - log(1/2); the third is ignored.
     logits = jnp.array([[0.0, np.log(3.0)], [5.0, 5.0], [9.0, -9.0]])
     total, count = cross_entropy_sum(logits, jnp.array([1, 0, 255]))
     assert float(total) == pytest.approx(np.log(4 / 3) + np.log(2), rel=1e-6)

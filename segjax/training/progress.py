@@ -56,14 +56,17 @@ class ProgressBar:
         )
         self._bar.update(self._task, completed=step, text=text)
         if not self._console.is_terminal and (step % self._every == 0 or done == 0):
-            self._console.print(f"step {step}/{self._total}  {text}", highlight=False)
+            line = f"step {step}/{self._total}  {text}"
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def validated(self, step: int, miou: float, loss: float, best: bool) -> None:
         """Prints one line per evaluation, and keeps its mIoU on the bar."""
         self._val = miou
         mark = "  best so far" if best else ""
         self._console.print(
-            f"step {step}  val mIoU {miou:.4f}  val loss {loss:.3f}{mark}", highlight=False
+            f"step {step}  val mIoU {miou:.4f}  val loss {loss:.3f}{mark}",
+            highlight=False,
+            soft_wrap=True,
         )
 
 

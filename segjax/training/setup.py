@@ -189,9 +189,9 @@ def class_weights(
         weights = tuple(
             float(w) for w in (wanted.split(",") if isinstance(wanted, str) else wanted)
         )
-    except ValueError:
+    except (ValueError, TypeError):
         weights = ()
-    if len(weights) != len(classes) or min(weights) < 0:
+    if len(weights) != len(classes) or not all(0 <= w < math.inf for w in weights):
         raise ValueError(
             f"loss.class_weights={wanted!r}; use none, median_frequency or {len(classes)} numbers "
             f"of 0 or more, one per class ({', '.join(classes.names)})"

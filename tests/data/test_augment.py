@@ -115,7 +115,9 @@ def test_outside_is_ignored_and_filled_even_under_colour_jitter():
         outside = np.asarray(labels) == 255
         # 3x5 cells of the 6x10 window lie inside, give or take a row and a column.
         assert 2 * 4 <= np.sum(~outside) <= 4 * 6
-        np.testing.assert_array_equal(np.asarray(pixels)[outside], np.tile(fill, (outside.sum(), 1)))
+        np.testing.assert_array_equal(
+            np.asarray(pixels)[outside], np.tile(fill, (outside.sum(), 1))
+        )
         assert set(np.unique(labels)) <= {*np.unique(label), 255}
 
 

@@ -37,7 +37,8 @@ def test_names_given_with_commas():
 
 
 @pytest.mark.parametrize(
-    "file, text", [("c.txt", "road 1 2 3\nsky"), ("c.json", '[{"name": "road"}, "sky"]'), ("c", "road\nsky")]
+    "file, text",
+    [("c.txt", "road 1 2 3\nsky"), ("c.json", '[{"name": "road"}, "sky"]'), ("c", "road\nsky")],
 )
 def test_classes_from_a_file(tmp_path, file, text):
     (tmp_path / file).write_text(text)
@@ -89,7 +90,9 @@ def test_unknown_data_set_lists_the_known():
 
 @pytest.mark.parametrize("name", ["camvid", "folder"])
 def test_missing_root(name, tmp_path):
-    with pytest.raises(ValueError, match=rf"data\.root is empty; {name} reads images from a folder"):
+    with pytest.raises(
+        ValueError, match=rf"data\.root is empty; {name} reads images from a folder"
+    ):
         make_source(data_config(name=name, classes="a"), "train")
     absent = data_config(name=name, classes="a", root=str(tmp_path / "absent"))
     with pytest.raises(ValueError, match=r"data\.root=.*absent is not an existing folder; use one"):
@@ -113,7 +116,10 @@ def test_a_number_of_classes_that_is_not_the_data_sets(options, message):
     "classes, message",
     [
         ("", r"data\.classes is empty: the folder data set wants a class list"),
-        ("absent.txt", r"class list absent\.txt does not exist; data\.classes wants a file or names"),
+        (
+            "absent.txt",
+            r"class list absent\.txt does not exist; data\.classes wants a file or names",
+        ),
         (" , ", r"a class table needs 1 to 255 classes, found 0"),
         ("a,b,a", r"class names occur twice: a"),
     ],

@@ -54,7 +54,7 @@ def test_equals_torch(torch_conv, quick_jit):
         ((17, 17), (3, 3), 16, True),
         ((13, 9), (3, 3), 9, True),  # the rate equals the width
         ((13, 9), (3, 3), 36, True),  # only the centre sees the map
-        ((12, 7), (7, 5), 2, True),
+        ((12, 7), (5, 3), 3, True),
         ((20, 24), (1, 3), 12, False),
         ((1, 1), (3, 3), 2, True),
         ((4, 4), (7, 7), 1, False),  # 49 products for 16 cells would not pay

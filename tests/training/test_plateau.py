@@ -15,7 +15,7 @@ OFF = {**OPTIM, "plateau_patience": 0}
 
 
 def feed(scores, optim=OFF, stop_patience=0, progress=None):
-    """Updates with one score after the other, at steps 10, 20, ...; returns (progress, lr_scales)."""
+    """Updates with the scores at steps 10, 20, ...; returns the progress and each lr_scale."""
     progress = progress or Progress()
     scales = []
     for n, score in enumerate(scores, 1):

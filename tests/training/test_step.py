@@ -1,6 +1,7 @@
 """The steps with models of a few channels; most tests share two compiled programs."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -103,6 +104,7 @@ def differ(a, b):
     return all(bool(np.any(x != y)) for x, y in pairs)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 3))
 def by_hand(model, params, batch, objective):
     """Loss and gradient of one unaugmented batch: a mean over its labelled pixels."""
     images = (batch["image"] / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
@@ -123,7 +125,7 @@ def by_hand(model, params, batch, objective):
     return jax.value_and_grad(loss)(params)
 
 
-@pytest.mark.parametrize("aux_weight, weights", [(0.4, None), (0.0, WEIGHTS), (1.5, WEIGHTS)])
+@pytest.mark.parametrize("aux_weight, weights", [(0.0, None), (1.5, WEIGHTS)])
 def test_one_step_is_the_gradient_of_the_mean_loss(compiled, aux_weight, weights):
     model, batch = Plain(aux=True), make_batch()
     objective = dataclasses.replace(FIXED, aux_weight=aux_weight, class_weights=weights)
@@ -139,17 +141,11 @@ def test_one_step_is_the_gradient_of_the_mean_loss(compiled, aux_weight, weights
     assert int(after.step) == 1
     # An auxiliary head that weighs nothing learns nothing.
     assert differ(after.params["aux"], state.params["aux"]) == (aux_weight > 0)
-
-
-def test_accuracy_is_the_share_of_labelled_pixels(compiled):
-    model, batch = Plain(aux=True), make_batch()
-    state = new_state(model)
-    _, metrics = compiled(model, dataclasses.replace(FIXED, aux_weight=0.4))(state, batch)
     images = (batch["image"] / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
     found = np.argmax(model.apply({"params": state.params}, images, train=False)["logits"], -1)
     labels = np.asarray(batch["label"])
-    expected = np.mean(found[labels < K] == labels[labels < K])
-    assert float(metrics["accuracy"]) == pytest.approx(expected)
+    hits = np.mean(found[labels < K] == labels[labels < K])
+    assert float(metrics["accuracy"]) == pytest.approx(hits)
 
 
 def test_microbatches_keep_the_order():
@@ -171,13 +167,10 @@ def test_accumulation_changes_nothing_though_labels_are_uneven(compiled, count):
 def test_rows_without_labels_change_nothing(compiled):
     model, batch = Plain(), make_batch(ignored=(0.1, 0.3, 1.0, 1.0))
     other = dict(batch, image=batch["image"].at[2:].set(0), index=batch["index"].at[2:].set(-1))
-    step, state = compiled(model, dataclasses.replace(MOVING, class_weights=WEIGHTS)), None
-    for each in (batch, other):
-        after, metrics = step(new_state(model), each)
-        if state is not None:
-            assert_equal(after.params, state.params)
-            assert float(metrics["loss"]) == loss
-        state, loss = after, float(metrics["loss"])
+    step = compiled(model, dataclasses.replace(MOVING, class_weights=WEIGHTS))
+    results = [step(new_state(model), each) for each in (batch, other)]
+    assert_equal(*results)
+    assert differ(results[0][0].params, new_state(model).params)
     nothing = dict(batch, label=jnp.full_like(batch["label"], 255))
     after, metrics = step(new_state(model), nothing)
     assert_equal(after.params, new_state(model).params)
@@ -190,7 +183,9 @@ def test_views_belong_to_the_example_and_not_to_its_place(quick_jit):
     images, labels = view(KEY, batch)
     assert images.shape == (N, *CROP, 3)
     assert labels.dtype == jnp.int32
-    assert_equal(view(KEY, {k: v[places] for k, v in batch.items()}), (images[places], labels[places]))
+    assert_equal(
+        view(KEY, {k: v[places] for k, v in batch.items()}), (images[places], labels[places])
+    )
     # Examples alike but for their index get other views, and so does another step.
     alike = {k: v[jnp.zeros(N, int)] for k, v in batch.items()} | {"index": batch["index"]}
     images, labels = view(KEY, alike)
@@ -199,12 +194,14 @@ def test_views_belong_to_the_example_and_not_to_its_place(quick_jit):
     assert differ(view(jax.random.fold_in(KEY, 1), alike)[0], images)
 
 
-def test_what_lies_outside_the_image_is_zero_after_normalisation():
-    far = dataclasses.replace(MOVING, augmentation=Augmentation(crop_size=(40, 40)))
-    images, labels = augmented(KEY, make_batch(), far)
-    np.testing.assert_allclose(np.asarray(images)[np.asarray(labels) == 255].min(0) < 1e-6, True)
-    corner = np.stack([np.asarray(images)[:, i, j] for i in (0, -1) for j in (0, -1)])
-    assert np.any(np.all(np.abs(corner) < 1e-6, axis=-1))
+def test_what_lies_outside_the_image_is_zero_after_normalisation(quick_jit):
+    far = Augmentation(crop_size=(40, 40), scale=(1.0, 1.0))
+    objective = dataclasses.replace(MOVING, augmentation=far)
+    batch = make_batch(ignored=(0.0,) * N)
+    images, labels = quick_jit(lambda batch: augmented(KEY, batch, objective))(batch)
+    outside = np.asarray(labels) == 255
+    assert np.sum(~outside) == pytest.approx(N * SIZE[0] * SIZE[1], rel=0.2)
+    np.testing.assert_array_equal(np.asarray(images)[outside], 0)
 
 
 def test_the_step_number_changes_the_views_and_the_rate(compiled):

@@ -61,8 +61,10 @@ def test_no_record_is_no_rows(tmp_path):
 
 def test_what_is_not_finite_is_null(tmp_path):
     with MetricsWriter(tmp_path) as writer:
-        writer.scalars(1, "val", {"a": math.nan, "b": math.inf, "c": np.float32(0.5), "d": 2})
-    assert rows_of(tmp_path) == [{"step": 1, "split": "val", "a": None, "b": None, "c": 0.5, "d": 2}]
+        writer.scalars(1, "val", {"a": math.nan, "b": math.inf, "c": 0.5, "d": 2})
+    assert rows_of(tmp_path) == [
+        {"step": 1, "split": "val", "a": None, "b": None, "c": 0.5, "d": 2}
+    ]
 
 
 def test_tensorboard_events_hold_scalars_and_pictures(tmp_path):
@@ -78,7 +80,14 @@ def test_tensorboard_events_hold_scalars_and_pictures(tmp_path):
 
 @pytest.mark.parametrize(
     "seconds, text",
-    [(0, "0:00"), (59.4, "0:59"), (59.7, "1:00"), (123, "2:03"), (3723, "1:02:03"), (36000, "10:00:00")],
+    [
+        (0, "0:00"),
+        (59.4, "0:59"),
+        (59.7, "1:00"),
+        (123, "2:03"),
+        (3723, "1:02:03"),
+        (36000, "10:00:00"),
+    ],
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text

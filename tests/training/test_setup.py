@@ -1,0 +1,231 @@
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import base, pspnet
+from segjax import config as configs
+from segjax.data.classes import IDD_LEVEL1, from_names
+from segjax.data.datasets import make_source
+from segjax.training.setup import (
+    check_options,
+    class_weights,
+    make_canvas,
+    prepare,
+    protocol,
+    run_classes,
+)
+
+
+def tiny(**options):
+    """configs/pspnet.py:streets on 10 scenes of 33x49; options are "section.name"."""
+    config = pspnet.get_config("streets")
+    options = {
+        "data.image_size": (33, 49),
+        "data.train_images": 10,
+        "data.eval_images": 3,
+        "train.batch_size": 4,
+        "optim.warmup_steps": 0,
+        **options,
+    }
+    with config.unlocked():
+        config.update_from_flattened_dict(options)
+    return config
+
+
+# Faults that are seen before any data are.
+BAD_NUMBERS = [
+    ({"data.image_size": (0, 0)}, r"data\.image_size=\(0, 0\); use \(height, width\), each 16"),
+    ({"data.image_size": (33, 8)}, r"data\.image_size=\(33, 8\)"),
+    ({"data.image_size": (33, 49, 3)}, r"data\.image_size=\(33, 49, 3\)"),
+    ({"data.label_size": (0, 49)}, r"data\.label_size=\(0, 49\)"),
+    ({"augment.crop_size": (8, 49)}, r"augment\.crop_size=\(8, 49\)"),
+    (
+        {"data.label_size": (66, 66)},
+        r"data\.label_size=\(66, 66\) has another shape than data\.image_size=\(33, 49\)",
+    ),
+    ({"train.steps": 0}, r"train\.steps=0 and train\.epochs=0; set one of them"),
+    ({"train.epochs": 3.0}, r"train\.steps=720 and train\.epochs=3\.0 are both set"),
+    ({"train.steps": -5}, r"train\.steps=-5; use 0 or more"),
+    ({"train.epochs": -1.0}, r"train\.epochs=-1\.0; use 0 or more"),
+    ({"train.batch_size": 0}, r"train\.batch_size=0; use 1 or more"),
+    ({"train.eval_batch_size": -1}, r"train\.eval_batch_size=-1"),
+    ({"train.accumulate": 0}, r"train\.accumulate=0; use 1 or more"),
+    ({"train.accumulate": 3}, r"train\.accumulate=3 does not divide train\.batch_size=4"),
+    ({"train.eval_every": -1}, r"train\.eval_every=-1"),
+    ({"train.save_every": -1}, r"train\.save_every=-1"),
+    ({"train.early_stop_patience": -1}, r"train\.early_stop_patience=-1"),
+    ({"train.log_every": 0}, r"train\.log_every=0; use 1 or more"),
+    ({"train.ema_decay": 1.0}, r"train\.ema_decay=1\.0; use a number in \[0, 1\)"),
+    ({"train.ema_decay": -0.1}, r"train\.ema_decay=-0\.1"),
+    ({"data.workers": -1}, r"data\.workers=-1"),
+    ({"loss.aux_weight": -0.4}, r"loss\.aux_weight=-0\.4"),
+    ({"report.samples": 0}, r"report\.samples=0"),
+    ({"data.std": (0.2, 0.0, 0.2)}, r"data\.std above 0"),
+    ({"data.mean": (0.5,)}, r"data\.mean and data\.std want 3 numbers"),
+]
+
+
+@pytest.mark.parametrize("options, message", BAD_NUMBERS, ids=lambda x: str(x)[:40])
+def test_numbers_that_no_run_can_have(options, message):
+    with pytest.raises(ValueError, match=message):
+        check_options(tiny(**options))
+
+
+@pytest.mark.parametrize("label_size", [(66, 98), (99, 147), (16, 24), (0, 0)])
+def test_label_sizes_of_the_images_shape(label_size):
+    check_options(tiny(**{"data.label_size": label_size}))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"train.log_every": 0}, r"train\.log_every=0"),  # check_options is called
+        ({"dtype": "float16"}, r"dtype='float16' is unknown; known: float32, bfloat16"),
+        ({"model.name": "unet"}, r"model\.name='unet' is unknown; known models: segnet, "),
+        ({"model.depth": 3}, r"model\.depth: pspnet has no such option; it has encoder, "),
+        ({"data.name": "voc"}, r"data\.name='voc' is unknown; known data sets: streets, "),
+        ({"data.num_classes": 5}, r"data\.num_classes=5 but streets has 7 classes"),
+        ({"data.val_split": "dev"}, r"split.*dev"),
+        ({"data.eval_splits": ("val", "quiz")}, r"split.*quiz"),
+        ({"train.batch_size": 12}, r"has 10 images but train\.batch_size=12; use .*<=10"),
+        ({"optim.name": "lion"}, r"optim\.name='lion' is unknown"),
+        ({"optim.schedule": "exp"}, r"optim\.schedule='exp' is unknown"),
+        ({"optim.warmup_steps": 720}, r"optim\.warmup_steps=720; use 0 \.\. 719"),
+        ({"augment.scale": (2.0, 1.0)}, r"augment\.scale=\(2\.0, 1\.0\)"),
+        ({"parallel.mode": "xmap"}, r"parallel\.mode='xmap'; use jit"),
+        ({"parallel.data": 99}, r"parallel\.data=99 x parallel\.space=1 wants 99 devices, there"),
+        ({"parallel.space": 0}, r"parallel\.space=0"),
+        ({"loss.class_weights": "inverse"}, r"loss\.class_weights='inverse'; use none, median_fr"),
+    ],
+    ids=lambda x: str(x)[:40],
+)
+def test_prepare_names_what_is_wrong(options, message):
+    with pytest.raises(ValueError, match=message):
+        prepare(tiny(**options))
+
+
+def test_prepare_steps_sizes_and_structure():
+    setup = prepare(tiny(**{"train.steps": 30, "train.eval_every": 7, "train.ema_decay": 0.9}))
+    assert (setup.total_steps, setup.eval_every) == (30, 7)
+    assert setup.crop_size == (33, 49)
+    assert setup.classes is IDD_LEVEL1
+    assert len(setup.train) == 10
+    assert setup.train[0]["image"].shape == (33, 49, 3)
+    assert float(setup.schedule(0)) == pytest.approx(0.1)
+    assert float(setup.schedule(30)) == 0
+    assert setup.objective.aux_weight == 0.4
+    assert setup.objective.class_weights is None
+    assert setup.objective.augmentation.scale == (0.75, 1.5)
+    state = setup.abstract_state()
+    assert state.step.shape == ()
+    assert jax.tree.map(np.shape, state.ema["params"]) == jax.tree.map(np.shape, state.params)
+    assert {x.sharding.is_fully_replicated for x in jax.tree.leaves(state)} == {True}
+
+
+def test_epochs_become_steps_and_evaluations_are_once_an_epoch():
+    # 10 images in batches of 4: 2.5 steps an epoch.
+    options = {"train.steps": 0, "train.epochs": 3.0, "train.eval_every": 0}
+    setup = prepare(tiny(**options, **{"augment.crop_size": (16, 24)}))
+    assert (setup.total_steps, setup.eval_every) == (8, 3)
+    assert setup.crop_size == (16, 24)
+    assert setup.train[0]["image"].shape == (33, 49, 3)
+
+
+def test_a_saved_config_prepares_alike(tmp_path):
+    config = tiny(**{"loss.class_weights": "1,1,1,1,1,1,2", "model.bins": (1, 2)})
+    configs.save(config, tmp_path)
+    ours, theirs = prepare(config), prepare(configs.load(tmp_path))
+    assert ours.objective == theirs.objective
+    assert ours.model == theirs.model
+
+
+def test_evaluation_canvas_has_labels_at_their_own_size():
+    canvas = make_canvas(tiny(**{"data.label_size": (66, 98)}), "val")
+    assert len(canvas) == 3
+    sample = canvas[0]
+    assert sample["image"].shape == (33, 49, 3)
+    assert sample["label"].shape == (66, 98)
+
+
+def test_protocol_says_the_sizes():
+    assert "images at 33x49, scored at 33x49, single scale, no flip" in protocol(tiny())
+    assert "images at 33x49, scored at 66x98" in protocol(tiny(**{"data.label_size": (66, 98)}))
+    assert "classes absent" in protocol(tiny())
+
+
+def test_classes_of_a_run_are_those_saved_with_it(tmp_path):
+    config = tiny()
+    assert run_classes(config, tmp_path) is IDD_LEVEL1
+    configs.save_classes(from_names(["a", "b"]), tmp_path)
+    assert run_classes(config, tmp_path) == from_names(["a", "b"])
+
+
+ABC = from_names(["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    "wanted, expected",
+    [
+        ("none", None),
+        ((1.0, 0.5, 0), (1.0, 0.5, 0.0)),
+        ([1, 2, 3], (1.0, 2.0, 3.0)),
+        ("1.0, 0.5,2", (1.0, 0.5, 2.0)),
+    ],
+)
+def test_class_weights_as_given(wanted, expected):
+    assert class_weights(wanted, None, ABC, None) == expected
+
+
+@pytest.mark.parametrize(
+    "wanted", ["median", "", "1,2", (1.0, 2.0), (1, 2, 3, 4), (1, -1, 1), "1,nan,1", None, 0.5]
+)
+def test_class_weights_that_will_not_do_say_what_is_wanted(wanted):
+    message = rf"loss\.class_weights={re.escape(repr(wanted))}; use none, median_frequency or 3 "
+    with pytest.raises(ValueError, match=message + r".*\(a, b, c\)"):
+        class_weights(wanted, None, ABC, None)
+
+
+def median_folder(root):
+    """Two 2x4 masks: a fills 4 of 8 and 3 of 8 pixels, b 4 of 8, c 1 of 8; 4 are ignored."""
+    for split in ("train", "val"):
+        for name, ids in (("x", [[0, 0, 0, 0], [1] * 4]), ("y", [[0, 0, 0, 2], [255] * 4])):
+            for kind, picture in (("images", np.zeros((2, 4, 3))), ("masks", np.array(ids))):
+                folder = root / kind / split
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture.astype(np.uint8)).save(folder / f"{name}.png")
+    config = base.get_config()
+    config.data.name, config.data.root, config.data.classes = "folder", str(root), "a,b,c"
+    config.loss.class_weights = "median_frequency"
+    config.data.image_size, config.data.eval_splits = (16, 32), ("val",)
+    config.train.steps, config.train.batch_size = 5, 2
+    return config
+
+
+def test_median_frequency_is_counted_used_and_kept(tmp_path):
+    config = median_folder(tmp_path / "data")
+    # Frequencies 7/16, 4/8, 1/8, whose median is 7/16.
+    expected = (1.0, 7 / 8, 3.5)
+    workdir = tmp_path / "run"
+    assert prepare(config, workdir).objective.class_weights == pytest.approx(expected)
+    cache = workdir / "class_statistics.json"
+    kept = json.loads(cache.read_text())
+    assert kept["statistics"]["class_pixels"] == [7, 4, 1]
+    # What is kept is used: an edit shows in the weights ...
+    kept["statistics"]["class_pixels"] = [14, 4, 1]
+    kept["statistics"]["present_pixels"] = [16, 8, 8]
+    cache.write_text(json.dumps(kept))
+    source = make_source(config.data, "train")
+    found = class_weights("median_frequency", source, ABC, workdir)
+    assert found == pytest.approx((4 / 7, 1.0, 4.0))
+    # ... but not once the data have changed, nor without the folder.
+    assert class_weights("median_frequency", source, ABC, None) == pytest.approx(expected)
+    mask = np.array([[0, 0, 1, 2], [255] * 4], np.uint8)
+    Image.fromarray(mask).save(tmp_path / "data" / "masks" / "train" / "y.png")
+    source = make_source(config.data, "train")
+    found = class_weights("median_frequency", source, ABC, workdir)
+    # 6/16, 5/16, 1/8: the median is 5/16.
+    assert found == pytest.approx((5 / 6, 1.0, 2.5))
