@@ -1,7 +1,7 @@
 """DeepLabV3: atrous spatial pyramid pooling over a ResNet with multi-grid.
 
 Source: Chen et al., arXiv 1706.05587.
-  python launch.py --config=configs/deeplabv3.py               streets at 129x257, width 1/8, CPU
+  python launch.py --config=configs/deeplabv3.py               streets at 161x321, width 3/16, CPU
   python launch.py --config=configs/deeplabv3.py:camvid_small  CamVid at 180x240, width 1/4, CPU
   python launch.py --config=configs/deeplabv3.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/deeplabv3.py:paper         the paper's network and recipe
@@ -19,6 +19,7 @@ def get_config(preset: str = "streets"):
     config.model.multi_grid = (1, 2, 4)
     config.model.rates = (6, 12, 18)  # at output stride 16; doubled at 8
     config.model.width = 1.0
+    config.model.zero_init_residual = False
     config.model.image_pooling = True
     config.model.dropout_rate = 0.0
     config.model.aux = True
@@ -41,7 +42,7 @@ def get_config(preset: str = "streets"):
 def streets(config):
     pspnet.streets(config)
     config.model.output_stride = 8
-    config.model.rates = (2, 4, 6)  # for a map of 17x33, not 33x33
+    config.model.rates = (2, 4, 6)  # for a map of 13x25, not 33x33
 
 
 def camvid(config):

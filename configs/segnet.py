@@ -32,15 +32,11 @@ def get_config(preset: str = "streets"):
 
 
 def streets(config):
+    presets.streets_short(config)
     config.model.width = 0.25
     config.data.image_size = (96, 192)
-    config.optim.name = "adamw"
-    config.optim.learning_rate = 2e-3
-    config.optim.schedule = "cosine"
-    config.optim.warmup_steps = 40
-    config.augment.scale = (0.75, 1.5)
-    config.train.steps = 720
-    config.train.eval_every = 120
+    config.train.steps = 600
+    config.train.eval_every = 150
 
 
 def camvid(config):
@@ -62,8 +58,7 @@ def paper(config):
     config.optim.schedule = "constant"
     config.augment.scale = (1.0, 1.0)
     config.augment.flip = False
-    for jitter in ("brightness", "contrast", "saturation", "hue"):
-        config.augment[jitter] = 0.0
+    presets.no_jitter(config)
 
 
 def idd(config):

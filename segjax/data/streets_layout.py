@@ -136,7 +136,7 @@ def _roadside(add, painter, draws, half, walk, side):
         add(things.tree, side * (half + walk * 0.8), draws.number(9, 45), draws.number(4, 8))
     for _ in range(draws.whole(1, 2)):  # people, alone or in small groups
         x = side * draws.number(half + 0.5, half + 2.2)
-        z = max(focal * abs(painter.ahead(x, 0)) / 0.85, 4.0) + draws.number(0, 3)
+        z = max(focal * abs(painter.ahead(x, 0)) / 0.85, 3.3) + draws.number(0, 2)
         for k in range(draws.choice((1, 2, 2, 3))):
             add(traffic.person, x + 0.5 * k * side, z + 0.3 * k, draws.number(1.5, 1.9))
 
@@ -152,11 +152,11 @@ def populate(painter, draws, half, walks, drive):
         _roadside(add, painter, draws, half, walk, side)
     for _ in range(draws.choice((0, 1, 1, 2))):
         tall = draws.choice((1.2, 1.6, 1.8))
-        add(traffic.person, draws.number(-half, half), draws.number(4.5, 10), tall)
+        add(traffic.person, draws.number(-half, half), draws.number(4.0, 8), tall)
     for _ in range(draws.choice((0, 1, 1, 2))):
-        add(traffic.animal, draws.number(-half - 1.5, half + 1.5), draws.number(5, 11))
+        add(traffic.animal, draws.number(-half - 1.5, half + 1.5), draws.number(4.5, 9))
     for _ in range(draws.choice((0, 1, 1, 2))):
-        add(traffic.two_wheeler, draws.number(-half, half), draws.number(5.5, 14))
+        add(traffic.two_wheeler, draws.number(-half, half), draws.number(5.0, 10))
     kinds = (*traffic.VEHICLES, "hatchback", "rickshaw")
     own, parked = drive * half * 0.45, half - 0.9
     moving, standing = ((own, 0, 0.75, 8), (-own, math.pi, 0.8, 6)), ((1, 0), (-1, math.pi))

@@ -124,7 +124,7 @@ def pole(painter, draws, x, z, kind):
     """A lamp, a traffic light, a sign, a billboard or a kiosk, on solid posts."""
     body = Upright(painter, x, z, ROADSIDE, -1 if x > 0 else 1)
     tone = draws.choice((STEEL, (85, 85, 88), (150, 120, 60), (70, 95, 80), (170, 165, 155)))
-    thick, bright = draws.number(0.2, 0.32), draws.colour((0.4, 1.0), (0.4, 0.95))
+    thick, bright = draws.number(0.32, 0.48), draws.colour((0.4, 1.0), (0.4, 0.95))
     high = {"lamp": 7.0, "signal": 3.6, "sign": 2.6, "billboard": 2.4, "kiosk": 2.2}[kind]
     painter.cast(x, z, 0.9 if kind in ("kiosk", "billboard") else thick, high)
     if kind == "kiosk":
@@ -155,14 +155,14 @@ def pole(painter, draws, x, z, kind):
             light = (colour, GLOWING) if k == on else (shaded(colour, 0.3), PLAIN)
             body.disc(0, high - 0.08 + 0.38 * k, 0.15, 0.16, *light)
     elif draws.chance(0.6):
-        body.disc(0, high, 0.56, 0.56, draws.choice(((200, 35, 35), (30, 80, 170))))
-        body.disc(0, high, 0.41, 0.41, draws.choice((WHITE, (30, 80, 170))))
+        body.disc(0, high, 0.7, 0.7, draws.choice(((200, 35, 35), (30, 80, 170))))
+        body.disc(0, high, 0.52, 0.52, draws.choice((WHITE, (30, 80, 170))))
         body.rect(-0.2, 0.2, high - 0.07, high + 0.07, draws.choice((BLACK, WHITE)))
     else:
-        body.rect(-0.65, 0.65, high - 0.4, high + 0.4, WHITE)
+        body.rect(-0.9, 0.9, high - 0.5, high + 0.5, WHITE)
         plate = draws.choice(((25, 110, 70), (30, 80, 170), (225, 175, 40)))
-        body.rect(-0.6, 0.6, high - 0.35, high + 0.35, plate)
-        body.rect(-0.4, 0.4, high - 0.06, high + 0.06, WHITE)
+        body.rect(-0.82, 0.82, high - 0.43, high + 0.43, plate)
+        body.rect(-0.5, 0.5, high - 0.07, high + 0.07, WHITE)
 
 
 def heap(painter, draws, x, z):

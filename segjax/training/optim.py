@@ -1,5 +1,6 @@
 """Optimisers and learning-rate schedules from `config.optim`."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ def make_schedule(config: Mapping[str, Any], total_steps: int) -> Schedule:
     name, rate, warmup = config["schedule"], config["learning_rate"], config["warmup_steps"]
     if name not in SCHEDULES:
         raise ValueError(f"optim.schedule={name!r} is unknown; known: {', '.join(SCHEDULES)}")
-    if rate <= 0:
+    if not 0 < rate < math.inf:
         raise ValueError(f"optim.learning_rate={rate}; use a number above 0")
     if not 0 <= warmup < total_steps:
         raise ValueError(f"optim.warmup_steps={warmup}; use 0 .. {total_steps - 1} (train.steps-1)")

@@ -13,13 +13,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 MODES = ("jit",)
 
 
-def make_mesh(config: Mapping[str, Any], batch_size: int) -> Mesh:
+def make_mesh(config: Mapping[str, Any], batch_size: int, rows: int | None = None) -> Mesh:
     """A ("data", "space") mesh from `config.parallel`: `data` devices share the batch, `space`
     devices the rows of an image.
 
     Raises:
-      ValueError: if the mode is unknown, the devices do not fill the mesh, or the batch does not
-        divide over it.
+      ValueError: if the mode is unknown, the devices do not fill the mesh, or the batch (of
+        training or of evaluation) or the image rows do not divide over it.
     """
     if config["mode"] not in MODES:
         raise ValueError(f"parallel.mode={config['mode']!r}; use {' or '.join(MODES)}")
@@ -32,8 +32,14 @@ def make_mesh(config: Mapping[str, Any], batch_size: int) -> Mesh:
         )
     if batch_size % data:
         raise ValueError(
-            f"train.batch_size={batch_size} does not divide over parallel.data={data} devices; "
-            f"use a multiple of {data}, or parallel.data={_largest_divisor(batch_size, data)}"
+            f"a batch of {batch_size} (train.batch_size, train.eval_batch_size) does not divide "
+            f"over parallel.data={data} devices; use a multiple of {data}, or "
+            f"parallel.data={_largest_divisor(batch_size, data)}"
+        )
+    if rows is not None and rows % space:
+        raise ValueError(
+            f"data.image_size with {rows} rows does not divide over parallel.space={space} "
+            f"devices; use a multiple of {space}, or parallel.space={_largest_divisor(rows, space)}"
         )
     return jax.make_mesh(
         (data, space),

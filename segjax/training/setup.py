@@ -95,7 +95,10 @@ def prepare(config: Mapping[str, Any], cache_dir: str | pathlib.Path | None = No
     classes = class_table(config["data"])
     model = build(config["model"], len(classes), config["dtype"])
     train, data = config["train"], config["data"]
-    mesh = parallel.make_mesh(config["parallel"], train["batch_size"])
+    rows = data["image_size"][0]
+    mesh = parallel.make_mesh(config["parallel"], train["batch_size"], rows)
+    if train["eval_batch_size"]:
+        parallel.make_mesh(config["parallel"], train["eval_batch_size"], rows)
     source = make_source(data, data["train_split"], config["seed"])
     check_samples(source, data["train_split"], min_images=train["batch_size"])
     for split in dict.fromkeys((data["val_split"], *data["eval_splits"])):

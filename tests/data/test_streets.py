@@ -90,10 +90,10 @@ def test_class_shares(sixty):
     labels = sixty[1]
     bands = {
         "drivable": (0.22, 0.35),
-        "non-drivable": (0.07, 0.15),
-        "living things": (0.04, 0.08),
+        "non-drivable": (0.06, 0.15),
+        "living things": (0.05, 0.11),
         "vehicles": (0.06, 0.15),
-        "roadside objects": (0.06, 0.13),
+        "roadside objects": (0.08, 0.16),
         "far objects": (0.15, 0.30),
         "sky": (0.09, 0.20),
     }
