@@ -1,7 +1,7 @@
 """DeepLabV3: atrous spatial pyramid pooling over a ResNet with multi-grid.
 
 Source: Chen et al., arXiv 1706.05587.
-  python launch.py --config=configs/deeplabv3.py               streets at 161x321, width 3/16, CPU
+  python launch.py --config=configs/deeplabv3.py               streets at 177x353, width 3/16, CPU
   python launch.py --config=configs/deeplabv3.py:camvid_small  CamVid at 180x240, width 1/4, CPU
   python launch.py --config=configs/deeplabv3.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/deeplabv3.py:paper         the paper's network and recipe

@@ -1,7 +1,7 @@
 """FCN on a dilated ResNet: the encoder of PSPNet and DeepLabV3 without a context module.
 
 Source: Long et al., CVPR 2015, as the baseline of Zhao et al., CVPR 2017.
-  python launch.py --config=configs/fcn.py               streets at 161x321, width 3/16, CPU
+  python launch.py --config=configs/fcn.py               streets at 177x353, width 3/16, CPU
   python launch.py --config=configs/fcn.py:camvid_small  CamVid at 180x240, width 1/4, CPU
   python launch.py --config=configs/fcn.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/fcn.py:paper         ResNet-50, the PSPNet paper's recipe

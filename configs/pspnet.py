@@ -1,7 +1,7 @@
 """PSPNet: pyramid pooling over a ResNet at output stride 8.
 
 Source: Zhao et al., CVPR 2017 (arXiv 1612.01105).
-  python launch.py --config=configs/pspnet.py               streets at 161x321, width 3/16, CPU
+  python launch.py --config=configs/pspnet.py               streets at 177x353, width 3/16, CPU
   python launch.py --config=configs/pspnet.py:camvid_small  CamVid at 180x240, width 1/4, CPU
   python launch.py --config=configs/pspnet.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/pspnet.py:paper         the paper's network and recipe, 473x473
@@ -42,7 +42,7 @@ def streets(config):
     presets.streets_short(config)
     config.model.width = 0.1875
     config.model.zero_init_residual = True  # trains sooner; matters in a short run
-    config.data.image_size = (161, 321)  # 8n + 1: align_corners is exact
+    config.data.image_size = (177, 353)  # 8n + 1: align_corners is exact
     config.augment.crop_size = (97, 193)
 
 

@@ -126,10 +126,10 @@ def render(
     key = np.random.SeedSequence([seed, _split_number(split), index])
     generator = np.random.Generator(np.random.SFC64(key))
     draws = Draws(generator)
-    half, drive = draws.number(3.0, 4.6), draws.choice((-1, 1))
-    walks = draws.number(3.2, 7.0), draws.number(3.2, 7.0)
+    half, drive = draws.number(2.8, 3.8), draws.choice((-1, 1))
+    walks = draws.number(3.6, 6.5), draws.number(3.6, 6.5)
     camera = Camera(
-        focal=draws.number(1.2, 1.55),
+        focal=draws.number(1.3, 1.65),
         horizon=draws.number(0.36, 0.46),
         height=draws.number(1.35, 1.9),
         shift=draws.number(-0.15, 0.15),

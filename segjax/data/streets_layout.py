@@ -135,8 +135,8 @@ def _roadside(add, painter, draws, half, walk, side):
     for _ in range(draws.whole(0, 2)):
         add(things.tree, side * (half + walk * 0.8), draws.number(9, 45), draws.number(4, 8))
     for _ in range(draws.whole(1, 2)):  # people, alone or in small groups
-        x = side * draws.number(half + 0.5, half + 2.2)
-        z = max(focal * abs(painter.ahead(x, 0)) / 0.85, 3.3) + draws.number(0, 2)
+        x = side * draws.number(half + 0.4, half + 1.4)
+        z = max(focal * abs(painter.ahead(x, 0)) / 0.85, 3.0) + draws.number(0, 2)
         for k in range(draws.choice((1, 2, 2, 3))):
             add(traffic.person, x + 0.5 * k * side, z + 0.3 * k, draws.number(1.5, 1.9))
 
@@ -159,8 +159,8 @@ def populate(painter, draws, half, walks, drive):
         add(traffic.two_wheeler, draws.number(-half, half), draws.number(5.0, 10))
     kinds = (*traffic.VEHICLES, "hatchback", "rickshaw")
     own, parked = drive * half * 0.45, half - 0.9
-    moving, standing = ((own, 0, 0.75, 8), (-own, math.pi, 0.8, 6)), ((1, 0), (-1, math.pi))
-    lanes = (*moving, *((k * parked, heading, 0.6, 5) for k, heading in standing))
+    moving, standing = ((own, 0, 0.65, 8), (-own, math.pi, 0.7, 6)), ((1, 0), (-1, math.pi))
+    lanes = (*moving, *((k * parked, heading, 0.4, 5) for k, heading in standing))
     for x, heading, busy, z in lanes:  # busy: the chance of one more vehicle
         z += draws.number(0, 9)
         while z < 90 and draws.chance(busy):
@@ -175,5 +175,5 @@ def populate(painter, draws, half, walks, drive):
         add(things.heap, draws.choice((-1, 1)) * (half + 1.2), draws.number(6, 11))
     for _, draw, args in sorted(todo, key=lambda entry: -entry[0]):
         draw(painter, draws, *args)
-    for _ in range(draws.choice((0, 0, 1, 2, 3))):
+    for _ in range(draws.choice((0, 0, 0, 1, 2))):
         things.cable(painter, draws, half + 5, draws.number(6, 22))

@@ -66,8 +66,9 @@ class AtrousSpatialPyramidPooling(nn.Module):
     def __call__(self, x: Float[Array, "n h w i"], *, train: bool) -> Float[Array, "n h w o"]:
         block = partial(ConvNormAct, self.features, momentum=self.momentum, dtype=self.dtype)
         branches = [block(1, name="conv1x1")(x, train=train)]
-        for rate in self.rates:
-            branches.append(block(3, rate=rate, name=f"rate{rate}")(x, train=train))
+        # Named by place, not by rate: parameters trained at output stride 16 serve at stride 8.
+        for place, rate in enumerate(self.rates, 1):
+            branches.append(block(3, rate=rate, name=f"atrous{place}")(x, train=train))
         if self.image_pooling:
             mean = adaptive_avg_pool(x, (1, 1))
             mean = block(1, name="image_pooling")(mean, train=train)

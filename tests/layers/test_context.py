@@ -77,9 +77,9 @@ def test_aspp_parameter_paths():
     kernels = {path: shape for path, shape in shapes.items() if path.endswith("kernel")}
     assert kernels == {
         "conv1x1/conv/kernel": (1, 1, 8, 5),
-        "rate6/conv/kernel": (3, 3, 8, 5),
-        "rate12/conv/kernel": (3, 3, 8, 5),
-        "rate18/conv/kernel": (3, 3, 8, 5),
+        "atrous1/conv/kernel": (3, 3, 8, 5),
+        "atrous2/conv/kernel": (3, 3, 8, 5),
+        "atrous3/conv/kernel": (3, 3, 8, 5),
         "image_pooling/conv/kernel": (1, 1, 8, 5),
         "project/conv/kernel": (1, 1, 25, 5),
     }
