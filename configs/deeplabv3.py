@@ -1,8 +1,8 @@
 """DeepLabV3: atrous spatial pyramid pooling over a ResNet with multi-grid.
 
 Source: Chen et al., arXiv 1706.05587.
-  python launch.py --config=configs/deeplabv3.py               streets at 177x353, width 3/16, CPU
-  python launch.py --config=configs/deeplabv3.py:camvid_small  CamVid at 180x240, width 1/4, CPU
+  python launch.py --config=configs/deeplabv3.py               streets at 145x289, ResNet-18 at width 1/4
+  python launch.py --config=configs/deeplabv3.py:camvid_small  CamVid at 180x240, ResNet-18 at width 1/4
   python launch.py --config=configs/deeplabv3.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/deeplabv3.py:paper         the paper's network and recipe
   python launch.py --config=configs/deeplabv3.py:idd           the seed notebook's settings
@@ -14,7 +14,7 @@ from configs import base, presets, pspnet
 def get_config(preset: str = "streets"):
     config = base.get_config()
     config.model.name = "deeplabv3"
-    config.model.encoder = "resnet50"  # resnet50, resnet101, resnet152
+    config.model.encoder = "resnet50"  # resnet18, 34, 50, 101, 152
     config.model.output_stride = 16  # 8, 16, 32
     config.model.multi_grid = (1, 2, 4)
     config.model.rates = (6, 12, 18)  # at output stride 16; doubled at 8

@@ -1,8 +1,8 @@
 """FCN on a dilated ResNet: the encoder of PSPNet and DeepLabV3 without a context module.
 
 Source: Long et al., CVPR 2015, as the baseline of Zhao et al., CVPR 2017.
-  python launch.py --config=configs/fcn.py               streets at 177x353, width 3/16, CPU
-  python launch.py --config=configs/fcn.py:camvid_small  CamVid at 180x240, width 1/4, CPU
+  python launch.py --config=configs/fcn.py               streets at 145x289, ResNet-18 at width 1/4
+  python launch.py --config=configs/fcn.py:camvid_small  CamVid at 180x240, ResNet-18 at width 1/4
   python launch.py --config=configs/fcn.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/fcn.py:paper         ResNet-50, the PSPNet paper's recipe
   python launch.py --config=configs/fcn.py:idd           the PSPNet notebook's settings
@@ -14,7 +14,7 @@ from configs import base, presets, pspnet
 def get_config(preset: str = "streets"):
     config = base.get_config()
     config.model.name = "fcn"
-    config.model.encoder = "resnet50"  # resnet50, resnet101, resnet152
+    config.model.encoder = "resnet50"  # resnet18, 34, 50, 101, 152
     config.model.output_stride = 8  # 8, 16, 32
     config.model.stem = "7x7"  # or three 3x3 convolutions
     config.model.width = 1.0

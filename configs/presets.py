@@ -27,11 +27,11 @@ def streets_short(config: ml_collections.ConfigDict) -> None:
     config.augment.scale = (1.0, 1.0)
     no_jitter(config)
     config.optim.name = "adamw"
-    config.optim.learning_rate = 3e-3
+    config.optim.learning_rate = 4e-3
     config.optim.schedule = "cosine"
     config.optim.warmup_steps = 50
     config.train.steps = 1500
-    config.train.batch_size = 4
+    config.train.batch_size = 8
     config.train.eval_every = 500
 
 

@@ -1,8 +1,8 @@
 """PSPNet: pyramid pooling over a ResNet at output stride 8.
 
 Source: Zhao et al., CVPR 2017 (arXiv 1612.01105).
-  python launch.py --config=configs/pspnet.py               streets at 177x353, width 3/16, CPU
-  python launch.py --config=configs/pspnet.py:camvid_small  CamVid at 180x240, width 1/4, CPU
+  python launch.py --config=configs/pspnet.py               streets at 145x289, ResNet-18 at width 1/4
+  python launch.py --config=configs/pspnet.py:camvid_small  CamVid at 180x240, ResNet-18 at width 1/4
   python launch.py --config=configs/pspnet.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/pspnet.py:paper         the paper's network and recipe, 473x473
   python launch.py --config=configs/pspnet.py:idd           the seed notebook's settings
@@ -14,7 +14,7 @@ from configs import base, presets
 def get_config(preset: str = "streets"):
     config = base.get_config()
     config.model.name = "pspnet"
-    config.model.encoder = "resnet50"  # resnet50, resnet101, resnet152
+    config.model.encoder = "resnet50"  # resnet18, 34, 50, 101, 152
     config.model.output_stride = 8  # 8, 16, 32
     config.model.stem = "3x3"  # three 3x3 convolutions, or one 7x7
     config.model.width = 1.0
@@ -40,9 +40,10 @@ def get_config(preset: str = "streets"):
 
 def streets(config):
     presets.streets_short(config)
-    config.model.width = 0.1875
+    config.model.encoder = "resnet18"
+    config.model.width = 0.25
     config.model.zero_init_residual = True  # trains sooner; matters in a short run
-    config.data.image_size = (177, 353)  # 8n + 1: align_corners is exact
+    config.data.image_size = (145, 289)  # 8n + 1: align_corners is exact
     config.augment.crop_size = (97, 193)
 
 
@@ -53,7 +54,9 @@ def camvid(config):
 
 def camvid_small(config):
     presets.camvid_small(config)
+    config.model.encoder = "resnet18"
     config.model.width = 0.25
+    config.model.zero_init_residual = True
 
 
 def paper(config):

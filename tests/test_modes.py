@@ -147,8 +147,8 @@ def test_plan(finished, capsys):
         (["--mode=predict", "--workdir=nowhere"], "wants --input"),
         (["--mode=evaluate", "--workdir=nowhere"], "holds no run"),
         (
-            ["--config=configs/pspnet.py", "--config.model.encoder=resnet18", "--mode=plan"],
-            "model.encoder='resnet18' is unknown; known: resnet50, resnet101, resnet152",
+            ["--config=configs/pspnet.py", "--config.model.encoder=resnet20", "--mode=plan"],
+            "model.encoder='resnet20' is unknown; known: resnet18, resnet34, resnet50, resnet101",
         ),
         (["--config=configs/pspnet.py:nothing"], "preset 'nothing' is unknown"),
         (["--config=configs/pspnet.py", "--config.model.depth=3"], "depth"),

@@ -90,7 +90,7 @@ def _finish(canvas, shadows, painter, draws, generator):
     image *= (1 + np.asarray(blotch) * _ON_PICTURE[material])[..., None]
     dark = np.asarray(shadows.filter(ImageFilter.BoxBlur(height / 200)))
     _finish_ground(image, material, dark, painter, first, offset)
-    strength = np.float32(draws.number(8, 24))
+    strength = np.float32(draws.number(6, 18))
     image += (generator.random(image.shape, np.float32) - np.float32(0.5)) * strength
     image = np.clip(image, 0, 255, out=image).astype(np.uint8)
     return image, np.where(label == VOID, np.uint8(IGNORE), label)

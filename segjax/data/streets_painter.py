@@ -95,14 +95,14 @@ _WEATHER = {
     "hazy": ((165, 175, 185), (218, 210, 192), 0.8, 0.75, 110, (90, 200), (0.85, 1.1), 0.0),
     "overcast": (None, None, 0.5, 0.9, 0, (300, 500), (0.65, 1.05), 0.0),
     "rain": (None, None, 0.5, 0.93, 0, (90, 180), (0.6, 0.95), 0.0),
-    "fog": (None, None, 0.3, 0.93, 0, (35, 70), (0.7, 1.0), 0.0),
+    "fog": (None, None, 0.3, 0.93, 0, (45, 90), (0.7, 1.0), 0.0),
     "dusk": ((60, 70, 120), (240, 165, 115), 0.8, 0.85, 60, (200, 700), (0.55, 0.75), 0.4),
     "twilight": ((40, 50, 85), (150, 120, 140), 0.8, 0.9, 0, (200, 700), (0.5, 0.7), 0.6),
 }
 
 
 def weather(draws) -> Air:
-    kind = draws.choice((*_WEATHER, "clear", "clear", "clear"))
+    kind = draws.choice((*_WEATHER, *("clear",) * 5, "hazy", "overcast"))
     zenith, skyline, clouds, ambient, shadow, visibility, exposure, dusk = _WEATHER[kind]
     if skyline is None:
         grey = draws.number(135, 215)

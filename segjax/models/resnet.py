@@ -14,16 +14,47 @@ from jaxtyping import Array, Float
 
 from segjax.layers import ConvNormAct
 
-DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
-EXPANSION = 4
+EXPANSION = 4  # of the bottleneck block
 
 
-class Bottleneck(nn.Module):
-    """1x1 reduce, 3x3, 1x1 expand, added to the input (projected where its shape differs)."""
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions, added to the input (projected where its shape differs).
+
+    `first_rate` is the first convolution's, where an atrous stage begins.
+    """
 
     features: int
     strides: int = 1
     rate: int = 1
+    first_rate: int | None = None
+    zero_init: bool = False
+    momentum: float = 0.9
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n H W i"], *, train: bool) -> Float[Array, "n h w o"]:
+        block = partial(ConvNormAct, self.features, momentum=self.momentum, dtype=self.dtype)
+        first_rate = self.first_rate or self.rate
+        y = block(3, self.strides, first_rate, name="conv1")(x, train=train)
+        scale_init = nn.initializers.zeros if self.zero_init else nn.initializers.ones
+        y = block(3, rate=self.rate, activation=None, scale_init=scale_init, name="conv2")(
+            y, train=train
+        )
+        if x.shape[-1] != self.features or self.strides != 1:
+            x = block(1, self.strides, activation=None, name="shortcut")(x, train=train)
+        return nn.relu(x + y)
+
+
+class Bottleneck(nn.Module):
+    """1x1 reduce, 3x3, 1x1 expand, added to the input (projected where its shape differs).
+
+    `first_rate` is the 3x3 convolution's, where an atrous stage begins.
+    """
+
+    features: int
+    strides: int = 1
+    rate: int = 1
+    first_rate: int | None = None
     zero_init: bool = False
     momentum: float = 0.9
     dtype: Any = jnp.float32
@@ -33,7 +64,8 @@ class Bottleneck(nn.Module):
         block = partial(ConvNormAct, momentum=self.momentum, dtype=self.dtype)
         out = self.features * EXPANSION
         y = block(self.features, 1, name="reduce")(x, train=train)
-        y = block(self.features, 3, self.strides, self.rate, name="conv")(y, train=train)
+        rate = self.first_rate or self.rate
+        y = block(self.features, 3, self.strides, rate, name="conv")(y, train=train)
         scale_init = nn.initializers.zeros if self.zero_init else nn.initializers.ones
         y = block(out, 1, activation=None, scale_init=scale_init, name="expand")(y, train=train)
         if x.shape[-1] != out or self.strides != 1:
@@ -41,17 +73,27 @@ class Bottleneck(nn.Module):
         return nn.relu(x + y)
 
 
+# Table 1 of the paper: the block and how many of it each stage has.
+VARIANTS = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+    "resnet152": (Bottleneck, (3, 8, 36, 3)),
+}
+
+
 class ResNet(nn.Module):
-    """The four stages of a bottleneck ResNet; returns their outputs (c2, c3, c4, c5).
+    """The four stages of a ResNet; returns their outputs (c2, c3, c4, c5).
 
     Attributes:
-      variant: "resnet50", "resnet101" or "resnet152".
+      variant: a name in `VARIANTS`.
       output_stride: input size over the size of c5: 32, 16 or 8. A stage that would pass it keeps
         its resolution and doubles its rate instead.
       multi_grid: factors on the last stage's rate, one per block, repeated if there are more.
       stem: "7x7", or "3x3" for three 3x3 convolutions (the PSPNet authors').
       width: multiplies every channel count (1 is the paper's).
-      contract_dilation: the first block of an atrous stage keeps the rate before it
+      contract_dilation: the first 3x3 convolution of an atrous stage keeps the rate before it
         (torchvision's networks); otherwise the whole stage has the new rate (the papers').
       zero_init_residual: each block starts as the identity.
     """
@@ -82,7 +124,8 @@ class ResNet(nn.Module):
 
         stride, rate = 4, 1
         stages = []
-        for s, blocks in enumerate(DEPTHS[self.variant], 2):
+        block_class, depths = VARIANTS[self.variant]
+        for s, blocks in enumerate(depths, 2):
             strides, first_rate = 1, rate
             if s > 2 and stride < self.output_stride:
                 stride, strides = 2 * stride, 2
@@ -92,10 +135,11 @@ class ResNet(nn.Module):
                 first_rate = rate
             for b in range(blocks):
                 grid = self.multi_grid[b % len(self.multi_grid)] if s == 5 else 1
-                x = Bottleneck(
+                x = block_class(
                     round(base * 2 ** (s - 2)),
                     strides=strides if b == 0 else 1,
-                    rate=grid * (first_rate if b == 0 else rate),
+                    rate=grid * rate,
+                    first_rate=grid * first_rate if b == 0 else None,
                     zero_init=self.zero_init_residual,
                     momentum=self.momentum,
                     dtype=self.dtype,
@@ -112,8 +156,8 @@ def max_pool_3x3(x: Float[Array, "n H W c"]) -> Float[Array, "n h w c"]:
 
 def check_encoder(encoder: str, output_stride: int, stem: str) -> None:
     """Raises ValueError, naming the option, for values that no ResNet encoder has."""
-    if encoder not in DEPTHS:
-        raise ValueError(f"model.encoder={encoder!r} is unknown; known: {', '.join(DEPTHS)}")
+    if encoder not in VARIANTS:
+        raise ValueError(f"model.encoder={encoder!r} is unknown; known: {', '.join(VARIANTS)}")
     if output_stride not in (8, 16, 32):
         raise ValueError(f"model.output_stride={output_stride}; use 8, 16 or 32")
     if stem not in ("7x7", "3x3"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from segjax.models import MODELS, build, model_options
-from segjax.models.resnet import DEPTHS
+from segjax.models.resnet import VARIANTS, Bottleneck
 
 K = 5
 SIZE = (61, 83)
@@ -35,7 +35,7 @@ PINNED = {
 def shallow_encoder():
     """A ResNet of 7 blocks instead of 16: what repeats need not compile each time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(DEPTHS, "shallow", (1, 1, 2, 3))
+        patch.setitem(VARIANTS, "shallow", (Bottleneck, (1, 1, 2, 3)))
         yield
 
 
@@ -241,6 +241,16 @@ def test_torchvision_decomposition():
     head = sum(count(parts[name]) for name in ("aspp", "head_conv", "classifier"))
     assert head == 16_130_837
     assert count(parts["aux_head"]) == 2_365_205
+
+
+@pytest.mark.parametrize(
+    "encoder, parameters", [("resnet18", 11_176_512), ("resnet34", 21_284_672)]
+)
+def test_basic_block_encoders_are_torchvisions(encoder, parameters):
+    """torchvision's resnet18 has 11,689,512 parameters and resnet34 21,797,672, each with a
+    classifier of 513,000."""
+    model = build({"name": "fcn", "encoder": encoder}, K)
+    assert count(abstract_variables(model)["params"]["encoder"]) == parameters
 
 
 @pytest.mark.parametrize("name", ["fcn", "pspnet", "deeplabv3"])

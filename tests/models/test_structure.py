@@ -94,6 +94,19 @@ def test_resnet_rates(options, stage4, stage5):
     assert stage_rates(thin_resnet(**options)) == {2: [1] * 3, 3: [1] * 4, 4: stage4, 5: stage5}
 
 
+def test_basic_block_rates():
+    """Both convolutions of an atrous stage are atrous; with `contract_dilation` not its first."""
+
+    def rates(**options):
+        encoder = thin_resnet(variant="resnet18", output_stride=8, **options)
+        paths = [(c.path, c.rate) for c, _ in calls(encoder, (65, 97), Conv)]
+        return [r for path, r in paths if path[-2].startswith("conv") and path[0] != "stem"]
+
+    assert rates() == [1] * 8 + [2] * 4 + [4] * 4
+    assert rates(contract_dilation=True) == [1] * 8 + [1, 2, 2, 2] + [2, 4, 4, 4]
+    assert rates(multi_grid=(1, 2)) == [1] * 8 + [2] * 4 + [4, 4, 8, 8]
+
+
 def test_resnet_strides_are_in_the_3x3_convolutions():
     strided = [
         "/".join(conv.path)
