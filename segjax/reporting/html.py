@@ -45,7 +45,7 @@ th, td { text-align:left; padding:.32rem 1.6rem .32rem 0; border-bottom:1px soli
 th { color:var(--faint); font-size:.82rem } td:last-child, th:last-child { padding-right:0 }
 .n { text-align:right }
 .options td { font:.82rem/1.5 ui-monospace,Menlo,Consolas,monospace }
-td + td { overflow-wrap:anywhere }
+.options td + td { overflow-wrap:anywhere }
 .pair { display:grid; grid-template-columns:minmax(0,3fr) minmax(0,2fr); gap:1rem 2rem }
 figure { margin:0 0 1.6rem } img { display:block; max-width:100%; height:auto }
 img.plot { background:#fff; border-radius:8px; padding:.6rem; border:1px solid var(--line) }
