@@ -25,6 +25,10 @@ def tiny(**options):
     config = pspnet.get_config("streets")
     options = {
         "data.image_size": (33, 49),
+        "augment.crop_size": (0, 0),
+        "augment.scale": (0.75, 1.5),
+        "optim.learning_rate": 0.1,
+        "train.steps": 720,
         "data.train_images": 10,
         "data.eval_images": 3,
         "train.batch_size": 4,
