@@ -1,8 +1,8 @@
 """DeepLabV3: atrous spatial pyramid pooling over a ResNet with multi-grid.
 
 Source: Chen et al., arXiv 1706.05587.
-  python launch.py --config=configs/deeplabv3.py               streets at 145x289, ResNet-18, width 1/4
-  python launch.py --config=configs/deeplabv3.py:camvid_small  CamVid at 180x240, ResNet-18, width 1/4
+  python launch.py --config=configs/deeplabv3.py               streets at 145x289, narrow ResNet-18
+  python launch.py --config=configs/deeplabv3.py:camvid_small  CamVid at 180x240, narrow ResNet-18
   python launch.py --config=configs/deeplabv3.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/deeplabv3.py:paper         the paper's network and recipe
   python launch.py --config=configs/deeplabv3.py:idd           the seed notebook's settings

@@ -1,8 +1,8 @@
 """FCN on a dilated ResNet: the encoder of PSPNet and DeepLabV3 without a context module.
 
 Source: Long et al., CVPR 2015, as the baseline of Zhao et al., CVPR 2017.
-  python launch.py --config=configs/fcn.py               streets at 145x289, ResNet-18, width 1/4
-  python launch.py --config=configs/fcn.py:camvid_small  CamVid at 180x240, ResNet-18, width 1/4
+  python launch.py --config=configs/fcn.py               streets at 145x289, narrow ResNet-18
+  python launch.py --config=configs/fcn.py:camvid_small  CamVid at 180x240, narrow ResNet-18
   python launch.py --config=configs/fcn.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/fcn.py:paper         ResNet-50, the PSPNet paper's recipe
   python launch.py --config=configs/fcn.py:idd           the PSPNet notebook's settings

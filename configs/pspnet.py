@@ -1,8 +1,8 @@
 """PSPNet: pyramid pooling over a ResNet at output stride 8.
 
 Source: Zhao et al., CVPR 2017 (arXiv 1612.01105).
-  python launch.py --config=configs/pspnet.py               streets at 145x289, ResNet-18, width 1/4
-  python launch.py --config=configs/pspnet.py:camvid_small  CamVid at 180x240, ResNet-18, width 1/4
+  python launch.py --config=configs/pspnet.py               streets at 145x289, narrow ResNet-18
+  python launch.py --config=configs/pspnet.py:camvid_small  CamVid at 180x240, narrow ResNet-18
   python launch.py --config=configs/pspnet.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/pspnet.py:paper         the paper's network and recipe, 473x473
   python launch.py --config=configs/pspnet.py:idd           the seed notebook's settings
