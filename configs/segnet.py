@@ -33,22 +33,33 @@ def get_config(preset: str = "streets"):
 
 def streets(config):
     presets.streets_short(config)
+    papers_solver(config)
     config.model.width = 0.25
     config.data.image_size = (96, 192)
-    config.train.steps = 600
-    config.train.eval_every = 150
+    config.train.batch_size = 4
+    config.train.steps = 900
+    config.train.eval_every = 225
+
+
+def papers_solver(config):
+    """SGD at the paper's rate, lowered along the run (section 3.3 keeps it fixed)."""
+    config.optim.name = "sgd"
+    config.optim.learning_rate = 0.1
+    config.optim.weight_decay = 5e-4
+    config.optim.schedule = "poly"
 
 
 def camvid(config):
     presets.camvid(config)
+    papers_solver(config)
     config.loss.class_weights = "median_frequency"
-    config.optim.learning_rate = 0.1
-    config.optim.weight_decay = 5e-4
 
 
 def camvid_small(config):
     presets.camvid_small(config)
+    papers_solver(config)
     config.model.width = 0.25
+    config.train.batch_size = 4
 
 
 def paper(config):

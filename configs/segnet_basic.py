@@ -39,7 +39,8 @@ def streets(config):
 
 
 def camvid_small(config):
-    presets.camvid_small(config)
+    segnet.camvid_small(config)
+    del config.model.width
     config.model.features = 32
 
 

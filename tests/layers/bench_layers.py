@@ -1,6 +1,6 @@
 """Times the layers against what they replace, side by side in one process.
 
-    python tests/layers/bench_layers.py [pool] [atrous] [resize]
+    python -m tests.layers.bench_layers [pool] [atrous] [resize]
 
 The repeats of the compared programs alternate, so that a busy machine slows both; read the
 ratios, not the milliseconds. Each program is one jitted call that returns its output and, in
