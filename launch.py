@@ -24,11 +24,13 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main(_) -> None:
-    logging.set_verbosity(logging.ERROR)  # Orbax and grain talk a lot
+    if flags.FLAGS["verbosity"].using_default_value:
+        logging.set_verbosity(logging.ERROR)  # Orbax and grain talk a lot
     try:
         run()
-    except (ValueError, OSError) as error:
-        # What a user can mend: the message is all there is to read.
+    except (ValueError, OSError, ArithmeticError) as error:
+        if logging.level_debug():
+            raise  # otherwise the message is all there is to read
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
@@ -42,14 +44,14 @@ def run() -> None:
     if mode == "predict" and not _INPUT.value:
         raise ValueError("--mode=predict wants --input, an image or a folder")
 
-    # Imported late, so that a wrong flag is answered at once.
+    from configs import base  # imported late, so that a wrong flag is answered at once
     from segjax import modes
     from segjax.training import parallel
 
     parallel.use_compilation_cache()
     parallel.keep_freed_memory()
     if mode == "train":
-        modes.train(_CONFIG.value, _WORKDIR.value or default_workdir(), base_config())
+        modes.train(_CONFIG.value, _WORKDIR.value or default_workdir(), base.get_config())
     elif mode == "plan":
         modes.plan(_CONFIG.value)
     elif mode == "evaluate":
@@ -62,15 +64,7 @@ def run() -> None:
 def default_workdir() -> str:
     """runs/pspnet_camvid for --config=configs/pspnet.py:camvid."""
     file, _, preset = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    name = pathlib.Path(file).stem
-    return f"runs/{name}_{preset}" if preset else f"runs/{name}"
-
-
-def base_config():
-    """configs/base.py, which the report names the differences from."""
-    from configs import base
-
-    return base.get_config()
+    return "_".join(["runs/" + pathlib.Path(file).stem, *([preset] if preset else [])])
 
 
 def parse(arguments):

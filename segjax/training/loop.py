@@ -19,7 +19,7 @@ from segjax.training.setup import Setup, make_canvas
 from segjax.training.writers import MetricsWriter
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(ArithmeticError):
     """The loss of a step was NaN or infinite."""
 
 
