@@ -24,7 +24,7 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main(_) -> None:
-    if flags.FLAGS["verbosity"].using_default_value:
+    if not logging.level_debug():
         logging.set_verbosity(logging.ERROR)  # Orbax and grain talk a lot
     try:
         run()
