@@ -12,7 +12,6 @@ from rich.console import Console
 
 from segjax import config as configs
 from segjax.data.classes import ClassTable
-from segjax.data.datasets import make_source
 from segjax.data.folders import list_images, read_image
 from segjax.inference.predictor import Predictor
 from segjax.reporting import run_report, tables
@@ -65,7 +64,7 @@ def train(
 
 def _preview(setup: Setup):
     """Pictures of a few validation images, as TensorBoard shows them after each evaluation."""
-    source = make_source(setup.config["data"], setup.config["data"]["val_split"])
+    source = setup.validation.source
     chosen = run_report.evenly_spaced(len(source), setup.config["report"]["samples"])
     predictor = Predictor(setup.model, None, setup.classes, setup.config)
 

@@ -15,7 +15,7 @@ from segjax.training.evaluation import evaluate
 from segjax.training.parallel import put_batch
 from segjax.training.plateau import Progress
 from segjax.training.progress import ProgressBar
-from segjax.training.setup import Setup, make_canvas
+from segjax.training.setup import Setup
 from segjax.training.writers import MetricsWriter
 
 
@@ -44,7 +44,6 @@ def train(setup: Setup, workdir: pathlib.Path, console: Console, preview=None) -
     eval_batch_size = config["train"]["eval_batch_size"] or batch_size
     save_every = config["train"]["save_every"]
     train_step, eval_step = setup.train_step(), setup.eval_step()
-    validation = make_canvas(config, config["data"]["val_split"])
     batches = train_iterator(
         setup.train, batch_size, seed=config["seed"], workers=config["data"]["workers"]
     )
@@ -71,7 +70,7 @@ def train(setup: Setup, workdir: pathlib.Path, console: Console, preview=None) -
                 if evaluating:
                     variables = state.eval_variables()
                     result = evaluate(
-                        eval_step, variables, validation, eval_batch_size, setup.mesh
+                        eval_step, variables, setup.validation, eval_batch_size, setup.mesh
                     ).summary()
                     miou = result["miou"] if np.isfinite(result["miou"]) else 0.0
                     progress.update(step, miou, config["train"], config["optim"])

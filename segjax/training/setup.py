@@ -34,7 +34,7 @@ class Setup:
       classes: names and colours.
       model, optimizer, schedule, objective: see their modules.
       mesh: the devices.
-      train: the training split on its canvas.
+      train, validation: the training split and the one that decides the best checkpoint.
       total_steps, eval_every: in steps.
     """
 
@@ -46,6 +46,7 @@ class Setup:
     objective: Objective
     mesh: Mesh
     train: Canvas
+    validation: Canvas
     total_steps: int
     eval_every: int
 
@@ -101,8 +102,10 @@ def prepare(config: Mapping[str, Any], cache_dir: str | pathlib.Path | None = No
         parallel.make_mesh(config["parallel"], train["eval_batch_size"], rows)
     source = make_source(data, data["train_split"], config["seed"])
     check_samples(source, data["train_split"], min_images=train["batch_size"])
-    for split in dict.fromkeys((data["val_split"], *data["eval_splits"])):
-        make_canvas(config, split)  # fails now rather than after an epoch
+    validation = make_canvas(config, data["val_split"])
+    for split in data["eval_splits"]:
+        if split != data["val_split"]:
+            make_canvas(config, split)  # fails now rather than at the end
     total_steps = train["steps"] or math.ceil(train["epochs"] * len(source) / train["batch_size"])
     schedule = optim.make_schedule(config["optim"], total_steps)
     augmentation = {k: v for k, v in config["augment"].items() if k != "crop_size"}
@@ -127,6 +130,7 @@ def prepare(config: Mapping[str, Any], cache_dir: str | pathlib.Path | None = No
         objective=objective,
         mesh=mesh,
         train=Canvas(source, tuple(data["image_size"]), cache_mb=data["cache_mb"]),
+        validation=validation,
         total_steps=total_steps,
         eval_every=train["eval_every"] or math.ceil(len(source) / train["batch_size"]),
     )
