@@ -103,6 +103,7 @@ class Conv(nn.Module):
     strides: int = 1
     rate: int = 1
     use_bias: bool = False
+    padding: str | tuple[tuple[int, int], tuple[int, int]] = "CENTER"
     dtype: Any = jnp.float32
     kernel_init: Callable = he_normal
 
@@ -111,7 +112,11 @@ class Conv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         x = atrous_conv(
-            x.astype(self.dtype), kernel.astype(self.dtype), rate=self.rate, strides=self.strides
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            rate=self.rate,
+            strides=self.strides,
+            padding=self.padding,
         )
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)

@@ -26,6 +26,7 @@ class DeepLabV3(nn.Module):
       num_classes: K, channels of the logits.
       encoder, output_stride, multi_grid, stem, width, ...: see `segjax.models.resnet.ResNet`.
       rates: of ASPP at output stride 16; doubled at stride 8, halved at 32 (section 3.3).
+      aspp_features: channels of ASPP and what follows; 0 = an eighth of c5's: 256 on ResNet-50.
       dropout_rate: after the ASPP projection (0.5 in torchvision, none in the paper).
       head_conv: one more 3x3 convolution before the classifier (torchvision's).
       aux: whether there is an auxiliary head on c4.
@@ -39,8 +40,10 @@ class DeepLabV3(nn.Module):
     stem: str = "7x7"
     width: float = 1.0
     contract_dilation: bool = False
+    strided_1x1: bool = False
     zero_init_residual: bool = False
     rates: tuple[int, ...] = (6, 12, 18)
+    aspp_features: int = 0
     image_pooling: bool = True
     dropout_rate: float = 0.0
     head_conv: bool = False
@@ -50,7 +53,7 @@ class DeepLabV3(nn.Module):
     dtype: Any = jnp.float32
 
     def __post_init__(self):
-        check_encoder(self.encoder, self.output_stride, self.stem)
+        check_encoder(self.encoder, self.output_stride, self.stem, self.strided_1x1)
         for name in ("rates", "multi_grid"):
             values = getattr(self, name)
             if not values or min(values) < 1:
@@ -80,11 +83,12 @@ class DeepLabV3(nn.Module):
             self.stem,
             self.width,
             self.contract_dilation,
+            self.strided_1x1,
             self.zero_init_residual,
             **norm,
             name="encoder",
         )(images, train=train)
-        features = c5.shape[-1] // 8  # 256 at full width
+        features = self.aspp_features or c5.shape[-1] // 8
         x = AtrousSpatialPyramidPooling(
             self._rates(),
             features,

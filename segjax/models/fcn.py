@@ -62,6 +62,7 @@ class FCN(nn.Module):
     stem: str = "7x7"
     width: float = 1.0
     contract_dilation: bool = False
+    strided_1x1: bool = False
     zero_init_residual: bool = False
     dropout_rate: float = 0.1
     aux: bool = True
@@ -70,7 +71,7 @@ class FCN(nn.Module):
     dtype: Any = jnp.float32
 
     def __post_init__(self):
-        check_encoder(self.encoder, self.output_stride, self.stem)
+        check_encoder(self.encoder, self.output_stride, self.stem, self.strided_1x1)
         super().__post_init__()
 
     @nn.compact
@@ -84,6 +85,7 @@ class FCN(nn.Module):
             stem=self.stem,
             width=self.width,
             contract_dilation=self.contract_dilation,
+            strided_1x1=self.strided_1x1,
             zero_init_residual=self.zero_init_residual,
             momentum=self.momentum,
             dtype=self.dtype,

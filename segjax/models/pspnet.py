@@ -35,6 +35,7 @@ class PSPNet(nn.Module):
     stem: str = "3x3"
     width: float = 1.0
     contract_dilation: bool = False
+    strided_1x1: bool = False
     zero_init_residual: bool = False
     bins: tuple[int, ...] = (1, 2, 3, 6)
     dropout_rate: float = 0.1
@@ -44,7 +45,7 @@ class PSPNet(nn.Module):
     dtype: Any = jnp.float32
 
     def __post_init__(self):
-        check_encoder(self.encoder, self.output_stride, self.stem)
+        check_encoder(self.encoder, self.output_stride, self.stem, self.strided_1x1)
         if not self.bins or min(self.bins) < 1 or len(set(self.bins)) < len(self.bins):
             raise ValueError(
                 f"model.bins={tuple(self.bins)}; use one or more different numbers >= 1"
@@ -62,6 +63,7 @@ class PSPNet(nn.Module):
             stem=self.stem,
             width=self.width,
             contract_dilation=self.contract_dilation,
+            strided_1x1=self.strided_1x1,
             zero_init_residual=self.zero_init_residual,
             momentum=self.momentum,
             dtype=self.dtype,

@@ -48,13 +48,15 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1 reduce, 3x3, 1x1 expand, added to the input (projected where its shape differs).
 
-    `first_rate` is the 3x3 convolution's, where an atrous stage begins.
+    `first_rate` is the 3x3 convolution's, where an atrous stage begins. `strided_1x1`: the stride
+    is in the first convolution, not in the 3x3 one.
     """
 
     features: int
     strides: int = 1
     rate: int = 1
     first_rate: int | None = None
+    strided_1x1: bool = False
     zero_init: bool = False
     momentum: float = 0.9
     dtype: Any = jnp.float32
@@ -63,9 +65,10 @@ class Bottleneck(nn.Module):
     def __call__(self, x: Float[Array, "n H W i"], *, train: bool) -> Float[Array, "n h w o"]:
         block = partial(ConvNormAct, momentum=self.momentum, dtype=self.dtype)
         out = self.features * EXPANSION
-        y = block(self.features, 1, name="reduce")(x, train=train)
+        first, second = (self.strides, 1) if self.strided_1x1 else (1, self.strides)
+        y = block(self.features, 1, first, name="reduce")(x, train=train)
         rate = self.first_rate or self.rate
-        y = block(self.features, 3, self.strides, rate, name="conv")(y, train=train)
+        y = block(self.features, 3, second, rate, name="conv")(y, train=train)
         scale_init = nn.initializers.zeros if self.zero_init else nn.initializers.ones
         y = block(out, 1, activation=None, scale_init=scale_init, name="expand")(y, train=train)
         if x.shape[-1] != out or self.strides != 1:
@@ -84,7 +87,7 @@ VARIANTS = {
 
 
 class ResNet(nn.Module):
-    """The four stages of a ResNet; returns their outputs (c2, c3, c4, c5).
+    """The stages of a ResNet; returns their outputs (c2, c3, c4, c5).
 
     Attributes:
       variant: a name in `VARIANTS`.
@@ -95,7 +98,10 @@ class ResNet(nn.Module):
       width: multiplies every channel count (1 is the paper's).
       contract_dilation: the first 3x3 convolution of an atrous stage keeps the rate before it
         (torchvision's networks); otherwise the whole stage has the new rate (the papers').
+      strided_1x1: bottlenecks halve the map in their first 1x1 convolution (the paper's own
+        networks, Caffe's and Keras's) instead of in the 3x3 one (torchvision's).
       zero_init_residual: each block starts as the identity.
+      stages: how many of the four stages there are.
     """
 
     variant: str = "resnet50"
@@ -104,7 +110,9 @@ class ResNet(nn.Module):
     stem: str = "7x7"
     width: float = 1.0
     contract_dilation: bool = False
+    strided_1x1: bool = False
     zero_init_residual: bool = False
+    stages: int = 4
     momentum: float = 0.9
     dtype: Any = jnp.float32
 
@@ -125,7 +133,9 @@ class ResNet(nn.Module):
         stride, rate = 4, 1
         stages = []
         block_class, depths = VARIANTS[self.variant]
-        for s, blocks in enumerate(depths, 2):
+        if self.strided_1x1:  # a basic block has no 1x1 convolution: `check_encoder` says so
+            block_class = partial(block_class, strided_1x1=True)
+        for s, blocks in enumerate(depths[: self.stages], 2):
             strides, first_rate = 1, rate
             if s > 2 and stride < self.output_stride:
                 stride, strides = 2 * stride, 2
@@ -154,7 +164,7 @@ def max_pool_3x3(x: Float[Array, "n H W c"]) -> Float[Array, "n h w c"]:
     return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
 
 
-def check_encoder(encoder: str, output_stride: int, stem: str) -> None:
+def check_encoder(encoder: str, output_stride: int, stem: str, strided_1x1: bool = False) -> None:
     """Raises ValueError, naming the option, for values that no ResNet encoder has."""
     if encoder not in VARIANTS:
         raise ValueError(f"model.encoder={encoder!r} is unknown; known: {', '.join(VARIANTS)}")
@@ -162,3 +172,5 @@ def check_encoder(encoder: str, output_stride: int, stem: str) -> None:
         raise ValueError(f"model.output_stride={output_stride}; use 8, 16 or 32")
     if stem not in ("7x7", "3x3"):
         raise ValueError(f'model.stem={stem!r}; use "7x7" or "3x3"')
+    if strided_1x1 and VARIANTS[encoder][0] is BasicBlock:
+        raise ValueError(f"model.strided_1x1=True; {encoder} has no 1x1 convolutions, use False")

@@ -1,0 +1,116 @@
+"""Our variables out again, as safetensors: under torch names where torch has the same network."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax
+import flax.linen as nn
+import numpy as np
+from safetensors.numpy import save_file
+
+from segjax.models import model_options
+from segjax.weights import torch
+from segjax.weights.files import FORMAT_KEY, MEAN_KEY, MODEL_KEY, OWN_FORMAT, STD_KEY
+from segjax.weights.layout import Layout, Names, array_names, role_of
+from segjax.weights.merge import model_name
+from segjax.weights.transfer import abstract_variables
+
+
+def save(
+    path: str | pathlib.Path,
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    *,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> str:
+    """Writes a safetensors file that `load` and `from_file` read back.
+
+    FCN and DeepLabV3 with torchvision's layers get torchvision's names, PSPNet its authors'
+    (hszhao/semseg): kernels [o, i, h, w], for `load_state_dict`. Other models keep our paths
+    ("params/encoder/conv1_1/conv/kernel", [h, w, i, o]). The metadata hold the model config, and
+    mean and std of the images.
+
+    Args:
+      path: where to write; ends in .safetensors.
+      model, variables: what to write.
+      mean, std: of the RGB images in [0, 1] that the model was trained on.
+
+    Returns:
+      What was written, in words.
+
+    Raises:
+      ValueError: for another suffix.
+    """
+    path = pathlib.Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"output {path} should end in .safetensors")
+    flat = flax.traverse_util.flatten_dict(dict(variables), sep="/")
+    flat = {leaf: np.asarray(value, np.float32) for leaf, value in flat.items()}
+    config = model_config(model)
+    layout = twin(model)
+    if layout is None:
+        arrays, kind, title = flat, OWN_FORMAT, "segjax's own names"
+    else:
+        arrays, kind = torch_arrays(layout.blocks(config, {}), flat), "pt"
+        title = f"the names of {layout.title}"
+    metadata = {FORMAT_KEY: kind, MODEL_KEY: json.dumps(config)}
+    if mean:
+        metadata |= {MEAN_KEY: json.dumps(list(mean)), STD_KEY: json.dumps(list(std))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: np.array(a, order="C") for name, a in arrays.items()}, path, metadata)
+    values = sum(array.size for array in flat.values())
+    text = f"{path}: {len(arrays)} arrays, {values:,} values, under {title}"
+    return text + "".join(f"\n  note: {note}" for note in differences(model, layout))
+
+
+def model_config(model: nn.Module) -> dict[str, Any]:
+    """The config that builds a model: its name, class count and every option."""
+    options = model_options(model_name(model))
+    values = {option: getattr(model, option) for option in options}
+    return {"name": model_name(model), "num_classes": model.num_classes, **values}
+
+
+def twin(model: nn.Module) -> Layout | None:
+    """The layout of the torch network that has the model's layers, if there is one."""
+    config = model_config(model)
+    layout = torch.TWINS.get(config["name"])
+    if layout is None:
+        return None
+    leaves = flax.traverse_util.flatten_dict(abstract_variables(model), sep="/")
+    blocks = {block for block, _ in map(role_of, leaves)}
+    return layout if blocks == layout.blocks(config, {}).keys() else None
+
+
+def torch_arrays(
+    blocks: Mapping[str, Names], flat: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Our leaves as a torch state dict."""
+    arrays = {}
+    for leaf, value in flat.items():
+        block, role = role_of(leaf)
+        names = blocks[block]
+        if role == "kernel":
+            value = value.transpose(3, 2, 0, 1)
+        arrays[array_names(names, "torch")[role]] = value
+        if role == "mean":
+            arrays[f"{names.norm}.num_batches_tracked"] = np.zeros((), np.int64)
+    return arrays
+
+
+def differences(model: nn.Module, layout: Layout | None) -> list[str]:
+    """Options with which the torch network of the same layers computes something else."""
+    if layout is None:
+        return []
+    config = model_config(model)
+    flat = flax.traverse_util.flatten_dict(abstract_variables(model), sep="/")
+    flat = {leaf: np.broadcast_to(np.float32(0), value.shape) for leaf, value in flat.items()}
+    theirs = layout.describe(torch_arrays(layout.blocks(config, {}), flat))
+    return [
+        f"model.{option} is {config[option]} here and {value} in the torch network as its project "
+        "builds it: set that there too"
+        for option, value in theirs.items()
+        if config[option] != value
+    ]

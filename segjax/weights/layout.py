@@ -1,0 +1,86 @@
+"""How the networks of other projects name their arrays: the vocabulary of the tables in
+`segjax.weights.torch` and `segjax.weights.keras`."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Names(NamedTuple):
+    """Where one of our blocks is in a file.
+
+    Attributes:
+      conv: the module or layer that holds the kernel and the bias.
+      norm: the one that holds its batch normalisation; "" where the file's network has none.
+      inputs: order of the kernel's input channels, where it differs: ours[i] = theirs[inputs[i]].
+      optional: stays fresh where the model has it in another shape (VGG's fully connected layers).
+      var_shift: added to the running variance: the file's epsilon less ours of 1e-5.
+    """
+
+    conv: str
+    norm: str = ""
+    inputs: tuple[int, ...] | None = None
+    optional: bool = False
+    var_shift: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """One family of files.
+
+    Attributes:
+      title: the family in messages, as "torchvision deeplabv3_resnet50/101/152".
+      kind: `WeightFile.kind` of its files.
+      recognises: whether arrays are of this family, by their names and shapes.
+      describe: the model config that is the file's network, with `name` and `num_classes`; a
+        classifier has no `name`, only what concerns an encoder.
+      blocks: from that config and the arrays to {our block's path: its Names}, for the whole
+        network; the block that reads the image comes first.
+      mean, std: of the RGB images in [0, 1] that the network was trained on; None: not known.
+      bgr: the network reads BGR; the input channels of its first convolution are reversed here.
+    """
+
+    title: str
+    kind: str
+    recognises: Callable[[Arrays], bool]
+    describe: Callable[[Arrays], dict[str, Any]]
+    blocks: Callable[[Mapping[str, Any], Arrays], dict[str, Names]]
+    mean: tuple[float, float, float] | None = IMAGENET_MEAN
+    std: tuple[float, float, float] | None = IMAGENET_STD
+    bgr: bool = False
+
+
+def role_of(leaf: str) -> tuple[str, str]:
+    """The block and the role of a leaf: ("encoder/stem", "kernel") for
+    "params/encoder/stem/conv/kernel". Roles: kernel, bias, scale, shift, mean, var."""
+    *parents, name = leaf.split("/")[1:]
+    if parents[-1] == "norm":
+        return "/".join(parents[:-1]), "shift" if name == "bias" else name
+    if parents[-1] == "conv" and len(parents) > 1:
+        parents = parents[:-1]
+    return "/".join(parents), name
+
+
+NORM_ROLES = ("scale", "shift", "mean", "var")
+_TORCH = ("{}.weight", "{}.bias", "{}.weight", "{}.bias", "{}.running_mean", "{}.running_var")
+_KERAS = ("{}/kernel", "{}/bias", "{}/gamma", "{}/beta", "{}/moving_mean", "{}/moving_variance")
+PATTERNS = {
+    kind: dict(zip(("kernel", "bias", *NORM_ROLES), patterns, strict=True))
+    for kind, patterns in (("torch", _TORCH), ("keras", _KERAS))
+}
+
+
+def array_names(names: Names, kind: str) -> dict[str, str]:
+    """The file's name of each role that the block has there."""
+    patterns = PATTERNS[kind]
+    found = {role: patterns[role].format(names.conv) for role in ("kernel", "bias")}
+    if names.norm:
+        found |= {role: patterns[role].format(names.norm) for role in NORM_ROLES}
+    return found

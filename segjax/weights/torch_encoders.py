@@ -1,0 +1,129 @@
+"""The names that torch projects give to the encoders' arrays: ResNets and VGG16."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from segjax.models.resnet import EXPANSION, VARIANTS, BasicBlock
+from segjax.models.vgg import VGG16_STAGES
+from segjax.weights.layout import Arrays, Layout, Names
+
+Config = Mapping[str, Any]
+Blocks = dict[str, Names]
+
+# The convolutions of each block (ours, theirs); normalisation is called after the convolution.
+_BASIC = (("conv1", 1), ("conv2", 2))
+_BOTTLENECK = (("reduce", 1), ("conv", 2), ("expand", 3))
+STEM_7X7 = (("conv1", "bn1"),)
+STEM_3X3 = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
+# The PSPNet authors' network puts stem and pooling in one sequence, activations counted.
+STEM_LAYER0 = (("layer0.0", "layer0.1"), ("layer0.3", "layer0.4"), ("layer0.6", "layer0.7"))
+
+
+def resnet_variant(arrays: Arrays, prefix: str = "") -> str | None:
+    """The ResNet of table 1 whose blocks are in the file; None for another, for grouped 3x3
+    convolutions (ResNeXt) and for widened bottlenecks (Wide ResNet), whose names are the same."""
+    block = re.compile(re.escape(prefix) + r"layer([1-4])\.(\d+)\.")
+    found = {match.groups() for name in arrays if (match := block.match(name))}
+    depths = tuple(sum(layer == str(n) for layer, _ in found) for n in (1, 2, 3, 4))
+    bottleneck = any(block.match(name) and ".conv3." in name for name in arrays)
+    second = arrays.get(f"{prefix}layer1.0.conv2.weight")
+    if second is not None:
+        outputs, inputs = second.shape[:2]
+        third = arrays.get(f"{prefix}layer1.0.conv3.weight")
+        if outputs != inputs or (third is not None and third.shape[0] != EXPANSION * outputs):
+            return None
+    for variant, (kind, its_depths) in VARIANTS.items():
+        if its_depths == depths and (kind is not BasicBlock) == bottleneck:
+            return variant
+    return None
+
+
+def resnet_blocks(
+    variant: str, stem: Sequence[tuple[str, str]], prefix: str = "", stages: int = 4
+) -> Blocks:
+    """`encoder/stem*` and `encoder/stage{s}_block{b}/*`, in torchvision's names."""
+    ours = ("stem",) if len(stem) == 1 else tuple(f"stem{i}" for i in range(1, len(stem) + 1))
+    blocks = {
+        f"encoder/{name}": Names(prefix + conv, prefix + norm)
+        for name, (conv, norm) in zip(ours, stem, strict=True)
+    }
+    kind, depths = VARIANTS[variant]
+    basic = kind is BasicBlock
+    for layer, depth in enumerate(depths[:stages], 1):
+        for b in range(depth):
+            there, here = f"{prefix}layer{layer}.{b}", f"encoder/stage{layer + 1}_block{b + 1}"
+            for name, i in _BASIC if basic else _BOTTLENECK:
+                blocks[f"{here}/{name}"] = Names(f"{there}.conv{i}", f"{there}.bn{i}")
+            # The first basic block keeps the 64 channels of a 7x7 stem; a 3x3 stem has 128.
+            if b == 0 and not (basic and layer == 1 and len(stem) == 1):
+                shortcut = f"{there}.downsample"
+                blocks[f"{here}/shortcut"] = Names(f"{shortcut}.0", f"{shortcut}.1")
+    return blocks
+
+
+def _classifier_stem(arrays: Arrays) -> Sequence[tuple[str, str]] | None:
+    if "layer0.0.weight" in arrays:
+        return STEM_LAYER0
+    if "conv3.weight" in arrays:
+        return STEM_3X3
+    return STEM_7X7 if "conv1.weight" in arrays else None
+
+
+def _is_resnet(arrays: Arrays) -> bool:
+    return _classifier_stem(arrays) is not None and resnet_variant(arrays) is not None
+
+
+def _describe_resnet(arrays: Arrays) -> dict[str, Any]:
+    stem = "7x7" if _classifier_stem(arrays) is STEM_7X7 else "3x3"
+    return {"encoder": resnet_variant(arrays), "stem": stem}
+
+
+def _classifier_blocks(config: Config, arrays: Arrays) -> Blocks:
+    return resnet_blocks(config["encoder"], _classifier_stem(arrays))
+
+
+def _vgg_blocks(norm: bool) -> Blocks:
+    """`encoder/conv{s}_{i}`, and the fully connected layers that are convolutions in FCN."""
+    blocks, place = {}, 0
+    for s, channels in enumerate(VGG16_STAGES, 1):
+        for i in range(1, len(channels) + 1):
+            names = (f"features.{place}", f"features.{place + 1}" if norm else "")
+            blocks[f"encoder/conv{s}_{i}"] = Names(*names)
+            place += 3 if norm else 2  # the activation has a place too
+        place += 1  # pooling
+    blocks["fc6"] = Names("classifier.0", optional=True)
+    blocks["fc7"] = Names("classifier.3", optional=True)
+    return blocks
+
+
+def _is_vgg16(arrays: Arrays, norm: bool) -> bool:
+    """Whether the last convolution is where VGG16 has it, and there are none where it has none
+    (VGG13 ends earlier, VGG19 has more)."""
+    places = [n.conv for n in _vgg_blocks(norm).values() if n.conv.startswith("features.")]
+    wanted = [f"{place}.weight" for place in places]
+    there = {k for k, v in arrays.items() if k.startswith("features.") and v.ndim == 4}
+    return wanted[-1] in there and there <= set(wanted)
+
+
+# ImageNet classifiers; what they describe concerns an encoder only.
+CLASSIFIERS = (
+    *(
+        Layout(
+            title,
+            "torch",
+            partial(_is_vgg16, norm=norm),
+            lambda _: {},
+            lambda *_, norm=norm: _vgg_blocks(norm),
+        )
+        for title, norm in (("torchvision vgg16_bn", True), ("torchvision vgg16", False))
+    ),
+    Layout(
+        "torchvision resnet18/34/50/101/152, or the PSPNet authors' with a 3x3 stem",
+        "torch",
+        _is_resnet,
+        _describe_resnet,
+        _classifier_blocks,
+    ),
+)

@@ -1,0 +1,208 @@
+"""The names of torch's networks: every array has its place in our models.
+
+The names are those of the libraries' own networks; see tests/weights/torch_goldens.py.
+"""
+
+import functools
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from segjax.models import build
+from segjax.weights import from_file, load, torch, transfer
+from segjax.weights.layout import array_names
+from tests.goldens.draw import draw
+from tests.weights.torch_goldens import CLASSES, COMPUTED, NAMED, network, torch_file, unfilled
+
+# Networks that we do not have, whose names are much like some that we have.
+STRANGERS = {
+    "resnext50_32x4d",
+    "wide_resnet50_2",
+    "vgg13",
+    "vgg19",
+    "smp_deeplabv3plus_resnet50",
+    "smp_deeplabv3_separable",
+}
+KNOWN = [name for name in COMPUTED + NAMED if name not in STRANGERS]
+CLASSIFIERS = ("vgg16", "resnet", "semseg_resnet")
+NETWORKS = [name for name in KNOWN if not name.startswith(CLASSIFIERS)]
+# Whose tables are filled in the default run; the others differ in depth.
+SHALLOW = [name for name in NETWORKS if "101" not in name and "152" not in name]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_array_has_its_place(name):
+    """The table names all arrays of the file but what our network does not have."""
+    arrays = unfilled(name)
+    layout = transfer.layout_of(torch_file(arrays))
+    assert layout in torch.LAYOUTS
+    found = layout.describe(arrays)
+    names = [array_names(n, "torch") for n in layout.blocks(found, arrays).values()]
+    named = [n[role] for n in names for role in n if role != "bias" or n["bias"] in arrays]
+    assert len(named) == len(set(named))
+    left = arrays.keys() - set(named)
+    left = {n.rsplit(".", 1)[0] for n in left if not n.endswith("num_batches_tracked")}
+    if name.startswith("vgg"):
+        assert left == {"classifier.6"}
+    elif name.startswith(CLASSIFIERS):
+        assert left == {"fc"}
+    elif name.startswith("smp_pspnet"):
+        unread = {4: ("encoder.layer4.",), 5: ("nothing",)}.get(
+            found["encoder_depth"], ("encoder.layer3.", "encoder.layer4.")
+        )
+        assert all(n.startswith(unread) for n in left)
+    else:
+        assert left == set()
+    assert set(named) <= arrays.keys()
+    depth = re.findall(r"(?:resnet|pspnet)(\d+)", name)
+    assert found.get("encoder") == (f"resnet{depth[0]}" if depth else None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in SHALLOW else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS],
+)
+def test_a_file_becomes_its_own_network(name, monkeypatch):
+    """Every leaf of the model is loaded, and of the file only what has no use stays."""
+    monkeypatch.setattr(transfer, "read", lambda _: torch_file(unfilled(name)))
+    loaded = from_file("NAME.pth")
+    leaves = jax.tree.leaves(loaded.variables)
+    assert all(isinstance(leaf, np.ndarray) for leaf in leaves)
+    assert len(loaded.report.loaded) == len(leaves)
+    assert all(n.startswith("encoder.layer") for n in loaded.report.left_over)
+    assert not loaded.report.notes
+    assert loaded.model.num_classes == CLASSES
+    assert loaded.mean == (0.485, 0.456, 0.406)
+    assert loaded.std == (0.229, 0.224, 0.225)
+
+
+@pytest.mark.parametrize("name", sorted(STRANGERS))
+def test_siblings_with_the_same_names_are_not_mistaken(name):
+    """Grouped or widened bottlenecks, other VGGs and decoders."""
+    with pytest.raises(ValueError, match="of no network that is known; known are: torchvision"):
+        transfer.layout_of(torch_file(unfilled(name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", {"encoder": "resnet18", "stem": "7x7"}),
+        ("semseg_resnet152", {"encoder": "resnet152", "stem": "3x3"}),
+        ("vgg16_bn", {}),
+        ("fcn_resnet101", {"contract_dilation": True, "aux": True, "align_corners": False}),
+        ("deeplabv3_resnet50_no_aux", {"head_conv": True, "aux": False, "multi_grid": (1, 1, 1)}),
+        ("semseg_pspnet50", {"contract_dilation": False, "align_corners": True, "aux": True}),
+        ("smp_deeplabv3_resnet34", {"aspp_features": 256, "align_corners": True, "aux": False}),
+        ("smp_pspnet_resnet34", {"encoder_depth": 3, "dropout_rate": 0.2}),
+    ],
+)
+def test_a_file_says_which_network_it_is(name, options):
+    found = transfer.layout_of(torch_file(unfilled(name))).describe(unfilled(name))
+    assert options.items() <= found.items()
+
+
+def test_smp_deeplabv3_under_its_older_names():
+    """The decoder was a sequence once; nothing else differs."""
+    new = unfilled("smp_deeplabv3_resnet18")
+    renamed = {"decoder.aspp.": "decoder.0.", "decoder.conv.": "decoder.1."}
+    renamed |= {"decoder.bn.": "decoder.2."}
+    old = {}
+    for name, array in new.items():
+        for now, then in renamed.items():
+            name = name.replace(now, then)
+        old[name] = array
+    assert len(old.keys() & new.keys()) < len(new)
+    (model, shapes_), (same, _) = network(torch_file(old)), network(torch_file(new))
+    assert model == same
+    _, report = load(torch_file(old), model, shapes_)
+    assert not report.fresh
+    assert not report.left_over
+
+
+def test_the_pspnet_authors_encoder_under_another_head():
+    """What else has their stem in one sequence (PSANet, say) is an encoder to us."""
+    arrays = unfilled("semseg_pspnet50")
+    arrays = {n: a for n, a in arrays.items() if not n.startswith(("ppm.", "cls.", "aux."))}
+    assert transfer.layout_of(torch_file(arrays)).title.startswith("torchvision resnet18/34/50")
+    model = build({"name": "pspnet"}, CLASSES)
+    _, report = load(torch_file(arrays), model, transfer.abstract_variables(model))
+    assert not report.left_over
+    assert not any("/encoder/" in leaf for leaf in report.fresh)
+    assert all("/encoder/" in leaf for leaf in report.loaded)
+
+
+class TestRules:
+    """What a model that differs from the file's network gets, under torchvision's names."""
+
+    def test_another_class_count_keeps_the_classifiers_fresh(self):
+        file = torch_file(unfilled("fcn_resnet50"))
+        _, report = load(file, *network(file, num_classes=11))
+        kept = {leaf.removeprefix("params/").rsplit("/", 1)[0] for leaf in report.fresh}
+        assert kept == {"head/classifier", "aux_head/classifier"}
+        assert set(report.fresh.values()) == {"5 classes in the file, 11 here"}
+
+    def test_another_number_of_image_channels(self):
+        name = "backbone.conv1.weight"
+        arrays = unfilled("fcn_resnet50") | {name: draw(name, (64, 3, 7, 7))}
+        model, _ = network(torch_file(arrays))
+        init = functools.partial(model.init, train=False)
+        shapes_ = jax.eval_shape(init, jax.random.key(0), np.zeros((1, 64, 64, 1), np.float32))
+        variables, report = load(torch_file(arrays), model, shapes_)
+        found = variables["params"]["encoder"]["stem"]["conv"]["kernel"]
+        wanted = arrays[name].sum(1, keepdims=True).transpose(2, 3, 1, 0)
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+        assert "reads 1 channels here, 3 in the file" in report.notes[0]
+
+    def test_only_the_encoder_of_a_whole_network(self):
+        file = torch_file(unfilled("deeplabv3_resnet50"))
+        model = build({"name": "fcn", "contract_dilation": True}, 3)
+        _, report = load(file, model, transfer.abstract_variables(model), parts="encoder")
+        assert all("/encoder/" in leaf for leaf in report.loaded)
+        assert not any("/encoder/" in leaf for leaf in report.fresh)
+        assert not any(name.startswith("backbone") for name in report.left_over)
+
+    def test_auxiliary_head_missing_or_unwanted(self):
+        with_aux = torch_file(unfilled("deeplabv3_resnet50"))
+        without = torch_file(unfilled("deeplabv3_resnet50_no_aux"))
+        _, report = load(without, *network(with_aux))
+        assert set(report.fresh.values()) == {"the file has no auxiliary head"}
+        assert {leaf.split("/")[1] for leaf in report.fresh} == {"aux_head"}
+        _, report = load(with_aux, *network(without))
+        assert set(report.left_over.values()) == {"the model has no auxiliary head"}
+        assert {name.split(".")[0] for name in report.left_over} == {"aux_classifier"}
+
+    def test_another_architecture(self):
+        file = torch_file(unfilled("semseg_pspnet50"))
+        model = build({"name": "deeplabv3"}, CLASSES)
+        message = r"looks like semseg PSPNet50.*the model is deeplabv3\. Use model\.name=pspnet, or"
+        with pytest.raises(ValueError, match=message):
+            load(file, model, transfer.abstract_variables(model))
+
+    def test_another_depth_or_stem_says_which_option(self):
+        file = torch_file(unfilled("resnet18"))
+        model = build({"name": "fcn", "encoder": "resnet34", "stem": "3x3"}, CLASSES)
+        with pytest.raises(ValueError, match=r"arrays of NAME\.pth: torchvision resnet18") as error:
+            load(file, model, transfer.abstract_variables(model))
+        assert "model.encoder is resnet34; the file's network has resnet18" in str(error.value)
+        assert "model.stem is 3x3; the file's network has 7x7" in str(error.value)
+
+    def test_missing_and_broken_arrays_are_named_together(self):
+        arrays = unfilled("fcn_resnet50")
+        del arrays["backbone.layer3.4.bn2.running_var"]
+        arrays["classifier.1.bias"] = np.full(512, np.nan, np.float32)
+        with pytest.raises(ValueError, match="2 arrays") as error:
+            load(torch_file(arrays), *network(torch_file(arrays)))
+        assert "missing in the file: batch_stats/encoder/stage4_block5/conv/norm/var" in str(
+            error.value
+        )
+        assert "not finite: classifier.1.bias: 512 NaN or infinite values" in str(error.value)
+
+    def test_segnet_takes_vgg16_and_keeps_its_normalisation(self):
+        model = build({"name": "segnet"}, CLASSES)
+        shapes_ = transfer.abstract_variables(model)
+        for name, fresh in (("vgg16", 4 * 13), ("vgg16_bn", 0)):
+            _, report = load(torch_file(unfilled(name)), model, shapes_)
+            assert sum("/encoder/" in leaf for leaf in report.fresh) == fresh
+            assert sum("/encoder/" in leaf for leaf in report.loaded) == 6 * 13 - fresh
