@@ -3,6 +3,7 @@
 python launch.py --config=configs/pspnet.py[:preset] [--workdir=DIR] [--config.x.y=value]
 python launch.py --mode=evaluate --workdir=DIR [--splits=val,test]
 python launch.py --mode=predict --workdir=DIR --input=IMAGE_OR_FOLDER [--output=FOLDER]
+python launch.py --mode=export --workdir=DIR [--output=FILE.safetensors]
 python launch.py --mode=plan --config=configs/pspnet.py:paper
 """
 
@@ -12,15 +13,16 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-MODES = ("train", "evaluate", "predict", "plan")
+MODES = ("train", "evaluate", "predict", "export", "plan")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with :PRESET if wanted.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/CONFIG_PRESET.")
 _MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 _SPLITS = flags.DEFINE_list("splits", [], "evaluate: splits; default data.eval_splits.")
 _INPUT = flags.DEFINE_string("input", None, "predict: an image or a folder.")
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "predict: where to write; default WORKDIR/predictions."
+    "output", None, "predict, export: where to write; default in WORKDIR."
 )
+_FORMAT = flags.DEFINE_enum("format", "safetensors", ("safetensors",), "export: kind of file.")
 
 
 def main(_) -> None:
@@ -56,9 +58,10 @@ def run() -> None:
         modes.plan(_CONFIG.value)
     elif mode == "evaluate":
         modes.evaluate(_WORKDIR.value, _SPLITS.value)
+    elif mode == "export":
+        modes.export(_WORKDIR.value, _OUTPUT.value)
     else:
-        output = _OUTPUT.value or pathlib.Path(_WORKDIR.value) / "predictions"
-        modes.predict(_WORKDIR.value, _INPUT.value, output)
+        modes.predict(_WORKDIR.value, _INPUT.value, _OUTPUT.value)
 
 
 def default_workdir() -> str:
@@ -74,14 +77,13 @@ def parse(arguments):
     except flags.Error as error:
         message = str(error).strip().splitlines()[-1]
     except (AttributeError, KeyError):  # an option that the config has not
-        message = unknown_option(arguments)
+        message = unknown_option(list(arguments))  # they are sys.argv, changed there
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 
 
 def unknown_option(arguments) -> str:
     """Names the first --config.x.y that the config lacks, and what there is in its place."""
-    arguments = list(arguments)  # they are sys.argv itself, which is changed below
     plain = [a for a in arguments if not a.startswith(("--config.", "-config."))]
     sys.argv[:] = plain  # where config_flags looks for overrides
     flags.FLAGS(plain)

@@ -11,6 +11,10 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0  # of the parameters, the data order, augmentation and dropout
     config.dtype = "float32"  # compute dtype: float32 or bfloat16 (parameters stay float32)
+    # Weights to start from: a .pth, .safetensors, .h5, .keras or .whl file, or the workdir of
+    # another run; "" = none. See "Weights" in the README.
+    config.init_from = ""
+    config.init_parts = "all"  # all, encoder
 
     # `name`, and options of that model; segjax.models.model_options(name) lists them.
     config.model = ml_collections.ConfigDict()
@@ -31,8 +35,10 @@ def get_config() -> ml_collections.ConfigDict:
     data.eval_images = 64  # streets: scenes in each other split
     data.workers = 0  # processes that decode; 0 = threads of this one
     data.cache_mb = 2000.0  # sets that fit stay decoded in memory (10**6 bytes, per process)
-    data.mean = (0.485, 0.456, 0.406)  # of images in [0, 1]: ImageNet's
-    data.std = (0.229, 0.224, 0.225)
+    # Of RGB images in [0, 1], 3 numbers each; () = as the network of init_from was trained, else
+    # ImageNet's (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
+    data.mean = ()
+    data.std = ()
 
     config.augment = augment = ml_collections.ConfigDict()
     augment.crop_size = (0, 0)  # (H, W) that the model trains on; (0, 0) = the canvas

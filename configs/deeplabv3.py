@@ -6,6 +6,7 @@ Source: Chen et al., arXiv 1706.05587.
   python launch.py --config=configs/deeplabv3.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/deeplabv3.py:paper         the paper's network and recipe
   python launch.py --config=configs/deeplabv3.py:idd           the seed notebook's settings
+  python launch.py --config=configs/deeplabv3.py:torchvision   torchvision's deeplabv3_resnet50
 """
 
 from configs import base, presets, pspnet
@@ -19,9 +20,13 @@ def get_config(preset: str = "streets"):
     config.model.multi_grid = (1, 2, 4)
     config.model.rates = (6, 12, 18)  # at output stride 16; doubled at 8
     config.model.width = 1.0
+    config.model.stem = "7x7"  # or three 3x3 convolutions: "3x3"
+    config.model.contract_dilation = False  # torchvision's: an atrous stage's first rate is small
+    config.model.strided_1x1 = False  # bottlenecks halve in the 1x1 convolution (Keras's)
     config.model.zero_init_residual = False
     config.model.image_pooling = True
     config.model.dropout_rate = 0.0
+    config.model.head_conv = False  # torchvision's: one more 3x3 convolution
     config.model.aux = True
     config.model.align_corners = False
     config.model.momentum = 0.9  # batch normalisation: the share of the old statistics kept
@@ -34,6 +39,7 @@ def get_config(preset: str = "streets"):
             "camvid_small": camvid_small,
             "idd": idd,
             "paper": paper,
+            "torchvision": torchvision,
         },
     )
     return config
@@ -67,6 +73,14 @@ def paper(config):
     config.train.steps = 30_000
     config.train.batch_size = 16
     config.train.eval_every = 2000
+
+
+def torchvision(config):
+    """torchvision's `deeplabv3_resnet50`, 42,004,074 parameters at 21 classes."""
+    presets.torchvision(config)
+    config.model.multi_grid = (1, 1, 1)
+    config.model.dropout_rate = 0.5
+    config.model.head_conv = True
 
 
 def idd(config):

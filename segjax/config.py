@@ -7,13 +7,16 @@ from typing import Any
 
 import ml_collections
 
-from segjax.data.classes import ClassTable
+from segjax.data.classes import ClassTable, from_file
+from segjax.data.datasets import class_table
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
 # May change between the start of a run and its resume: none of them changes a result.
 _FREE = ("data.root", "data.workers", "data.cache_mb", "data.eval_splits", "train.log_every")
 _FREE_SECTIONS = ("parallel", "report")
+# Left open (empty), they are what the run decided when it started.
+_DECIDED = ("data.mean", "data.std")
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +74,9 @@ def check_same_run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
     different = {
         name: values
         for name, values in difference(load(workdir), config).items()
-        if name not in _FREE and name.split(".")[0] not in _FREE_SECTIONS
+        if name not in _FREE
+        and name.split(".")[0] not in _FREE_SECTIONS
+        and not (name in _DECIDED and not values[1])
     }
     if different:
         lines = [f"  {name}: {old!r} there, {new!r} now" for name, (old, new) in different.items()]
@@ -80,6 +85,12 @@ def check_same_run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
             + "\n".join(lines)
             + "\nuse another --workdir, the same options, or remove the folder to start afresh"
         )
+
+
+def load_classes(config: Mapping[str, Any], workdir: str | pathlib.Path) -> ClassTable:
+    """The classes of a run: as saved with it."""
+    path = pathlib.Path(workdir) / CLASSES_FILE
+    return from_file(path) if path.is_file() else class_table(config["data"])
 
 
 def save_classes(classes: ClassTable, workdir: pathlib.Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from segjax import config as configs
+from segjax import weights
 from segjax.data.classes import ClassTable
 from segjax.data.folders import list_images, read_image
 from segjax.inference.predictor import Predictor
@@ -45,6 +46,7 @@ def train(
     console, workdir = console or Console(), pathlib.Path(workdir)
     configs.check_same_run(config, workdir)
     setup = prepare(config, workdir)
+    config = setup.config
     workdir.mkdir(parents=True, exist_ok=True)
     configs.save(config, workdir)
     configs.save_classes(setup.classes, workdir)
@@ -56,6 +58,8 @@ def train(
         f"device(s), workdir {workdir}",
         highlight=False,
     )
+    if setup.initial:
+        console.print(str(setup.initial.report), highlight=False, soft_wrap=True, markup=False)
     progress = loop.train(setup, workdir, console, preview=_preview(setup))
     if progress.stopped:
         console.print(f"stopped early: {progress.stopped}", highlight=False)
@@ -114,18 +118,19 @@ def evaluate(
 def predict(
     workdir: str | pathlib.Path,
     input: str | pathlib.Path,
-    output: str | pathlib.Path,
+    output: str | pathlib.Path | None = None,
     console: Console | None = None,
 ) -> list[pathlib.Path]:
     """Predicts an image or every image of a folder, at its own size.
 
-    Writes into `output`, under each image's name: `NAME.png` in `masks/` (class ids), in `colors/`
-    (the palette) and in `overlays/` (palette over image).
+    Writes into `output` (WORKDIR/predictions by default), under each image's name: `NAME.png` in
+    `masks/` (class ids), in `colors/` (the palette) and in `overlays/` (palette over image).
 
     Returns:
       The paths of the index masks.
     """
-    console, output = console or Console(), pathlib.Path(output)
+    console = console or Console()
+    output = pathlib.Path(output or pathlib.Path(workdir) / "predictions")
     images = list_images(input)
     predictor = Predictor.from_workdir(workdir)
     names = _output_names(images, pathlib.Path(input))
@@ -161,6 +166,34 @@ def _shares(path: pathlib.Path, label: np.ndarray, classes: ClassTable) -> str:
     top = np.argsort(-counts)[:3]
     shares = ", ".join(f"{classes.names[k]} {counts[k] / label.size:.0%}" for k in top if counts[k])
     return f"{path} ({label.shape[0]}x{label.shape[1]}): {shares}"
+
+
+def export(
+    workdir: str | pathlib.Path,
+    output: str | pathlib.Path | None = None,
+    console: Console | None = None,
+) -> pathlib.Path:
+    """Writes the best checkpoint of a run as a safetensors file; see `segjax.weights.save`.
+
+    Args:
+      workdir: of a training run.
+      output: the file; WORKDIR/model.safetensors by default.
+
+    Returns:
+      The file's path.
+    """
+    console, predictor = console or Console(), Predictor.from_workdir(workdir)
+    output = pathlib.Path(output or pathlib.Path(workdir) / "model.safetensors")
+    data = predictor.config["data"]
+    text = weights.save(
+        output,
+        predictor.model,
+        predictor.variables,
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+    )
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    return output
 
 
 def plan(config: Mapping[str, Any], console: Console | None = None) -> dict[str, float]:

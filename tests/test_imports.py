@@ -80,7 +80,9 @@ def test_upward_edges_are_found():
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_runs_without_tensorflow(path):
     for name in imported_modules(path.read_text()):
-        assert name.split(".")[0] not in ("tensorflow", "tf_keras", "torch"), name
+        assert name.split(".")[0] not in ("tensorflow", "tf_keras", "keras"), name
+        # Only a .pth file needs torch, and only when one is read.
+        assert name.split(".")[0] != "torch" or name_of(path) == "segjax/weights/files.py", name
         # These two import TensorFlow; the rest of clu does not.
         assert not name.startswith(("clu.metric_writers", "clu.periodic_actions")), name
 

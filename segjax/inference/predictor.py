@@ -18,7 +18,6 @@ from segjax.data.pipeline import fit_image, fitted_size
 from segjax.layers import resize_bilinear
 from segjax.models import build
 from segjax.training.checkpoint import CheckpointStore
-from segjax.training.setup import run_classes
 
 
 class Predictor:
@@ -57,7 +56,7 @@ class Predictor:
           ValueError: if the folder holds no run, no checkpoint, or not that step.
         """
         config = configs.load(workdir)
-        classes = run_classes(config, workdir)
+        classes = configs.load_classes(config, workdir)
         model = build(config["model"], len(classes), config["dtype"])
         with CheckpointStore(workdir, read_only=True) as store:
             variables = store.restore_variables(step)

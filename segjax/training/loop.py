@@ -52,6 +52,11 @@ def train(setup: Setup, workdir: pathlib.Path, console: Console, preview=None) -
         state, progress, step = _start(setup, store, batches)
         if step:
             console.print(f"resumed at step {step} of {total}", highlight=False)
+        elif (
+            not total and store.latest_step() is None
+        ):  # nothing to train: what is evaluated are the weights of init_from
+            host = {"progress": progress.to_json(), "data": batches.get_state()}
+            store.save(0, state, host, None)
         with (
             MetricsWriter(workdir, step) as writer,
             ProgressBar(console, total, step, log_every) as bar,

@@ -12,15 +12,21 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from segjax import config as configs
 from segjax.data import checks
 from segjax.data.augment import Augmentation
-from segjax.data.classes import ClassTable, from_file
+from segjax.data.classes import ClassTable
 from segjax.data.datasets import class_table, make_source
 from segjax.data.pipeline import Canvas
 from segjax.metrics import PROTOCOL
 from segjax.models import build
 from segjax.training import optim, parallel
+from segjax.training.pretrained import (
+    Initial,
+    has_checkpoint,
+    read_initial,
+    start_from,
+    with_normalization,
+)
 from segjax.training.state import TrainState, create_state
 from segjax.training.step import Objective, make_eval_step, make_train_step
 
@@ -36,6 +42,7 @@ class Setup:
       mesh: the devices.
       train, validation: the training split and the one that decides the best checkpoint.
       total_steps, eval_every: in steps.
+      initial: the weights of `init_from`, for a run that starts.
     """
 
     config: Mapping[str, Any]
@@ -49,15 +56,17 @@ class Setup:
     validation: Canvas
     total_steps: int
     eval_every: int
+    initial: Initial | None = None
 
     @property
     def crop_size(self) -> tuple[int, int]:
         return self.objective.augmentation.crop_size
 
     def init_state(self) -> TrainState:
-        """Draws the parameters; replicated over the mesh."""
+        """Draws the parameters, those of `init_from` apart; replicated over the mesh."""
         key = jax.random.fold_in(jax.random.key(self.config["seed"]), 0)
-        return jax.jit(self._create_state, out_shardings=parallel.replicated(self.mesh))(key)
+        state = jax.jit(self._create_state, out_shardings=parallel.replicated(self.mesh))(key)
+        return start_from(state, self.initial) if self.initial else state
 
     def abstract_state(self) -> TrainState:
         """The state's structure with shardings, without computing it."""
@@ -82,12 +91,13 @@ class Setup:
         return jax.jit(make_eval_step(self.model, self.objective.mean, self.objective.std))
 
 
-def prepare(config: Mapping[str, Any], cache_dir: str | pathlib.Path | None = None) -> Setup:
+def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None) -> Setup:
     """Builds and checks a run.
 
     Args:
       config: see configs/base.py.
-      cache_dir: where class statistics are kept, if anywhere.
+      workdir: of the run, if it has one: where class statistics are kept, and where a checkpoint
+        makes the weights of `init_from` superfluous.
 
     Raises:
       ValueError: naming the option or file that is wrong, what was found and what to do.
@@ -95,6 +105,8 @@ def prepare(config: Mapping[str, Any], cache_dir: str | pathlib.Path | None = No
     check_options(config)
     classes = class_table(config["data"])
     model = build(config["model"], len(classes), config["dtype"])
+    initial = None if has_checkpoint(workdir) else read_initial(config, model)
+    config = with_normalization(config, initial, workdir)
     train, data = config["train"], config["data"]
     rows = data["image_size"][0]
     mesh = parallel.make_mesh(config["parallel"], train["batch_size"], rows)
@@ -107,7 +119,10 @@ def prepare(config: Mapping[str, Any], cache_dir: str | pathlib.Path | None = No
         if split != data["val_split"]:
             make_canvas(config, split)  # fails now rather than at the end
     total_steps = train["steps"] or math.ceil(train["epochs"] * len(source) / train["batch_size"])
-    schedule = optim.make_schedule(config["optim"], total_steps)
+    # A run of no steps has no use for a schedule, but the options are checked all the same.
+    schedule = optim.make_schedule(
+        config["optim"], total_steps or config["optim"]["warmup_steps"] + 1
+    )
     augmentation = {k: v for k, v in config["augment"].items() if k != "crop_size"}
     objective = Objective(
         augmentation=Augmentation(
@@ -116,7 +131,7 @@ def prepare(config: Mapping[str, Any], cache_dir: str | pathlib.Path | None = No
         ),
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
-        class_weights=class_weights(config["loss"]["class_weights"], source, classes, cache_dir),
+        class_weights=class_weights(config["loss"]["class_weights"], source, classes, workdir),
         aux_weight=config["loss"]["aux_weight"],
         accumulate=train["accumulate"],
         ema_decay=train["ema_decay"],
@@ -133,6 +148,7 @@ def prepare(config: Mapping[str, Any], cache_dir: str | pathlib.Path | None = No
         validation=validation,
         total_steps=total_steps,
         eval_every=train["eval_every"] or math.ceil(len(source) / train["batch_size"]),
+        initial=initial,
     )
 
 
@@ -167,12 +183,6 @@ def protocol(config: Mapping[str, Any]) -> str:
     height, width = config["data"]["image_size"]
     scored = "x".join(map(str, _or(config["data"]["label_size"], (height, width))))
     return f"{PROTOCOL}; images at {height}x{width}, scored at {scored}, single scale, no flip"
-
-
-def run_classes(config: Mapping[str, Any], workdir: str | pathlib.Path) -> ClassTable:
-    """The classes of a finished run: as saved with it."""
-    path = pathlib.Path(workdir) / configs.CLASSES_FILE
-    return from_file(path) if path.is_file() else class_table(config["data"])
 
 
 def class_weights(
@@ -240,8 +250,11 @@ def check_options(config: Mapping[str, Any]) -> None:
     ):
         if value < low:
             raise ValueError(f"{name}={value}; use {low} or more")
-    if not train["steps"] and not train["epochs"]:
-        raise ValueError("train.steps=0 and train.epochs=0; set one of them")
+    if not train["steps"] and not train["epochs"] and not config["init_from"]:
+        raise ValueError(
+            "train.steps=0 and train.epochs=0; set one of them, or init_from to evaluate weights "
+            "as they are"
+        )
     if train["steps"] and train["epochs"]:
         raise ValueError(
             f"train.steps={train['steps']} and train.epochs={train['epochs']} are both set; "
@@ -254,5 +267,9 @@ def check_options(config: Mapping[str, Any]) -> None:
         )
     if not 0 <= train["ema_decay"] < 1:
         raise ValueError(f"train.ema_decay={train['ema_decay']}; use a number in [0, 1)")
-    if len(data["mean"]) != 3 or len(data["std"]) != 3 or min(data["std"]) <= 0:
-        raise ValueError("data.mean and data.std want 3 numbers each, data.std above 0")
+    lengths = len(data["mean"]), len(data["std"])
+    if lengths not in ((0, 0), (3, 3)) or min(data["std"], default=1) <= 0:
+        raise ValueError(
+            "data.mean and data.std want 3 numbers each, data.std above 0; or none, for those of "
+            "init_from's network or ImageNet's"
+        )

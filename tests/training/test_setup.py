@@ -16,7 +16,6 @@ from segjax.training.setup import (
     make_canvas,
     prepare,
     protocol,
-    run_classes,
 )
 
 
@@ -163,9 +162,9 @@ def test_protocol_says_the_sizes():
 
 def test_classes_of_a_run_are_those_saved_with_it(tmp_path):
     config = tiny()
-    assert run_classes(config, tmp_path) is IDD_LEVEL1
+    assert configs.load_classes(config, tmp_path) is IDD_LEVEL1
     configs.save_classes(from_names(["a", "b"]), tmp_path)
-    assert run_classes(config, tmp_path) == from_names(["a", "b"])
+    assert configs.load_classes(config, tmp_path) == from_names(["a", "b"])
 
 
 ABC = from_names(["a", "b", "c"])

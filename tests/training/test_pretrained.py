@@ -1,0 +1,160 @@
+"""A run that starts from weights: what `init_from` does to config, state and resume."""
+
+import shutil
+
+import flax
+import jax
+import numpy as np
+import pytest
+
+from segjax import config as configs
+from segjax import modes, weights
+from segjax.inference.predictor import Predictor
+from segjax.models import build
+from segjax.training import pretrained
+from segjax.training.setup import prepare
+from segjax.weights.layout import IMAGENET_MEAN, IMAGENET_STD
+from segjax.weights.transfer import abstract_variables
+from tests.goldens.draw import draw
+
+MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A file of the tiny config's network at 7 classes, and its variables by leaf."""
+    model = build({"name": "segnet_basic", "features": 4}, 7)
+    flat = flax.traverse_util.flatten_dict(abstract_variables(model), sep="/")
+    flat = {leaf: draw(leaf, value.shape, channels_last=True) for leaf, value in flat.items()}
+    path = tmp_path / "network.safetensors"
+    variables = flax.traverse_util.unflatten_dict(flat, sep="/")
+    weights.save(path, model, variables, mean=MEAN, std=STD)
+    return path, flat
+
+
+def state_leaves(state):
+    tree = {"params": state.params, "batch_stats": state.batch_stats}
+    return flax.traverse_util.flatten_dict(tree, sep="/")
+
+
+def test_the_state_starts_from_the_file(tiny_config, network):
+    path, flat = network
+    tiny_config.init_from = str(path)
+    tiny_config.train.ema_decay = 0.9
+    setup = prepare(tiny_config)
+    state = setup.init_state()
+    for leaf, value in state_leaves(state).items():
+        np.testing.assert_array_equal(value, flat[leaf], err_msg=leaf)
+        assert value.sharding == jax.tree.leaves(state.opt_state)[-1].sharding
+    average = flax.traverse_util.flatten_dict(state.ema, sep="/")
+    for leaf, value in average.items():
+        np.testing.assert_array_equal(value, flat[leaf], err_msg=leaf)
+        assert value is not state_leaves(state)[leaf]  # each buffer is given up once
+    assert (setup.config.data.mean, setup.config.data.std) == (MEAN, STD)
+    assert (setup.objective.mean, setup.objective.std) == (MEAN, STD)
+
+
+def test_what_is_not_loaded_is_drawn_as_without_a_file(tiny_config, network):
+    plain = state_leaves(prepare(tiny_config).init_state())
+    tiny_config.init_from = str(network[0])
+    tiny_config.init_parts = "encoder"
+    state = state_leaves(prepare(tiny_config).init_state())
+    for leaf, value in state.items():
+        wanted = network[1][leaf] if "/encoder" in leaf else plain[leaf]
+        np.testing.assert_array_equal(value, wanted, err_msg=leaf)
+
+
+def test_normalization_without_a_file_is_imagenets_and_a_given_one_stays(tiny_config, network):
+    data = prepare(tiny_config).config.data
+    assert (data.mean, data.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    tiny_config.init_from = str(network[0])
+    tiny_config.data.mean, tiny_config.data.std = (0.5,) * 3, (0.25,) * 3
+    data = prepare(tiny_config).config.data
+    assert (data.mean, data.std) == ((0.5,) * 3, (0.25,) * 3)
+
+
+def test_the_config_that_was_given_is_left_alone(tiny_config, network):
+    tiny_config.init_from = str(network[0])
+    prepare(tiny_config)
+    assert tiny_config.data.mean == ()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"init_from": "/nowhere/x.pth"}, r"init_from: weight file /nowhere/x\.pth does not exist"),
+        ({"init_parts": "decoder"}, r"init_from: init_parts='decoder'; use all or encoder"),
+        ({"model.features": 8}, r"init_from: \d+ arrays of .*segjax export .*do not fit"),
+        ({"data.mean": (0.5, 0.5, 0.5)}, r"data\.mean and data\.std want 3 numbers each"),
+    ],
+    ids=str,
+)
+def test_errors_come_before_the_run(tiny_config, network, change, message):
+    tiny_config.init_from = str(network[0])
+    tiny_config.update_from_flattened_dict(change)
+    with pytest.raises(ValueError, match=message):
+        prepare(tiny_config)
+
+
+def test_a_run_goes_on_without_its_file_and_starts_another(tiny_config, network, tmp_path, capsys):
+    """Train from a file, lose the file, resume; then fine-tune from that run's folder."""
+    path, _ = network
+    run = tmp_path / "run"
+    tiny_config.init_from = str(path)
+    tiny_config.optim.learning_rate = 1e-9
+    tiny_config.train.steps = 2
+    modes.train(tiny_config, run)
+    printed = capsys.readouterr().out
+    assert f"weights: {path}: segjax export" in printed
+    assert "classifier (2 arrays, 35 values)" in printed
+    saved = configs.load(run)
+    assert (tuple(saved.data.mean), tuple(saved.data.std)) == (MEAN, STD)
+
+    path.unlink()
+    assert pretrained.has_checkpoint(run)
+    modes.train(tiny_config, run)  # at its end already: it evaluates, and reads no file
+    assert "weights:" not in capsys.readouterr().out
+    shutil.rmtree(run / "checkpoints")
+    assert not pretrained.has_checkpoint(run)
+    with pytest.raises(ValueError, match=r"init_from: weight file .* does not exist"):
+        modes.train(tiny_config, run)
+
+
+def test_another_run_is_a_source_too(tiny_config, tmp_path, capsys):
+    run = tmp_path / "run"
+    tiny_config.train.steps = 2
+    tiny_config.data.mean, tiny_config.data.std = MEAN, STD
+    modes.train(tiny_config, run)
+    exported = modes.export(run, console=None)
+    assert exported == run / "model.safetensors"
+    assert "values, under segjax's own names" in capsys.readouterr().out
+    tiny_config.data.mean = tiny_config.data.std = ()
+    states = []
+    for source in (run, exported):
+        tiny_config.init_from = str(source)
+        setup = prepare(tiny_config)
+        assert (setup.config.data.mean, setup.config.data.std) == (MEAN, STD)
+        assert not setup.initial.report.fresh
+        assert not setup.initial.report.left_over
+        states.append(state_leaves(setup.init_state()))
+    for leaf, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][leaf], err_msg=leaf)
+
+
+def test_no_steps_evaluate_the_weights_as_they_are(tiny_config, network, tmp_path):
+    tiny_config.init_from = str(network[0])
+    tiny_config.train.steps = 0
+    results = modes.train(tiny_config, tmp_path / "run")
+    variables = Predictor.from_workdir(tmp_path / "run").variables
+    for leaf, value in flax.traverse_util.flatten_dict(variables, sep="/").items():
+        np.testing.assert_array_equal(value, network[1][leaf], err_msg=leaf)
+    assert results == modes.train(tiny_config, tmp_path / "run")  # again: nothing to do but this
+    tiny_config.init_from = ""
+    with pytest.raises(ValueError, match=r"train\.epochs=0; set one of them, or init_from to"):
+        prepare(tiny_config)
+
+
+def test_a_folder_without_a_run(tiny_config, tmp_path):
+    tiny_config.init_from = str(tmp_path)
+    with pytest.raises(ValueError, match=r"init_from: workdir .* holds no run"):
+        prepare(tiny_config)
