@@ -146,6 +146,11 @@ def test_plan(finished, capsys):
         ([], "--mode=train wants --config"),
         (["--mode=predict", "--workdir=nowhere"], "wants --input"),
         (["--mode=evaluate", "--workdir=nowhere"], "holds no run"),
+        (["--mode=export", "--workdir=nowhere", "--format=onnx"], "one of <safetensors>"),
+        (
+            ["--config=configs/pspnet.py", "--config.init_from=nowhere.pth", "--mode=plan"],
+            "init_from: weight file nowhere.pth does not exist; give a .pth",
+        ),
         (
             ["--config=configs/pspnet.py", "--config.model.encoder=resnet20", "--mode=plan"],
             "model.encoder='resnet20' is unknown; known: resnet18, resnet34, resnet50, resnet101",
