@@ -5,7 +5,9 @@ Source: Badrinarayanan et al., PAMI 2017 (arXiv 1511.00561).
   python launch.py --config=configs/segnet.py:camvid_small  CamVid at 180x240, width 1/4, CPU
   python launch.py --config=configs/segnet.py:camvid        CamVid at 360x480, the paper's width
   python launch.py --config=configs/segnet.py:paper         the paper's network and solver
+  python launch.py --config=configs/segnet.py:bayesian      Bayesian SegNet with its authors' solver
   python launch.py --config=configs/segnet.py:idd           the seed notebook's settings
+Bayesian SegNet: Kendall et al., BMVC 2017 (arXiv 1511.02680).
 """
 
 from configs import base, presets
@@ -16,6 +18,7 @@ def get_config(preset: str = "streets"):
     config.model.name = "segnet"
     config.model.width = 1.0
     config.model.use_bias = True
+    config.model.dropout_rate = 0.0  # Bayesian SegNet: 0.5
     config.model.momentum = 0.9  # batch normalisation: the share of the old statistics kept
     presets.apply(
         config,
@@ -26,6 +29,7 @@ def get_config(preset: str = "streets"):
             "camvid_small": camvid_small,
             "idd": idd,
             "paper": paper,
+            "bayesian": bayesian,
         },
     )
     return config
@@ -70,6 +74,15 @@ def paper(config):
     config.augment.scale = (1.0, 1.0)
     config.augment.flip = False
     presets.no_jitter(config)
+
+
+def bayesian(config):
+    """The authors' published solver: SGD 0.001 fixed, batch 4, 60,000 updates; dropout 0.5."""
+    paper(config)
+    config.model.dropout_rate = 0.5
+    config.optim.learning_rate = 0.001
+    config.train.batch_size = 4
+    config.train.steps = 60_000
 
 
 def idd(config):

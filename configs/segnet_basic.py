@@ -6,10 +6,26 @@ Source: Badrinarayanan et al., PAMI 2017 (arXiv 1511.00561), section 3.2.
   python launch.py --config=configs/segnet_basic.py:camvid        CamVid at 360x480, the paper's
   python launch.py --config=configs/segnet_basic.py:paper         the same with the paper's solver
   python launch.py --config=configs/segnet_basic.py:idd           the SegNet notebook's settings
-The paper reports mIoU 47.7 on CamVid's test split (median-frequency weights), 46.3 without.
+Bayesian SegNet-Basic (Kendall et al., arXiv 1511.02680) with its authors' solver:
+  python launch.py --config=configs/segnet_basic.py:bayesian
+The rows of table 1, each the decoder of its name with the settings of `paper` (mIoU on CamVid's
+test split with median-frequency weights, without them):
+  python launch.py --config=configs/segnet_basic.py:bilinear_interpolation      43.3, 43.8
+  python launch.py --config=configs/segnet_basic.py:segnet_basic                47.7, 46.3
+  python launch.py --config=configs/segnet_basic.py:encoder_addition            48.5, 47.7
+  python launch.py --config=configs/segnet_basic.py:single_channel_decoder      46.1, 45.2
+  python launch.py --config=configs/segnet_basic.py:fcn_basic                   47.3, 45.0
+  python launch.py --config=configs/segnet_basic.py:fcn_basic_no_addition       44.1, 44.2
+  python launch.py --config=configs/segnet_basic.py:fcn_basic_no_dim_reduction  50.1, 47.0
+  python launch.py --config=configs/segnet_basic.py:fcn_basic_no_addition_no_dim_reduction
+                                                                                45.9, 45.5
+`--config.loss.class_weights=none` takes the weights away.
 """
 
+import functools
+
 from configs import base, presets, segnet
+from segjax.models.segnet_basic import TABLE1
 
 
 def get_config(preset: str = "streets"):
@@ -17,6 +33,11 @@ def get_config(preset: str = "streets"):
     config.model.name = "segnet_basic"
     config.model.features = 64
     config.model.input_lrn = False
+    config.model.upsampling = "indices"  # indices, deconv, bilinear
+    config.model.addition = False  # decoders add the encoder's map
+    config.model.single_channel = False  # indices: decoder filters see one channel each
+    config.model.reduction = False  # deconv, bilinear: decode in as many channels as classes
+    config.model.dropout_rate = 0.0  # Bayesian SegNet-Basic: 0.5
     config.model.momentum = 0.9  # batch normalisation: the share of the old statistics kept
     presets.apply(
         config,
@@ -27,6 +48,8 @@ def get_config(preset: str = "streets"):
             "camvid_small": camvid_small,
             "idd": segnet.idd,
             "paper": paper,
+            "bayesian": bayesian,
+            **{row: functools.partial(table1, row=row) for row in TABLE1},
         },
     )
     return config
@@ -47,3 +70,14 @@ def camvid_small(config):
 def paper(config):
     segnet.paper(config)
     config.model.input_lrn = True
+
+
+def bayesian(config):
+    segnet.bayesian(config)
+    config.model.input_lrn = True
+
+
+def table1(config, row: str):
+    """The settings of `paper` for another decoder."""
+    paper(config)
+    config.model.update(TABLE1[row])

@@ -11,12 +11,15 @@ import pytest
 from configs import base
 from segjax import models
 from segjax.data.datasets import class_table
+from segjax.models.segnet_basic import TABLE1
 from segjax.training import optim, parallel
 from segjax.training.setup import check_options
 from segjax.training.state import create_state
 
 FOLDER = pathlib.Path(base.__file__).parent
 NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("base", "presets"))
+# The seed documents' own networks have the documents' presets: test_config_notebooks.py.
+RECIPES = [name for name in NAMES if name != "notebooks"]
 
 
 def load(name):
@@ -34,10 +37,11 @@ CASES = [(name, preset) for name in NAMES for preset in presets_of(name)]
 
 
 def test_the_configs_cover_the_model_table():
-    assert {load(name).get_config().model.name for name in NAMES} == set(models.MODELS)
+    named = {load(name).get_config(preset).model.name for name, preset in CASES}
+    assert named == set(models.MODELS)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RECIPES)
 def test_unknown_preset_lists_the_presets(name):
     assert {"streets", "camvid", "camvid_small", "idd"} <= set(presets_of(name))
 
@@ -75,7 +79,7 @@ def test_preset_builds(name, preset):
     size = tuple(config.data.image_size)
     state = jax.eval_shape(lambda key: create_state(model, optimizer, size, key), jax.random.key(0))
     parameters = sum(np.prod(p.shape) for p in jax.tree.leaves(state.params))
-    assert 10_000 < parameters < 100_000_000
+    assert 10_000 < parameters < 230_000_000
     assert all(p.dtype == np.float32 for p in jax.tree.leaves(state.params))
     logits_channels = {p.shape[-1] for p in jax.tree.leaves(state.params)}
     assert num_classes in logits_channels
@@ -110,13 +114,49 @@ def test_idd_presets_are_the_seed_notebooks(name):
     assert tuple(config.augment.scale) == (1, 1)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RECIPES)
 def test_camvid_presets_are_the_authors_data(name):
     config = load(name).get_config("camvid")
     assert tuple(config.data.image_size) == (360, 480)
     assert len(class_table(config.data)) == 11
     small = load(name).get_config("camvid_small")
     assert tuple(small.data.label_size) == (360, 480)  # scored at the published size
+
+
+@pytest.mark.parametrize("name", ["segnet", "segnet_basic"])
+def test_bayesian_presets_are_the_authors_solver(name):
+    config = load(name).get_config("bayesian")
+    assert config.model.dropout_rate == 0.5
+    assert (config.optim.name, config.optim.schedule) == ("sgd", "constant")
+    assert (config.optim.learning_rate, config.train.batch_size) == (0.001, 4)
+    assert config.train.steps == 60_000
+    assert load(name).get_config("paper").model.dropout_rate == 0
+
+
+def test_table1_presets_differ_from_the_papers_in_the_decoder_alone():
+    plain = load("segnet_basic").get_config("paper")
+    for row, options in TABLE1.items():
+        config = load("segnet_basic").get_config(row)
+        assert {k: config.model[k] for k in options} == options
+        config.model.update({k: plain.model[k] for k in options})
+        assert config == plain, row
+
+
+@pytest.mark.parametrize("name", ["fcn_vgg", "largefov", "deconvnet"])
+def test_comparison_networks_share_table3s_recipe(name):
+    config = load(name).get_config("paper")
+    assert (config.optim.name, config.optim.schedule) == ("sgd", "constant")
+    assert (config.optim.learning_rate, config.optim.momentum) == (0.001, 0.9)
+    assert config.train.batch_size == 5
+    assert config.loss.class_weights == "none"
+    assert (tuple(config.augment.scale), config.augment.flip) == ((1, 1), False)
+
+
+@pytest.mark.parametrize("preset", ["streets", "camvid", "camvid_small", "idd", "paper"])
+def test_deconvnets_fc6_sees_the_whole_bottom_map(preset):
+    config = load("deconvnet").get_config(preset)
+    bottom = tuple(-(-n // 32) for n in config.data.image_size)
+    assert tuple(config.model.fc_kernel) == bottom
 
 
 def test_streets_presets_need_no_files():

@@ -12,14 +12,24 @@ from segjax.layers.pooling import (
     positions_to_indices,
 )
 from segjax.layers.resize import resize_bilinear, resize_nearest
+from segjax.layers.transpose import (
+    ConvTranspose,
+    bilinear_conv_transpose,
+    bilinear_kernel,
+    conv_transpose,
+)
 
 __all__ = [
     "AtrousSpatialPyramidPooling",
     "Conv",
     "ConvNormAct",
+    "ConvTranspose",
     "PyramidPooling",
     "adaptive_avg_pool",
     "atrous_conv",
+    "bilinear_conv_transpose",
+    "bilinear_kernel",
+    "conv_transpose",
     "max_pool_2x2",
     "max_pool_argmax",
     "max_unpool",

@@ -11,10 +11,21 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.models.deconvnet import DeconvNet
 from segjax.models.deeplab import DeepLabV3
 from segjax.models.fcn import FCN
+from segjax.models.fcn_vgg import FCNVGG
+from segjax.models.largefov import DeepLabLargeFOV
+from segjax.models.notebooks import (
+    NCSUSegNet,
+    NotebookDeepLabV3,
+    NotebookPSPNet,
+    NotebookSegNet,
+)
 from segjax.models.pspnet import PSPNet
-from segjax.models.segnet import SegNet, SegNetBasic
+from segjax.models.segnet import SegNet
+from segjax.models.segnet_basic import SegNetBasic
+from segjax.models.smp import SMPPSPNet
 
 MODELS: dict[str, type[nn.Module]] = {
     "segnet": SegNet,
@@ -22,6 +33,14 @@ MODELS: dict[str, type[nn.Module]] = {
     "fcn": FCN,
     "pspnet": PSPNet,
     "deeplabv3": DeepLabV3,
+    "fcn_vgg": FCNVGG,
+    "deeplab_largefov": DeepLabLargeFOV,
+    "deconvnet": DeconvNet,
+    "notebook_segnet": NotebookSegNet,
+    "notebook_pspnet": NotebookPSPNet,
+    "notebook_deeplabv3": NotebookDeepLabV3,
+    "ncsu_segnet": NCSUSegNet,
+    "smp_pspnet": SMPPSPNet,
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Fields that `build` sets itself, or that linen adds.
@@ -71,4 +90,11 @@ def build(model_config: Mapping[str, Any], num_classes: int, dtype: str = "float
     options = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in given.items()}
     if options.get("width", 1) <= 0:
         raise ValueError(f"model.width={options['width']}; use a number above 0 (1 is the paper's)")
+    for option in ("features", "fc_features"):
+        if options.get(option) is not None and options[option] < 1:
+            raise ValueError(f"model.{option}={options[option]}; use 1 or more")
+    if not 0 <= options.get("dropout_rate", 0) < 1:
+        raise ValueError(
+            f"model.dropout_rate={options['dropout_rate']}; use a number from 0 to below 1"
+        )
     return MODELS[name](num_classes=num_classes, dtype=DTYPES[dtype], **options)

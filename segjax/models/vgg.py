@@ -1,19 +1,43 @@
-"""The VGG16 encoder of SegNet: its 13 convolutions, each stage pooled with indices.
+"""VGG16's 13 convolutions: SegNet's encoder, and the plain network that FCN and DeepLab start from.
 
 Reference: Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, table 1, D;
 Badrinarayanan et al., "SegNet", PAMI 2017, section 3 (batch normalisation after each convolution,
 no fully connected layers).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from segjax.layers import ConvNormAct, max_pool_2x2
+from segjax.layers import Conv, ConvNormAct, max_pool_2x2
 
-VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+Stages = tuple[tuple[int, ...], ...]
+
+VGG16_STAGES: Stages = (
+    (64, 64),
+    (128, 128),
+    (256, 256, 256),
+    (512, 512, 512),
+    (512, 512, 512),
+)
+
+
+def scaled_stages(width: float) -> Stages:
+    """The channels of VGG16's convolutions, stage by stage, times `width`; at least 1 each."""
+    return tuple(tuple(max(1, round(c * width)) for c in stage) for stage in VGG16_STAGES)
+
+
+def mirrored(stages: Stages, s: int) -> tuple[int, ...]:
+    """Output channels of the decoder's stage s (counted from 1), the encoder's mirror image.
+
+    It ends in the channels that the encoder's stage began with, so that the indices of the next
+    unpooling fit; stage 1, which began with the image, in its own.
+    """
+    last = stages[s - 2][-1] if s > 1 else stages[0][0]
+    return (*stages[s - 1][1:][::-1], last)
 
 
 class Pooled(NamedTuple):
@@ -27,10 +51,14 @@ class VGGEncoder(nn.Module):
     """Stages of 3x3 convolutions, each followed by 2x2 max pooling (ceil mode).
 
     Returns the last pooled map, 1/32 of the input's size rounded up, and one `Pooled` per stage.
+
+    Attributes:
+      dropout_rate: after the pooling of stages 3, 4 and 5 (Bayesian SegNet's).
     """
 
-    stages: tuple[tuple[int, ...], ...] = VGG16_STAGES
+    stages: Stages = VGG16_STAGES
     use_bias: bool = True
+    dropout_rate: float = 0.0
     momentum: float = 0.9
     dtype: Any = jnp.float32
 
@@ -49,4 +77,50 @@ class VGGEncoder(nn.Module):
             size = x.shape[1:3]
             x, positions = max_pool_2x2(x)
             pools.append(Pooled(positions, size))
+            if s >= 3:
+                x = nn.Dropout(self.dropout_rate, deterministic=not train, name=f"encdrop{s}")(x)
         return x, pools
+
+
+class PlainVGG(nn.Module):
+    """The convolutions as they were published: bias and ReLU, no normalisation.
+
+    Returns the map after each stage's pooling, first stage first.
+
+    Attributes:
+      stages: output channels of the convolutions.
+      pools: one function per stage, from a map to the pooled map.
+      rates: atrous rate of each stage's convolutions.
+      first_padding: zeros around the image (1 keeps its size).
+    """
+
+    stages: Stages
+    pools: tuple[Callable, ...]
+    rates: tuple[int, ...] = (1, 1, 1, 1, 1)
+    first_padding: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n H W c"]) -> list[Float[Array, "n h w d"]]:
+        maps = []
+        for s, channels in enumerate(self.stages, 1):
+            for i, features in enumerate(channels, 1):
+                rate = self.rates[s - 1]
+                padding = self.first_padding if s == i == 1 else rate
+                x = Conv(
+                    features,
+                    rate=rate,
+                    use_bias=True,
+                    padding="CENTER" if padding == rate else ((padding,) * 2,) * 2,
+                    dtype=self.dtype,
+                    name=f"conv{s}_{i}",
+                )(x)
+                x = nn.relu(x)
+            x = self.pools[s - 1](x)
+            maps.append(x)
+        return maps
+
+
+def max_pool(x: Float[Array, "n H W c"]) -> Float[Array, "n h w c"]:
+    """VGG's pooling in Caffe: 2x2, stride 2, a last partial window for an odd row or column."""
+    return max_pool_2x2(x)[0]

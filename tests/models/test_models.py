@@ -28,6 +28,15 @@ PINNED = {
         42_004_074,
         "torchvision 0.29 deeplabv3_resnet50, with aux",
     ),
+    "fcn_vgg": ({}, 11, 134_348_929, "by hand: test_comparison.py; 537 MB, the paper prints 539"),
+    "deeplab_largefov": ({}, 11, 20_495_179, "by hand: test_comparison.py; 82 MB, in print 83"),
+    "deconvnet": ({}, 11, 251_805_003, "by hand: test_comparison.py"),
+    # Without the running statistics, which Keras counts too.
+    "notebook_segnet": ({}, 7, 29_500_103 - 16_000, "Keras's count of the document's network"),
+    "notebook_pspnet": ({}, 7, 3_419_495 - 14_528, "Keras's count of the document's network"),
+    "notebook_deeplabv3": ({}, 7, 39_144_327 - 56_192, "Keras's count of the document's network"),
+    "ncsu_segnet": ({}, 101, 11_605_925 - 1_920, "the report's 11,604,365; see test_notebooks.py"),
+    "smp_pspnet": ({}, 7, 1_528_871, "segmentation_models_pytorch 0.6: three stages, no layer3, 4"),
 }
 
 
@@ -41,7 +50,7 @@ def shallow_encoder():
 
 def small(name: str, dtype: str = "float32", **options):
     """A model of the table, thin and shallow enough to compile and run in seconds."""
-    thin = {"width": 0.125, "features": 8, "encoder": "shallow"}
+    thin = {"width": 0.125, "features": 8, "encoder": "shallow", "fc_features": 16}
     thin = {option: value for option, value in thin.items() if option in model_options(name)}
     return build({"name": name, **thin, **options}, K, dtype)
 
@@ -118,17 +127,19 @@ def run(request, quick_jit):
         )
         return sum(jnp.mean(logits * cotangent) for logits in outputs.values()), updates
 
+    batch_stats = variables.get("batch_stats", {})  # plain VGG networks have none
     outputs, still = forward(variables, images)
     gradient, updates = quick_jit(jax.grad(loss, has_aux=True))(
-        variables["params"], variables["batch_stats"], images, cotangent
+        variables["params"], batch_stats, images, cotangent
     )
     return SimpleNamespace(
         name=name,
         model=model,
         variables=variables,
+        batch_stats=batch_stats,
         outputs=outputs,
-        still=still["batch_stats"],
-        moved=updates["batch_stats"],
+        still=still.get("batch_stats", {}),
+        moved=updates.get("batch_stats", {}),
         gradient=gradient,
         bfloat16=lambda: forward_as(variables, images, "bfloat16"),
     )
@@ -169,7 +180,7 @@ class TestEveryModel:
             run.model.apply(run.variables, jnp.zeros((1, 8, 8, 3)), False)
 
     def test_batch_stats_move_only_in_training(self, run):
-        before = paths(run.variables["batch_stats"])
+        before = paths(run.batch_stats)
         still, moved = paths(run.still), paths(run.moved)
         assert before.keys() == still.keys() == moved.keys()
         for path, value in before.items():
@@ -184,6 +195,8 @@ class TestEveryModel:
             largest = np.abs(value).max()
             block = path.removesuffix("/conv/bias")
             if block != path and f"{block}/norm/scale" in gradient:
+                if run.name.startswith(("notebook", "ncsu")):
+                    continue  # they normalise after the activation: see test_notebooks.py
                 # The mean that normalisation takes away holds this bias: rounding is all that
                 # is left of its gradient.
                 assert largest < 1e-3 * np.abs(gradient[f"{block}/norm/bias"]).max(), path
@@ -199,7 +212,8 @@ class TestEveryModel:
             error = np.linalg.norm(logits - wanted) / np.linalg.norm(wanted)
             # Unpooling puts a value elsewhere where rounding changes which of four is largest, and
             # random weights average nothing out.
-            assert error < (0.3 if "segnet" in run.name else 0.05), (key, error)
+            unpools = "segnet" in run.name or run.name == "deconvnet"
+            assert error < (0.3 if unpools else 0.05), (key, error)
 
     def test_options_are_the_fields(self, run):
         options = model_options(run.name)
@@ -267,43 +281,3 @@ def test_initial_kernels_are_he_normal(quick_jit):
         "kernel"
     ]
     np.testing.assert_allclose(np.std(kernel), np.sqrt(2 / (7 * 7 * 8)), rtol=0.05)
-
-
-@pytest.mark.parametrize(
-    ("config", "dtype", "message"),
-    [
-        ({}, "float32", "model.name is missing; known models: segnet, "),
-        ({"name": "unet"}, "float32", "model.name='unet' is unknown; known models: segnet, "),
-        ({"name": "segnet", "widht": 1}, "float32", r"model\.widht: segnet has no such option; "),
-        ({"name": "segnet", "dtype": 1}, "float32", r"model\.dtype: segnet has no such option"),
-        ({"name": "segnet"}, "float16", "dtype='float16' is unknown; known: float32, bfloat16"),
-        ({"name": "segnet", "width": 0}, "float32", "model.width=0; use a number above 0"),
-        ({"name": "fcn", "width": -1.0}, "float32", "model.width=-1.0; use a number above 0"),
-        ({"name": "fcn", "output_stride": 4}, "float32", "output_stride=4; use 8, 16 or 32"),
-        ({"name": "pspnet", "stem": "5x5"}, "float32", "model.stem='5x5'; use \"7x7\" or"),
-        ({"name": "fcn", "encoder": "vgg"}, "float32", "model.encoder='vgg' is unknown; known: r"),
-        ({"name": "pspnet", "bins": []}, "float32", r"model.bins=\(\); use one or more diff"),
-        ({"name": "pspnet", "bins": [0, 2]}, "float32", r"model.bins=\(0, 2\); use one or more"),
-        ({"name": "pspnet", "bins": [2, 2]}, "float32", r"model.bins=\(2, 2\); .* different"),
-        ({"name": "deeplabv3", "rates": []}, "float32", r"model.rates=\(\); use one or more"),
-        ({"name": "deeplabv3", "multi_grid": [0]}, "float32", r"multi_grid=\(0,\); use one or"),
-        (
-            {"name": "deeplabv3", "rates": [1, 6], "output_stride": 32},
-            "float32",
-            r"model.rates=\(1, 6\) .* are \(0, 3\) at output stride 32",
-        ),
-        ({"name": "deeplabv3", "rates": [6, 6]}, "float32", r"model.rates=\(6, 6\) .* different"),
-    ],
-)
-def test_build_errors(config, dtype, message):
-    with pytest.raises(ValueError, match=message):
-        build(config, K, dtype)
-
-
-def test_build_needs_a_class():
-    with pytest.raises(ValueError, match="num_classes=0; a model needs at least 1 class"):
-        build({"name": "segnet"}, 0)
-
-
-def test_lists_become_tuples():
-    assert build({"name": "pspnet", "bins": [1, 4]}, K).bins == (1, 4)

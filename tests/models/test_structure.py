@@ -9,7 +9,7 @@ import pytest
 from segjax.layers import AtrousSpatialPyramidPooling, Conv
 from segjax.models import build
 from segjax.models.resnet import Bottleneck, ResNet, max_pool_3x3
-from segjax.models.segnet import local_response_norm
+from segjax.models.segnet_basic import local_response_norm
 from segjax.models.vgg import VGGEncoder
 
 

@@ -1,0 +1,126 @@
+"""DeconvNet: VGG16 with its fully connected layers, and all of it mirrored.
+
+Reference: Noh, Hong and Han, "Learning Deconvolution Network for Semantic Segmentation", ICCV 2015
+(arXiv 1505.04366), section 3; normalisation: section 4.1.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from segjax.layers import Conv, ConvNormAct, ConvTranspose, max_unpool_2x2
+from segjax.layers.conv import he_normal
+from segjax.models.vgg import VGGEncoder, mirrored, scaled_stages
+
+
+class DeconvNet(nn.Module):
+    """SegNet's encoder and unpooling decoder with a bottleneck between: fc6, fc7, deconv_fc6.
+
+    fc6 is a convolution over the whole bottom map and deconv_fc6 the transposed one back to it;
+    every layer has a bias, batch normalisation and ReLU. The decoder's 3x3 transposed convolutions
+    of stride 1, padding 1 are written as convolutions: they compute the same functions, the kernel
+    turned by 180 degrees. A 1x1 classifier.
+
+    The authors' network has fc_features 4096 and a 7x7 map (224x224 images). The SegNet paper
+    compares one with fewer features, "DeconvNet (fc=1024)", 877 MB: that is fc_features=1024 with
+    fc_kernel=(12, 15), the whole bottom map of 360x480, which makes 219,259,595 weights and biases
+    of 4 bytes at 11 classes, normalisation aside.
+
+    A bottom map smaller than fc_kernel is framed with zeros, evenly, and cropped afterwards; over a
+    larger one the kernel slides.
+
+    Attributes:
+      num_classes: K, channels of the logits.
+      fc_features: channels of fc6 and fc7.
+      fc_kernel: rows and columns of fc6 and deconv_fc6.
+      width: multiplies the channels of VGG16's 13 convolutions and of the decoder's.
+
+    Raises:
+      ValueError: for an fc_kernel that is not two sizes.
+    """
+
+    num_classes: int
+    fc_features: int = 4096
+    fc_kernel: tuple[int, int] = (7, 7)
+    width: float = 1.0
+    momentum: float = 0.9
+    dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        if len(self.fc_kernel) != 2 or min(self.fc_kernel) < 1:
+            raise ValueError(
+                f"model.fc_kernel={self.fc_kernel}; use (rows, columns), each 1 or more"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n H W c"], *, train: bool
+    ) -> dict[str, Float[Array, "n H W k"]]:
+        options = dict(momentum=self.momentum, dtype=self.dtype)
+        stages = scaled_stages(self.width)
+        x, pools = VGGEncoder(stages, name="encoder", **options)(images, train=train)
+        x = self._bottleneck(x, train=train, **options)
+        for s in range(len(stages), 0, -1):
+            x = max_unpool_2x2(x, pools[s - 1].positions, pools[s - 1].size)
+            outputs = mirrored(stages, s)
+            for i, features in zip(range(len(outputs), 0, -1), outputs, strict=True):
+                x = ConvNormAct(features, use_bias=True, name=f"decoder{s}_{i}", **options)(
+                    x, train=train
+                )
+        x = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")(x)
+        return {"logits": x.astype(jnp.float32)}
+
+    def _bottleneck(self, x, *, train: bool, **options):
+        """From the bottom map through fc6 and fc7 and back to its size and channels."""
+        _, height, width, channels = x.shape
+        missing = [max(0, k - n) for k, n in zip(self.fc_kernel, (height, width), strict=True)]
+        (top, bottom), (left, right) = ((m // 2, m - m // 2) for m in missing)
+        x = jnp.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+        fc = dict(kernel_size=tuple(self.fc_kernel), **options)
+        x = FullMapBlock(self.fc_features, name="fc6", **fc)(x, train=train)
+        x = ConvNormAct(self.fc_features, 1, use_bias=True, name="fc7", **options)(x, train=train)
+        x = FullMapBlock(channels, transposed=True, name="deconv_fc6", **fc)(x, train=train)
+        return x[:, top : top + height, left : left + width]
+
+
+class FullMapBlock(nn.Module):
+    """Unpadded convolution, or its transpose; batch normalisation, ReLU. Names of ConvNormAct.
+
+    Attributes:
+      features: output channels.
+      kernel_size: (rows, columns), as large as the map; larger maps it slides over.
+      transposed: from one cell to the map instead of the map to one cell.
+    """
+
+    features: int
+    kernel_size: tuple[int, int]
+    transposed: bool = False
+    momentum: float = 0.9
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w i"], *, train: bool) -> Float[Array, "n H W o"]:
+        if self.transposed:
+            conv = ConvTranspose(
+                self.features, self.kernel_size, use_bias=True, dtype=self.dtype, name="conv"
+            )
+        else:
+            conv = nn.Conv(
+                self.features,
+                self.kernel_size,
+                padding="VALID",
+                kernel_init=he_normal,
+                dtype=self.dtype,
+                name="conv",
+            )
+        x = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=self.momentum,
+            epsilon=1e-5,
+            dtype=self.dtype,
+            name="norm",
+        )(conv(x))
+        return nn.relu(x)

@@ -1,0 +1,120 @@
+"""FCN-32s, FCN-16s and FCN-8s on VGG16, as the authors' Caffe networks.
+
+Reference: Long, Shelhamer and Darrell, "Fully Convolutional Networks for Semantic Segmentation",
+CVPR 2015 (PAMI 2017 by Shelhamer et al.), sections 3.3 and 4.2, figure 3.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from segjax.layers import Conv, ConvTranspose, bilinear_conv_transpose
+from segjax.models.vgg import PlainVGG, max_pool, scaled_stages
+
+# Zeros around the image. Five poolings and the 7x7 convolution fc6 shrink any image; with so many
+# zeros even a single pixel is left with one cell of scores.
+PADDING = 100
+# Per stride of the finest scores: the pooled maps that are added, coarsest first, with the row and
+# column at which each is cropped, and where the image begins in the upsampled scores. They follow
+# from PADDING, and from fc6 and the upsampling layers not being padded.
+SKIPS = {32: (), 16: ((4, 5),), 8: ((4, 5), (3, 9))}
+IMAGE_OFFSET = {32: 19, 16: 27, 8: 31}
+
+
+class FCNVGG(nn.Module):
+    """VGG16 with its fully connected layers as convolutions; scores upsampled and added.
+
+    No normalisation. Scores at stride 32 are upsampled by transposed convolutions of twice the
+    stride's size; FCN-16s adds scores of pool4 on the way, FCN-8s of pool3 too. 134,348,929
+    parameters at 11 classes with learnt upsampling, 537 MB (the SegNet paper's table 6: 539).
+
+    The scoring layers start at zero (section 4.3). Without normalisation, training from He
+    normal weights is slow and may fail: start from VGG16's weights.
+
+    Attributes:
+      num_classes: K, channels of the logits.
+      stride: of the finest scores: 32, 16 or 8.
+      learn_upsampling: transposed convolutions start bilinear and learn; else they stay bilinear,
+        and have no parameters. The rows "FCN (learnt deconv)" and "FCN" of the SegNet paper.
+      fc_features: channels of fc6 and fc7 (4096 in the paper).
+      dropout_rate: after fc6 and fc7.
+      width: multiplies the channels of VGG16's 13 convolutions.
+
+    Raises:
+      ValueError: for another stride.
+    """
+
+    num_classes: int
+    stride: int = 8
+    learn_upsampling: bool = True
+    fc_features: int = 4096
+    dropout_rate: float = 0.5
+    width: float = 1.0
+    dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        if self.stride not in SKIPS:
+            raise ValueError(f"model.stride={self.stride}; use 32, 16 or 8")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n H W c"], *, train: bool
+    ) -> dict[str, Float[Array, "n H W k"]]:
+        maps = PlainVGG(
+            scaled_stages(self.width),
+            pools=(max_pool,) * 5,
+            first_padding=PADDING,
+            dtype=self.dtype,
+            name="encoder",
+        )(images)
+        x = maps[4]
+        for layer, kernel_size in ((6, 7), (7, 1)):
+            x = Conv(
+                self.fc_features,
+                kernel_size,
+                use_bias=True,
+                padding=((0, 0), (0, 0)),
+                dtype=self.dtype,
+                name=f"fc{layer}",
+            )(x)
+            x = nn.relu(x)
+            x = nn.Dropout(self.dropout_rate, deterministic=not train, name=f"drop{layer}")(x)
+        scores, name = self._score(x, "score"), "upscore2"
+        for stage, offset in SKIPS[self.stride]:
+            scores = self._upsample(scores, 2, name)
+            skip = self._score(maps[stage - 1], f"score_pool{stage}")
+            scores += crop(skip, offset, scores.shape[1:3])
+            name = f"upscore_pool{stage}"
+        scores = self._upsample(scores, self.stride, f"upscore{self.stride}")
+        logits = crop(scores, IMAGE_OFFSET[self.stride], images.shape[1:3])
+        return {"logits": logits.astype(jnp.float32)}
+
+    def _score(self, x, name: str):
+        return Conv(
+            self.num_classes,
+            1,
+            use_bias=True,
+            dtype=self.dtype,
+            kernel_init=nn.initializers.zeros,
+            name=name,
+        )(x)
+
+    def _upsample(self, x, factor: int, name: str):
+        if not self.learn_upsampling:
+            return bilinear_conv_transpose(x, 2 * factor, strides=factor)
+        return ConvTranspose(
+            x.shape[-1],
+            2 * factor,
+            strides=factor,
+            bilinear=True,
+            dtype=self.dtype,
+            name=name,
+        )(x)
+
+
+def crop(x: Float[Array, "n H W c"], offset: int, size: tuple[int, int]) -> Float[Array, "n h w c"]:
+    """`size` rows and columns of x, from `offset` on (Caffe's crop layer)."""
+    return x[:, offset : offset + size[0], offset : offset + size[1]]

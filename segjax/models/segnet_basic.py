@@ -1,0 +1,217 @@
+"""SegNet-Basic, and the seven other decoders that the SegNet paper compares on its encoder.
+
+Reference: Badrinarayanan, Kendall and Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder
+Architecture for Image Segmentation", PAMI 2017 (arXiv 1511.00561), section 3.2 and table 1.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from segjax.layers import (
+    Conv,
+    ConvNormAct,
+    ConvTranspose,
+    max_pool_2x2,
+    max_unpool_2x2,
+    resize_bilinear,
+)
+from segjax.layers.conv import he_normal
+from segjax.models.vgg import Pooled
+
+UPSAMPLING = ("indices", "bilinear", "deconv")
+
+# The rows of table 1, in its order, as options of SegNetBasic.
+TABLE1 = {
+    "bilinear_interpolation": dict(upsampling="bilinear", reduction=True),
+    "segnet_basic": dict(),
+    "encoder_addition": dict(addition=True),
+    "single_channel_decoder": dict(single_channel=True),
+    "fcn_basic": dict(upsampling="deconv", addition=True, reduction=True),
+    "fcn_basic_no_addition": dict(upsampling="deconv", reduction=True),
+    "fcn_basic_no_dim_reduction": dict(upsampling="deconv", addition=True),
+    "fcn_basic_no_addition_no_dim_reduction": dict(upsampling="deconv"),
+}
+
+
+class SegNetBasic(nn.Module):
+    """Four 7x7 encoder stages and four decoder stages of 64 channels; section 3.2 and table 1.
+
+    By default it is SegNet-Basic: decoders unpool with the indices and convolve, without ReLU; a
+    1x1 classifier. 1,416,587 parameters at 11 classes (table 1 rounds to 1.425 M). `TABLE1` has the
+    options of the other rows, all on the same encoder.
+
+    With `dropout_rate=0.5` it is Bayesian SegNet-Basic (arXiv 1511.02680): dropout after the
+    pooling of stages 3 and 4 and at the end of decoder stages 4 and 3, the same parameters.
+
+    What the paper leaves open, and what is done here:
+      - Which encoder map is added. Figure 3 calls it the output of the encoder's max pooling, and
+        the largest that section 3.2 counts is 180x240 of a 360x480 image. So a decoder adds the
+        pooled map of its output's resolution, and the last decoder, whose output has the image's,
+        adds none. (The dropout of a Bayesian variant acts on what is passed down and added alike.)
+      - Where deconvolution starts from. The paper says bilinear weights for 8x8 kernels at stride
+        2: here the FCN authors' filter of that size, scaled so that a constant map stays what it
+        is (unscaled, four decoders would multiply the scores by 256).
+      - Where the rows with K channels classify. The 1x1 convolution that reduces 64 channels to K
+        is the classifier; no other follows. Bilinear-Interpolation is read as such a row too:
+        interpolating after a 1x1 convolution equals interpolating before it, and table 1 gives both
+        24.2 ms.
+      - Bilinear interpolation doubles the size with half-pixel centres; of a stage that was pooled
+        from an odd size the last row or column is cut off, for deconvolution too.
+
+    Attributes:
+      num_classes: K, channels of the logits.
+      features: channels of every stage (64 in the paper).
+      input_lrn: local response normalisation of the input, as the authors' published network.
+      upsampling: "indices" (unpool, convolve 7x7, normalise), "deconv" (8x8 transposed
+        convolution, stride 2) or "bilinear" (nothing to learn).
+      addition: decoders add the encoder's map of the same resolution.
+      single_channel: each decoder filter sees its own channel only; for "indices".
+      reduction: encoder maps are reduced to K channels by 1x1 convolutions before they are
+        upsampled or added; not for "indices", which are those of all channels.
+      dropout_rate: of Bayesian SegNet-Basic (0.5 in its paper); 0 is SegNet-Basic.
+
+    Raises:
+      ValueError: naming the option, for an unknown upsampling or options that exclude each other.
+    """
+
+    num_classes: int
+    features: int = 64
+    input_lrn: bool = False
+    upsampling: str = "indices"
+    addition: bool = False
+    single_channel: bool = False
+    reduction: bool = False
+    dropout_rate: float = 0.0
+    momentum: float = 0.9
+    dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        if self.upsampling not in UPSAMPLING:
+            raise ValueError(f"model.upsampling={self.upsampling!r}; use {', '.join(UPSAMPLING)}")
+        if self.single_channel and self.upsampling != "indices":
+            raise ValueError(
+                f"model.single_channel=True; model.upsampling={self.upsampling!r} has no decoder "
+                "filters, use it with 'indices'"
+            )
+        if self.reduction and self.upsampling == "indices":
+            raise ValueError(
+                "model.reduction=True; model.upsampling='indices' needs all channels, use it with "
+                "'deconv' or 'bilinear'"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n H W c"], *, train: bool
+    ) -> dict[str, Float[Array, "n H W k"]]:
+        x = local_response_norm(images) if self.input_lrn else images
+        pools, maps = [], []
+        for s in range(1, 5):
+            x = ConvNormAct(self.features, name=f"encoder{s}", **self._conv_options)(x, train=train)
+            size = x.shape[1:3]
+            x, positions = max_pool_2x2(x)
+            pools.append(Pooled(positions, size))
+            if s >= 3:
+                x = nn.Dropout(self.dropout_rate, deterministic=not train, name=f"encdrop{s}")(x)
+            maps.append(x)
+        x = self._reduce(maps, 4)
+        for s in range(4, 0, -1):
+            x = self._upsample(x, pools[s - 1], s, train=train)
+            if self.addition and s > 1:
+                x = x + self._reduce(maps, s - 1)
+            if s >= 3:
+                x = nn.Dropout(self.dropout_rate, deterministic=not train, name=f"decdrop{s}")(x)
+        if not self.reduction:
+            x = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")(x)
+        return {"logits": x.astype(jnp.float32)}
+
+    @property
+    def _conv_options(self) -> dict[str, Any]:
+        return dict(kernel_size=7, use_bias=True, momentum=self.momentum, dtype=self.dtype)
+
+    def _reduce(self, maps, s):
+        """Stage s's pooled map, in K channels where the variant wants that."""
+        if not self.reduction:
+            return maps[s - 1]
+        conv = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name=f"reduce{s}")
+        return conv(maps[s - 1])
+
+    def _upsample(self, x, pool: Pooled, s: int, *, train: bool):
+        """Decoder s without the addition: from the pooled size to the size that was pooled."""
+        height, width = pool.size
+        if self.upsampling == "indices":
+            x = max_unpool_2x2(x, pool.positions, pool.size)
+            if self.single_channel:
+                x = SingleChannelConv(self.momentum, self.dtype, name=f"decoder{s}")(x, train=train)
+            else:
+                block = ConvNormAct(
+                    self.features, activation=None, name=f"decoder{s}", **self._conv_options
+                )
+                x = block(x, train=train)
+        elif self.upsampling == "deconv":
+            x = ConvTranspose(
+                x.shape[-1],
+                8,
+                strides=2,
+                padding=3,
+                bilinear=True,
+                dtype=self.dtype,
+                name=f"decoder{s}",
+            )(x)
+        else:
+            x = resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]))
+        return x[:, :height, :width]
+
+
+class SingleChannelConv(nn.Module):
+    """7x7 convolution of each channel by itself (depthwise), and batch normalisation.
+
+    The decoder of table 1's row SegNet-Basic-SingleChannelDecoder; its parameters have the names
+    of a `ConvNormAct`.
+    """
+
+    momentum: float = 0.9
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c"]:
+        x = nn.Conv(
+            x.shape[-1],
+            (7, 7),
+            padding=((3, 3), (3, 3)),
+            feature_group_count=x.shape[-1],
+            kernel_init=he_normal,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=self.momentum,
+            epsilon=1e-5,
+            dtype=self.dtype,
+            name="norm",
+        )(x)
+
+
+def local_response_norm(
+    x: Float[Array, "n h w c"], *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75
+) -> Float[Array, "n h w c"]:
+    """Divides by (1 + alpha / size * sum of squares over `size` neighbouring channels) ** beta.
+
+    The defaults are the published SegNet-Basic's. Reference: Krizhevsky et al., "ImageNet
+    Classification with Deep Convolutional Neural Networks", NIPS 2012, section 3.3, in Caffe's
+    form (alpha over size, k = 1), which is torch's `local_response_norm` too.
+    """
+    squares = jax.lax.reduce_window(
+        jnp.square(x.astype(jnp.float32)),
+        0.0,
+        jax.lax.add,
+        window_dimensions=(1, 1, 1, size),
+        window_strides=(1, 1, 1, 1),
+        padding=((0, 0), (0, 0), (0, 0), (size // 2, (size - 1) // 2)),
+    )
+    return (x / (1 + alpha / size * squares) ** beta).astype(x.dtype)
