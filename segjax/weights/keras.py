@@ -23,7 +23,7 @@ from segjax.weights.layout import Arrays, Layout, Names
 
 # Caffe's ImageNet means, in RGB order and on the scale of images in [0, 1]; nothing is divided.
 CAFFE_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
-# The HED authors' means, of BSDS500's fine-tuning.
+# What the HED package takes away.
 HED_MEAN = (122.67892 / 255, 116.66877 / 255, 104.00699 / 255)
 CAFFE_STD = (1 / 255,) * 3
 # The epsilon of keras.applications' ResNets, of Keras by default, and of our encoders.
@@ -121,10 +121,11 @@ def _places(layers: list[str], names: list[str]) -> list[str]:
     return [paths.get(name, name) if name else next(unnamed) for name in names]
 
 
+# With the first layer and the last, whose shapes tell the width and the number of classes.
 SEED_SIGNS = {
     "notebook_segnet": ("En_Block1_Conv1", "Final_Conv"),
-    "notebook_pspnet": ("Block1_Conv1", "GREENConv1_1"),
-    "notebook_deeplabv3": ("Block1_Conv1", "Global_Conv"),
+    "notebook_pspnet": ("Block1_Conv1", "GREENConv1_1", "Conv2"),
+    "notebook_deeplabv3": ("Block1_Conv1", "Global_Conv", "output"),
     "ncsu_segnet": ("block1_conv1", "block4_conv3"),
 }
 
@@ -189,16 +190,12 @@ _OLD_RESNET50 = Network(
 
 
 def _vgg16_blocks(config: Mapping[str, Any], arrays: Arrays) -> dict[str, Names]:
-    """With the fully connected layers, where the file has them. They and the last stage are
-    optional: models on VGG16 do not all go so far."""
-    blocks = {
-        block: names._replace(optional=block.startswith("encoder/conv5"))
-        for block, names in _VGG16.blocks(arrays).items()
-    }
+    """With the fully connected layers, where the file has them."""
     dense = _layers(arrays, "kernel", 2)
     if not _numbered(_layers(arrays, "kernel", 4)):
         dense = [layer for layer in dense if _last(layer) in ("fc1", "fc2")]
     top = zip(("fc6", "fc7"), dense, strict=False)
+    blocks = _without_need_of_stage5(_VGG16.blocks(arrays))
     return blocks | {block: Names(layer, optional=True) for block, layer in top}
 
 
@@ -208,7 +205,16 @@ def _hed_blocks(config: Mapping[str, Any], arrays: Arrays) -> dict[str, Names]:
     rows = vgg_rows()
     if [layer.split("/")[0] for layer in layers] != [row.conv.split("_")[0] for row in rows]:
         return {}
-    return {row.block: Names(layer) for row, layer in zip(rows, layers, strict=True)}
+    pairs = zip(rows, layers, strict=True)
+    return _without_need_of_stage5({row.block: Names(layer) for row, layer in pairs})
+
+
+def _without_need_of_stage5(blocks: dict[str, Names]) -> dict[str, Names]:
+    """Not every network on VGG16 has its last stage."""
+    return {
+        block: names._replace(optional=block.startswith("encoder/conv5"))
+        for block, names in blocks.items()
+    }
 
 
 _CAFFE = dict(mean=CAFFE_MEAN, std=CAFFE_STD, bgr=True)

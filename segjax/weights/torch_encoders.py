@@ -90,7 +90,8 @@ def _vgg_blocks(norm: bool) -> Blocks:
     for s, channels in enumerate(VGG16_STAGES, 1):
         for i in range(1, len(channels) + 1):
             names = (f"features.{place}", f"features.{place + 1}" if norm else "")
-            blocks[f"encoder/conv{s}_{i}"] = Names(*names)
+            # The NCSU report's network ends before stage 5.
+            blocks[f"encoder/conv{s}_{i}"] = Names(*names, optional=s == 5)
             place += 3 if norm else 2  # the activation has a place too
         place += 1  # pooling
     blocks["fc6"] = Names("classifier.0", optional=True)

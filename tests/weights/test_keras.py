@@ -246,6 +246,8 @@ def test_hed_from_its_wheel(tmp_path, own_names):
         block, variable = array.replace("block", "conv").replace("_conv", "_").split("/")
         leaf = found[f"params/encoder/{block}/conv/{variable}"]
         assert np.unique(leaf) == [number]
+    _, report = load(path, *model_of(name="ncsu_segnet"))
+    assert len(report.loaded) == 20
     mean, _ = preprocessing(path)
     np.testing.assert_allclose(np.multiply(mean, 255), [122.67892, 116.66877, 104.00699])
 

@@ -156,7 +156,9 @@ def test_notebook_training(quick_jit):
     outputs, changed = quick_jit(step)(variables, images(2, 240, 480))
     theirs = golden(name)["trained_output_Conv2"]
     ours = np.asarray(outputs["logits"]).reshape(-1)[:: int(golden(name)["trained_step_Conv2"])]
-    assert np.abs(ours - theirs).max() <= TOLERANCE * np.abs(theirs).max()
+    # Through 58 layers of batch statistics, float32 is 2e-4 of the range from float64, in Keras as
+    # here.
+    assert np.abs(ours - theirs).max() <= 1e-3 * np.abs(theirs).max()
 
     file = hollow(shapes(name))
     block_of = {n.norm: b for b, n in transfer.layout_of(file).blocks({}, file.arrays).items()}
@@ -168,5 +170,4 @@ def test_notebook_training(quick_jit):
             leaf = f"{block_of[layer]}/norm/{role}"
             batch = (np.asarray(after[leaf]) - momentum * before[leaf]) / (1 - momentum)
             error = np.abs(digest(batch) - reference).max()
-            # The batch's share of the moving value is a hundredth, in float32.
-            assert error <= 1e-3 * max(1, reference[-1]), f"{leaf}: {error}"
+            assert error <= TOLERANCE * reference[-1], f"{leaf}: {error}"
