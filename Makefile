@@ -6,6 +6,8 @@ CONFIG ?= configs/pspnet.py
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+# A file's tests stay together: they share what is compiled for them.
+PARALLEL := -n logical --maxprocesses=4 --dist loadfile
 
 .PHONY: train test slow lint clean
 
@@ -13,7 +15,7 @@ train: $(VENV)/.installed
 	$(BIN)/python launch.py --config=$(CONFIG) $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -11,9 +12,16 @@ import pytest
 
 from configs import base
 
-# The same small programs are compiled by many tests: once per session is enough.
+# Tests run each program once or twice, so the compiler's expensive passes never pay off.
+_QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK}".strip()
+
+# Many tests compile the same small programs: once per session is enough. Worker processes
+# inherit the variable from the one that starts them.
 _COMPILED = tempfile.TemporaryDirectory(prefix="segjax-tests-")
-jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
+jax.config.update(
+    "jax_compilation_cache_dir", os.environ.setdefault("SEGJAX_TESTS_COMPILED", _COMPILED.name)
+)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 # Golden arrays are float32; accelerators multiply in less unless told.
@@ -41,13 +49,6 @@ def pytest_generate_tests(metafunc):
         if fixture.startswith("torch_"):
             cases = golden_cases(fixture.removeprefix("torch_"))
             metafunc.parametrize(fixture, cases, ids=[case["name"] for case in cases])
-
-
-@pytest.fixture(scope="session")
-def quick_jit():
-    """`jax.jit` without the compiler's expensive passes: tests run each program once or twice."""
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return functools.partial(jax.jit, compiler_options=options)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Where two runs of the same network part ways: layer by layer, in the order of computation."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -16,14 +16,12 @@ def layer_outputs(
     images: Float[Array, "n H W c"],
     *,
     train: bool = False,
-    jit: Callable = jax.jit,
 ) -> dict[str, np.ndarray]:
     """The output of every module of a forward pass, in the order in which they finish.
 
     Args:
       model, variables, images: as for `model.apply`.
       train: batch statistics of this batch instead of the running ones; dropout draws from key 0.
-      jit: how to compile.
 
     Returns:
       Path ("encoder/stem/norm") to output, channels-last; dropout and modules that return
@@ -52,7 +50,7 @@ def layer_outputs(
         order[:] = outputs  # compiled functions return dicts in sorted order
         return outputs
 
-    found = jit(run)(dict(variables), images)
+    found = jax.jit(run)(dict(variables), images)
     return {path: np.asarray(found[path]) for path in order}
 
 

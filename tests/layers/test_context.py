@@ -13,9 +13,9 @@ def normal(*shape):
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def initialised(module, x, quick_jit):
+def initialised(module, x):
     """Outputs of a freshly initialised module, and its variables."""
-    init = quick_jit(lambda key, x: module.init_with_output(key, x, train=False))
+    init = jax.jit(lambda key, x: module.init_with_output(key, x, train=False))
     return init(jax.random.key(0), x)
 
 
@@ -30,9 +30,9 @@ def parameter_shapes(module, x) -> dict[str, tuple[int, ...]]:
     [((12, 12), False), ((7, 9), True), ((2, 3), True), ((1, 1), False)],
     ids=str,
 )
-def test_pyramid_keeps_the_map_and_adds_its_bins(size, align_corners, quick_jit):
+def test_pyramid_keeps_the_map_and_adds_its_bins(size, align_corners):
     x = normal(2, *size, 8)
-    y, variables = initialised(PyramidPooling(align_corners=align_corners), x, quick_jit)
+    y, variables = initialised(PyramidPooling(align_corners=align_corners), x)
     assert y.shape == (2, *size, 8 + 4 * 2)
     np.testing.assert_array_equal(y[..., :8], x)
     # One bin: the projected mean, the same everywhere.
@@ -43,11 +43,10 @@ def test_pyramid_keeps_the_map_and_adds_its_bins(size, align_corners, quick_jit)
     )
 
 
-def test_pyramid_of_a_constant_is_constant(quick_jit):
+def test_pyramid_of_a_constant_is_constant():
     y, _ = initialised(
         PyramidPooling((1, 2, 3, 6, 8), features=5),
         np.full((1, 7, 5, 4), 0.5, np.float32),
-        quick_jit,
     )
     assert y.shape == (1, 7, 5, 4 + 5 * 5)
     np.testing.assert_allclose(y, jnp.broadcast_to(y[:, :1, :1], y.shape), rtol=1e-5, atol=1e-6)
@@ -63,9 +62,9 @@ def test_pyramid_parameter_paths():
 
 @pytest.mark.parametrize("size", [(13, 9), (1, 2)], ids=str)
 @pytest.mark.parametrize("image_pooling", [True, False])
-def test_aspp_shapes(size, image_pooling, quick_jit):
+def test_aspp_shapes(size, image_pooling):
     module = AtrousSpatialPyramidPooling((2, 4, 12), 5, image_pooling)
-    y, variables = initialised(module, normal(2, *size, 8), quick_jit)
+    y, variables = initialised(module, normal(2, *size, 8))
     assert y.shape == (2, *size, 5)
     branches = 4 + image_pooling
     assert variables["params"]["project"]["conv"]["kernel"].shape == (1, 1, branches * 5, 5)
@@ -85,29 +84,29 @@ def test_aspp_parameter_paths():
     }
 
 
-def test_aspp_at_rates_past_the_map_sees_its_own_cell_and_the_image(quick_jit):
+def test_aspp_at_rates_past_the_map_sees_its_own_cell_and_the_image():
     # Section 3.3: a 3x3 kernel whose rate nears the map's size is its centre tap.
     module = AtrousSpatialPyramidPooling((50,), 5, image_pooling=False)
     x = normal(1, 6, 4, 8)
-    y, _ = initialised(module, x, quick_jit)
-    moved, _ = initialised(module, np.roll(x, 1, axis=1), quick_jit)
+    y, _ = initialised(module, x)
+    moved, _ = initialised(module, np.roll(x, 1, axis=1))
     np.testing.assert_allclose(moved, np.roll(y, 1, axis=1), rtol=1e-5, atol=1e-6)
 
 
-def test_aspp_of_a_constant(quick_jit):
+def test_aspp_of_a_constant():
     # Constant where no branch sees padding; with 1x1 branches only, everywhere.
     module = AtrousSpatialPyramidPooling((50,), 5)
-    y, _ = initialised(module, np.full((1, 7, 5, 4), 0.5, np.float32), quick_jit)
+    y, _ = initialised(module, np.full((1, 7, 5, 4), 0.5, np.float32))
     np.testing.assert_allclose(y, jnp.broadcast_to(y[:, :1, :1], y.shape), rtol=1e-5, atol=1e-6)
 
 
-def test_dropout_only_in_training(quick_jit):
+def test_dropout_only_in_training():
     module = AtrousSpatialPyramidPooling((2,), 16, dropout_rate=0.5)
     x = normal(2, 6, 6, 4)
-    y, variables = initialised(module, x, quick_jit)
-    again = quick_jit(lambda v: module.apply(v, x, train=False))(variables)
+    y, variables = initialised(module, x)
+    again = jax.jit(lambda v: module.apply(v, x, train=False))(variables)
     np.testing.assert_allclose(again, y, rtol=1e-5, atol=1e-6)
-    dropped, _ = quick_jit(
+    dropped, _ = jax.jit(
         lambda v, key: module.apply(
             v, x, train=True, mutable=["batch_stats"], rngs={"dropout": key}
         )

@@ -26,10 +26,10 @@ def xla_conv(x, kernel, rate, strides=1):
     )
 
 
-def test_equals_torch(torch_conv, quick_jit):
+def test_equals_torch(torch_conv):
     case = torch_conv
 
-    @quick_jit
+    @jax.jit
     def conv(x, kernel, cotangent):
         y, vjp = jax.vjp(
             lambda x, kernel: atrous_conv(x, kernel, rate=case["rate"], strides=case["strides"]),
@@ -61,14 +61,14 @@ def test_equals_torch(torch_conv, quick_jit):
     ],
     ids=str,
 )
-def test_sum_of_taps_is_the_convolution(size, kernel_size, rate, taps, quick_jit):
+def test_sum_of_taps_is_the_convolution(size, kernel_size, rate, taps):
     x, kernel = normal(2, *size, 16), normal(*kernel_size, 16, 8, seed=1)
     if rate > 1:
         assert (_share_inside(size, kernel.shape, rate) < _TAP_SUM_BELOW) == taps
     program = str(jax.make_jaxpr(lambda x: atrous_conv(x, kernel, rate=rate))(x))
     assert ("conv_general_dilated" in program) != taps
 
-    @quick_jit
+    @jax.jit
     def both(x, kernel):
         results = []
         for conv in (lambda x, k: atrous_conv(x, k, rate=rate), lambda x, k: xla_conv(x, k, rate)):

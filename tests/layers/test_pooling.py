@@ -84,13 +84,13 @@ def torch_pads(case):
     return tuple((p, max(p, (out - 1) * s + k - n - p)) for n, out, k, s, p in sizes)
 
 
-def test_pooling_and_unpooling_equal_torch(torch_pool, quick_jit):
+def test_pooling_and_unpooling_equal_torch(torch_pool):
     case = torch_pool
     dtype = jnp.bfloat16 if case["input"] == "bfloat16" else jnp.float32
     x, cotangent = jnp.asarray(case["x"], dtype), jnp.asarray(case["cotangent"], dtype)
     window, strides = tuple(case["window"]), tuple(case["strides"])
 
-    @quick_jit
+    @jax.jit
     def pool(x, cotangent):
         values, vjp, indices = jax.vjp(
             lambda x: max_pool_argmax(x, window, strides, torch_pads(case)), x, has_aux=True
@@ -112,7 +112,7 @@ def test_pooling_and_unpooling_equal_torch(torch_pool, quick_jit):
 
     if "unpooled" in case:
 
-        @quick_jit
+        @jax.jit
         def unpool(values, indices, cotangent):
             out, vjp = jax.vjp(lambda v: max_unpool(v, indices, x.shape[1:3]), values)
             return out, vjp(cotangent)[0]
@@ -132,8 +132,8 @@ def test_pooling_and_unpooling_equal_torch(torch_pool, quick_jit):
     ],
     ids=str,
 )
-def test_pooling_equals_brute_force(window, strides, padding, quick_jit):
-    pool = quick_jit(lambda x: max_pool_argmax(x, window, strides, padding))
+def test_pooling_equals_brute_force(window, strides, padding):
+    pool = jax.jit(lambda x: max_pool_argmax(x, window, strides, padding))
     pads = pool_padding((5, 6), window, strides, padding)
     for kind in KINDS:
         x = sample(kind, (1, 5, 6, 2))
@@ -145,7 +145,7 @@ def test_pooling_equals_brute_force(window, strides, padding, quick_jit):
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 4, 6, 2), (2, 1, 1, 3), (1, 1, 9, 2)], ids=str)
-def test_2x2_form_equals_general_form(shape, quick_jit):
+def test_2x2_form_equals_general_form(shape):
     size = shape[1:3]
     back = jnp.asarray(sample("random", shape, seed=1))
 
@@ -173,7 +173,7 @@ def test_2x2_form_equals_general_form(shape, quick_jit):
             pairs.append((vjp(cotangent)[0], unpool_vjp(back.astype(x.dtype))[0]))
         return pairs
 
-    both, both_gradients = quick_jit(both), quick_jit(both_gradients)
+    both, both_gradients = jax.jit(both), jax.jit(both_gradients)
     for kind in KINDS:
         x = jnp.asarray(sample(kind, shape))
         for found, wanted in zip(*both(x), strict=True):
@@ -197,10 +197,10 @@ def test_gradients_are_derivatives():
     check(lambda v: max_unpool_2x2(v, positions, (5, 7)) ** 2, values, ("rev",))
 
 
-def test_there_and_back_keeps_maxima_in_place(quick_jit):
+def test_there_and_back_keeps_maxima_in_place():
     x = jnp.asarray(sample("random", (2, 45, 7, 3)))
 
-    @quick_jit
+    @jax.jit
     def round_trips(x):
         return (
             max_unpool_2x2(*max_pool_2x2(x), (45, 7)),
@@ -212,13 +212,13 @@ def test_there_and_back_keeps_maxima_in_place(quick_jit):
         assert int(jnp.sum(back != 0)) == 2 * 23 * 4 * 3
 
 
-def test_overlapping_windows_count_a_shared_maximum_once(quick_jit):
+def test_overlapping_windows_count_a_shared_maximum_once():
     x = jnp.asarray(sample("random", (1, 6, 6, 2)))
 
     def there_and_back(x):
         return max_unpool(*max_pool_argmax(x, (3, 3), (1, 1), "SAME"), (6, 6))
 
-    @quick_jit
+    @jax.jit
     def with_gradient(x):
         back, vjp = jax.vjp(there_and_back, x)
         return back, vjp(x)[0]
@@ -227,7 +227,7 @@ def test_overlapping_windows_count_a_shared_maximum_once(quick_jit):
     np.testing.assert_array_equal(gradient, jnp.where(back != 0, x, 0))
 
 
-def test_vmap(quick_jit):
+def test_vmap():
     x = jnp.asarray(sample("random", (3, 2, 5, 7, 2)))
 
     def pooled(x):
@@ -242,9 +242,9 @@ def test_vmap(quick_jit):
             jax.grad(lambda x: jnp.sum(max_pool_2x2(x)[0] ** 2))(x),
         )
 
-    one = quick_jit(pooled)
+    one = jax.jit(pooled)
     for found, wanted in zip(
-        quick_jit(jax.vmap(pooled))(x),
+        jax.jit(jax.vmap(pooled))(x),
         jax.tree.map(lambda *xs: jnp.stack(xs), *[one(y) for y in x]),
         strict=True,
     ):

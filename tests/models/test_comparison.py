@@ -34,9 +34,9 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_equals_torch(network, quick_jit):
+def test_equals_torch(network):
     model = build(NETWORKS[network], 3)
-    apply = quick_jit(functools.partial(model.apply, train=False))
+    apply = jax.jit(functools.partial(model.apply, train=False))
     found = apply(drawn_variables(model), draw().images(*IMAGE))["logits"]
     with np.load(GOLDENS / "comparison.npz") as file:
         wanted = file[network]
@@ -83,9 +83,9 @@ def test_fcn_scores_lie_where_the_image_does(stride):
     assert centre + IMAGE_OFFSET[stride] == shift
 
 
-def test_fcn_starts_with_even_odds_and_bilinear_upsampling(quick_jit):
+def test_fcn_starts_with_even_odds_and_bilinear_upsampling():
     model = build(dict(NETWORKS["fcn8"]), 3)
-    init = quick_jit(lambda key: model.init_with_output(key, jnp.ones((1, 3, 5, 3)), train=False))
+    init = jax.jit(lambda key: model.init_with_output(key, jnp.ones((1, 3, 5, 3)), train=False))
     outputs, variables = init(jax.random.key(0))
     np.testing.assert_array_equal(outputs["logits"], 0)
     fixed = build({**NETWORKS["fcn8"], "learn_upsampling": False}, 3)
@@ -98,8 +98,8 @@ def test_fcn_starts_with_even_odds_and_bilinear_upsampling(quick_jit):
     params = jax.tree.map(lambda leaf: leaf + 0.01, {k: params[k] for k in params if "up" not in k})
     upscores = {k: v for k, v in variables["params"].items() if "up" in k}
     apply = lambda m, p: m.apply({"params": p}, draw().images(1, 9, 13), train=False)["logits"]  # noqa: E731
-    learnt = quick_jit(functools.partial(apply, model))({**params, **upscores})
-    wanted = quick_jit(functools.partial(apply, fixed))(params)
+    learnt = jax.jit(functools.partial(apply, model))({**params, **upscores})
+    wanted = jax.jit(functools.partial(apply, fixed))(params)
     assert np.abs(wanted).max() > 0
     np.testing.assert_allclose(learnt, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 

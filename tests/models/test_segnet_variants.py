@@ -83,10 +83,10 @@ def test_no_dim_reduction_decodes_in_the_encoders_channels():
     assert channels == [64] * 4
 
 
-def test_deconvolution_starts_as_interpolation(quick_jit):
+def test_deconvolution_starts_as_interpolation():
     """A constant map comes through all four decoders as that constant, far from the border."""
     model = build({"name": "segnet_basic", "features": 2, "upsampling": "deconv"}, 2)
-    init = quick_jit(lambda key: model.init(key, jnp.zeros((1, 32, 32, 3)), train=False))
+    init = jax.jit(lambda key: model.init(key, jnp.zeros((1, 32, 32, 3)), train=False))
     x = jnp.ones((1, 20, 20, 2))
     for s in range(4, 0, -1):
         kernel = {"params": init(jax.random.key(0))["params"][f"decoder{s}"]}
@@ -137,12 +137,12 @@ def test_dropouts_are_where_the_authors_have_them(name):
 
 
 @pytest.mark.parametrize("name", DROPOUTS)
-def test_dropout_draws_in_training_only_and_adds_no_parameters(name, quick_jit):
+def test_dropout_draws_in_training_only_and_adds_no_parameters(name):
     model, plain = thin_segnet(name, dropout_rate=0.5), thin_segnet(name)
     assert abstract_variables(model) == abstract_variables(plain)
     variables, images = drawn_variables(model), draw().images(2, 32, 48)
 
-    @quick_jit
+    @jax.jit
     def run(key):
         apply = functools.partial(model.apply, variables, images, rngs={"dropout": key})
         trained, _ = apply(train=True, mutable=["batch_stats"])
@@ -152,5 +152,5 @@ def test_dropout_draws_in_training_only_and_adds_no_parameters(name, quick_jit):
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.01 * np.abs(first).max()
     np.testing.assert_array_equal(still, also)
-    wanted = quick_jit(functools.partial(plain.apply, train=False))(variables, images)["logits"]
+    wanted = jax.jit(functools.partial(plain.apply, train=False))(variables, images)["logits"]
     np.testing.assert_allclose(still, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())

@@ -80,7 +80,7 @@ def test_the_level_of_one_bin_has_a_bias_and_no_statistics():
         assert f"pyramid{bins}" in variables["batch_stats"]
 
 
-def test_dropout_takes_whole_channels(quick_jit):
+def test_dropout_takes_whole_channels():
     model = thin(dropout_rate=0.5)
     dropped = []
 
@@ -90,7 +90,7 @@ def test_dropout_takes_whole_channels(quick_jit):
             dropped.append((args[0], out))
         return out
 
-    @quick_jit
+    @jax.jit
     def run(key, images):
         rngs = {"params": jax.random.key(0), "dropout": key}
         with nn.intercept_methods(record):

@@ -117,10 +117,10 @@ def test_resnet_strides_are_in_the_3x3_convolutions():
     assert strided == ["stem/conv", *stages]
 
 
-def test_zero_init_residual_starts_as_the_identity(quick_jit):
+def test_zero_init_residual_starts_as_the_identity():
     block = Bottleneck(2, zero_init=True)
     x = np.abs(np.random.default_rng(0).standard_normal((1, 6, 5, 8))).astype(np.float32)
-    out, _ = quick_jit(lambda key: block.init_with_output(key, x, train=False))(jax.random.key(0))
+    out, _ = jax.jit(lambda key: block.init_with_output(key, x, train=False))(jax.random.key(0))
     np.testing.assert_array_equal(out, x)
 
 
@@ -202,12 +202,12 @@ def test_local_response_norm_equals_torch(torch_lrn):
     np.testing.assert_allclose(found, torch_lrn["y"], rtol=1e-5, atol=1e-6)
 
 
-def test_segnet_basic_may_normalise_its_input(quick_jit):
+def test_segnet_basic_may_normalise_its_input():
     options = {"name": "segnet_basic", "features": 4}
     images = 200 * jax.random.normal(jax.random.key(0), (1, 64, 64, 3))
     plain, normalising = build(options, 3), build({**options, "input_lrn": True}, 3)
 
-    @quick_jit
+    @jax.jit
     def both(key, images):
         out, variables = plain.init_with_output(key, local_response_norm(images), train=False)
         return out, normalising.apply(variables, images, train=False)

@@ -77,7 +77,7 @@ def new_state(model, *, ema=False):
 
 
 @pytest.fixture(scope="module")
-def compiled(quick_jit):
+def compiled():
     """compiled(model, objective) -> the jitted training step, compiled once."""
     known = {}
 
@@ -85,7 +85,7 @@ def compiled(quick_jit):
         if (model, objective) not in known:
             schedule = optax.linear_schedule(RATE, 0.0, 10)
             step = make_train_step(model, optax.sgd(RATE, 0.9), schedule, objective, KEY)
-            known[model, objective] = quick_jit(step)
+            known[model, objective] = jax.jit(step)
         return known[model, objective]
 
     return get
@@ -177,9 +177,9 @@ def test_rows_without_labels_change_nothing(compiled):
     assert float(metrics["loss"]) == float(metrics["accuracy"]) == 0
 
 
-def test_views_belong_to_the_example_and_not_to_its_place(quick_jit):
+def test_views_belong_to_the_example_and_not_to_its_place():
     batch, places = make_batch(), np.array([2, 0, 3, 1])
-    view = quick_jit(lambda key, batch: augmented(key, batch, MOVING))
+    view = jax.jit(lambda key, batch: augmented(key, batch, MOVING))
     images, labels = view(KEY, batch)
     assert images.shape == (N, *CROP, 3)
     assert labels.dtype == jnp.int32
@@ -194,11 +194,11 @@ def test_views_belong_to_the_example_and_not_to_its_place(quick_jit):
     assert differ(view(jax.random.fold_in(KEY, 1), alike)[0], images)
 
 
-def test_what_lies_outside_the_image_is_zero_after_normalisation(quick_jit):
+def test_what_lies_outside_the_image_is_zero_after_normalisation():
     far = Augmentation(crop_size=(40, 40), scale=(1.0, 1.0))
     objective = dataclasses.replace(MOVING, augmentation=far)
     batch = make_batch(ignored=(0.0,) * N)
-    images, labels = quick_jit(lambda batch: augmented(KEY, batch, objective))(batch)
+    images, labels = jax.jit(lambda batch: augmented(KEY, batch, objective))(batch)
     outside = np.asarray(labels) == 255
     assert np.sum(~outside) == pytest.approx(N * SIZE[0] * SIZE[1], rel=0.2)
     np.testing.assert_array_equal(np.asarray(images)[outside], 0)
@@ -268,7 +268,7 @@ def numpy_confusion(labels, found):
 
 
 @pytest.mark.parametrize("label_size", [SIZE, (20, 24)])
-def test_eval_step_counts_each_image_at_the_labels_size(quick_jit, label_size):
+def test_eval_step_counts_each_image_at_the_labels_size(label_size):
     model = Plain()
     variables = new_state(model).eval_variables()
     random = np.random.default_rng(2)
@@ -276,7 +276,7 @@ def test_eval_step_counts_each_image_at_the_labels_size(quick_jit, label_size):
     labels[random.random(labels.shape) < 0.2] = 255
     labels[-1] = 255  # a row of padding
     image = np.asarray(make_batch()["image"])
-    outputs = quick_jit(make_eval_step(model, MEAN, STD))(
+    outputs = jax.jit(make_eval_step(model, MEAN, STD))(
         variables, {"image": jnp.array(image), "label": jnp.array(labels)}
     )
     normalised = jnp.array((image / 255 - np.array(MEAN)) / np.array(STD), jnp.float32)

@@ -16,8 +16,8 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def outputs(model, quick_jit):
-    return layer_outputs(model, drawn(model), IMAGES, jit=quick_jit)
+def outputs(model):
+    return layer_outputs(model, drawn(model), IMAGES)
 
 
 def test_layers_come_in_the_order_of_computation(outputs):
@@ -37,18 +37,18 @@ def test_outputs_are_the_models(model, outputs):
     np.testing.assert_allclose(outputs["classifier"], logits, rtol=1e-4, atol=1e-5)
 
 
-def test_training_mode_uses_the_batch_statistics(model, outputs, quick_jit):
-    training = layer_outputs(model, drawn(model), IMAGES, train=True, jit=quick_jit)
+def test_training_mode_uses_the_batch_statistics(model, outputs):
+    training = layer_outputs(model, drawn(model), IMAGES, train=True)
     np.testing.assert_allclose(training["encoder1/conv"], outputs["encoder1/conv"], atol=1e-5)
     assert np.abs(training["encoder1/norm"] - outputs["encoder1/norm"]).max() > 0.1
 
 
-def test_the_first_departing_layer_is_named(model, outputs, quick_jit):
+def test_the_first_departing_layer_is_named(model, outputs):
     assert departures(outputs, outputs).first is None
     assert str(departures(outputs, outputs)).startswith("25 layers agree")
     variables = drawn(model)
     variables["params"]["decoder4"]["conv"]["kernel"][:] *= 30
-    changed = layer_outputs(model, variables, IMAGES, jit=quick_jit)
+    changed = layer_outputs(model, variables, IMAGES)
     found = departures(changed, outputs)
     assert found.first == "decoder4/conv"
     assert found.errors["encoder4"] < 1e-5 < found.errors["classifier"]

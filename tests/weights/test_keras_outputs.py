@@ -73,10 +73,10 @@ def encoder_of(variables) -> dict:
     return {kind: tree["encoder"] for kind, tree in variables.items()}
 
 
-def test_vgg16_features(quick_jit):
+def test_vgg16_features():
     found, report = load(keras_file("vgg16"), *model_of(name="segnet"))
     variables = encoder_of(exactly_normalised(found))
-    outputs = layer_outputs(VGGEncoder(), variables, normalised(rgb(64, 96)), jit=quick_jit)
+    outputs = layer_outputs(VGGEncoder(), variables, normalised(rgb(64, 96)))
     for s, count in enumerate((2, 2, 3, 3, 3), 1):
         features = outputs[f"conv{s}_{count}"]
         n, h, w, c = features.shape
@@ -87,11 +87,11 @@ def test_vgg16_features(quick_jit):
 
 
 @slow
-def test_resnet50_features(quick_jit):
+def test_resnet50_features():
     found, report = load(keras_file("resnet50"), *model_of(**RESNET50))
     model = ResNet("resnet50", strided_1x1=True)
     images = normalised(rgb(65, 95))
-    outputs = layer_outputs(model, encoder_of(found), images, jit=quick_jit)
+    outputs = layer_outputs(model, encoder_of(found), images)
     agree("resnet50", {f"encoder/{path}": out for path, out in outputs.items()}, str(report))
     for s, count in enumerate((3, 4, 6, 3), 2):
         layer, block = f"conv{s}_block{count}_out", f"stage{s}_block{count}"
@@ -107,9 +107,9 @@ def own_network(name: str):
     return model, *load(file, model, transfer.abstract_variables(model))
 
 
-def test_ncsu_segnet_logits(quick_jit):
+def test_ncsu_segnet_logits():
     model, variables, report = own_network("ncsu_segnet")
-    outputs = layer_outputs(model, variables, normalised(rgb(208, 304)), jit=quick_jit)
+    outputs = layer_outputs(model, variables, normalised(rgb(208, 304)))
     agree("ncsu_segnet", outputs, str(report))
     # Half the image's size, as the document's network ends.
     ours, theirs = kept("ncsu_segnet", "conv2d_4", outputs["classifier"])
@@ -125,9 +125,9 @@ def test_ncsu_segnet_logits(quick_jit):
         ("notebook_deeplabv3", 1, "output"),
     ],
 )
-def test_notebook_logits(name, count, classifier, quick_jit):
+def test_notebook_logits(name, count, classifier):
     model, variables, report = own_network(name)
-    outputs = layer_outputs(model, variables, images(count, 240, 480), jit=quick_jit)
+    outputs = layer_outputs(model, variables, images(count, 240, 480))
     agree(name, outputs, str(report))
     logits = np.maximum(outputs["classifier"], 0)
     ours, theirs = kept(name, classifier, logits)
@@ -145,7 +145,7 @@ def test_notebook_logits(name, count, classifier, quick_jit):
 
 
 @slow
-def test_notebook_training(quick_jit):
+def test_notebook_training():
     """Logits in training mode, and what the batch leaves in the moving statistics."""
     name, momentum = "notebook_pspnet", 0.99
     model, variables, _ = own_network(name)
@@ -153,7 +153,7 @@ def test_notebook_training(quick_jit):
     def step(variables, x):
         return model.apply(variables, x, train=True, mutable=["batch_stats"])
 
-    outputs, changed = quick_jit(step)(variables, images(2, 240, 480))
+    outputs, changed = jax.jit(step)(variables, images(2, 240, 480))
     theirs = golden(name)["trained_output_Conv2"]
     ours = np.asarray(outputs["logits"]).reshape(-1)[:: int(golden(name)["trained_step_Conv2"])]
     # Through 58 layers of batch statistics, float32 is 2e-4 of the range from float64, in Keras as

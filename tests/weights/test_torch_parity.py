@@ -50,7 +50,7 @@ def compared_layers(name: str, arrays, ours: dict, encoder_only: bool = False):
 
 
 @functools.lru_cache(maxsize=1)
-def encoder_run(name: str, quick_jit, disturbed: str = ""):
+def encoder_run(name: str, disturbed: str = ""):
     """Every layer of an encoder with a classifier's weights."""
     arrays = filled(name, "features." if "vgg" in name else "")
     if disturbed:
@@ -71,14 +71,14 @@ def encoder_run(name: str, quick_jit, disturbed: str = ""):
             variables,
         )
     x = images(*listed(golden(name), "size"))
-    return arrays, layer_outputs(encoder, variables, x, jit=quick_jit)
+    return arrays, layer_outputs(encoder, variables, x)
 
 
 @pytest.mark.parametrize(
     "name", ["resnet18", *(pytest.param(n, marks=slow) for n in ("resnet50", "vgg16", "vgg16_bn"))]
 )
-def test_classifiers_maps(name, quick_jit):
-    arrays, ours = encoder_run(name, quick_jit)
+def test_classifiers_maps(name):
+    arrays, ours = encoder_run(name)
     found = compared_layers(name, arrays, ours, encoder_only=True)
     assert found.first is None, str(found)
     reference = golden(name)
@@ -89,8 +89,8 @@ def test_classifiers_maps(name, quick_jit):
     assert found.first is None, str(found)
 
 
-def test_the_first_wrong_layer_is_named(quick_jit):
-    arrays, ours = encoder_run("resnet18", quick_jit, disturbed="layer2.1.bn1.weight")
+def test_the_first_wrong_layer_is_named():
+    arrays, ours = encoder_run("resnet18", disturbed="layer2.1.bn1.weight")
     found = compared_layers("resnet18", arrays, ours, encoder_only=True)
     assert found.first == "stage3_block2/conv1/norm", str(found)
 
@@ -119,42 +119,42 @@ def error(ours, theirs) -> float:
 @pytest.mark.parametrize(
     "name", [n if n == "fcn_resnet50" else pytest.param(n, marks=slow) for n in NETWORKS]
 )
-def test_networks_outputs(name, folder, quick_jit):
+def test_networks_outputs(name, folder):
     (model, variables, *_), arrays = loaded(name, folder)
     reference = golden(name)
     x = images(*listed(reference, "size"))
-    outputs = quick_jit(functools.partial(model.apply, train=False))(variables, x)
+    outputs = jax.jit(functools.partial(model.apply, train=False))(variables, x)
     assert {f"output_{key}" for key in outputs} == {k for k in reference if k[:7] == "output_"}
     errors = {k: error(v[:, ::2, ::2], reference[f"output_{k}"]) for k, v in outputs.items()}
     print(name, errors)  # shown by `pytest -rP`
     if max(errors.values()) > TOLERANCE:
-        ours = layer_outputs(model, variables, x, jit=quick_jit)
+        ours = layer_outputs(model, variables, x)
         pytest.fail(f"{errors}; {compared_layers(name, arrays, ours)}")
 
 
 @slow
-def test_every_layer_of_a_whole_network(folder, quick_jit):
+def test_every_layer_of_a_whole_network(folder):
     """fcn_resnet50's outputs come from equal layers, in both heads."""
     (model, variables, *_), arrays = loaded("fcn_resnet50", folder)
     x = images(*listed(golden("fcn_resnet50"), "size"))
-    ours = layer_outputs(model, variables, x, jit=quick_jit)
+    ours = layer_outputs(model, variables, x)
     found = compared_layers("fcn_resnet50", arrays, ours)
     assert found.first is None, str(found)
     assert "aux_head/classifier" in found.errors
 
 
 @slow
-def test_a_step_of_training(folder, quick_jit):
+def test_a_step_of_training(folder):
     """Batch normalisation of the batch, its running statistics, and every parameter's gradient.
 
     In float64: in float32 some activations are on the other side of zero, and gradients, torch's
     own too, are up to a hundredth of their norm away.
     """
     with jax.enable_x64(True):
-        check_step(folder, quick_jit)
+        check_step(folder)
 
 
-def check_step(folder, quick_jit):
+def check_step(folder):
     name = "fcn_resnet50"
     (model, variables, *_), arrays = loaded(name, folder)
     model = model.clone(dropout_rate=0.0, dtype=np.float64)
@@ -172,7 +172,7 @@ def check_step(folder, quick_jit):
             means[key] = total / count
         return means["logits"] + 0.5 * means["aux"], (outputs, updates["batch_stats"])
 
-    step = quick_jit(jax.value_and_grad(loss, has_aux=True))
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
     (value, (outputs, statistics)), gradient = step(variables["params"])
     assert value == pytest.approx(float(reference["trained_loss"]), rel=1e-6)
     for key, logits in outputs.items():

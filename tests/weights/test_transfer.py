@@ -103,7 +103,7 @@ def test_vgg16_leaves_normalisation_fresh(file, segnet):
     assert "params/encoder/conv1_1/conv/bias" in report.loaded
 
 
-def test_a_bias_without_a_place_moves_into_the_running_mean(file, quick_jit):
+def test_a_bias_without_a_place_moves_into_the_running_mean(file):
     """Convolutions without bias under normalisation make the same function."""
     arrays = vgg16(norm=True)
     path = file(arrays)
@@ -113,7 +113,7 @@ def test_a_bias_without_a_place_moves_into_the_running_mean(file, quick_jit):
         model = build({"name": "segnet", "width": WIDTH, "use_bias": use_bias}, K)
         variables, report = weights.load(path, model, drawn(model))
         assert not [name for name in report.left_over if name.startswith("features")]
-        layers = weights.layer_outputs(model, variables, images, jit=quick_jit)
+        layers = weights.layer_outputs(model, variables, images)
         outputs.append(layers["encoder/conv5_3"])
     np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-4, atol=1e-5)
 
