@@ -1,5 +1,9 @@
 """Max pooling with indices, and unpooling."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -299,8 +303,9 @@ def test_errors_name_what_fits():
 
 @pytest.mark.slow
 def test_2x2_form_takes_a_quarter_of_the_general_forms_time():
-    from bench_layers import pooling_programs, time_interleaved
-
-    times = time_interleaved(pooling_programs(), repeats=7)
-    ratio = np.median(times["2x2"]) / np.median(times["scatter"])
-    assert ratio <= 0.25, f"2x2 form / scatter form = {ratio:.2f}"
+    """In a process of its own: the tests' compiles leave out what makes programs fast."""
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-m", "tests.layers.bench_layers", "pool"]
+    printed = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    ratios = [float(line.split()[-1]) for line in printed.splitlines() if line.startswith("  2x2")]
+    assert ratios[0] <= 0.25, printed

@@ -4,6 +4,7 @@ The references are tests/goldens/weights_keras_*.npz, which make_keras_weights.p
 """
 
 import flax
+import jax
 import numpy as np
 import pytest
 
@@ -59,6 +60,13 @@ def kept(name: str, layer: str, output: np.ndarray) -> tuple[np.ndarray, np.ndar
     return ours / np.abs(theirs).max(), theirs / np.abs(theirs).max()
 
 
+def agree_where_kept(name: str, layer: str, output: np.ndarray) -> None:
+    ours, theirs = kept(name, layer, output)
+    error = np.abs(ours - theirs).max()
+    print(f"{name} {layer}: {error:.1e} of its range")
+    assert error <= TOLERANCE
+
+
 def exactly_normalised(variables):
     """Our encoder with VGG16's weights and a normalisation that does nothing at all."""
     flat = leaves(variables)
@@ -74,7 +82,7 @@ def encoder_of(variables) -> dict:
 
 
 def test_vgg16_features():
-    found, report = load(keras_file("vgg16"), *model_of(name="segnet"))
+    found, _ = load(keras_file("vgg16"), *model_of(name="segnet"))
     variables = encoder_of(exactly_normalised(found))
     outputs = layer_outputs(VGGEncoder(), variables, normalised(rgb(64, 96)))
     for s, count in enumerate((2, 2, 3, 3, 3), 1):
@@ -82,8 +90,7 @@ def test_vgg16_features():
         n, h, w, c = features.shape
         pooled = features.reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
         for layer, ours in ((f"block{s}_conv{count}", features), (f"block{s}_pool", pooled)):
-            ours, theirs = kept("vgg16", layer, ours)
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE, err_msg=str(report))
+            agree_where_kept("vgg16", layer, ours)
 
 
 @slow
@@ -95,8 +102,7 @@ def test_resnet50_features():
     agree("resnet50", {f"encoder/{path}": out for path, out in outputs.items()}, str(report))
     for s, count in enumerate((3, 4, 6, 3), 2):
         layer, block = f"conv{s}_block{count}_out", f"stage{s}_block{count}"
-        ours, theirs = kept("resnet50", layer, outputs[block])
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE)
+        agree_where_kept("resnet50", layer, outputs[block])
 
 
 def own_network(name: str):
@@ -112,8 +118,7 @@ def test_ncsu_segnet_logits():
     outputs = layer_outputs(model, variables, normalised(rgb(208, 304)))
     agree("ncsu_segnet", outputs, str(report))
     # Half the image's size, as the document's network ends.
-    ours, theirs = kept("ncsu_segnet", "conv2d_4", outputs["classifier"])
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE)
+    agree_where_kept("ncsu_segnet", "conv2d_4", outputs["classifier"])
 
 
 @slow
@@ -130,18 +135,20 @@ def test_notebook_logits(name, count, classifier):
     outputs = layer_outputs(model, variables, images(count, 240, 480))
     agree(name, outputs, str(report))
     logits = np.maximum(outputs["classifier"], 0)
-    ours, theirs = kept(name, classifier, logits)
     if name == "notebook_segnet":
+        ours, theirs = kept(name, classifier, logits)
         # Rounding decides which of two equal cells an index names, and its value goes there: a
         # change of the image by 1e-6 moves as many logits by as much.
         error = np.abs(ours - theirs)
         assert np.mean(error > TOLERANCE) < 0.005
         assert error.max() < 0.05
     else:
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE)
+        agree_where_kept(name, classifier, logits)
     probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     ours = probabilities.reshape(-1)[:: int(golden(name)["step_Softmax"])]
-    np.testing.assert_allclose(ours, golden(name)["output_Softmax"], rtol=0, atol=1e-4)
+    error = np.abs(ours - golden(name)["output_Softmax"]).max()
+    print(f"{name} probabilities: {error:.1e}")
+    assert error <= 1e-4
 
 
 @slow
