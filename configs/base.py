@@ -22,19 +22,30 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = data = ml_collections.ConfigDict()
     data.name = "streets"  # streets (procedural, no files), camvid, folder
+    data.variant = ""  # of the data set, where it has several; "" = its first
     data.root = ""  # folder of the data set on disk
     data.image_size = (97, 193)  # (H, W) canvas that every image is fitted to
     data.label_size = (0, 0)  # (H, W) that evaluation scores at; (0, 0) = the canvas
     data.num_classes = 0  # 0 = as the data set or the class list says
-    data.classes = ""  # folder: class list, a file or "road,car,sky"
-    data.ignore_ids = (255,)  # folder: raw ids that mean ignore
+    data.classes = ""  # folder, tfds: class list, a file or "road,car,sky"
+    data.ignore_ids = (255,)  # folder, tfds: raw ids that mean ignore
+    data.class_map = ""  # YAML or JSON file: the classes to keep, merge and ignore
+    data.channels = 3  # of images; 3 = RGB, whatever the file holds; others only from folder
+    data.image_feature = "image"  # tfds: names of the features
+    data.label_feature = "segmentation_mask"
     data.train_split = "train"
     data.val_split = "val"  # decides which checkpoint is the best
     data.eval_splits = ("val", "test")  # evaluated at the end
     data.train_images = 480  # streets: scenes in the training split
     data.eval_images = 64  # streets: scenes in each other split
+    # uniform: each image once an epoch; repeat_factor: images with rare classes more often, after
+    # LVIS; balanced: a class is drawn, then an image that shows it.
+    data.sampling = "uniform"
+    data.repeat_threshold = 0.1  # repeat_factor: classes in fewer images than this share are rare
     data.workers = 0  # processes that decode; 0 = threads of this one
     data.cache_mb = 2000.0  # sets that fit stay decoded in memory (10**6 bytes, per process)
+    data.on_device = False  # the training split stays on the device, decoded
+    data.local_contrast = 0  # side of the window of local contrast normalisation; 0 = off
     # Of RGB images in [0, 1], 3 numbers each; () = as the network of init_from was trained, else
     # ImageNet's (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
     data.mean = ()
@@ -43,16 +54,20 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment = augment = ml_collections.ConfigDict()
     augment.crop_size = (0, 0)  # (H, W) that the model trains on; (0, 0) = the canvas
     augment.scale = (0.5, 2.0)  # random zoom, uniform; (1, 1) = off
+    augment.rotate = 0.0  # degrees, from [-v, v]; 0 = off
     augment.flip = True  # mirror left-right, half of the time
+    augment.max_class_share = 1.0  # of a crop's labels: above it another crop is drawn; 1 = off
+    augment.blur = 0.0  # probability of a 5x5 Gaussian blur; 0 = off
     augment.brightness = 0.25  # factor from [1 - v, 1 + v]; 0 = off
     augment.contrast = 0.25
     augment.saturation = 0.25
     augment.hue = 0.02  # turns, from [-v, v]
 
     config.loss = loss = ml_collections.ConfigDict()
-    # none; median_frequency (from the training split: the median over classes of freq, over
-    # freq, where freq is a class's share of the pixels of the images that show it); or one
-    # number per class, as "1.0,0.5,..."
+    # none; published (the data set's own); from the training split: median_present (the median
+    # over classes of freq, over freq, where freq is a class's share of the pixels of the images
+    # that show it), median_global (freq is its share of all pixels), enet; or one number per
+    # class, as "1.0,0.5,..."
     loss.class_weights = "none"
     loss.aux_weight = 0.4  # of the auxiliary head, where the model has one
 

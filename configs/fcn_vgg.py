@@ -57,7 +57,7 @@ def camvid(config):
     presets.camvid(config)
     table3_solver(config)
     config.optim.schedule = "poly"
-    config.loss.class_weights = "median_frequency"
+    config.loss.class_weights = "median_present"
 
 
 def camvid_small(config):

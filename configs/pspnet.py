@@ -53,7 +53,7 @@ def streets(config):
 
 def camvid(config):
     presets.camvid(config)
-    config.loss.class_weights = "median_frequency"
+    config.loss.class_weights = "median_present"
 
 
 def camvid_small(config):

@@ -56,7 +56,7 @@ def papers_solver(config):
 def camvid(config):
     presets.camvid(config)
     papers_solver(config)
-    config.loss.class_weights = "median_frequency"
+    config.loss.class_weights = "median_present"
 
 
 def camvid_small(config):

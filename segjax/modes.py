@@ -13,7 +13,7 @@ from rich.console import Console
 from segjax import config as configs
 from segjax import weights
 from segjax.data.classes import ClassTable
-from segjax.data.folders import list_images, read_image
+from segjax.data.images import list_images, read_image
 from segjax.inference.predictor import Predictor
 from segjax.reporting import run_report, tables
 from segjax.reporting.plots import overlay

@@ -42,7 +42,7 @@ def finished(tmp_path_factory):
     config.data.classes = "a,b,c,d,e,f,g"
     config.data.image_size = (32, 48)
     config.data.label_size = (64, 96)
-    config.loss.class_weights = "median_frequency"
+    config.loss.class_weights = "median_present"
     config.train.steps = 4
     config.train.batch_size = 3
     config.train.eval_every = 2

@@ -8,14 +8,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from segjax.data import checks
+from segjax.data import checks, statistics
 from segjax.data.augment import Augmentation
 from segjax.data.classes import ClassTable
-from segjax.data.datasets import class_table, make_source
+from segjax.data.datasets import class_table, make_source, spec_of
 from segjax.data.pipeline import Canvas
 from segjax.metrics import PROTOCOL
 from segjax.models import build
@@ -131,7 +130,7 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
         ),
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
-        class_weights=class_weights(config["loss"]["class_weights"], source, classes, workdir),
+        class_weights=class_weights(config, source, classes, workdir),
         aux_weight=config["loss"]["aux_weight"],
         accumulate=train["accumulate"],
         ema_decay=train["ema_decay"],
@@ -186,21 +185,25 @@ def protocol(config: Mapping[str, Any]) -> str:
 
 
 def class_weights(
-    wanted: Any, source: Any, classes: ClassTable, cache_dir: str | pathlib.Path | None
+    config: Mapping[str, Any],
+    source: Any,
+    classes: ClassTable,
+    cache_dir: str | pathlib.Path | None,
 ) -> tuple[float, ...] | None:
     """The loss weights that `loss.class_weights` asks for; None = all equal.
 
     Raises:
       ValueError: for an unknown name or a list of the wrong length.
     """
+    wanted = config["loss"]["class_weights"]
     if isinstance(wanted, str) and wanted == "none":
         return None
-    if isinstance(wanted, str) and wanted == "median_frequency":
+    if isinstance(wanted, str) and wanted == "published":
+        return published_weights(config["data"])
+    if isinstance(wanted, str) and wanted in statistics.WEIGHTINGS:
         cache = cache_dir and pathlib.Path(cache_dir) / "class_statistics.json"
-        counts = checks.class_statistics(source, cache)
-        weights = checks.median_frequency_weights(
-            np.array(counts["class_pixels"]), np.array(counts["present_pixels"])
-        )
+        counts = statistics.class_statistics(source, cache)
+        weights = statistics.WEIGHTINGS[wanted](counts["class_pixels"], counts["present_pixels"])
         return tuple(float(w) for w in weights)
     try:
         weights = tuple(
@@ -210,8 +213,25 @@ def class_weights(
         weights = ()
     if len(weights) != len(classes) or not all(0 <= w < math.inf for w in weights):
         raise ValueError(
-            f"loss.class_weights={wanted!r}; use none, median_frequency or {len(classes)} numbers "
-            f"of 0 or more, one per class ({', '.join(classes.names)})"
+            f"loss.class_weights={wanted!r}; use none, published, "
+            f"{', '.join(statistics.WEIGHTINGS)} or {len(classes)} numbers of 0 or more, one per "
+            f"class ({', '.join(classes.names)})"
+        )
+    return weights
+
+
+def published_weights(data: Mapping[str, Any]) -> tuple[float, ...]:
+    """The class weights that came with a data set.
+
+    Raises:
+      ValueError: if none did.
+    """
+    spec = spec_of(data)
+    weights = spec.weights.get(data["variant"] or next(iter(spec.variants), ""))
+    if weights is None:
+        raise ValueError(
+            f"loss.class_weights='published', but no weights were published for {data['name']} "
+            f"{data['variant']}; use {', '.join(statistics.WEIGHTINGS)} or numbers"
         )
     return weights
 

@@ -90,9 +90,7 @@ def test_unknown_data_set_lists_the_known():
 
 @pytest.mark.parametrize("name", ["camvid", "folder"])
 def test_missing_root(name, tmp_path):
-    with pytest.raises(
-        ValueError, match=rf"data\.root is empty; {name} reads images from a folder"
-    ):
+    with pytest.raises(ValueError, match=rf"data\.root is empty; {name} reads files: --config"):
         make_source(data_config(name=name, classes="a"), "train")
     absent = data_config(name=name, classes="a", root=str(tmp_path / "absent"))
     with pytest.raises(ValueError, match=r"data\.root=.*absent is not an existing folder; use one"):

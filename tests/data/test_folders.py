@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from segjax.data.classes import CAMVID, IGNORE, from_names
-from segjax.data.folders import CamVid, Folder
+from segjax.data.sets.camvid import open_segnet
+from segjax.data.sets.folder import open_folder
 
 THREE = from_names(["road", "car", "sky"])
 LAYOUTS = ("images/{split} masks/{split}", "{split}/images {split}/masks")
@@ -46,7 +47,7 @@ def tree(root, image_names, mask_names, layout=LAYOUTS[0], split="train"):
 def test_folder_reads_both_layouts(tmp_path, layout):
     tree(tmp_path, ["b.jpg", "a.PNG", "deep/er/c.webp"], [], layout)
     tree(tmp_path, [], ["a.png", "b.tif", "deep/er/c.bmp"], layout)
-    source = Folder(tmp_path, "train", THREE)
+    source = open_folder(tmp_path, "train", THREE)
     assert len(source) == 3
     assert [source[i]["name"] for i in range(3)] == ["a", "b", "deep/er/c"]
     assert [p.name for p in source.image_paths] == ["a.PNG", "b.jpg", "c.webp"]
@@ -78,7 +79,7 @@ def test_folder_reads_both_layouts(tmp_path, layout):
     ],
 )
 def test_names_pair_without_the_affixes_that_all_share(tmp_path, image_names, mask_names, pairing):
-    source = Folder(tree(tmp_path, image_names, mask_names), "train", THREE)
+    source = open_folder(tree(tmp_path, image_names, mask_names), "train", THREE)
     assert [p.name for p in source.image_paths] == [pathlib.Path(n).name for n in image_names]
     assert [p.name for p in source.mask_paths] == [pathlib.Path(n).name for n in mask_names]
     assert pairing is None or source.pairing == pairing
@@ -96,14 +97,14 @@ def test_names_pair_without_the_affixes_that_all_share(tmp_path, image_names, ma
 )
 def test_ids_are_never_left_out_to_make_names_pair(tmp_path, image_names, mask_names):
     with pytest.raises(ValueError, match=r"\d images in .* have no mask .*names read as \* with"):
-        Folder(tree(tmp_path, image_names, mask_names), "train", THREE)
+        open_folder(tree(tmp_path, image_names, mask_names), "train", THREE)
 
 
 def test_files_without_a_partner_are_counted_and_five_are_named(tmp_path):
     names = [f"{k:02}" for k in range(20)]
     tree(tmp_path, [f"{n}.jpg" for n in names[:18]], [f"{n}_mask.png" for n in names[10:]])
     with pytest.raises(ValueError) as error:
-        Folder(tmp_path, "train", THREE)
+        open_folder(tmp_path, "train", THREE)
     message = str(error.value)
     assert "10 images in" in message
     assert "(00.jpg, 01.jpg, 02.jpg, 03.jpg, 04.jpg, ...)" in message
@@ -115,13 +116,13 @@ def test_files_without_a_partner_are_counted_and_five_are_named(tmp_path):
 def test_two_masks_of_one_name_are_ambiguous(tmp_path):
     tree(tmp_path, ["a.jpg"], ["a.png", "a.bmp"])
     with pytest.raises(ValueError, match=r"a\.png has the same name as a\.bmp; use one"):
-        Folder(tmp_path, "train", THREE)
+        open_folder(tmp_path, "train", THREE)
 
 
 def test_hidden_files_and_other_types_are_passed_over(tmp_path):
     tree(tmp_path, ["a.jpg", ".b.jpg", ".ipynb_checkpoints/c.jpg"], ["a.png"])
     (tmp_path / "masks/train/polygons.json").write_text("{}")
-    assert len(Folder(tmp_path, "train", THREE)) == 1
+    assert len(open_folder(tmp_path, "train", THREE)) == 1
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_folders_that_are_not_as_they_must_be_are_named(tmp_path, files, words):
     for file in files:
         mask(tmp_path / "data" / file)
     with pytest.raises(ValueError, match=words):
-        Folder(tmp_path / "data", "train", THREE)
+        open_folder(tmp_path / "data", "train", THREE)
 
 
 def test_empty_folder_says_which_types_it_holds(tmp_path):
@@ -149,20 +150,20 @@ def test_empty_folder_says_which_types_it_holds(tmp_path):
     (tmp_path / "images/train").mkdir(parents=True)
     (tmp_path / "images/train/a.gif").write_text("")
     with pytest.raises(ValueError, match=r"images/train holds no images \(types found: \.gif\); u"):
-        Folder(tmp_path, "train", THREE)
+        open_folder(tmp_path, "train", THREE)
 
 
 def test_ignored_ids_become_255_and_a_class_may_be_ignored(tmp_path):
     photo(tmp_path / "images/train/a.png", 1, 6)
     save(tmp_path / "masks/train/a.png", np.array([[0, 1, 2, 7, 9, 255]], np.uint8))
-    source = Folder(tmp_path, "train", THREE, ignore_ids=(0, 7, 9, 255))
+    source = open_folder(tmp_path, "train", THREE, ignore_ids=(0, 7, 9, 255))
     np.testing.assert_array_equal(source[0]["label"], [[255, 1, 2, 255, 255, 255]])
 
 
 def test_ids_above_255_can_be_ignored_in_16_bit_masks(tmp_path):
     photo(tmp_path / "images/train/a.png", 1, 3)
     save(tmp_path / "masks/train/a.png", np.array([[1, 2, 65535]], np.uint16))
-    label = Folder(tmp_path, "train", THREE, ignore_ids=(65535,))[0]["label"]
+    label = open_folder(tmp_path, "train", THREE, ignore_ids=(65535,))[0]["label"]
     assert label.dtype == np.uint8
     np.testing.assert_array_equal(label, [[1, 2, 255]])
 
@@ -178,13 +179,13 @@ def test_size_mismatch_names_both_files_and_sizes(tmp_path, size, words):
     photo(tmp_path / "images/train/a.png", 4, 6)
     mask(tmp_path / "masks/train/a.png", 1, *size)
     with pytest.raises(ValueError, match=words):
-        Folder(tmp_path, "train", THREE)[0]
+        open_folder(tmp_path, "train", THREE)[0]
 
 
 def test_source_pickles_and_decodes_nothing_when_made(tmp_path):
     tree(tmp_path, ["a.jpg"], ["a.png"])
     (tmp_path / "images/train/a.jpg").write_bytes(b"no image")
-    source = pickle.loads(pickle.dumps(Folder(tmp_path, "train", THREE)))
+    source = pickle.loads(pickle.dumps(open_folder(tmp_path, "train", THREE)))
     with pytest.raises(ValueError, match=r"a\.jpg cannot be read: cannot identify .*; use"):
         source[0]
     photo(tmp_path / "images/train/a.jpg")
@@ -195,7 +196,8 @@ def test_source_pickles_and_decodes_nothing_when_made(tmp_path):
 
 def test_repr_does_not_depend_on_where_the_data_are(tmp_path):
     sources = [
-        Folder(tree(tmp_path / d, ["a.jpg"], ["a.png"]), "train", THREE) for d in ("one", "two")
+        open_folder(tree(tmp_path / d, ["a.jpg"], ["a.png"]), "train", THREE)
+        for d in ("one", "two")
     ]
     assert repr(sources[0]) == repr(sources[1]) == "Folder(split='train', samples=1)"
 
@@ -217,7 +219,7 @@ def small_camvid(root, lines):
     ],
 )
 def test_camvid_finds_its_files_by_list_or_by_folder(tmp_path, lines):
-    source = CamVid(small_camvid(tmp_path, lines), "train")
+    source = open_segnet(small_camvid(tmp_path, lines), "train")
     assert len(source) == 1
     assert source.classes is CAMVID
     assert source[0]["name"] == "x_1"
@@ -228,7 +230,7 @@ def test_camvid_list_may_hold_longer_paths_below_the_root(tmp_path):
     photo(tmp_path / "day/one/left/x.png")
     mask(tmp_path / "day/one/ids/x.png")
     (tmp_path / "val.txt").write_text("day/one/left/x.png day/one/ids/x.png")
-    assert CamVid(tmp_path, "val")[0]["name"] == "x"
+    assert open_segnet(tmp_path, "val")[0]["name"] == "x"
 
 
 @pytest.mark.parametrize(
@@ -244,21 +246,21 @@ def test_camvid_list_may_hold_longer_paths_below_the_root(tmp_path):
 )
 def test_camvid_list_errors_name_list_line_and_path(tmp_path, lines, words):
     with pytest.raises(ValueError, match=rf"train\.txt,? {words}"):
-        CamVid(small_camvid(tmp_path, lines), "train")
+        open_segnet(small_camvid(tmp_path, lines), "train")
 
 
 def test_camvid_split_that_is_not_there(tmp_path):
     small_camvid(tmp_path, None)
     with pytest.raises(ValueError, match=r"'dev': no dev\.txt.*holds: train, trainannot; use"):
-        CamVid(tmp_path, "dev")
+        open_segnet(tmp_path, "dev")
     with pytest.raises(ValueError, match=r"data\.root=.*gone is not an existing folder; use"):
-        CamVid(tmp_path / "gone", "train")
+        open_segnet(tmp_path / "gone", "train")
 
 
 @needs_camvid
 @pytest.mark.parametrize("split, count", [("train", 367), ("val", 101), ("test", 233)])
 def test_real_camvid_has_the_papers_splits(split, count):
-    source = CamVid(CAMVID_ROOT, split)
+    source = open_segnet(CAMVID_ROOT, split)
     assert len(source) == len(set(source.names)) == count
     sample = source[count - 1]
     assert sample["image"].shape == (360, 480, 3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.data.folders import list_images, read_image, read_mask
+from segjax.data.images import list_images, read_image, read_mask
 
 
 def save(path: pathlib.Path, array) -> pathlib.Path:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from configs import base, pspnet
 from segjax import config as configs
-from segjax.data.classes import IDD_LEVEL1, from_names
+from segjax.data.classes import CAMVID, IDD_LEVEL1, from_names
 from segjax.data.datasets import make_source
 from segjax.training.setup import (
     check_options,
@@ -90,7 +90,7 @@ def test_label_sizes_of_the_images_shape(label_size):
         ({"dtype": "float16"}, r"dtype='float16' is unknown; known: float32, bfloat16"),
         ({"model.name": "unet"}, r"model\.name='unet' is unknown; known models: segnet, "),
         ({"model.depth": 3}, r"model\.depth: pspnet has no such option; it has encoder, "),
-        ({"data.name": "voc"}, r"data\.name='voc' is unknown; known data sets: streets, "),
+        ({"data.name": "kitti"}, r"data\.name='kitti' is unknown; known data sets: streets, "),
         ({"data.num_classes": 5}, r"data\.num_classes=5 but streets has 7 classes"),
         ({"data.val_split": "dev"}, r"split.*dev"),
         ({"data.eval_splits": ("val", "quiz")}, r"split.*quiz"),
@@ -102,7 +102,7 @@ def test_label_sizes_of_the_images_shape(label_size):
         ({"parallel.mode": "xmap"}, r"parallel\.mode='xmap'; use jit"),
         ({"parallel.data": 99}, r"parallel\.data=99 x parallel\.space=1 wants 99 devices, there"),
         ({"parallel.space": 0}, r"parallel\.space=0"),
-        ({"loss.class_weights": "inverse"}, r"loss\.class_weights='inverse'; use none, median_fr"),
+        ({"loss.class_weights": "inverse"}, r"loss\.class_weights='inverse'; use none, pub"),
     ],
     ids=lambda x: str(x)[:40],
 )
@@ -180,16 +180,25 @@ ABC = from_names(["a", "b", "c"])
     ],
 )
 def test_class_weights_as_given(wanted, expected):
-    assert class_weights(wanted, None, ABC, None) == expected
+    assert class_weights({"loss": {"class_weights": wanted}}, None, ABC, None) == expected
 
 
 @pytest.mark.parametrize(
     "wanted", ["median", "", "1,2", (1.0, 2.0), (1, 2, 3, 4), (1, -1, 1), "1,nan,1", None, 0.5]
 )
 def test_class_weights_that_will_not_do_say_what_is_wanted(wanted):
-    message = rf"loss\.class_weights={re.escape(repr(wanted))}; use none, median_frequency or 3 "
-    with pytest.raises(ValueError, match=message + r".*\(a, b, c\)"):
-        class_weights(wanted, None, ABC, None)
+    message = rf"loss\.class_weights={re.escape(repr(wanted))}; use none, published, median_present"
+    with pytest.raises(ValueError, match=message + r".* or 3 numbers .*\(a, b, c\)"):
+        class_weights({"loss": {"class_weights": wanted}}, None, ABC, None)
+
+
+def test_published_class_weights():
+    config = base.get_config()
+    config.loss.class_weights = "published"
+    with pytest.raises(ValueError, match=r"no weights were published for streets .*median_present"):
+        class_weights(config, None, IDD_LEVEL1, None)
+    config.data.name = "camvid"
+    assert class_weights(config, None, CAMVID, None)[:2] == (0.2595, 0.1826)
 
 
 def median_folder(root):
@@ -202,13 +211,13 @@ def median_folder(root):
                 Image.fromarray(picture.astype(np.uint8)).save(folder / f"{name}.png")
     config = base.get_config()
     config.data.name, config.data.root, config.data.classes = "folder", str(root), "a,b,c"
-    config.loss.class_weights = "median_frequency"
+    config.loss.class_weights = "median_present"
     config.data.image_size, config.data.eval_splits = (16, 32), ("val",)
     config.train.steps, config.train.batch_size = 5, 2
     return config
 
 
-def test_median_frequency_is_counted_used_and_kept(tmp_path):
+def test_median_present_is_counted_used_and_kept(tmp_path):
     config = median_folder(tmp_path / "data")
     # Frequencies 7/16, 4/8, 1/8, whose median is 7/16.
     expected = (1.0, 7 / 8, 3.5)
@@ -222,13 +231,13 @@ def test_median_frequency_is_counted_used_and_kept(tmp_path):
     kept["statistics"]["present_pixels"] = [16, 8, 8]
     cache.write_text(json.dumps(kept))
     source = make_source(config.data, "train")
-    found = class_weights("median_frequency", source, ABC, workdir)
+    found = class_weights(config, source, ABC, workdir)
     assert found == pytest.approx((4 / 7, 1.0, 4.0))
     # ... but not once the data have changed, nor without the folder.
-    assert class_weights("median_frequency", source, ABC, None) == pytest.approx(expected)
+    assert class_weights(config, source, ABC, None) == pytest.approx(expected)
     mask = np.array([[0, 0, 1, 2], [255] * 4], np.uint8)
     Image.fromarray(mask).save(tmp_path / "data" / "masks" / "train" / "y.png")
     source = make_source(config.data, "train")
-    found = class_weights("median_frequency", source, ABC, workdir)
+    found = class_weights(config, source, ABC, workdir)
     # 6/16, 5/16, 1/8: the median is 5/16.
     assert found == pytest.approx((5 / 6, 1.0, 2.5))

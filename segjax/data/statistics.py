@@ -1,0 +1,149 @@
+"""How often each class occurs, and the loss weights that follow from it."""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from segjax.data.checks import check_source
+
+_VERSION = 1  # raise it when the meaning of a cached count changes
+
+
+def class_statistics(source, cache_file: str | os.PathLike | None = None) -> dict:
+    """Pixel counts of a whole source, kept in `cache_file` (JSON) until the data change.
+
+    The cache holds a fingerprint: the classes, ignored ids, and each file's name, size and time
+    of change; for a source without files, its `repr` and length (no cache if it has no `repr` of
+    its own, as then nothing tells two of them apart).
+
+    Returns:
+      {"images": int, "class_pixels": int64 [K], "present_pixels": int64 [K], "ignored_pixels":
+      int, "sizes": sorted list of (height, width)}; the counts are those of `CheckReport`.
+
+    Raises:
+      ValueError: for bad samples, as `check_source` does.
+    """
+    fingerprint = _fingerprint(source)
+    cache = None if cache_file is None or fingerprint is None else pathlib.Path(cache_file)
+    kept = _read_cache(cache, fingerprint) if cache is not None else None
+    if kept is None:
+        report = check_source(source, getattr(source, "split", type(source).__name__))
+        kept = {
+            "images": report.images,
+            "class_pixels": report.class_pixels.tolist(),
+            "present_pixels": report.present_pixels.tolist(),
+            "ignored_pixels": report.ignored_pixels,
+            "sizes": sorted(report.sizes),
+        }
+        if cache is not None:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            # Written beside and moved, so that a job that is killed leaves no half file.
+            partial = cache.with_name(f"{cache.name}.{os.getpid()}.part")
+            partial.write_text(json.dumps({"fingerprint": fingerprint, "statistics": kept}))
+            partial.replace(cache)
+    return {
+        **kept,
+        "class_pixels": np.array(kept["class_pixels"], np.int64),
+        "present_pixels": np.array(kept["present_pixels"], np.int64),
+        "sizes": [tuple(size) for size in kept["sizes"]],
+    }
+
+
+def median_present(
+    class_pixels: Int64[np.ndarray, "k"], present_pixels: Int64[np.ndarray, "k"]
+) -> Float32[np.ndarray, "k"]:
+    """The median frequency over each class's, a frequency being of the images that show the class.
+
+    That is a class's pixels divided by all pixels, ignored ones too, of the images it occurs in;
+    the median is over the classes that occur.
+
+    Reference: Eigen and Fergus, "Predicting Depth, Surface Normals and Semantic Labels with a
+    Common Multi-Scale Convolutional Architecture", ICCV 2015, section 6.3.2; used so by SegNet.
+    """
+    occurs = _occurring(class_pixels, present_pixels)
+    return _median_over(class_pixels[occurs] / present_pixels[occurs], occurs)
+
+
+def median_global(
+    class_pixels: Int64[np.ndarray, "k"], present_pixels: Int64[np.ndarray, "k"]
+) -> Float32[np.ndarray, "k"]:
+    """The median frequency over each class's, a frequency being of all labelled pixels."""
+    occurs = _occurring(class_pixels, present_pixels)
+    return _median_over(class_pixels[occurs] / class_pixels.sum(), occurs)
+
+
+def enet(
+    class_pixels: Int64[np.ndarray, "k"], present_pixels: Int64[np.ndarray, "k"]
+) -> Float32[np.ndarray, "k"]:
+    """1 / ln(1.02 + p), p being a class's share of all labelled pixels: from 1.4 to 50.
+
+    Reference: Paszke et al., "ENet", arXiv 1606.02147, section 5.2.
+    """
+    occurs = _occurring(class_pixels, present_pixels)
+    weights = 1 / np.log(1.02 + class_pixels / class_pixels.sum())
+    return np.where(occurs, weights, 0).astype(np.float32)
+
+
+# By their name in loss.class_weights; each takes the pixels of each class and all pixels (ignored
+# ones too) of the images each class occurs in. A class that never occurs weighs 0: no label pixel
+# could use its weight. ValueError if no class occurs or the counts contradict each other.
+WEIGHTINGS: Mapping[str, Callable] = {
+    "median_present": median_present,
+    "median_global": median_global,
+    "enet": enet,
+}
+
+
+def _median_over(frequency: np.ndarray, occurs: np.ndarray) -> Float32[np.ndarray, "k"]:
+    weights = np.zeros(occurs.shape, np.float32)
+    weights[occurs] = np.median(frequency) / frequency
+    return weights
+
+
+def _occurring(class_pixels: np.ndarray, present_pixels: np.ndarray) -> np.ndarray:
+    pixels, present = np.asarray(class_pixels), np.asarray(present_pixels)
+    if pixels.shape != present.shape or pixels.ndim != 1:
+        raise ValueError(
+            f"class_pixels has shape {pixels.shape} and present_pixels {present.shape}; "
+            "use one count per class in both"
+        )
+    occurs = pixels > 0
+    if not occurs.any() or (present < pixels).any():
+        raise ValueError(
+            f"class_pixels={pixels.astype(int).tolist()} with present_pixels="
+            f"{present.astype(int).tolist()}; use counts where a class occurs, each at most "
+            "the pixels of the images it occurs in"
+        )
+    return occurs
+
+
+def _fingerprint(source) -> str | None:
+    paths = [*getattr(source, "image_paths", ()), *getattr(source, "mask_paths", ())]
+    if not paths and type(source).__repr__ is object.__repr__:
+        return None
+    facts = [_VERSION, source.classes.names, _ids(source)]
+    facts += [] if paths else [repr(source)]
+    facts += [len(source)]
+    for path in map(pathlib.Path, paths):
+        if not path.is_file():
+            return None  # the count itself will say which file is gone
+        facts.append((*path.parts[-3:], path.stat().st_size, path.stat().st_mtime_ns))
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _ids(source) -> list:
+    id_map = getattr(source, "id_map", None)
+    return sorted(id_map.labels.items()) if id_map else []
+
+
+def _read_cache(cache: pathlib.Path, fingerprint: str) -> dict | None:
+    try:
+        kept = json.loads(cache.read_text())
+        return kept["statistics"] if kept["fingerprint"] == fingerprint else None
+    except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: count again
+        return None
