@@ -28,7 +28,10 @@ class Augmentation:
 
     crop_size: tuple[int, int]
     scale: tuple[float, float] = (0.5, 2.0)
+    rotate: float = 0.0
     flip: bool = True
+    max_class_share: float = 1.0
+    blur: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
