@@ -1,0 +1,7 @@
+"""What launch.py runs: one function per mode. Each prints what it does and where it wrote."""
+
+from segjax.modes.planning import plan
+from segjax.modes.results import export, predict
+from segjax.modes.runs import evaluate, train
+
+__all__ = ["evaluate", "export", "plan", "predict", "train"]

@@ -1,0 +1,56 @@
+"""The mode that looks ahead: what a run will cost, before it costs anything."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from rich.console import Console
+
+from segjax.training.setup import prepare
+
+
+def plan(config: Mapping[str, Any], console: Console | None = None) -> dict[str, float]:
+    """Prints the parameter table, and the FLOPs and compiled memory of a training step.
+
+    Nothing is trained and no parameter is drawn; the step is compiled for this machine's devices.
+
+    Returns:
+      `parameters`, `flops` (per step), and bytes per device: `arguments`, `temporaries`,
+      `outputs`, `peak` (their sum, less what is updated in place).
+    """
+    console = console or Console()
+    setup = prepare(config)
+    state = setup.abstract_state()
+    table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+    print(table, file=console.file)
+    n, size = config["train"]["batch_size"], tuple(config["data"]["image_size"])
+    batch = {
+        "image": jax.ShapeDtypeStruct((n, *size, 3), np.uint8),
+        "label": jax.ShapeDtypeStruct((n, *size), np.uint8),
+        "index": jax.ShapeDtypeStruct((n,), np.int32),
+    }
+    compiled = setup.train_step().lower(state, batch).compile()
+    flops = float((compiled.cost_analysis() or {}).get("flops", float("nan")))
+    memory = compiled.memory_analysis()
+    sizes = {
+        "arguments": memory.argument_size_in_bytes,
+        "temporaries": memory.temp_size_in_bytes,
+        "outputs": memory.output_size_in_bytes,
+        "peak": memory.argument_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes,
+    }
+    parameters = sum(p.size for p in jax.tree.leaves(state.params))
+    crop = "x".join(map(str, setup.crop_size))
+    console.print(
+        f"{config['model']['name']}: {parameters:,} parameters; {setup.total_steps} steps\n"
+        f"one training step, batch {n}, crop {crop}, {config['dtype']}, "
+        f"{jax.devices()[0].device_kind}:\n"
+        f"  {flops / 1e9:,.1f} GFLOP\n"
+        + "\n".join(f"  {bytes_ / 2**20:,.0f} MiB {name}" for name, bytes_ in sizes.items()),
+        highlight=False,
+    )
+    return {"parameters": parameters, "flops": flops, **sizes}
