@@ -11,7 +11,7 @@ RANKS = (
     {"layers"},
     {"models"},
     {"losses", "metrics", "boundary", "data", "weights"},
-    {"config"},
+    {"config", "command_line"},
     {"training"},
     {"inference"},
     {"reporting"},

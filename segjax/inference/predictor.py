@@ -62,12 +62,12 @@ class Predictor:
             variables = store.restore_variables(step)
         return cls(model, variables, classes, config)
 
-    def predict(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
-        """The label map of one image of any size, ids 0..K-1."""
-        image = np.asarray(image)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    def predict(self, image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w"]:
+        """The label map of one image of any size, ids 0..K-1; it has `data.channels` channels."""
+        image, channels = np.asarray(image), self.config["data"]["channels"]
+        if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
             raise ValueError(
-                f"predict wants a uint8 image [h, w, 3], found {image.dtype} {image.shape}"
+                f"predict wants a uint8 image [h, w, {channels}], found {image.dtype} {image.shape}"
             )
         size = image.shape[:2]
         logits = self._forward(self.variables, fit_image(image, self._canvas))

@@ -71,9 +71,10 @@ def read_initial(config: Mapping[str, Any], model: nn.Module) -> Initial | None:
     """
     if not config["init_from"]:
         return None
+    channels = config["data"]["channels"]
     try:
         file = open_weights(config["init_from"])
-        variables, report = load(file, model, abstract_variables(model), config["init_parts"])
+        variables, report = load(file, model, abstract_variables(model, channels), config["init_parts"])
     except ValueError as error:
         raise ValueError(f"init_from: {error}") from error
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
@@ -84,14 +85,18 @@ def with_normalization(
     config: Mapping[str, Any], initial: Initial | None, workdir: str | pathlib.Path | None
 ) -> Mapping[str, Any]:
     """The config with `data.mean` and `data.std` written out where they were left open: as the run
-    in `workdir` has them, else as the network of `init_from` was trained, else ImageNet's."""
+    in `workdir` has them, else as the network of `init_from` was trained, else ImageNet's; 0.5 and
+    0.25 for images that are not RGB."""
     if config["data"]["mean"]:
         return config
+    channels = config["data"]["channels"]
     mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if channels != len(mean):  # nothing is known of them but their range
+        mean, std = (0.5,) * channels, (0.25,) * channels
     if has_checkpoint(workdir):
         saved = configs.load(workdir)["data"]
         mean, std = saved["mean"], saved["std"]
-    elif initial and initial.report.mean:
+    elif initial and len(initial.report.mean or ()) == channels:
         mean, std = initial.report.mean, initial.report.std
     config = ml_collections.ConfigDict(config).copy_and_resolve_references()
     with config.unlocked():

@@ -37,13 +37,13 @@ class TrainState:
 def create_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    image_size: tuple[int, int],
+    image_shape: tuple[int, int, int],
     key: jax.Array,
     *,
     ema: bool = False,
 ) -> TrainState:
     """Draws the parameters from `key`. Jittable; `jax.eval_shape` of it gives the structure."""
-    variables = model.init(key, jnp.zeros((1, *image_size, 3)), train=False)
+    variables = model.init(key, jnp.zeros((1, *image_shape)), train=False)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),

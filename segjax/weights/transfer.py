@@ -69,15 +69,17 @@ def from_file(path: str) -> Loaded:
             "it into a model's encoder"
         )
     model = build(config, config.pop("num_classes"))
-    variables, report = load(file, model, abstract_variables(model))
+    channels = len(file.mean or layout.mean or "RGB")
+    variables, report = load(file, model, abstract_variables(model, channels))
     if report.fresh:
         raise ValueError(f"{path} does not hold the whole network: {', '.join(report.fresh)}")
     return Loaded(model, variables, report.mean, report.std, report)
 
 
-def abstract_variables(model: nn.Module) -> dict[str, Any]:
-    """The shapes of a model's variables."""
-    init = lambda key: model.init(key, jnp.zeros((1, 64, 64, 3)), train=False)  # noqa: E731
+def abstract_variables(model: nn.Module, channels: int = 3) -> dict[str, Any]:
+    """The shapes of a model's variables, for images of so many channels."""
+    images = jnp.zeros((1, 64, 64, channels))
+    init = lambda key: model.init(key, images, train=False)  # noqa: E731
     return dict(jax.eval_shape(init, jax.random.key(0)))
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from configs import base
 from segjax.data.classes import from_names
 from segjax.inference.predictor import Predictor
 
@@ -17,7 +18,9 @@ class BrightestThird:
 
 @pytest.fixture
 def predictor():
-    config = {"data": {"image_size": (24, 32), "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}}
+    config = base.get_config()
+    config.data.image_size = (24, 32)
+    config.data.mean, config.data.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return Predictor(BrightestThird(), 1.0, from_names(["red", "green", "blue"]), config)
 
 
