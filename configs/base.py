@@ -21,7 +21,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.name = "pspnet"
 
     config.data = data = ml_collections.ConfigDict()
-    data.name = "streets"  # streets (procedural, no files), camvid, folder
+    # streets (procedural, no files), folder (your own files), camvid, idd, cityscapes, voc, ade20k,
+    # sunrgbd, tfds:NAME, prepared (what --mode=prepare wrote)
+    data.name = "streets"
     data.variant = ""  # of the data set, where it has several; "" = its first
     data.root = ""  # folder of the data set on disk
     data.image_size = (97, 193)  # (H, W) canvas that every image is fitted to
@@ -35,7 +37,8 @@ def get_config() -> ml_collections.ConfigDict:
     data.label_feature = "segmentation_mask"
     data.train_split = "train"
     data.val_split = "val"  # decides which checkpoint is the best
-    data.eval_splits = ("val", "test")  # evaluated at the end
+    # Evaluated at the end; () = val_split, and "test" where there is one with labels.
+    data.eval_splits = ()
     data.train_images = 480  # streets: scenes in the training split
     data.eval_images = 64  # streets: scenes in each other split
     # uniform: each image once an epoch; repeat_factor: images with rare classes more often, after
@@ -45,7 +48,8 @@ def get_config() -> ml_collections.ConfigDict:
     data.workers = 0  # processes that decode; 0 = threads of this one
     data.cache_mb = 2000.0  # sets that fit stay decoded in memory (10**6 bytes, per process)
     data.on_device = False  # the training split stays on the device, decoded
-    data.local_contrast = 0  # side of the window of local contrast normalisation; 0 = off
+    # Side of the window of local contrast normalisation, in place of mean and std; 0 = off.
+    data.local_contrast = 0
     # Of RGB images in [0, 1], 3 numbers each; () = as the network of init_from was trained, else
     # ImageNet's (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
     data.mean = ()

@@ -9,7 +9,7 @@ Source: Chen et al., arXiv 1706.05587.
   python launch.py --config=configs/deeplabv3.py:torchvision   torchvision's deeplabv3_resnet50
 """
 
-from configs import base, presets, pspnet
+from configs import base, presets, pspnet, recipes
 
 
 def get_config(preset: str = "streets"):
@@ -69,6 +69,7 @@ def paper(config):
     config.model.momentum = 0.9997
     config.model.aux = False
     config.data.image_size = (513, 513)
+    recipes.deeplab(config)
     config.optim.learning_rate = 0.007
     config.train.steps = 30_000
     config.train.batch_size = 16

@@ -11,7 +11,7 @@ with torchvision's vgg16 file; the narrow presets train from nothing with Adam.
 The 100 zeros around the image cost: 96x192 pixels are computed as 294x390.
 """
 
-from configs import base, presets, segnet
+from configs import base, presets, recipes, segnet
 
 
 def get_config(preset: str = "streets"):
@@ -86,6 +86,4 @@ def paper(config):
     these are CamVid's 367.)"""
     presets.camvid(config)
     table3_solver(config)
-    config.augment.scale = (1.0, 1.0)
-    config.augment.flip = False
-    presets.no_jitter(config)
+    recipes.nothing(config)

@@ -1,7 +1,8 @@
 """The seed documents' own networks, with the documents' own training settings.
 
 Sources: the documents `segnet_keras_idd`, `pspnet_keras_idd`, `deeplabv3_keras_idd` (India Driving
-Dataset, level 1, 240x480) and `segnet_ncsu_camvid_report` (CamVid, 416x608, test case 1).
+Dataset, level 1, 240x480; `presets.idd` says how it is split) and `segnet_ncsu_camvid_report`
+(CamVid, 416x608, test case 1).
   python launch.py --config=configs/notebooks.py            streets at 96x192, SegNet's at width 1/4
   python launch.py --config=configs/notebooks.py:segnet     the SegNet notebook
   python launch.py --config=configs/notebooks.py:pspnet     the PSPNet notebook
@@ -18,7 +19,7 @@ two images at a time, as far as their code shows it, so not the mIoU of a whole 
 The `:idd` presets of the other configs train the papers' networks with the same settings.
 """
 
-from configs import base, deeplabv3, presets, pspnet, segnet
+from configs import base, deeplabv3, presets, pspnet, recipes, segnet
 
 
 def get_config(preset: str = "streets"):
@@ -96,9 +97,7 @@ def ncsu(config):
     # VGG16's Caffe weights: the mean of each channel taken away on a scale of 0 to 255.
     config.data.mean = (123.68 / 255, 116.779 / 255, 103.939 / 255)
     config.data.std = (1 / 255, 1 / 255, 1 / 255)
-    config.augment.scale = (1.0, 1.0)
-    config.augment.flip = False
-    presets.no_jitter(config)
+    recipes.nothing(config)
     config.optim.name = "sgd"
     config.optim.learning_rate = 0.001
     config.optim.momentum = 0.0  # Keras's default; the report names none

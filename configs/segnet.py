@@ -10,7 +10,7 @@ Source: Badrinarayanan et al., PAMI 2017 (arXiv 1511.00561).
 Bayesian SegNet: Kendall et al., BMVC 2017 (arXiv 1511.02680).
 """
 
-from configs import base, presets
+from configs import base, presets, recipes
 
 
 def get_config(preset: str = "streets"):
@@ -71,9 +71,7 @@ def paper(config):
     camvid(config)
     config.train.batch_size = 12
     config.optim.schedule = "constant"
-    config.augment.scale = (1.0, 1.0)
-    config.augment.flip = False
-    presets.no_jitter(config)
+    recipes.nothing(config)
 
 
 def bayesian(config):

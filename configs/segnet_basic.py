@@ -24,7 +24,7 @@ test split with median-frequency weights, without them):
 
 import functools
 
-from configs import base, presets, segnet
+from configs import base, presets, recipes, segnet
 from segjax.models.segnet_basic import TABLE1
 
 
@@ -68,8 +68,10 @@ def camvid_small(config):
 
 
 def paper(config):
+    """Section 3.3, with local contrast normalisation of the image; the authors' published network
+    has a local response normalisation over the channels in its place (`bayesian`)."""
     segnet.paper(config)
-    config.model.input_lrn = True
+    recipes.segnet(config)
 
 
 def bayesian(config):

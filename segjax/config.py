@@ -13,7 +13,14 @@ from segjax.data.datasets import class_table
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
 # May change between the start of a run and its resume: none of them changes a result.
-_FREE = ("data.root", "data.workers", "data.cache_mb", "data.eval_splits", "train.log_every")
+_FREE = (
+    "data.root",
+    "data.workers",
+    "data.cache_mb",
+    "data.on_device",
+    "data.eval_splits",
+    "train.log_every",
+)
 _FREE_SECTIONS = ("parallel", "report")
 # Left open (empty), they are what the run decided when it started.
 _DECIDED = ("data.mean", "data.std")

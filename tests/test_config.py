@@ -5,7 +5,8 @@ import pytest
 
 from configs import base, pspnet
 from segjax import config as configs
-from segjax.data.classes import CAMVID, from_file
+from segjax.data.classes import from_file
+from segjax.data.sets.camvid import CAMVID
 
 
 def test_plain_is_what_json_holds():

@@ -31,7 +31,9 @@ def test_presets_are_the_notebooks(preset):
     assert (optim.weight_decay, optim.plateau_factor) == (0, 0.2)
     assert (train.steps, train.eval_every) == (0, 0)  # by epochs, evaluated after each
     assert tuple(config.data.image_size) == (240, 480)
-    assert len(class_table(config.data)) == 7
+    assert (config.data.name, len(class_table(config.data))) == ("idd", 7)
+    splits = config.data.train_split, config.data.val_split, *config.data.eval_splits
+    assert splits == ("notebook_train", "val", "val", "notebook_test")
     assert (tuple(config.data.mean), tuple(config.data.std)) == ((0, 0, 0), (1, 1, 1))
     assert config.loss.class_weights == "none"
     assert (tuple(config.augment.scale), config.augment.flip) == ((1, 1), False)

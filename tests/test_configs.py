@@ -8,16 +8,17 @@ import jax
 import numpy as np
 import pytest
 
-from configs import base
+from configs import base, recipes
 from segjax import models
+from segjax.data.augment import Augmentation
 from segjax.data.datasets import class_table
 from segjax.models.segnet_basic import TABLE1
 from segjax.training import optim, parallel
-from segjax.training.setup import check_options
+from segjax.training.options import check_options
 from segjax.training.state import create_state
 
 FOLDER = pathlib.Path(base.__file__).parent
-NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("base", "presets"))
+NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("base", "presets", "recipes"))
 # The seed documents' own networks have the documents' presets: test_config_notebooks.py.
 RECIPES = [name for name in NAMES if name != "notebooks"]
 
@@ -163,3 +164,36 @@ def test_streets_presets_need_no_files():
     for name in NAMES:
         data = load(name).get_config().data
         assert (data.name, data.root) == ("streets", "")
+
+
+def test_papers_presets_have_their_papers_augmentation():
+    augment = load("pspnet").get_config("paper").augment
+    assert (augment.rotate, augment.blur, tuple(augment.crop_size)) == (10, 0.5, (473, 473))
+    augment = load("deeplabv3").get_config("paper").augment
+    assert (augment.rotate, augment.blur, tuple(augment.crop_size)) == (0, 0, (513, 513))
+    augment = load("deeplabv3").get_config("torchvision").augment
+    assert (tuple(augment.crop_size), augment.flip, augment.hue) == ((480, 480), True, 0)
+    data = {p: load("segnet_basic").get_config(p).data for p in ("paper", "bayesian", *TABLE1)}
+    assert {p for p in data if data[p].local_contrast == 9} == {"paper", *TABLE1}
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+def test_a_recipe_changes_the_augmentation_alone_and_all_of_it(recipe):
+    plain = load("pspnet").get_config("camvid")
+    config = load("pspnet").get_config(f"camvid+{recipe}")
+    views = Augmentation.from_config(config)
+    assert views.crop_size <= (360, 480)
+    recipes.RECIPES[recipe](plain)
+    assert config == plain
+    plain.augment.update(crop_size=(99, 99), rotate=5.0, max_class_share=0.1, blur=1.0, hue=0.3)
+    recipes.RECIPES[recipe](plain)
+    assert config == plain  # nothing of what was there is left
+    with config.unlocked():
+        config.augment = load("pspnet").get_config("camvid").augment
+        config.data.local_contrast = 0
+    assert config == load("pspnet").get_config("camvid")
+
+
+def test_unknown_recipe_lists_the_recipes():
+    with pytest.raises(ValueError, match=r"recipe 'mm' is unknown.* nothing, segnet, deeplab, psp"):
+        load("pspnet").get_config("camvid+mm")

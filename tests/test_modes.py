@@ -125,10 +125,10 @@ def test_bad_mask_found_before_training(finished, tmp_path):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_plan(finished, capsys):
+def test_plan(finished, tmp_path, capsys):
     config, _, _, _ = finished
     console = quiet()
-    numbers = modes.plan(config, console)
+    numbers = modes.plan(config, tmp_path, console)
     printed = console.file.getvalue()
     # Four encoder and four decoder stages of 4 channels, and the classifier.
     convolutions = 3 * 49 * 4 + 4 + 7 * (4 * 49 * 4 + 4)
@@ -137,6 +137,8 @@ def test_plan(finished, capsys):
     assert "encoder1/conv/kernel" in printed
     assert numbers["flops"] > 1e6
     assert 0 < numbers["temporaries"] <= numbers["peak"]
+    with Image.open(tmp_path / "augmentation.png") as picture:
+        assert picture.width > 300
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,13 @@ def test_plan(finished, capsys):
         ([], "--mode=train wants --config"),
         (["--mode=predict", "--workdir=nowhere"], "wants --input"),
         (["--mode=evaluate", "--workdir=nowhere"], "holds no run"),
-        (["--mode=export", "--workdir=nowhere", "--format=onnx"], "one of <safetensors>"),
+        (["--mode=export", "--workdir=nowhere", "--format=onnx"], "export has safetensors"),
+        (["--mode=doctor"], "--mode=doctor wants --config"),
+        (
+            ["--mode=prepare", "--config=configs/pspnet.py", "--format=zip"],
+            "decoded, encoded, masks",
+        ),
+        (["--mode=prepare", "--config=configs/pspnet.py", "--size=240"], "use HEIGHTxWIDTH"),
         (
             ["--config=configs/pspnet.py", "--config.init_from=nowhere.pth", "--mode=plan"],
             "init_from: weight file nowhere.pth does not exist; give a .pth",

@@ -1,17 +1,22 @@
 """Device augmentation: pure functions of (key, image, label), vmapped in the training step.
 
-Scale, crop and flip are one resampling: a random window of the scaled image is read directly from
-the original by two small matrix products (image) and two index lookups (label), so that no scaled
-image is ever stored and every shape is static.
+Scale, rotation, crop and flip are one resampling: a random window of the scaled image is read
+directly from the original, so that no scaled image is ever stored and every shape is static.
+Without rotation that is two small matrix products (image) and two index lookups (label); with
+rotation, four lookups and one. Labels are looked up, never blended.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped, UInt8
 
 from segjax.data.classes import IGNORE
+
+CROPS_TRIED = 10  # for max_class_share, as in mmsegmentation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +26,13 @@ class Augmentation:
     Attributes:
       crop_size: (h, w) of the result.
       scale: (lowest, highest) zoom, drawn uniformly; 1 keeps the canvas's resolution.
+      rotate: degrees about the image's centre, drawn from [-v, v]; 0 = off.
       flip: mirror left-right, half of the time.
+      max_class_share: of a crop's labelled pixels; where one class has more, another crop is
+        drawn, up to 10 in all, and the last one kept; 1 = off.
+      blur: probability of a 5x5 Gaussian blur; 0 = off.
       brightness, contrast, saturation: factors drawn from [1 - v, 1 + v]; 0 = off.
-      hue: rotation drawn from [-v, v] turns; 0 = off.
+      hue: rotation drawn from [-v, v] turns; 0 = off. It and saturation are of RGB images only.
     """
 
     crop_size: tuple[int, int]
@@ -43,20 +52,41 @@ class Augmentation:
             raise ValueError(f"augment.scale={self.scale}; use (lowest, highest) with 0 < lowest")
         if min(self.crop_size) < 1:
             raise ValueError(f"augment.crop_size={self.crop_size}; use (height, width) above 0")
+        if not 0 <= self.rotate <= 180:
+            raise ValueError(f"augment.rotate={self.rotate}; use degrees in [0, 180]")
+        if not 0 < self.max_class_share <= 1:
+            raise ValueError(
+                f"augment.max_class_share={self.max_class_share}; use a share in (0, 1], 1 for off"
+            )
+        if not 0 <= self.blur <= 1:
+            raise ValueError(f"augment.blur={self.blur}; use a probability in [0, 1]")
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"augment.{name}={getattr(self, name)}; use a number in [0, 1)")
         if not 0 <= self.hue <= 0.5:
             raise ValueError(f"augment.hue={self.hue}; use a number of turns in [0, 0.5]")
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Augmentation":
+        """What a run's `config.augment` asks for, on the canvas of its `config.data`.
+
+        Raises:
+          ValueError: naming the option that is wrong.
+        """
+        options = dict(config["augment"])
+        crop_size = options.pop("crop_size")
+        return cls(
+            crop_size=tuple(crop_size if any(crop_size) else config["data"]["image_size"]),
+            **{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in options.items()},
+        )
+
 
 def augment(
     key: PRNGKeyArray,
-    image: UInt8[Array, "H W 3"],
+    image: UInt8[Array, "H W c"],
     label: Shaped[Array, "H W"],
     config: Augmentation,
-    fill: Float[Array, "3"] | float = 0.0,
-) -> tuple[Float[Array, "h w 3"], Int[Array, "h w"]]:
+) -> tuple[Float[Array, "h w c"], Int[Array, "h w"], Bool[Array, "h w"]]:
     """One random view of an image and its label map.
 
     Args:
@@ -64,32 +94,41 @@ def augment(
       image: 0..255.
       label: ids; 255 = ignore.
       config: what to draw.
-      fill: colour in [0, 1] of what lies outside the image (its label is 255).
 
     Returns:
-      The image in [0, 1] (jitter may leave it) and int32 labels, both of `config.crop_size`.
+      The image in [0, 1] (jitter may leave it), int32 labels, and what lies inside the image, each
+      of `config.crop_size`. Outside, labels are 255 and the image means nothing: what stands there
+      is for the caller to say.
     """
     geometry_key, colour_key = jax.random.split(key)
-    scale_key, y_key, x_key, flip_key = jax.random.split(geometry_key, 4)
+    scale_key, y_key, x_key, flip_key, angle_key = jax.random.split(geometry_key, 5)
     scale = jax.random.uniform(scale_key, (), minval=config.scale[0], maxval=config.scale[1])
-    y = _window_positions(y_key, image.shape[0], config.crop_size[0], scale)
-    x = _window_positions(x_key, image.shape[1], config.crop_size[1], scale)
-    if config.flip:
-        x = jnp.where(jax.random.bernoulli(flip_key), x[::-1], x)
-    rows, row_inside = _sampling_matrix(y, image.shape[0], scale)
-    columns, column_inside = _sampling_matrix(x, image.shape[1], scale)
+    mirrored = jax.random.bernoulli(flip_key) if config.flip else None
+    angle = None
+    if config.rotate:
+        limit = jnp.deg2rad(config.rotate)
+        angle = jax.random.uniform(angle_key, (), minval=-limit, maxval=limit)
 
-    pixels = image.astype(jnp.float32) / 255
-    pixels = jnp.einsum("hH,HWc->hWc", rows, pixels, precision="highest")
-    pixels = jnp.einsum("wW,hWc->hwc", columns, pixels, precision="highest")
-    pixels = jitter_colours(colour_key, pixels, config)
-    inside = row_inside[:, None] & column_inside
-    pixels = jnp.where(inside[..., None], pixels, fill)
+    def window(y_key, x_key):
+        y = _window_positions(y_key, image.shape[0], config.crop_size[0], scale)
+        x = _window_positions(x_key, image.shape[1], config.crop_size[1], scale)
+        return y, x if mirrored is None else jnp.where(mirrored, x[::-1], x)
 
-    nearest_row = jnp.clip(jnp.floor(y + 0.5), 0, image.shape[0] - 1).astype(jnp.int32)
-    nearest_column = jnp.clip(jnp.floor(x + 0.5), 0, image.shape[1] - 1).astype(jnp.int32)
-    labels = label.astype(jnp.int32)[nearest_row][:, nearest_column]
-    return pixels, jnp.where(inside, labels, IGNORE)
+    if config.max_class_share < 1:
+        y_key, x_key = _first_varied(window, label, angle, config.max_class_share, y_key)
+    y, x = window(y_key, x_key)
+    pixels = jnp.asarray(image, jnp.float32) / 255
+    pixels = (
+        _read(pixels, y, x, scale)
+        if angle is None
+        else _read_turned(pixels, y, x, scale, angle, shrinks=config.scale[0] < 1)
+    )
+    if config.blur:
+        blur_key = jax.random.split(colour_key, 5)[4]
+        blurred = jax.random.bernoulli(blur_key, config.blur)
+        pixels = jnp.where(blurred, blur(pixels), pixels)
+    labels, inside = _read_labels(label, y, x, angle)
+    return jitter_colours(colour_key, pixels, config), labels, inside
 
 
 def _window_positions(key, size, out, scale):
@@ -103,13 +142,100 @@ def _window_positions(key, size, out, scale):
     return (jnp.arange(out) + offset + 0.5) / scale - 0.5
 
 
+def _first_varied(window, label, angle, share, key):
+    """The keys of the first window in which no class has more than `share` of the labelled pixels
+    (one without labels is none such), or of the last."""
+    keys = jax.vmap(jax.random.split)(jax.random.split(key, CROPS_TRIED))
+
+    def is_varied(pair):
+        labels, _ = _read_labels(label, *window(*pair), angle)
+        counts = jnp.bincount(labels.reshape(-1), length=IGNORE + 1)[:IGNORE]
+        return (jnp.max(counts) <= share * jnp.sum(counts)) & (jnp.sum(counts) > 0)
+
+    tried, _ = jax.lax.while_loop(
+        lambda state: (state[0] < CROPS_TRIED) & ~state[1],
+        lambda state: (state[0] + 1, is_varied(keys[state[0]])),
+        (0, False),
+    )
+    return keys[tried - 1]
+
+
+def _turned(y, x, shape, angle):
+    """The window's positions [h, w] each, turned about the centre of the image."""
+    down, right = (jnp.asarray(n - 1, jnp.float32) / 2 for n in shape)
+    y, x = y[:, None] - down, x[None, :] - right
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return cos * y - sin * x + down, sin * y + cos * x + right
+
+
+def _is_inside(position, size):
+    return (position >= -0.5) & (position < size - 0.5)
+
+
+def _nearest(position, size):
+    return jnp.clip(jnp.floor(position + 0.5), 0, size - 1).astype(jnp.int32)
+
+
+def _read_labels(label, y, x, angle):
+    """The label nearest to each position, 255 outside, and what lies inside."""
+    height, width = label.shape
+    label = jnp.asarray(label, jnp.int32)
+    if angle is None:
+        inside = _is_inside(y, height)[:, None] & _is_inside(x, width)
+        labels = label[_nearest(y, height)][:, _nearest(x, width)]
+    else:
+        y, x = _turned(y, x, label.shape, angle)
+        inside = _is_inside(y, height) & _is_inside(x, width)
+        labels = label[_nearest(y, height), _nearest(x, width)]
+    return jnp.where(inside, labels, IGNORE), inside
+
+
+def _read(pixels, y, x, scale):
+    """The image at rows y and columns x."""
+    rows = _sampling_matrix(y, pixels.shape[0], scale)
+    columns = _sampling_matrix(x, pixels.shape[1], scale)
+    pixels = jnp.einsum("hH,HWc->hWc", rows, pixels, precision="highest")
+    return jnp.einsum("wW,hWc->hwc", columns, pixels, precision="highest")
+
+
+def _read_turned(pixels, y, x, scale, angle, *, shrinks):
+    """The image at the window's positions, turned: bilinear, of an image that was smoothed as its
+    scale asks for (at 1 and above smoothing is the identity)."""
+    height, width, _ = pixels.shape
+    if shrinks:
+        pixels = _read(pixels, jnp.arange(height), jnp.arange(width), scale)
+    y, x = _turned(y, x, (height, width), angle)
+    y, x = jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1)
+    top, left = jnp.floor(y).astype(jnp.int32), jnp.floor(x).astype(jnp.int32)
+    bottom, right = jnp.minimum(top + 1, height - 1), jnp.minimum(left + 1, width - 1)
+    down, across = (y - top)[..., None], (x - left)[..., None]
+    upper = pixels[top, left] * (1 - across) + pixels[top, right] * across
+    lower = pixels[bottom, left] * (1 - across) + pixels[bottom, right] * across
+    return upper * (1 - down) + lower * down
+
+
 def _sampling_matrix(position, size, scale):
     """[out, size] linear interpolation weights (a wider filter when shrinking, so that thin things
-    fade instead of flickering), and which positions lie inside the image."""
-    inside = (position >= -0.5) & (position < size - 0.5)
+    fade instead of flickering)."""
     distance = jnp.abs(jnp.clip(position, 0, size - 1)[:, None] - jnp.arange(size))
     weights = jnp.maximum(0.0, 1 - distance * jnp.minimum(scale, 1.0))
-    return weights / weights.sum(1, keepdims=True), inside
+    return weights / weights.sum(1, keepdims=True)
+
+
+# OpenCV's getGaussianKernel(5, 0): up to 7 taps it does not compute exp but looks these up.
+_BLUR = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+
+
+def blur(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
+    """5x5 Gaussian blur, mirrored at the border: OpenCV's GaussianBlur(image, (5, 5), 0)."""
+    for axis in (0, 1):
+        pads = [(2, 2) if a == axis else (0, 0) for a in range(3)]
+        padded, size = jnp.pad(image, pads, mode="reflect"), image.shape[axis]
+        image = sum(
+            tap * jax.lax.slice_in_dim(padded, k, k + size, axis=axis)
+            for k, tap in enumerate(_BLUR)
+        )
+    return image
 
 
 # RGB to luma and two colour differences (ITU-R BT.601, analogue YIQ); hue turns the latter two.
@@ -117,9 +243,13 @@ _YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.5
 
 
 def jitter_colours(
-    key: PRNGKeyArray, image: Float[Array, "h w 3"], config: Augmentation
-) -> Float[Array, "h w 3"]:
-    """Random brightness, contrast (about the mean luma), saturation and hue, in that order."""
+    key: PRNGKeyArray, image: Float[Array, "h w c"], config: Augmentation
+) -> Float[Array, "h w c"]:
+    """Random brightness, contrast (about the mean luma), saturation and hue, in that order.
+
+    Images of other than 3 channels have no colours: their luma is the mean of their channels, and
+    saturation and hue leave them alone.
+    """
     brightness_key, contrast_key, saturation_key, hue_key = jax.random.split(key, 4)
 
     def factor(key, amount):
@@ -128,9 +258,9 @@ def jitter_colours(
     if config.brightness:
         image = image * factor(brightness_key, config.brightness)
     if config.contrast:
-        mean = jnp.mean(image @ jnp.array(_YIQ[0]))
+        mean = jnp.mean(image @ jnp.array(_YIQ[0]) if image.shape[-1] == 3 else image)
         image = mean + (image - mean) * factor(contrast_key, config.contrast)
-    if config.saturation or config.hue:
+    if (config.saturation or config.hue) and image.shape[-1] == 3:
         to_yiq = jnp.array(_YIQ)
         turn = jax.random.uniform(hue_key, (), minval=-config.hue, maxval=config.hue)
         cos, sin = jnp.cos(2 * jnp.pi * turn), jnp.sin(2 * jnp.pi * turn)
@@ -139,10 +269,3 @@ def jitter_colours(
         change = change.at[1:, 1:].set(chroma * jnp.array([[cos, -sin], [sin, cos]]))
         image = image @ (jnp.linalg.inv(to_yiq) @ change @ to_yiq).T
     return image
-
-
-def normalize(
-    image: Float[Array, "*shape 3"], mean: tuple[float, ...], std: tuple[float, ...]
-) -> Float[Array, "*shape 3"]:
-    """(image - mean) / std, per channel, on images in [0, 1]."""
-    return (image - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)

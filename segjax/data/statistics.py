@@ -28,29 +28,40 @@ def class_statistics(source, cache_file: str | os.PathLike | None = None) -> dic
     Raises:
       ValueError: for bad samples, as `check_source` does.
     """
+    kept = kept_count(source, cache_file, lambda: _count(source))
+    return {
+        **kept,
+        "class_pixels": np.array(kept["class_pixels"], np.int64),
+        "present_pixels": np.array(kept["present_pixels"], np.int64),
+        "sizes": [tuple(size) for size in kept["sizes"]],
+    }
+
+
+def kept_count(source, cache_file: str | os.PathLike | None, count: Callable[[], dict]) -> dict:
+    """What `count()` says of a source, as JSON holds it, kept in `cache_file` until the data change
+    (see `class_statistics`)."""
     fingerprint = _fingerprint(source)
     cache = None if cache_file is None or fingerprint is None else pathlib.Path(cache_file)
     kept = _read_cache(cache, fingerprint) if cache is not None else None
     if kept is None:
-        report = check_source(source, getattr(source, "split", type(source).__name__))
-        kept = {
-            "images": report.images,
-            "class_pixels": report.class_pixels.tolist(),
-            "present_pixels": report.present_pixels.tolist(),
-            "ignored_pixels": report.ignored_pixels,
-            "sizes": sorted(report.sizes),
-        }
+        kept = count()
         if cache is not None:
             cache.parent.mkdir(parents=True, exist_ok=True)
             # Written beside and moved, so that a job that is killed leaves no half file.
             partial = cache.with_name(f"{cache.name}.{os.getpid()}.part")
             partial.write_text(json.dumps({"fingerprint": fingerprint, "statistics": kept}))
             partial.replace(cache)
+    return kept
+
+
+def _count(source) -> dict:
+    report = check_source(source, getattr(source, "split", type(source).__name__))
     return {
-        **kept,
-        "class_pixels": np.array(kept["class_pixels"], np.int64),
-        "present_pixels": np.array(kept["present_pixels"], np.int64),
-        "sizes": [tuple(size) for size in kept["sizes"]],
+        "images": report.images,
+        "class_pixels": report.class_pixels.tolist(),
+        "present_pixels": report.present_pixels.tolist(),
+        "ignored_pixels": report.ignored_pixels,
+        "sizes": sorted(report.sizes),
     }
 
 
@@ -138,7 +149,8 @@ def _fingerprint(source) -> str | None:
 
 def _ids(source) -> list:
     id_map = getattr(source, "id_map", None)
-    return sorted(id_map.labels.items()) if id_map else []
+    options = getattr(getattr(source, "read_ids", None), "keywords", {})  # such as mask colours
+    return [sorted(id_map.labels.items()) if id_map else [], sorted(options.items())]
 
 
 def _read_cache(cache: pathlib.Path, fingerprint: str) -> dict | None:

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segjax import config as configs
-from segjax.data.augment import normalize
 from segjax.data.classes import ClassTable
+from segjax.data.normalize import normalize
 from segjax.data.pipeline import fit_image, fitted_size
 from segjax.layers import resize_bilinear
 from segjax.models import build
@@ -40,10 +40,11 @@ class Predictor:
         self._canvas = tuple(config["data"]["image_size"])
         self.variables = variables
         mean, std = tuple(config["data"]["mean"]), tuple(config["data"]["std"])
+        local_contrast = config["data"].get("local_contrast", 0)  # older runs have no such option
 
         @jax.jit
         def forward(variables, image):
-            images = normalize(image[None].astype(jnp.float32) / 255, mean, std)
+            images = normalize(image[None].astype(jnp.float32) / 255, mean, std, local_contrast)
             return model.apply(variables, images, train=False)["logits"]
 
         self._forward = forward

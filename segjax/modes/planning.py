@@ -1,5 +1,6 @@
 """The mode that looks ahead: what a run will cost, before it costs anything."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,11 +9,15 @@ import numpy as np
 from clu import parameter_overview
 from rich.console import Console
 
+from segjax.reporting.augment_pictures import augmentation_sheet
 from segjax.training.setup import prepare
 
 
-def plan(config: Mapping[str, Any], console: Console | None = None) -> dict[str, float]:
-    """Prints the parameter table, and the FLOPs and compiled memory of a training step.
+def plan(
+    config: Mapping[str, Any], workdir: str | pathlib.Path, console: Console | None = None
+) -> dict[str, float]:
+    """Prints the parameter table, and the FLOPs and compiled memory of a training step; writes a
+    picture of what augmentation does, `augmentation.png`, into the workdir.
 
     Nothing is trained and no parameter is drawn; the step is compiled for this machine's devices.
 
@@ -27,7 +32,7 @@ def plan(config: Mapping[str, Any], console: Console | None = None) -> dict[str,
     print(table, file=console.file)
     n, size = config["train"]["batch_size"], tuple(config["data"]["image_size"])
     batch = {
-        "image": jax.ShapeDtypeStruct((n, *size, 3), np.uint8),
+        "image": jax.ShapeDtypeStruct((n, *size, config["data"]["channels"]), np.uint8),
         "label": jax.ShapeDtypeStruct((n, *size), np.uint8),
         "index": jax.ShapeDtypeStruct((n,), np.int32),
     }
@@ -53,4 +58,9 @@ def plan(config: Mapping[str, Any], console: Console | None = None) -> dict[str,
         + "\n".join(f"  {bytes_ / 2**20:,.0f} MiB {name}" for name, bytes_ in sizes.items()),
         highlight=False,
     )
+    picture = pathlib.Path(workdir) / "augmentation.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    sample, key = setup.train.source[0], jax.random.key(config["seed"])
+    augmentation_sheet(sample["image"], sample["label"], setup.classes, setup.config, key, picture)
+    console.print(f"augmentation: {picture}", highlight=False, soft_wrap=True)
     return {"parameters": parameters, "flops": flops, **sizes}

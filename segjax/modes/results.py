@@ -9,7 +9,13 @@ from rich.console import Console
 
 from segjax import weights
 from segjax.data.classes import ClassTable
-from segjax.data.images import list_images, read_image
+from segjax.data.images import (
+    ARRAY_SUFFIX,
+    IMAGE_SUFFIXES,
+    list_images,
+    read_image,
+    rgb_view,
+)
 from segjax.inference.predictor import Predictor
 from segjax.reporting.plots import overlay
 
@@ -30,17 +36,19 @@ def predict(
     """
     console = console or Console()
     output = pathlib.Path(output or pathlib.Path(workdir) / "predictions")
-    images = list_images(input)
     predictor = Predictor.from_workdir(workdir)
+    channels = predictor.config["data"]["channels"]
+    arrays = () if channels == 3 else (ARRAY_SUFFIX,)
+    images = list_images(input, (*IMAGE_SUFFIXES, *arrays))
     names = _output_names(images, pathlib.Path(input))
     masks = []
     for path, name in zip(images, names, strict=True):
-        image = read_image(path, exif=True)
+        image = read_image(path, channels, exif=True)
         label = predictor.predict(image)
         pictures = {
             "masks": label,
             "colors": predictor.classes.colorize(label),
-            "overlays": overlay(image, label, predictor.classes),
+            "overlays": overlay(rgb_view(image), label, predictor.classes),
         }
         for kind, picture in pictures.items():
             file = output / kind / f"{name}.png"
@@ -70,6 +78,7 @@ def _shares(path: pathlib.Path, label: np.ndarray, classes: ClassTable) -> str:
 def export(
     workdir: str | pathlib.Path,
     output: str | pathlib.Path | None = None,
+    format: str | None = None,
     console: Console | None = None,
 ) -> pathlib.Path:
     """Writes the best checkpoint of a run as a safetensors file; see `segjax.weights.save`.
@@ -77,10 +86,16 @@ def export(
     Args:
       workdir: of a training run.
       output: the file; WORKDIR/model.safetensors by default.
+      format: "safetensors" is the only one.
 
     Returns:
       The file's path.
+
+    Raises:
+      ValueError: for another format.
     """
+    if format not in (None, "safetensors"):
+        raise ValueError(f"--format={format}; export has safetensors")
     console, predictor = console or Console(), Predictor.from_workdir(workdir)
     output = pathlib.Path(output or pathlib.Path(workdir) / "model.safetensors")
     data = predictor.config["data"]

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from segjax import config as configs
+from segjax.data.datasets import evaluation_splits
 from segjax.inference.predictor import Predictor
 from segjax.reporting import run_report, tables
 from segjax.training import loop
@@ -97,9 +98,12 @@ def evaluate(
     batch_size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
     mesh = make_mesh(config["parallel"], batch_size)
     data = config["data"]
-    step = jax.jit(make_eval_step(predictor.model, tuple(data["mean"]), tuple(data["std"])))
+    local_contrast = data.get("local_contrast", 0)  # older runs have no such option
+    step = jax.jit(
+        make_eval_step(predictor.model, tuple(data["mean"]), tuple(data["std"]), local_contrast)
+    )
     evaluations = {}
-    for split in splits or data["eval_splits"]:
+    for split in splits or evaluation_splits(data, config["seed"]):
         canvas = make_canvas(config, split)
         evaluations[split] = evaluate_split(step, predictor.variables, canvas, batch_size, mesh)
     results = {split: evaluation.summary() for split, evaluation in evaluations.items()}

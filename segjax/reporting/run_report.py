@@ -18,6 +18,7 @@ import numpy as np
 from segjax import config as configs
 from segjax.data.classes import ClassTable
 from segjax.data.datasets import make_source
+from segjax.data.images import rgb_view
 from segjax.inference.predictor import Predictor
 from segjax.reporting import html, plots, tables
 from segjax.training.evaluation import Evaluation
@@ -94,7 +95,8 @@ def predicted_samples(predictor: Predictor, source: Any, indices: Iterable[int])
     for index in indices:
         sample = source[int(index)]
         prediction = predictor.predict(sample["image"])
-        samples.append({**sample, "prediction": prediction, "miou": math.nan})
+        image = rgb_view(sample["image"])
+        samples.append({**sample, "image": image, "prediction": prediction, "miou": math.nan})
     return samples
 
 

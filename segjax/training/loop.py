@@ -9,10 +9,9 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from segjax.data.pipeline import train_iterator
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.evaluation import evaluate
-from segjax.training.parallel import put_batch
+from segjax.training.feed import training_feed
 from segjax.training.plateau import Progress
 from segjax.training.progress import ProgressBar
 from segjax.training.setup import Setup
@@ -44,9 +43,7 @@ def train(setup: Setup, workdir: pathlib.Path, console: Console, preview=None) -
     eval_batch_size = config["train"]["eval_batch_size"] or batch_size
     save_every = config["train"]["save_every"]
     train_step, eval_step = setup.train_step(), setup.eval_step()
-    batches = train_iterator(
-        setup.train, batch_size, seed=config["seed"], workers=config["data"]["workers"]
-    )
+    batches, to_devices = training_feed(setup)
 
     with CheckpointStore(workdir) as store:
         state, progress, step = _start(setup, store, batches)
@@ -64,7 +61,7 @@ def train(setup: Setup, workdir: pathlib.Path, console: Console, preview=None) -
             record = _Record(writer, bar, batch_size, log_every, len(setup.train))
             while step < total and not progress.stopped:
                 began = time.perf_counter()
-                state, metrics = train_step(state, put_batch(setup.mesh, next(batches)))
+                state, metrics = train_step(state, to_devices(next(batches)))
                 step += 1
                 record.add(step, metrics)
                 evaluating = step % setup.eval_every == 0 or step == total

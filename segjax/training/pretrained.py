@@ -74,7 +74,9 @@ def read_initial(config: Mapping[str, Any], model: nn.Module) -> Initial | None:
     channels = config["data"]["channels"]
     try:
         file = open_weights(config["init_from"])
-        variables, report = load(file, model, abstract_variables(model, channels), config["init_parts"])
+        variables, report = load(
+            file, model, abstract_variables(model, channels), config["init_parts"]
+        )
     except ValueError as error:
         raise ValueError(f"init_from: {error}") from error
     flat = flax.traverse_util.flatten_dict(variables, sep="/")

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from segjax.data.augment import Augmentation, augment, normalize
+from segjax.data.augment import Augmentation, augment
+from segjax.data.normalize import normalize
 from segjax.layers import resize_bilinear
 from segjax.losses import cross_entropy_sum, pixel_hits
 from segjax.metrics import confusion_matrix
@@ -37,6 +38,7 @@ class Objective:
       accumulate: micro-batches a step; the loss is that of the whole batch (batch normalisation
         sees one micro-batch at a time).
       ema_decay: of the running average of the weights; 0 = none.
+      local_contrast: side of the window of local contrast normalisation; 0 = none.
     """
 
     augmentation: Augmentation
@@ -46,6 +48,7 @@ class Objective:
     aux_weight: float = 0.4
     accumulate: int = 1
     ema_decay: float = 0.0
+    local_contrast: int = 0
 
 
 def make_train_step(
@@ -130,13 +133,14 @@ def make_train_step(
 
 
 def augmented(view_key: jax.Array, batch: Batch, objective: Objective):
-    """The batch's random views: normalised float32 images [n, h, w, 3] and int32 labels."""
+    """The batch's random views: normalised float32 images [n, h, w, c], 0 where no image is,
+    and int32 labels."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(view_key, batch["index"])
-    mean = jnp.array(objective.mean)
-    images, labels = jax.vmap(
-        lambda key, image, label: augment(key, image, label, objective.augmentation, mean)
+    images, labels, inside = jax.vmap(
+        lambda key, image, label: augment(key, image, label, objective.augmentation)
     )(keys, batch["image"], batch["label"])
-    return normalize(images, objective.mean, objective.std), labels
+    images = normalize(images, objective.mean, objective.std, objective.local_contrast, inside)
+    return images, labels
 
 
 def microbatches(x: jax.Array, count: int) -> jax.Array:
@@ -145,7 +149,7 @@ def microbatches(x: jax.Array, count: int) -> jax.Array:
 
 
 def make_eval_step(
-    model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
+    model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], local_contrast: int = 0
 ) -> Callable[[Any, Batch], dict[str, jax.Array]]:
     """Returns `eval_step`, to be jitted.
 
@@ -156,7 +160,7 @@ def make_eval_step(
     """
 
     def eval_step(variables, batch):
-        images = normalize(batch["image"].astype(jnp.float32) / 255, mean, std)
+        images = normalize(batch["image"].astype(jnp.float32) / 255, mean, std, local_contrast)
         labels = batch["label"].astype(jnp.int32)
         logits = model.apply(variables, images, train=False)["logits"]
         logits = resize_bilinear(logits, labels.shape[1:3])

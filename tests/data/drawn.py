@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from configs import base
 from segjax.data.classes import from_names
 
 THREE = from_names(["road", "car", "sky"])
@@ -49,3 +50,10 @@ class DrawnWithRepr(Drawn):
 
 def uint8(*rows):
     return np.array(rows, np.uint8)
+
+
+def data_config(**options):
+    """`config.data` with these options."""
+    data = base.get_config().data
+    data.update(options)
+    return data

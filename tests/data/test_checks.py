@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segjax.data.checks import check_source
+from segjax.data.checks import check_source, quick_check
 from segjax.data.sets.folder import open_folder
 from segjax.data.statistics import class_statistics
 from tests.data.drawn import THREE, TWO, Drawn, mask, photo, uint8
@@ -130,3 +130,38 @@ def test_masks_of_0_and_255_whose_foreground_is_ignored(tmp_path):
         check_source(source, "train")
     mask(tmp_path / "masks/train/b.png", [0, 1, 0, 255, 255, 255])
     assert check_source(source, "train").class_pixels.tolist() == [20, 4]
+
+
+def test_quick_check_lists_the_problems_of_all_splits():
+    sources = {"train": Drawn([uint8([0])] * 3), "val": Drawn([uint8([7])]), "test": Drawn([])}
+    with pytest.raises(ValueError) as error:
+        quick_check(sources, min_images={"train": 4})
+    text = str(error.value)
+    assert "data split 'train' has 3 images but train.batch_size=4" in text
+    assert "data split 'val': 1 of 1 samples are bad:\n  drawn 0: bad ids 7 (1 pixels)" in text
+    assert "data split 'test' has no images" in text
+
+
+def test_quick_check_decodes_few_of_what_is_drawn_and_many_files(tmp_path):
+    class Around:
+        def __init__(self, source):
+            self.source, self.classes = source, source.classes
+
+        def __len__(self):
+            return len(self.source)
+
+        def __getitem__(self, index):
+            return self.source[index]
+
+    for name in "abcdef":
+        photo(tmp_path / f"images/train/{name}.png")
+        mask(tmp_path / f"masks/train/{name}.png")
+    files = open_folder(tmp_path, "train", THREE)
+    drawn = Drawn([uint8([0])] * 9)
+    checked = quick_check({"train": files, "around": Around(files), "drawn": Around(drawn)})
+    assert {split: report.checked for split, report in checked.items()} == {
+        "train": 6,
+        "around": 6,
+        "drawn": 4,
+    }
+    assert quick_check({"train": files}, limit=2)["train"].checked == 2

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from segjax.data import classes
-from segjax.data.classes import IGNORE, ClassTable, default_palette, from_file, from_names
+from segjax.data.classes import (
+    IGNORE,
+    ClassTable,
+    default_palette,
+    from_file,
+    from_names,
+    read_class_list,
+)
 
 
 def test_colorize_paints_the_palette_and_leaves_ignored_pixels_black():
@@ -91,10 +98,48 @@ def test_class_list_that_is_not_there(tmp_path):
         from_file(tmp_path / "none.txt")
 
 
-@pytest.mark.parametrize("table, count", [(classes.IDD_LEVEL1, 7), (classes.CAMVID, 11)])
-def test_shipped_tables_have_their_classes_in_distinct_colours(table, count):
-    assert len(table) == len(set(table.palette)) == count
+def test_the_shipped_table_has_its_classes_in_distinct_colours():
+    assert len(classes.IDD_LEVEL1) == len(set(classes.IDD_LEVEL1.palette)) == 7
 
 
-def test_camvid_void_follows_the_classes():
-    assert len(classes.CAMVID) == classes.CAMVID_VOID
+@pytest.mark.parametrize(
+    "file, text",
+    [
+        ("c.txt", "road 1 2 3\nvoid 0 0 0 ignore\nliving things\n"),
+        ("c.csv", "\ufeffname, r, g, b\nroad,1,2,3\nvoid,0,0,0,ignore\nliving things\n"),
+        (
+            "c.json",
+            '[{"name": "road", "color": [1, 2, 3]}, {"name": "void", "color": [0, 0, 0], '
+            '"ignore": true}, "living things"]',
+        ),
+    ],
+)
+def test_lines_marked_as_ignored_are_no_classes(tmp_path, file, text):
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    read = read_class_list(tmp_path / file)
+    assert read.classes.names == ("road", "living things")
+    assert read.classes.palette == ((1, 2, 3), default_palette(2)[1])
+    assert read.names == ("road", "void", "living things")
+    assert read.labels == (0, IGNORE, 1)
+    assert read.colors == ((1, 2, 3), (0, 0, 0), None)
+    assert from_file(tmp_path / file) == read.classes
+
+
+def test_a_class_may_be_called_ignore_or_name(tmp_path):
+    (tmp_path / "c.txt").write_text("ignore\nname\nvoid ignore\n")
+    read = read_class_list(tmp_path / "c.txt")
+    assert (read.classes.names, read.labels) == (("ignore", "name"), (0, 1, IGNORE))
+
+
+@pytest.mark.parametrize(
+    "file, text, words",
+    [
+        ("c.txt", "void 0 0 0 ignore", r"c\.txt: a class table needs 1 to 255 classes, found 0"),
+        ("c.txt", "a\nb\na", r"c\.txt: class names occur twice: a"),
+        ("c.json", '[{"name": "a", "ignore": "yes"}]', "ignore 'yes' is neither true nor false"),
+    ],
+)
+def test_lists_without_classes_or_with_a_flag_that_is_none(tmp_path, file, text, words):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(ValueError, match=words):
+        read_class_list(tmp_path / file)

@@ -4,15 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import base
-from segjax.data.classes import CAMVID, IDD_LEVEL1, default_palette
+from segjax.data.classes import IDD_LEVEL1, default_palette
 from segjax.data.datasets import class_table, make_source
-
-
-def data_config(**options):
-    data = base.get_config().data
-    data.update(options)
-    return data
+from segjax.data.sets.camvid import CAMVID
+from tests.data.drawn import data_config
 
 
 def write_folder(root, ids=((0, 1), (2, 255))):
@@ -82,7 +77,7 @@ def test_camvid_source(tmp_path):
 
 
 def test_unknown_data_set_lists_the_known():
-    message = r"data\.name='cityscape' is unknown; known data sets: streets, camvid, folder"
+    message = r"data\.name='cityscape' is unknown; known data sets: streets, camvid, .*folder, "
     for function in (class_table, lambda config: make_source(config, "train")):
         with pytest.raises(ValueError, match=message):
             function(data_config(name="cityscape"))
@@ -132,3 +127,23 @@ def test_a_bad_class_file_is_named(tmp_path):
     path.write_text(json.dumps([{"name": "road", "color": "red"}]))
     with pytest.raises(ValueError, match=r"list\.json: not a class list \(colour 'red'"):
         class_table(data_config(name="folder", classes=str(path)))
+
+
+def test_folder_takes_colours_and_channels_of_the_config(tmp_path):
+    root = write_folder(tmp_path)
+    (tmp_path / "c.csv").write_text("name,r,g,b\nroad,1,1,1\nvoid,0,0,0,ignore\ncar,2,2,2\n")
+    rgb = np.array([[(1, 1, 1), (0, 0, 0)], [(2, 2, 2), (2, 2, 2)]], np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "masks/train/a.png")
+    Image.fromarray(np.full((2, 2, 4), 7, np.uint8)).save(tmp_path / "images/train/a.png")
+    config = data_config(name="folder", root=root, classes=str(tmp_path / "c.csv"), channels=4)
+    assert class_table(config).names == ("road", "car")
+    sample = make_source(config, "train")[0]
+    np.testing.assert_array_equal(sample["label"], [[0, 255], [1, 1]])
+    np.testing.assert_array_equal(sample["image"], np.full((2, 2, 4), 7))
+
+
+@pytest.mark.parametrize("name, channels", [("streets", 4), ("camvid", 1), ("folder", 0)])
+def test_other_channels_only_from_folders(tmp_path, name, channels):
+    config = data_config(name=name, root=str(tmp_path), classes="a", channels=channels)
+    with pytest.raises(ValueError, match=rf"data\.channels={channels}, but images of {name} have"):
+        make_source(config, "train")

@@ -1,23 +1,18 @@
-import os
 import pathlib
 import pickle
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from segjax.data.classes import CAMVID, IGNORE, from_names
-from segjax.data.sets.camvid import open_segnet
+from segjax.data.checks import check_source
+from segjax.data.classes import from_names, read_class_list
 from segjax.data.sets.folder import open_folder
+from segjax.data.statistics import class_statistics
 
 THREE = from_names(["road", "car", "sky"])
 LAYOUTS = ("images/{split} masks/{split}", "{split}/images {split}/masks")
-CAMVID_ROOT = pathlib.Path(
-    os.environ.get("SEGJAX_CAMVID", pathlib.Path(__file__).parents[3] / "shared" / "camvid")
-)
-needs_camvid = pytest.mark.skipif(
-    not (CAMVID_ROOT / "train.txt").is_file(), reason="SEGJAX_CAMVID is not CamVid's folder"
-)
 
 
 def save(path: pathlib.Path, array) -> pathlib.Path:
@@ -134,7 +129,7 @@ def test_hidden_files_and_other_types_are_passed_over(tmp_path):
         (["images/train/a.png"], "with masks/<split>.*found of these: images/train; splits"),
         (
             ["images/train/a.png", "masks/train/a.png", "train/images/a.png", "train/masks/a.png"],
-            "one of the two; found of these: images/train, masks/train, train/images, train/masks",
+            "needs one of .*; found of these: images/train, masks/train, train/images, train/masks",
         ),
     ],
 )
@@ -202,67 +197,65 @@ def test_repr_does_not_depend_on_where_the_data_are(tmp_path):
     assert repr(sources[0]) == repr(sources[1]) == "Folder(split='train', samples=1)"
 
 
-def small_camvid(root, lines):
-    photo(root / "train/x_1.png", 1, 12)
-    save(root / "trainannot/x_1.png", np.arange(12, dtype=np.uint8)[None])
-    if lines is not None:
-        (root / "train.txt").write_text(lines)
-    return root
+def test_colours_and_ids_of_a_class_list_become_labels(tmp_path):
+    lines = "void 0 0 0 ignore\nroad 128 64 128\ncar 0 0 142\n"
+    (tmp_path / "classes.txt").write_text(lines)
+    colored = read_class_list(tmp_path / "classes.txt")
+    photo(tmp_path / "images/train/a.png", 1, 3)
+    photo(tmp_path / "images/train/b.png", 1, 4)
+    save(
+        tmp_path / "masks/train/a.png",
+        np.array([[(0, 0, 0), (128, 64, 128), (0, 0, 142)]], np.uint8),
+    )
+    save(tmp_path / "masks/train/b.png", np.array([[0, 1, 2, 255]], np.uint8))
+    source = pickle.loads(pickle.dumps(open_folder(tmp_path, "train", colored)))
+    assert source.classes.names == ("road", "car")
+    np.testing.assert_array_equal(source.ids(0), [[0, 1, 2]])
+    np.testing.assert_array_equal(source[0]["label"], [[255, 0, 1]])
+    np.testing.assert_array_equal(source[1]["label"], [[255, 0, 1, 255]])
+    save(tmp_path / "masks/train/b.png", np.array([[0, 1, 2, 3]], np.uint8))
+    with pytest.raises(ValueError, match=r"bad ids 3 \(1 pixels\); allowed are 0\.\.2 and data\."):
+        source[1]
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        "/SegNet/CamVid/train/x_1.png /SegNet/CamVid/trainannot/x_1.png\n\n",
-        "train/x_1.png trainannot/x_1.png",
-        None,
-    ],
-)
-def test_camvid_finds_its_files_by_list_or_by_folder(tmp_path, lines):
-    source = open_segnet(small_camvid(tmp_path, lines), "train")
-    assert len(source) == 1
-    assert source.classes is CAMVID
-    assert source[0]["name"] == "x_1"
-    np.testing.assert_array_equal(source[0]["label"], [[*range(11), IGNORE]])
+def test_kept_statistics_depend_on_the_colours_of_the_list(tmp_path):
+    photo(tmp_path / "images/train/a.png", 1, 3)
+    save(tmp_path / "masks/train/a.png", np.array([[(1, 1, 1), (1, 1, 1), (2, 2, 2)]], np.uint8))
+    counts = []
+    for lines in ("road 1 1 1\ncar 2 2 2\n", "road 2 2 2\ncar 1 1 1\n"):
+        (tmp_path / "classes.txt").write_text(lines)
+        source = open_folder(tmp_path, "train", read_class_list(tmp_path / "classes.txt"))
+        counts.append(class_statistics(source, tmp_path / "s.json")["class_pixels"].tolist())
+        again = class_statistics(source, tmp_path / "s.json")
+        assert again["class_pixels"].tolist() == counts[-1]
+    assert counts == [[2, 1], [1, 2]]
 
 
-def test_camvid_list_may_hold_longer_paths_below_the_root(tmp_path):
-    photo(tmp_path / "day/one/left/x.png")
-    mask(tmp_path / "day/one/ids/x.png")
-    (tmp_path / "val.txt").write_text("day/one/left/x.png day/one/ids/x.png")
-    assert open_segnet(tmp_path, "val")[0]["name"] == "x"
+def test_masks_of_0_and_255_with_nothing_ignored(tmp_path):
+    two = from_names(["background", "crack"])
+    tree(tmp_path, ["a.png", "b.png"], [])
+    mask(tmp_path / "masks/train/a.png", [0, 0, 0, 255, 255, 0])
+    save(tmp_path / "masks/train/b.png", np.tile([False, True], (4, 3)))
+    source = open_folder(tmp_path, "train", two, ignore_ids=())
+    report = check_source(source, "train")
+    assert (report.class_pixels.tolist(), report.ignored_pixels) == ([28, 20], 0)
+    mask(tmp_path / "masks/train/b.png", [0, 0, 0, 0, 0, 0])
+    with pytest.raises(ValueError, match=r"no pixel of class 1 .*use data\.ignore_ids=\(\) if 255"):
+        check_source(open_folder(tmp_path, "train", two), "train")
 
 
-@pytest.mark.parametrize(
-    "lines, words",
-    [
-        (
-            "train/x_1.png trainannot/x_1.png\n/Seg/train/y.png z",
-            r"line 2: /Seg/train/y\.png is not",
-        ),
-        ("train/x_1.png", r"line 1: 'train/x_1\.png'; use `image\.png mask\.png`"),
-        ("\n", "lists no images; use lines of"),
-    ],
-)
-def test_camvid_list_errors_name_list_line_and_path(tmp_path, lines, words):
-    with pytest.raises(ValueError, match=rf"train\.txt,? {words}"):
-        open_segnet(small_camvid(tmp_path, lines), "train")
-
-
-def test_camvid_split_that_is_not_there(tmp_path):
-    small_camvid(tmp_path, None)
-    with pytest.raises(ValueError, match=r"'dev': no dev\.txt.*holds: train, trainannot; use"):
-        open_segnet(tmp_path, "dev")
-    with pytest.raises(ValueError, match=r"data\.root=.*gone is not an existing folder; use"):
-        open_segnet(tmp_path / "gone", "train")
-
-
-@needs_camvid
-@pytest.mark.parametrize("split, count", [("train", 367), ("val", 101), ("test", 233)])
-def test_real_camvid_has_the_papers_splits(split, count):
-    source = open_segnet(CAMVID_ROOT, split)
-    assert len(source) == len(set(source.names)) == count
-    sample = source[count - 1]
-    assert sample["image"].shape == (360, 480, 3)
-    assert sample["label"].shape == (360, 480)
-    assert set(np.unique(sample["label"])) <= {*range(11), IGNORE}
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_images_of_other_channels(tmp_path, channels):
+    bands = np.random.default_rng(0).integers(0, 256, (4, 6, channels), np.uint8)
+    mask(tmp_path / "masks/train/a.png")
+    mask(tmp_path / "masks/train/b.png")
+    (tmp_path / "images/train").mkdir(parents=True)
+    np.save(tmp_path / "images/train/a.npy", bands)
+    options = dict(planarconfig="contig") if channels > 1 else {}
+    tifffile.imwrite(tmp_path / "images/train/b.tif", bands, photometric="minisblack", **options)
+    source = pickle.loads(pickle.dumps(open_folder(tmp_path, "train", THREE, channels=channels)))
+    for index in range(2):
+        np.testing.assert_array_equal(source[index]["image"], bands)
+    assert check_source(source, "train").class_pixels.tolist() == [0, 48, 0]
+    with pytest.raises(ValueError, match=r"1 masks in .* have no image \(a\.png\)"):
+        open_folder(tmp_path, "train", THREE)  # .npy are no images of 3 channels

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segjax.data.classes import IGNORE
-from segjax.data.ids import class_ids
+from segjax.data.ids import IdMap, class_ids
 from segjax.data.sets.folder import open_folder
 from tests.data.drawn import THREE, mask, photo
 
@@ -45,6 +45,15 @@ def test_jpeg_masks_are_recognised(tmp_path):
         ValueError, match=r"a\.jpg: bad ids .*, \.\.\.; allowed .*use PNG for masks"
     ):
         open_folder(tmp_path, "train", THREE)[0]
+
+
+def test_the_guess_counts_ids_where_labels_are_others():
+    """Of a class list whose first line is void, or of merged classes."""
+    ids = IdMap({0: IGNORE, 1: 0, 2: 0, IGNORE: IGNORE}, "0..2")
+    with pytest.raises(ValueError, match=r"bad ids 9 .* is void, else ids in 0\.\.2$"):
+        ids.labels_of(np.array([[0, 1, 9]]), "m.png")
+    with pytest.raises(ValueError, match="these run from 1 to 3, so subtract 1"):
+        ids.labels_of(np.array([[1, 2, 3]]), "m.png")
 
 
 def test_labels_do_not_change_the_ids_they_are_made_of():

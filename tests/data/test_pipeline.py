@@ -1,5 +1,6 @@
 import pickle
 
+import grain
 import numpy as np
 import pytest
 
@@ -10,6 +11,8 @@ from segjax.data.pipeline import (
     fit_label,
     fitted_size,
     pad_batch,
+    process_rows,
+    shuffled,
     train_iterator,
 )
 
@@ -83,6 +86,15 @@ def test_shrinking_an_image_averages_and_a_label_picks():
     label = np.array([[3, 9], [9, 3]], np.uint8).repeat(2, 0).repeat(2, 1)
     np.testing.assert_array_equal(fit_label(label, (2, 2)), [[3, 9], [9, 3]])
     np.testing.assert_array_equal(fit_label(label, (8, 8))[::4, ::4], [[3, 9], [9, 3]])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_each_of_any_number_of_channels_is_resized_as_one_of_three(channels):
+    rgb = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    order = np.arange(channels) % 3
+    fitted = fit_image(rgb[..., order], (13, 24))
+    assert fitted.shape == (13, 24, channels)
+    np.testing.assert_array_equal(fitted, fit_image(rgb, (13, 24))[..., order])
 
 
 def test_canvas_sample_has_image_label_and_index():
@@ -212,6 +224,88 @@ def test_evaluation_sees_every_sample_once_in_order(length, rows):
     padding = found[-1]["index"] < 0
     assert np.all(found[-1]["label"][padding] == 255)
     assert not np.any(found[-1]["label"][~padding] == 255)
+
+
+def test_the_order_of_a_seed_is_pinned():
+    # As drawn by grain's shuffle since the first release: checkpoints hold positions in it.
+    assert order(batches(5)[0])[:10] == [1, 2, 4, 5, 9, 7, 8, 6, 0, 3]
+    assert order(batches(5)[0]) == [shuffled(LENGTH, 0)[i] for i in range(20)]
+
+
+def test_decode_reads_anew_and_keeps_nothing():
+    source = Numbered(5)
+    canvas = Canvas(source, (8, 12), cache_mb=1)
+    assert canvas.decode(2) is not canvas.decode(2)
+    assert source.reads == [2, 2]
+    canvas[2]
+    assert source.reads == [2, 2, 2]
+
+
+def test_indices_alone_come_in_the_same_order_and_read_nothing():
+    source = Numbered(LENGTH)
+    canvas = Canvas(source, (8, 12))
+    whole = train_iterator(canvas, BATCH, seed=3)
+    wanted = [next(whole)["index"] for _ in range(6)]
+    source.reads.clear()
+    bare = train_iterator(canvas, BATCH, seed=3, workers=2, indices_only=True)
+    for indices in wanted:
+        batch = next(bare)
+        assert set(batch) == {"index"}
+        assert batch["index"].dtype == np.int32
+        np.testing.assert_array_equal(batch["index"], indices)
+    assert bare.get_state() == whole.get_state()
+
+
+def test_another_order_is_taken_as_it_is():
+    odd = grain.MapDataset.source([1, 3, 3, 9]).repeat(None)
+    iterator = train_iterator(Canvas(Numbered(LENGTH), (8, 12)), 3, seed=0, order=odd)
+    found = [next(iterator) for _ in range(3)]
+    assert order(found) == [1, 3, 3, 9, 1, 3, 3, 9, 1]
+    np.testing.assert_array_equal(found[1]["image"][:, 0, 0, 0], [9, 1, 3])
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_processes_read_their_rows_of_the_batches_that_one_would(count):
+    sources = [Numbered(LENGTH) for _ in range(count)]
+    shares = [
+        train_iterator(Canvas(source, (8, 12)), BATCH, seed=1, process_index=i, process_count=count)
+        for i, source in enumerate(sources)
+    ]
+    for whole in batches(6, seed=1)[0]:
+        parts = [next(share) for share in shares]
+        assert all(len(part["index"]) == BATCH // count for part in parts)
+        for name, rows in whole.items():
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), rows)
+    # Nobody decodes another's rows; a share reads at most the 4 batches ahead that it may.
+    assert all(len(source.reads) <= (6 + 6) * BATCH // count for source in sources)
+    assert len({str(share.get_state()) for share in shares}) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("length", [10, 8, 1])
+def test_evaluation_over_processes_is_that_of_one(count, length):
+    canvas = Canvas(Numbered(length), (8, 12), label_size=(4, 6))
+    shares = [
+        list(eval_batches(canvas, BATCH, process_index=i, process_count=count))
+        for i in range(count)
+    ]
+    for whole, *parts in zip(eval_batches(canvas, BATCH), *shares, strict=True):
+        for name, rows in whole.items():
+            together = np.concatenate([part[name] for part in parts])
+            assert together.dtype == rows.dtype
+            np.testing.assert_array_equal(together, rows)
+
+
+def test_rows_of_processes_are_equal_blocks():
+    assert [process_rows(8, i, 4) for i in range(4)] == [slice(2 * i, 2 * i + 2) for i in range(4)]
+    for index, count in ((0, 3), (2, 2), (-1, 2)):
+        with pytest.raises(ValueError, match=rf"a batch of 8 .*does not divide over {count} proc"):
+            process_rows(8, index, count)
+    canvas = Canvas(Numbered(4), (8, 12))
+    with pytest.raises(ValueError, match="use a multiple of 3"):
+        train_iterator(canvas, 4, seed=0, process_count=3)
+    with pytest.raises(ValueError, match="use a multiple of 3"):
+        next(eval_batches(canvas, 4, process_count=3))
 
 
 def test_a_full_batch_is_not_copied():

@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from segjax.data.classes import CAMVID, from_names
-from segjax.data.sets.camvid import open_segnet
+from segjax.data.classes import from_names
+from segjax.data.sets.camvid import CAMVID, open_segnet
 from segjax.data.sets.folder import open_folder
 from segjax.data.statistics import class_statistics, median_present
 from tests.data.drawn import CAMVID_ROOT, THREE, Drawn, DrawnWithRepr, mask, photo, uint8

@@ -5,7 +5,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from segjax.data.classes import CAMVID, IDD_LEVEL1, IGNORE, ClassTable, from_names
+from segjax.data.classes import IDD_LEVEL1, IGNORE, ClassTable, from_names
+from segjax.data.sets.camvid import CAMVID
 from segjax.metrics import summarize
 from segjax.reporting import plots
 

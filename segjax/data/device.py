@@ -1,0 +1,100 @@
+"""A split that stays on the device, decoded: the host sends indices, the device gathers batches."""
+
+import concurrent.futures
+import dataclasses
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from segjax.data.pipeline import Canvas
+
+# Of a device's memory: the model, its gradients and activations want the rest.
+_SHARE = 0.5
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DeviceData:
+    """All samples of a split as device arrays; a pytree, so that jit takes it as an argument.
+
+    Give it to the jitted function: arrays that a function closes over become constants of the
+    program.
+
+    Attributes:
+      images: uint8 [samples, H, W, c].
+      labels: uint8 [samples, h, w].
+    """
+
+    images: UInt8[jax.Array, "samples H W c"]
+    labels: UInt8[jax.Array, "samples h w"]
+
+    @classmethod
+    def from_canvas(
+        cls,
+        canvas: Canvas,
+        sharding: jax.sharding.Sharding,
+        *,
+        limit_mb: float | None = None,
+        threads: int | None = None,
+    ) -> "DeviceData":
+        """Decodes a whole split once and moves it to the devices.
+
+        Args:
+          canvas: the split.
+          sharding: of the arrays. With P() each device holds all samples; with P(None, "space")
+            its rows of all of them; either way a batch is gathered without communication.
+          limit_mb: memory that the samples may take on each device, in 10**6 bytes; None = half of
+            what the device has.
+          threads: that decode; None = one per core.
+
+        Raises:
+          ValueError: if the samples take more; nothing but the first is decoded then.
+        """
+        first = canvas.decode(0)
+        shapes = {name: (len(canvas), *first[name].shape) for name in ("image", "label")}
+        needed = sum(int(np.prod(sharding.shard_shape(shape))) for shape in shapes.values()) / 1e6
+        device = min(sharding.addressable_devices, key=lambda device: device.id)
+        limit = _half_of_memory(device) if limit_mb is None else limit_mb
+        if needed > limit:
+            height, width = canvas.size
+            raise ValueError(
+                f"data.on_device: {len(canvas)} samples of {height}x{width} take {needed:,.0f} MB "
+                f"on each device, and {limit:,.0f} MB are for them ({_SHARE:.0%} of the memory of "
+                f"{device.device_kind} where no limit is set); use data.on_device=False, or a "
+                "smaller data.image_size"
+            )
+        arrays = {name: np.empty(shape, np.uint8) for name, shape in shapes.items()}
+
+        def read(index: int) -> None:
+            sample = canvas.decode(index)  # not kept on the host too
+            for name, array in arrays.items():
+                array[index] = sample[name]
+
+        with concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+            for _ in pool.map(read, range(len(canvas))):
+                pass
+        placed = {
+            name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+            for name, array in arrays.items()
+        }
+        return cls(placed["image"], placed["label"])
+
+    def batch(self, indices: Int32[jax.Array, "n"]) -> dict[str, jax.Array]:
+        """The samples at `indices`, as `pipeline.train_iterator` has them; pure, for jit."""
+        return {
+            "image": jnp.take(self.images, indices, axis=0, mode="clip"),
+            "label": jnp.take(self.labels, indices, axis=0, mode="clip"),
+            "index": indices,
+        }
+
+
+def _half_of_memory(device: jax.Device) -> float:
+    """Memory for data on a device, in 10**6 bytes; the host's where the device does not say."""
+    statistics = device.memory_stats() or {}
+    total = statistics.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf(
+        "SC_PAGE_SIZE"
+    )
+    return _SHARE * total / 1e6

@@ -1,0 +1,81 @@
+"""Masks that were resized with interpolation: what it leaves at the boundaries of classes.
+
+Between id 1 and id 8 a linear filter leaves 3 or 6, classes that are not there, and no check of
+ids sees it. Ids are names, so in an honest mask the id on a boundary is as likely to lie outside
+its neighbours' range as inside, and most boundaries have no pixel of their own at all.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Integer
+
+# Measured on CamVid (701 masks) and 80 streets, whole and at 1/4 to 4 times the size. By nearest
+# neighbour no mask has more than 0.23 of its steps as ramps. Resized with PIL's BOX, BILINEAR,
+# BICUBIC or LANCZOS, the data sets have 0.30 to 1.00; there, 0.56 or more of the thin pixels lie
+# between their neighbours, and 0.46 or less in the honest ones.
+_RAMP_SHARE, _BETWEEN_SHARE = 0.25, 0.5
+_FEWEST = 30  # ramps; fewer prove nothing
+
+
+class Transitions(NamedTuple):
+    """How the ids of a mask change along its rows and columns, in pixels.
+
+    Attributes:
+      ramps: pixels whose id lies strictly between those of their two neighbours.
+      thin: pixels that differ from both neighbours, which differ from each other.
+      clean: steps of 2 or more ids, between two pixels of one id and two of another.
+      ramp_ids: id to its ramps.
+    """
+
+    ramps: int
+    thin: int
+    clean: int
+    ramp_ids: Mapping[int, int]
+
+
+NO_TRANSITIONS = Transitions(0, 0, 0, {})
+
+
+def transitions(ids: Integer[np.ndarray, "h w"]) -> Transitions:
+    """Counts the transitions of a mask of raw ids (or labels)."""
+    narrow = np.int16 if ids.dtype.itemsize == 1 else np.int32
+    ids = ids.astype(narrow)
+    ramps = thin = clean = 0
+    between = []
+    for rows in (ids, np.ascontiguousarray(ids.T)):
+        step = np.diff(rows, axis=1)
+        first, second = step[:, :-1], step[:, 1:]
+        changed = (first != 0) & (second != 0)
+        places = np.nonzero(changed)  # few: the rest is counted on these alone
+        before, after = first[places].astype(np.int64), second[places].astype(np.int64)
+        ramp = before * after > 0
+        ramps += np.count_nonzero(ramp)
+        thin += np.count_nonzero(before + after)
+        between.append(rows[:, 1:-1][places][ramp])
+        flat = (step[:, :-2] == 0) & (step[:, 2:] == 0)
+        clean += np.count_nonzero(flat & (np.abs(step[:, 1:-1]) >= 2))
+    values, counts = np.unique(np.concatenate(between), return_counts=True)
+    found = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    return Transitions(int(ramps), int(thin), int(clean), found)
+
+
+def total(parts) -> Transitions:
+    """The transitions of several masks."""
+    ramps = thin = clean = 0
+    ids = {}
+    for part in parts:
+        ramps, thin, clean = ramps + part.ramps, thin + part.thin, clean + part.clean
+        for id_, count in part.ramp_ids.items():
+            ids[id_] = ids.get(id_, 0) + count
+    return Transitions(ramps, thin, clean, ids)
+
+
+def looks_interpolated(found: Transitions) -> bool:
+    """Whether the boundaries are ramps of ids, as only interpolation draws them."""
+    return (
+        found.ramps >= _FEWEST
+        and found.ramps > _RAMP_SHARE * (found.ramps + found.clean)
+        and found.ramps > _BETWEEN_SHARE * found.thin
+    )

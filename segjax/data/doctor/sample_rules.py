@@ -1,0 +1,263 @@
+"""Findings about single files: what cannot be used, and what can but should not be.
+
+Each rule takes the facts of a split, as `Split`, and yields findings.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from segjax.data.checks import lost_foreground
+from segjax.data.classes import ClassTable
+from segjax.data.doctor.findings import HARMS, STOPS, WORTH, Finding, SplitNumbers
+from segjax.data.doctor.interpolation import looks_interpolated, total
+from segjax.data.doctor.samples import NEAREST, SampleFacts
+
+_SHOWN = 5  # lines of a finding; the report lists all files
+_PICTURED = 8  # samples that are kept for pictures
+_NEAR_CONSTANT = 2.0  # standard deviation of the grey image, of 255
+_MOSTLY_VOID = 0.3  # share of ignored pixels that is worth a line
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A split's name, source, facts and numbers."""
+
+    name: str
+    source: Any
+    facts: Sequence[SampleFacts]
+    numbers: SplitNumbers
+
+    @property
+    def classes(self) -> ClassTable:
+        return self.source.classes
+
+    def finding(
+        self,
+        code: str,
+        severity: str,
+        title: str,
+        concerned: Sequence[int],
+        line: Callable[[SampleFacts], str],
+        remedy: str,
+        attribute: str = "mask_file",
+    ) -> Finding:
+        """A finding about samples of this split, the first of them with a line each."""
+        lines = [line(self.facts[i]) for i in concerned[:_SHOWN]]
+        if len(concerned) > _SHOWN:
+            lines.append(f"and {len(concerned) - _SHOWN} more")
+        files = (getattr(self.facts[i], attribute) or self.facts[i].name for i in concerned)
+        return Finding(
+            code=code,
+            severity=severity,
+            title=f"{self.name}: {_count(concerned, self.numbers.images)} {title}",
+            found=tuple(lines),
+            remedy=remedy,
+            split=self.name,
+            files=tuple(files),
+            samples=tuple((self.name, i) for i in concerned[:_PICTURED]),
+        )
+
+    def where(self, condition: Callable[[SampleFacts], Any]) -> list[int]:
+        """The samples that a condition holds for."""
+        return [i for i, facts in enumerate(self.facts) if condition(facts)]
+
+
+def _count(concerned: Sequence[int], images: int) -> str:
+    return f"{len(concerned)} of {images}"
+
+
+_TITLES = {
+    "unreadable": "samples have a file that cannot be read",
+    "rgb-mask": "masks hold colours instead of class ids",
+    "mask-0-255": "masks hold 0 and 255 instead of class ids",
+    "unknown-ids": "masks hold ids that are no class",
+    "size-mismatch": "masks are not of their image's size",
+    "bad-sample": "samples cannot be used",
+}
+
+
+def problems(split: Split) -> Iterator[Finding]:
+    """Samples that training would refuse, by what is wrong with them."""
+    for code, title in _TITLES.items():
+        found = {
+            i: problem
+            for i, facts in enumerate(split.facts)
+            for problem in facts.problems
+            if problem.code == code
+        }
+        if not found:
+            continue
+        by_name = {id(split.facts[i]): problem.found for i, problem in found.items()}
+        # One remedy per kind: files that are wrong alike say alike; the most frequent is shown.
+        remedies = Counter(problem.remedy for problem in found.values() if problem.remedy)
+        remedy = remedies.most_common(1)[0][0] if remedies else "see the line of each file"
+        more = f" ({len(remedies)} kinds; the others differ)" if len(remedies) > 1 else ""
+        image_is_bad = code == "unreadable"
+        finding = split.finding(
+            code,
+            STOPS,
+            title,
+            list(found),
+            lambda facts, by_name=by_name: by_name[id(facts)],
+            remedy + more + _palette_hint(code, split, list(found)),
+            "image_file" if image_is_bad else "mask_file",
+        )
+        if image_is_bad:  # it may be the mask that is broken: name the file that is
+            files = tuple(_bad_file(split.facts[i]) for i in found)
+            finding = dataclasses.replace(finding, files=files)
+        yield finding
+
+
+def _bad_file(facts: SampleFacts) -> str:
+    texts = [p.found for p in facts.problems if p.code == "unreadable"]
+    return facts.image_file if facts.image_file in texts[0] else facts.mask_file
+
+
+def _palette_hint(code: str, split: Split, concerned: Sequence[int]) -> str:
+    """For colour masks: which classes have the colours that a mask holds."""
+    if code != "rgb-mask":
+        return ""
+    colours = split.facts[concerned[0]].colours
+    names = {tuple(c): n for n, c in zip(split.classes.names, split.classes.palette, strict=True)}
+    meanings = (f" is {names[colour]}" if colour in names else "" for colour in colours)
+    listed = ", ".join(f"#{bytes(c).hex()}{m}" for c, m in zip(colours, meanings, strict=True))
+    known = sum(colour in names for colour in colours)
+    return f". Colours of the first, {known} of {len(colours)} in the class palette: {listed}"
+
+
+def lost_foregrounds(split: Split) -> Iterator[Finding]:
+    """Masks of 0 and 255 where 255 is ignored: their foreground teaches nothing."""
+    binary = split.where(lambda f: f.raw_ids and f.raw_ids <= {0, 255} and not f.problems)
+    occurring = [i for i in binary if split.facts[i].raw_ids == {0, 255}]
+    numbers, names = split.numbers, split.classes.names
+    lost = lost_foreground(
+        split.name, names, numbers.class_pixels, numbers.ignored_pixels, numbers.usable
+    )
+    if not occurring or (not lost and len(binary) < numbers.usable):
+        return
+    ignored = f"{numbers.ignored_pixels:,} pixels of id 255 are ignored"
+    yield split.finding(
+        "mask-0-255",
+        STOPS if lost else HARMS,
+        f"masks hold 0 and 255 only, and 255 means ignore: {ignored}",
+        occurring,
+        lambda facts: f"{facts.mask_file or facts.name}: ids 0 and 255",
+        f"use {lost[1]}" if lost else "check what 255 stands for, and --config.data.ignore_ids",
+    )
+
+
+def interpolated(split: Split) -> Iterator[Finding]:
+    """Masks whose classes are joined by ramps of other ids."""
+    whole = total(facts.transitions for facts in split.facts)
+    found = split.where(lambda f: looks_interpolated(f.transitions))
+    if not found and looks_interpolated(whole):  # each has too few boundaries to tell alone
+        found = split.where(lambda f: f.transitions.ramps > 0)
+    if not found:
+        return
+    there = total(split.facts[i].transitions for i in found)
+    most = sorted(there.ramp_ids, key=there.ramp_ids.get, reverse=True)[:_SHOWN]
+    ids = ", ".join(f"id {i} ({there.ramp_ids[i]:,} pixels)" for i in most)
+    yield split.finding(
+        "interpolated-mask",
+        HARMS,
+        f"masks look as if they were resized with interpolation: thin lines of {ids} run between "
+        "classes with a lower and a higher id",
+        found,
+        lambda f: (
+            f"{f.mask_file or f.name}: {f.transitions.ramps:,} pixels of such lines, "
+            f"{f.transitions.clean:,} clean steps between ids that are 2 or more apart"
+        ),
+        f"{NEAREST}; if a class is a border drawn on purpose, all is well",
+    )
+
+
+def jpeg_masks(split: Split) -> Iterator[Finding]:
+    """Masks that went through JPEG, which changes ids near boundaries."""
+    found = split.where(lambda f: f.jpeg_mask)
+    if found:
+        yield split.finding(
+            "jpeg-mask",
+            HARMS,
+            "masks are JPEG files, which do not keep ids",
+            found,
+            lambda f: f"{f.mask_file}: ids {_listed(f.raw_ids)}",
+            "make PNG masks from the original annotation; saving these as PNG does not mend them",
+        )
+
+
+def orientations(split: Split) -> Iterator[Finding]:
+    """Images with an EXIF orientation: viewers and annotation tools turn them, training not."""
+    found = split.where(lambda f: f.orientation != 1)
+    if found:
+        yield split.finding(
+            "exif-orientation",
+            HARMS,
+            "images have an EXIF orientation, which their masks have not",
+            found,
+            lambda f: f"{f.image_file}: EXIF orientation {f.orientation}",
+            "look at the pictures of the report; if image and mask do not match, turn the pixels "
+            "(PIL.ImageOps.exif_transpose) and save without the tag; else remove the tag "
+            "(exiftool -Orientation= FILE), so that all programs agree",
+            "image_file",
+        )
+
+
+def constant_images(split: Split) -> Iterator[Finding]:
+    """Images of nearly one colour."""
+    found = split.where(lambda f: f.size and f.contrast < _NEAR_CONSTANT)
+    if found:
+        yield split.finding(
+            "constant-image",
+            WORTH,
+            "images are of nearly one colour",
+            found,
+            lambda f: f"{f.image_file or f.name}: standard deviation {f.contrast:.2f} of 255",
+            "look at them, and leave them out (move image and mask away) if they are failures",
+            "image_file",
+        )
+
+
+def void(split: Split) -> Iterator[Finding]:
+    """Ignored pixels: much of the split, or all of an image."""
+    found = split.where(lambda f: _is_void(f) and not f.problems)
+    if found:
+        yield split.finding(
+            "all-void",
+            WORTH,
+            "masks are ignored throughout, so their images teach nothing",
+            found,
+            lambda f: f"{f.mask_file or f.name}: {f.ignored_pixels:,} pixels, all ignored",
+            "check these masks and --config.data.ignore_ids; leave them out if they are right",
+        )
+    share = split.numbers.void_share
+    if share > _MOSTLY_VOID:
+        yield Finding(
+            "void-share",
+            WORTH,
+            f"{split.name}: {100 * share:.1f}% of the pixels are ignored",
+            (f"{split.numbers.ignored_pixels:,} pixels",),
+            "check --config.data.ignore_ids and the masks if you expected more labels",
+            split.name,
+        )
+
+
+def _is_void(facts: SampleFacts) -> bool:
+    return facts.ignored_pixels > 0 and not facts.class_pixels.any() and not facts.unknown
+
+
+def _listed(ids, shown: int = 12) -> str:
+    words = [str(i) for i in sorted(ids)]
+    return ", ".join(words[:shown] + ["..."] * (len(words) > shown))
+
+
+RULES = (
+    problems,
+    lost_foregrounds,
+    interpolated,
+    jpeg_masks,
+    orientations,
+    constant_images,
+    void,
+)

@@ -1,0 +1,84 @@
+"""Cityscapes (Cordts et al., 2016): street scenes of 50 cities, 1024x2048."""
+
+import functools
+import pathlib
+
+from segjax.data.classes import IGNORE, ClassTable, from_file
+from segjax.data.ids import IdMap
+from segjax.data.images import some
+from segjax.data.pairs import PairedFiles, existing_root
+from segjax.data.sets.archive import check_split, files_by_key, need_folders, pair_by_key
+from segjax.data.spec import DatasetSpec
+
+_SPLITS = {"fine": ("train", "val", "test"), "coarse": ("train", "train_extra", "val")}
+_LAYOUT = (
+    "leftImg8bit/<split>/<city>/*_leftImg8bit.png and "
+    "gtFine/<split>/<city>/*_gtFine_labelIds.png (gtCoarse for the variant coarse)"
+)
+# The raw ids of the classes that are evaluated, by train id; every other raw id is void.
+_RAW_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+# Raw ids are 0..33. The license plate's -1 is not drawn in the archive's own files; tools that do
+# write it as -1 or, in a byte, as 255.
+_FROM_RAW = IdMap(
+    dict.fromkeys((-1, *range(34), 255), IGNORE) | {raw: k for k, raw in enumerate(_RAW_IDS)},
+    "Cityscapes' raw ids -1..33",
+)
+_FROM_TRAIN_IDS = IdMap({**{k: k for k in range(19)}, 255: IGNORE}, "train ids 0..18 and 255")
+# Of train_extra: the image is black; Cityscapes' download page says to leave it out.
+_BAD = "troisdorf_000000_000073"
+
+
+def open_cityscapes(root, split: str, *, variant: str = "fine") -> PairedFiles:
+    """Cityscapes with the 19 classes that are evaluated; all others become 255.
+
+    Masks are read from `*_labelIds.png`, or, in a folder without any, from `*_labelTrainIds.png`.
+
+    Args:
+      root: with `leftImg8bit/` and `gtFine/` or `gtCoarse/`.
+      split: "train" (2,975 images), "val" (500) or "test" (1,525, whose masks are all void: the
+        real ones are on the benchmark's server); of "coarse", "train", "train_extra" (19,998,
+        of which one is black and left out) or "val".
+      variant: "fine" or "coarse", the annotation.
+
+    Raises:
+      ValueError: if a folder or a file is missing; the message names it.
+    """
+    check_split(f"cityscapes ({variant})", split, _SPLITS[variant])
+    root, annotation = existing_root(root, _LAYOUT), f"gt{variant.capitalize()}"
+    folders = [f"leftImg8bit/{split}", f"{annotation}/{split}"]
+    image_folder, mask_folder = need_folders(root, split, folders, _LAYOUT)
+    images = files_by_key(image_folder, "_leftImg8bit.png")
+    masks, id_map = files_by_key(mask_folder, f"_{annotation}_labelIds.png"), _FROM_RAW
+    if not masks:
+        masks = files_by_key(mask_folder, f"_{annotation}_labelTrainIds.png")
+        id_map = _FROM_TRAIN_IDS
+    if not masks:
+        raise ValueError(
+            f"{mask_folder} holds no *_{annotation}_labelIds.png or *_labelTrainIds.png; files "
+            f"found: {some([p.name for p in mask_folder.rglob('*') if p.is_file()])}; use all of "
+            f"{annotation}'s archive"
+        )
+    for files in (images, masks):
+        files.pop(_BAD, None)
+    name = "Cityscapes" if variant == "fine" else "Cityscapes coarse"
+    pairs = pair_by_key(split, images, masks, _LAYOUT)
+    return PairedFiles(name, split, cityscapes_classes(), *pairs, id_map)
+
+
+@functools.cache
+def cityscapes_classes() -> ClassTable:
+    """The 19 classes that are evaluated, by train id, in Cityscapes' colours."""
+    return from_file(pathlib.Path(__file__).with_name("tables") / "cityscapes.txt")
+
+
+SPEC = DatasetSpec(
+    title="Cityscapes (Cordts et al., 2016)",
+    licence="for research and teaching, not commercial; its authors give access on registration",
+    url="https://www.cityscapes-dataset.com",
+    layout=f"{_LAYOUT}; the masks of test are all void",
+    unlabelled=("test",),
+    splits=("train", "val", "test", "train_extra"),
+    classes=lambda data: cityscapes_classes(),
+    open=lambda data, split: open_cityscapes(data["root"], split, variant=data["variant"]),
+    variants=("fine", "coarse"),
+)

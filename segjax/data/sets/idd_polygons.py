@@ -1,0 +1,138 @@
+"""Labels of the India Driving Dataset: its polygons drawn, at any level of its hierarchy.
+
+Reference: Varma et al., "IDD: A Dataset for Exploring Problems of Autonomous Navigation in
+Unconstrained Environments", WACV 2019, figure 2.
+"""
+
+import csv
+import functools
+import json
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw
+
+from segjax.data.classes import IGNORE, ClassTable
+
+# 40 labels, the id of each at every level, and its colour, as the authors' label file has them.
+_TABLE = pathlib.Path(__file__).parent / "tables" / "idd.csv"
+_BACKGROUND = "unlabeled"  # of pixels that no polygon covers
+
+# The levels, by the ids that the authors' preparation script writes: its names for the masks.
+MASK_ENDINGS: Mapping[str, str] = {
+    "level1": "_gtFine_labellevel1Ids.png",
+    "level2": "_gtFine_labellevel2Ids.png",
+    "level3": "_gtFine_labellevel3Ids.png",
+    "level4": "_gtFine_labellevel4Ids.png",
+    "cityscapes": "_gtFine_labelcsTrainIds.png",
+}
+
+# Classes that take in several labels: the label whose colour they have, and their name. A class
+# that is not here has its only label's name.
+_MERGED: Mapping[str, Mapping[str, str]] = {
+    "level1": {
+        "road": "drivable",
+        "sidewalk": "non-drivable",
+        "person": "living things",
+        "car": "vehicles",
+        "curb": "roadside objects",
+        "vegetation": "far objects",
+        "sky": "sky",
+    },
+    "level2": {
+        "drivable fallback": "drivable fallback",
+        "non-drivable fallback": "non-drivable fallback",
+        "person": "person or animal",
+        "motorcycle": "two-wheeler",
+        "car": "car or autorickshaw",
+        "truck": "large vehicle",
+        "curb": "curb or wall",
+        "fence": "fence or guard rail",
+        "traffic sign": "billboard or traffic sign or light",
+        "pole": "pole or other structure",
+        "building": "construction",
+        "sky": "sky",
+    },
+    "level3": {
+        "drivable fallback": "drivable fallback",
+        "non-drivable fallback": "non-drivable fallback",
+        "person": "person or animal",
+        "vehicle fallback": "vehicle fallback",
+        "pole": "pole",
+        "bridge": "bridge or tunnel",
+        "sky": "sky",
+    },
+    "level4": {
+        "sidewalk": "sidewalk or rail track",
+        "vehicle fallback": "vehicle fallback",
+        "pole": "pole",
+        "bridge": "bridge or tunnel",
+    },
+    # Cityscapes' terrain holds what IDD calls non-drivable fallback.
+    "cityscapes": {"non-drivable fallback": "terrain"},
+}
+
+
+def label_ids(variant: str) -> Mapping[str, int]:
+    """The id, 0..K-1 or 255, that each of the 40 labels has at a level (a `data.variant`)."""
+    return {row["name"]: int(row[variant]) for row in _rows()}
+
+
+@functools.cache
+def class_table(variant: str) -> ClassTable:
+    """The classes of a level: 7, 16, 26 or 30, or Cityscapes' 19."""
+    labels, colors = label_ids(variant), {row["name"]: row["rgb"].split() for row in _rows()}
+    member = {}  # of each class, the label that it shows
+    for label, id_ in labels.items():
+        if id_ != IGNORE and (id_ not in member or label in _MERGED[variant]):
+            member[id_] = label
+    members = [member[k] for k in range(len(member))]
+    return ClassTable(
+        tuple(_MERGED[variant].get(label, label) for label in members),
+        tuple(tuple(int(c) for c in colors[label]) for label in members),
+    )
+
+
+def draw_polygons(path: pathlib.Path, variant: str) -> UInt8[np.ndarray, "h w"]:
+    """Draws the polygons of a `*_gtFine_polygons.json`: ids 0..K-1 of a level, and 255.
+
+    As the authors' script does: in the file's order, each over those before it, void ones too;
+    without deleted ones and those of fewer than 3 points; a label such as `cargroup` is `car`.
+
+    Raises:
+      ValueError: naming the file, if it is not such a file or has a label that is unknown.
+    """
+    ids = label_ids(variant)
+    try:
+        annotation = json.loads(pathlib.Path(path).read_text("utf-8"))
+        size = int(annotation["imgWidth"]), int(annotation["imgHeight"])
+        mask = Image.new("L", size, ids[_BACKGROUND])
+        polygons = [
+            (str(item["label"]), [(float(x), float(y)) for x, y in item["polygon"]])
+            for item in annotation["objects"]
+            if not item.get("deleted")
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} cannot be drawn: {type(error).__name__} {error}; use an intact file of the "
+            "data set, with imgWidth, imgHeight, and objects that have label and polygon"
+        ) from error
+    pen = ImageDraw.Draw(mask)
+    for name, points in polygons:
+        if len(points) < 3:
+            continue
+        label = name if name in ids else name.removesuffix("group")
+        if label not in ids:
+            raise ValueError(
+                f"{path}: label {name!r} is unknown; use the labels of IDD: {', '.join(ids)}"
+            )
+        pen.polygon(points, fill=ids[label])
+    return np.array(mask)
+
+
+@functools.cache
+def _rows() -> tuple[dict[str, str], ...]:
+    with _TABLE.open(newline="") as file:
+        return tuple(csv.DictReader(file))

@@ -1,0 +1,103 @@
+"""The `prepared` data set: what `--mode=prepare` wrote, read by random access."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from typing import Any
+
+from segjax.data import manifest as manifests
+from segjax.data.array_records import from_png
+from segjax.data.classes import ClassTable
+from segjax.data.manifest import Manifest
+from segjax.data.spec import DatasetSpec
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Prepared:
+    """A split of a prepared data set.
+
+    `source[i]` is {"image": uint8 [h, w, c], "label": uint8 [h, w] of ids 0..K-1 and 255 = ignore,
+    "name": str}; the arrays may be read-only. It pickles; each process opens the files for itself,
+    at its first read.
+    """
+
+    manifest: Manifest
+    split: str
+
+    @property
+    def classes(self) -> ClassTable:
+        return self.manifest.classes
+
+    def __len__(self) -> int:
+        return self.manifest.splits[self.split].samples
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self!r} has no sample {index}")
+        sample = self._records[index]
+        image, mask = sample["image"], sample["segmentation_mask"]
+        if self.manifest.encoding == "png":
+            image, mask = from_png(image), from_png(mask)
+        height, width = image.shape[:2]
+        return {
+            "image": image.reshape(height, width, self.manifest.channels),
+            "label": mask.reshape(height, width),
+            "name": sample["name"].decode(),
+        }
+
+    @functools.cached_property
+    def _records(self) -> Any:
+        import tensorflow_datasets as tfds  # takes a second, and only reading needs it
+
+        # TFDS decodes PNG by whichever of OpenCV and Pillow there is; Pillow reads all our files.
+        skip = tfds.decode.SkipDecoding()
+        decoders = {"image": skip, "segmentation_mask": skip}
+        builder = tfds.builder_from_directory(self.manifest.folder)
+        return builder.as_data_source(
+            self.split, decoders=decoders if self.manifest.encoding == "png" else None
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"manifest": self.manifest, "split": self.split}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def __repr__(self) -> str:
+        # Without the folder, which may move, and with the checksums: what is counted or resumed on
+        # this text is bound to the samples.
+        shards = self.manifest.splits[self.split].shards
+        digest = hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest()
+        return (
+            f"Prepared({self.manifest.name} {self.manifest.version}, split={self.split!r}, "
+            f"samples={len(self)}, content={digest[:16]})"
+        )
+
+
+def open_prepared(root: str | pathlib.Path, split: str) -> Prepared:
+    """A split of the prepared data set in `root`, or one or two folders below it.
+
+    Raises:
+      ValueError: if there is none or several, its preparation has not ended, it lacks the split,
+        or a shard is missing or truncated.
+    """
+    manifest = manifests.find(root)
+    if split not in manifest.splits:
+        raise ValueError(
+            f"data split {split!r} is not in {manifest.folder}, which has "
+            f"{', '.join(manifest.splits)}; use one of them, or prepare it too"
+        )
+    manifest.check_sizes(split)
+    return Prepared(manifest, split)
+
+
+SPEC = DatasetSpec(
+    title="prepared: what --mode=prepare wrote",
+    licence="that of the data it was made from; segjax.json says it",
+    url="",
+    layout=f"<name>/<version>/{manifests.FILE} and shards, or the folder of these itself",
+    splits=("train", "val", "test"),
+    classes=lambda data: manifests.find(data["root"]).classes,
+    open=lambda data, split: open_prepared(data["root"], split),
+)

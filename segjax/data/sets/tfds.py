@@ -1,0 +1,252 @@
+"""Data sets of TensorFlow Datasets that lie prepared on disk; read without TensorFlow.
+
+TFDS is imported when a data set is opened, as that takes a second. Only a data set's metadata and
+ArrayRecord files are used, not the code that made them, and nothing is ever downloaded.
+"""
+
+import dataclasses
+import functools
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from segjax.data.classes import IGNORE, ClassTable, from_names
+from segjax.data.ids import IdMap, class_ids
+from segjax.data.images import mask_ids, open_image
+from segjax.data.sets import folder
+from segjax.data.sets.tfds_features import check_features, find_feature, prepared_builder
+from segjax.data.spec import DatasetSpec
+
+_NAME = re.compile(r"tfds:(\w+(/[\w.-]+)?(:[\d.*]+)?)")
+
+
+def spec_of(name: str) -> DatasetSpec:
+    """The data set `tfds:NAME`, `tfds:NAME/CONFIG` or either with `:VERSION`.
+
+    Its options: data.root is TFDS's data_dir ("" = TFDS's own choice); data.image_feature and
+    data.label_feature name the features, `a/b` for b within a; splits may be TFDS's slices, such
+    as `train[:90%]`. The classes are data.classes, or data.num_classes, or the label feature's own.
+
+    Raises:
+      ValueError: for a name of another form.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(
+            f"data.name={name!r} names no TFDS data set; use tfds:NAME, such as "
+            "tfds:oxford_iiit_pet, tfds:NAME/CONFIG or tfds:NAME:VERSION"
+        )
+    return DatasetSpec(
+        title=f"{match[1]} of TensorFlow Datasets",
+        licence="see the data set's own",
+        url=f"https://www.tensorflow.org/datasets/catalog/{match[1].split('/')[0].split(':')[0]}",
+        layout="what TFDS prepared, as ArrayRecord",
+        splits=("train", "validation", "test"),
+        classes=functools.partial(_classes, match[1]),
+        open=functools.partial(_open_configured, match[1]),
+        reads_files=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class TfdsSplit:
+    """A split of a prepared TFDS data set, with random access.
+
+    `source[i]` is {"image": uint8 [h, w, 3], "label": uint8 [h, w] of ids 0..K-1 and 255 = ignore,
+    "name": str}; `image(i)` and `ids(i)` are what the records hold. It pickles, and each process
+    opens the files for itself.
+
+    Attributes:
+      name: of the data set, as TFDS calls it, with its version.
+      folder: of the files of this version.
+      split, image_feature, label_feature: as TFDS calls them.
+      classes: the K classes.
+      id_map: from the ids in a mask to labels.
+      length: number of samples.
+
+    Raises:
+      ValueError: on reading, if an image cannot be read, sizes differ, or an id has no label.
+    """
+
+    name: str
+    folder: str
+    split: str
+    image_feature: str
+    label_feature: str
+    classes: ClassTable
+    id_map: IdMap
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        return _to_rgb(_within(self._record(index), self.image_feature), self._sample_name(index))
+
+    def ids(self, index: int) -> Integer[np.ndarray, "h w"]:
+        return _to_ids(_within(self._record(index), self.label_feature), self._sample_name(index))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        name, record = self._sample_name(index), self._record(index)
+        image = _to_rgb(_within(record, self.image_feature), name)
+        ids = _to_ids(_within(record, self.label_feature), name)
+        if image.shape[:2] != ids.shape:
+            raise ValueError(
+                f"{name}: {self.image_feature} is {image.shape[0]}x{image.shape[1]} but "
+                f"{self.label_feature} is {ids.shape[0]}x{ids.shape[1]} (height x width); use "
+                "features of one size"
+            )
+        return {"image": image, "label": self.id_map.labels_of(ids, name), "name": name}
+
+    def __repr__(self) -> str:
+        # Without the folder: grain compares this text on resume, and the data may have moved.
+        return (
+            f"TFDS(name={self.name!r}, split={self.split!r}, image={self.image_feature!r}, "
+            f"label={self.label_feature!r}, samples={len(self)})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def _sample_name(self, index: int) -> str:
+        return f"{self.name.replace('/', '_')}_{self.split}_{index:06d}"
+
+    def _record(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self.length:
+            raise IndexError(f"index {index} of {self.length} samples")
+        records, features, skipped = self._opened
+        return features.deserialize_example_np(records[index], decoders=skipped)
+
+    @functools.cached_property
+    def _opened(self):
+        """The records, the two features that are read of them, and which of these stay encoded.
+
+        Images are decoded here, not by TFDS: without TensorFlow it reads no 16-bit ones.
+        """
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(self.folder)
+        wanted, skipped = {}, {}
+        for path in (self.image_feature, self.label_feature):
+            feature, (*outer, last) = find_feature(builder, path, ""), path.split("/")
+            inside, inside_skipped = wanted, skipped
+            for key in outer:
+                inside = inside.setdefault(key, {})
+                inside_skipped = inside_skipped.setdefault(key, {})
+            inside[last] = feature
+            if isinstance(feature, tfds.features.Image):
+                inside_skipped[last] = tfds.decode.SkipDecoding()
+        records = builder.as_data_source(
+            self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+        return records, tfds.features.FeaturesDict(wanted), skipped
+
+
+def open_tfds(
+    name: str,
+    data_dir: str,
+    split: str,
+    classes: ClassTable,
+    *,
+    image_feature: str = "image",
+    label_feature: str = "segmentation_mask",
+    ignore_ids=(IGNORE,),
+) -> TfdsSplit:
+    """A split of the TFDS data set `name` that lies prepared in `data_dir`; decodes nothing yet.
+
+    Raises:
+      ValueError: if it is not prepared, is not ArrayRecord, has no such split or feature, or a
+        feature is no image or no integer mask.
+    """
+    builder = prepared_builder(name, data_dir)
+    check_features(builder, image_feature, label_feature)
+    try:
+        length = builder.info.splits[split].num_examples
+    except (KeyError, ValueError) as error:
+        known = ", ".join(sorted(builder.info.splits))
+        raise ValueError(
+            f"data split {split!r}: tfds:{name} has {known}; use one of them, or a part such as "
+            "'train[:90%]'"
+        ) from error
+    remedy = (
+        "use data.ignore_ids for void ids; where ids count from 1, "
+        f"data.num_classes={len(classes) + 1} and data.ignore_ids=(0, {IGNORE})"
+    )
+    return TfdsSplit(
+        builder.info.full_name,
+        str(builder.data_dir),
+        split,
+        image_feature,
+        label_feature,
+        classes,
+        dataclasses.replace(class_ids(len(classes), ignore_ids), remedy=remedy),
+        length,
+    )
+
+
+def _open_configured(name: str, data: Mapping[str, Any], split: str) -> TfdsSplit:
+    return open_tfds(
+        name,
+        data["root"],
+        split,
+        _classes(name, data),
+        image_feature=data["image_feature"],
+        label_feature=data["label_feature"],
+        ignore_ids=tuple(data["ignore_ids"]),
+    )
+
+
+def _classes(name: str, data: Mapping[str, Any]) -> ClassTable:
+    if data["classes"] or data["num_classes"]:
+        return folder.SPEC.classes(data)
+    path = data["label_feature"]
+    feature = find_feature(prepared_builder(name, data["root"]), path, "data.label_feature")
+    names = getattr(feature, "names", ())
+    if not names:
+        raise ValueError(
+            f"tfds:{name}: feature {path!r} names no classes; use data.classes, a file or names "
+            '("road,car,sky"), or at least data.num_classes'
+        )
+    return from_names(names)
+
+
+class _Encoded(io.BytesIO):
+    """The bytes of an image file, which messages call by the sample's name."""
+
+    def __init__(self, data: bytes, name: str):
+        super().__init__(data)
+        self.name = name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _within(record: Mapping[str, Any], path: str) -> bytes | np.ndarray:
+    for key in path.split("/"):
+        record = record[key]
+    return record
+
+
+def _to_rgb(values: bytes | np.ndarray, name: str) -> UInt8[np.ndarray, "h w 3"]:
+    if isinstance(values, bytes):
+        image = open_image(_Encoded(values, name))
+        sixteen_bit = image.mode.startswith("I")
+        values = np.array(image, np.uint16) if sixteen_bit else np.array(image.convert("RGB"))
+    if values.dtype == np.uint16:
+        values = np.round(values / 257).astype(np.uint8)  # 65535 becomes 255
+    values = values.reshape(*values.shape[:2], -1)
+    return np.repeat(values, 3, axis=-1) if values.shape[2] == 1 else values[..., :3]
+
+
+def _to_ids(values: bytes | np.ndarray, name: str) -> Integer[np.ndarray, "h w"]:
+    if isinstance(values, bytes):
+        return mask_ids(open_image(_Encoded(values, name)), name)
+    values = values.reshape(values.shape[:2])
+    return values.astype(np.uint8) if values.dtype == np.bool_ else values

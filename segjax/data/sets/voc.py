@@ -1,0 +1,155 @@
+"""Pascal VOC 2012 (Everingham et al., 2010), and with the masks of SBD (Hariharan et al., 2011)."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Integer
+
+from segjax.data.classes import ClassTable
+from segjax.data.ids import class_ids
+from segjax.data.images import read_mask, some
+from segjax.data.pairs import PairedFiles, existing_root
+from segjax.data.sets.archive import check_split, files_by_key, held, need_folders
+from segjax.data.spec import DatasetSpec
+
+_NAMES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
+    *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
+    *("sheep", "sofa", "train", "tvmonitor"),
+)
+_SPLITS = ("train", "val", "trainval")
+_LAYOUT = "JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/{train,val,trainval}.txt"
+_SBD_LAYOUT = "benchmark_RELEASE/dataset/cls/*.mat, or SegmentationClassAug/*.png beside JPEGImages"
+_SBD_FOLDERS = ("benchmark_RELEASE/dataset", "SBD/benchmark_RELEASE/dataset", "SBD/dataset", "SBD")
+
+
+def voc_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
+    """VOC's colours: bits 0, 1, 2 of the id become the high bits of red, green and blue, bits 3 to
+    5 the next lower ones, and so on."""
+    return tuple(
+        tuple(
+            sum((k >> (3 * i + channel) & 1) << (7 - i) for i in range(3)) for channel in range(3)
+        )
+        for k in range(num_classes)
+    )
+
+
+VOC = ClassTable(_NAMES, voc_palette(len(_NAMES)))
+
+
+def open_voc(root, split: str, *, sbd: bool = False) -> PairedFiles:
+    """Pascal VOC 2012: background and 20 classes; the border of objects (255) is ignored.
+
+    With `sbd`, "train" is what is called trainaug, 10,582 images: VOC's train, and all that SBD
+    annotated but VOC's val. Where both have a mask, VOC's is read. "val" is VOC's.
+
+    Args:
+      root: `VOC2012`, or a folder with `VOCdevkit/VOC2012`.
+      split: "train" (1,464 images), "val" (1,449) or "trainval".
+      sbd: use SBD's masks too: `benchmark_RELEASE/` or `SBD/` in `root` or in or beside `VOC2012`,
+        else `SegmentationClassAug/` beside `JPEGImages`.
+
+    Raises:
+      ValueError: if a folder, a list or a file is missing; the message names it.
+    """
+    check_split("voc", split, _SPLITS)
+    root = existing_root(root, _LAYOUT)
+    ways = [root / "VOCdevkit/VOC2012", root / "VOC2012", root]
+    voc = next(folder for folder in ways if (folder / "JPEGImages").is_dir() or folder == root)
+    folders = ["JPEGImages", "SegmentationClass", "ImageSets/Segmentation"]
+    jpegs, own_masks, lists = need_folders(voc, split, folders, _LAYOUT)
+    names = _listed(lists, split, voc)
+    images, masks = files_by_key(jpegs, ".jpg"), files_by_key(own_masks, ".png")
+    own_names = [*_listed(lists, "train", voc), *_listed(lists, "val", voc)] if sbd else names
+    _need_files(split, own_names, masks, own_masks)
+    if sbd:
+        val = set(_listed(lists, "val", voc))
+        more_masks, more_images = _sbd_files(root, voc)
+        # A mask of SBD gives way to VOC's own: SBD draws coarser outlines, and no border.
+        masks = {**more_masks, **{name: masks[name] for name in own_names}}
+        images = {**more_images, **images}
+        if split != "val":
+            names = sorted((more_masks.keys() | set(_listed(lists, "train", voc))) - val)
+            names += sorted(val) if split == "trainval" else []
+    _need_files(split, names, images, jpegs)
+    return PairedFiles(
+        "VOC 2012 + SBD" if sbd else "VOC 2012",
+        split,
+        VOC,
+        names,
+        [images[name] for name in names],
+        [masks[name] for name in names],
+        class_ids(len(VOC)),
+        read_ids=read_voc_mask,
+    )
+
+
+def read_voc_mask(path: pathlib.Path) -> Integer[np.ndarray, "h w"]:
+    """Decodes a mask: the indices of a palette PNG, or the class ids of SBD's MATLAB file.
+
+    Raises:
+      ValueError: if the file cannot be read, or holds no `GTcls.Segmentation`.
+    """
+    if path.suffix != ".mat":
+        return read_mask(path)
+    import scipy.io  # slow to import, and needed for SBD alone
+
+    try:
+        return np.asarray(scipy.io.loadmat(path)["GTcls"]["Segmentation"][0, 0])
+    except Exception as error:  # of many kinds, from a file that is cut off or is another one
+        raise ValueError(
+            f"{path} cannot be read as a mask of SBD (GTcls.Segmentation): {error!r}; use intact "
+            "files of dataset/cls"
+        ) from error
+
+
+def _listed(lists: pathlib.Path, split: str, voc: pathlib.Path) -> list[str]:
+    path = lists / f"{split}.txt"
+    if not path.is_file():
+        raise ValueError(
+            f"data split {split!r}: no ImageSets/Segmentation/{split}.txt in {voc}; lists found: "
+            f"{held(lists)}; use all of VOCtrainval_11-May-2012.tar"
+        )
+    names = path.read_text().split()
+    if not names:
+        raise ValueError(f"{path} lists no images; use all of VOCtrainval_11-May-2012.tar")
+    return names
+
+
+def _need_files(split: str, names: Sequence[str], files: dict, folder: pathlib.Path) -> None:
+    absent = [name for name in names if name not in files]
+    if absent:
+        raise ValueError(
+            f"data split {split!r} is incomplete: {len(absent)} of {len(names)} listed files are "
+            f"not in {folder} ({some(absent)}); use all of VOCtrainval_11-May-2012.tar"
+        )
+
+
+def _sbd_files(root: pathlib.Path, voc: pathlib.Path) -> tuple[dict, dict]:
+    """SBD's masks and images by name, of the first layout that is there."""
+    for base in dict.fromkeys((root, voc, voc.parent)):
+        for folder in (base / name for name in _SBD_FOLDERS):
+            masks = files_by_key(folder / "cls", ".mat")
+            if masks:
+                return masks, files_by_key(folder / "img", ".jpg")
+    masks = files_by_key(voc / "SegmentationClassAug", ".png")
+    if masks:
+        return masks, {}
+    raise ValueError(
+        f"data.variant=sbd: SBD's masks are not in data.root={root}, which holds: {held(root)}; "
+        f"use a root with {_SBD_LAYOUT}, or data.variant=voc2012"
+    )
+
+
+SPEC = DatasetSpec(
+    title="Pascal VOC 2012 (Everingham et al., 2010), SBD (Hariharan et al., 2011)",
+    licence="Flickr's terms for the images: for research, each photographer's rights kept",
+    url="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, "
+    "http://home.bharathh.info/pubs/codes/SBD/download.html",
+    layout=f"VOCdevkit/VOC2012 or its content: {_LAYOUT}; with SBD {_SBD_LAYOUT}",
+    splits=_SPLITS,
+    classes=lambda data: VOC,
+    open=lambda data, split: open_voc(data["root"], split, sbd=data["variant"] == "sbd"),
+    variants=("voc2012", "sbd"),
+)

@@ -1,0 +1,72 @@
+"""Options that no run can have are found first."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from segjax.data import normalize, sampling
+
+
+def check_options(config: Mapping[str, Any]) -> None:
+    """Raises ValueError, naming the option, for numbers that no run can have."""
+    data, train, augment = config["data"], config["train"], config["augment"]
+    image_size = tuple(data["image_size"])
+    for name, size in (
+        ("data.image_size", image_size),
+        ("data.label_size", tuple(data["label_size"])),
+        ("augment.crop_size", tuple(augment["crop_size"])),
+    ):
+        unset = name != "data.image_size" and size == (0, 0)
+        if len(size) != 2 or (min(size) < 16 and not unset):
+            raise ValueError(f"{name}={size}; use (height, width), each 16 or more")
+    height, width = scored_size(data)
+    if abs(height * image_size[1] - width * image_size[0]) > max(height, width):
+        raise ValueError(
+            f"data.label_size={(height, width)} has another shape than data.image_size="
+            f"{image_size}; use a multiple of it, or (0, 0) for the same size"
+        )
+    normalize.check_window(data["local_contrast"], image_size)
+    sampling.check(data)
+    for name, value, low in (
+        ("train.steps", train["steps"], 0),
+        ("train.epochs", train["epochs"], 0),
+        ("train.batch_size", train["batch_size"], 1),
+        ("train.eval_batch_size", train["eval_batch_size"], 0),
+        ("train.accumulate", train["accumulate"], 1),
+        ("train.eval_every", train["eval_every"], 0),
+        ("train.save_every", train["save_every"], 0),
+        ("train.early_stop_patience", train["early_stop_patience"], 0),
+        ("train.log_every", train["log_every"], 1),
+        ("data.workers", data["workers"], 0),
+        ("loss.aux_weight", config["loss"]["aux_weight"], 0),
+        ("report.samples", config["report"]["samples"], 1),
+    ):
+        if value < low:
+            raise ValueError(f"{name}={value}; use {low} or more")
+    if not train["steps"] and not train["epochs"] and not config["init_from"]:
+        raise ValueError(
+            "train.steps=0 and train.epochs=0; set one of them, or init_from to evaluate weights "
+            "as they are"
+        )
+    if train["steps"] and train["epochs"]:
+        raise ValueError(
+            f"train.steps={train['steps']} and train.epochs={train['epochs']} are both set; "
+            "set one of them to 0"
+        )
+    if train["batch_size"] % train["accumulate"]:
+        raise ValueError(
+            f"train.accumulate={train['accumulate']} does not divide "
+            f"train.batch_size={train['batch_size']}"
+        )
+    if not 0 <= train["ema_decay"] < 1:
+        raise ValueError(f"train.ema_decay={train['ema_decay']}; use a number in [0, 1)")
+    channels, lengths = data["channels"], (len(data["mean"]), len(data["std"]))
+    if lengths not in ((0, 0), (channels, channels)) or min(data["std"], default=1) <= 0:
+        raise ValueError(
+            f"data.mean and data.std want {channels} numbers each, data.std above 0; or none, for "
+            "those of init_from's network or ImageNet's"
+        )
+
+
+def scored_size(data: Mapping[str, Any]) -> tuple[int, int]:
+    """(H, W) that evaluation scores at: `data.label_size`, or the canvas where that is (0, 0)."""
+    return tuple(data["label_size"] if any(data["label_size"]) else data["image_size"])

@@ -1,0 +1,110 @@
+"""What is noted of a sample."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from segjax.data.doctor.samples import examine, files_of, image_facts
+from segjax.data.sets.folder import open_folder
+from tests.data.drawn import THREE, Drawn, mask, photo, uint8
+
+
+@dataclasses.dataclass
+class Swapped:
+    """A source around another, with the first two classes swapped."""
+
+    source: object
+    classes: object = THREE
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        sample = self.source[index]
+        label = np.array([1, 0, 2, *[255] * 253], np.uint8)[sample["label"]]
+        return {**sample, "label": label}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    photo(tmp_path / "images/train/a.png")
+    mask(tmp_path / "masks/train/a.png", [0, 0, 0, 1, 2, 255])
+    return open_folder(tmp_path, "train", THREE)
+
+
+def test_facts_of_files_by_hand(folder):
+    facts = examine(folder, 0)
+    assert (facts.name, facts.size, facts.problems) == ("a", (4, 6), ())
+    assert facts.class_pixels.tolist() == [12, 4, 4]
+    assert facts.ignored_pixels == 4
+    assert facts.raw_ids == {0, 1, 2, 255}
+    assert facts.image_file.endswith("images/train/a.png")
+
+
+def test_image_facts_by_hand():
+    image = np.zeros((2, 2, 3), np.uint8)
+    image[0, 0] = (255, 51, 0)
+    facts = image_facts(image)
+    np.testing.assert_allclose(facts["pixel_sums"], [[1, 0.2, 0], [1, 0.04, 0]], atol=1e-12)
+    grey = round(0.299 * 255 + 0.587 * 51)  # of one pixel in four
+    assert facts["contrast"] == pytest.approx(grey * 3**0.5 / 4)
+    assert facts["image_hash"] != image_facts(image.transpose(1, 0, 2)[::-1])["image_hash"]
+    five = image_facts(np.concatenate([image, image[..., :2]], axis=2))
+    assert five["pixel_sums"].shape == (2, 5)
+    np.testing.assert_array_equal(five["thumbnail"], facts["thumbnail"])
+    assert image_facts(image[..., :1])["pixel_sums"].shape == (2, 1)
+
+
+def test_a_source_around_files_is_read_through(folder, tmp_path):
+    outer = Swapped(folder)
+    assert files_of(outer) is folder
+    facts = examine(outer, 0)
+    assert facts.class_pixels.tolist() == [4, 12, 4], "the outer source's labels are counted"
+    mask(tmp_path / "masks/train/a.png", 9)
+    facts = examine(outer, 0)
+    assert facts.unknown == {9: 24}
+    assert [p.code for p in facts.problems] == ["unknown-ids"]
+
+
+def test_a_subset_of_files_is_no_source_of_the_same_samples(folder):
+    class Subset(Swapped):
+        def __len__(self):
+            return 0
+
+    assert files_of(Subset(folder)) is None
+    assert files_of(Drawn([uint8([0])])) is None
+
+
+def test_one_file_may_have_several_problems(tmp_path):
+    photo(tmp_path / "images/train/a.png")
+    mask(tmp_path / "masks/train/a.png", 9, 2, 3)
+    problems = examine(open_folder(tmp_path, "train", THREE), 0).problems
+    assert [p.code for p in problems] == ["unknown-ids", "size-mismatch"]
+    (tmp_path / "images/train/a.png").write_bytes(b"")
+    (tmp_path / "masks/train/a.png").write_bytes(b"")
+    problems = examine(open_folder(tmp_path, "train", THREE), 0).problems
+    assert [p.code for p in problems] == ["unreadable", "unreadable"]
+    assert all(p.remedy == "use an intact image file" for p in problems)
+
+
+def test_problems_of_sources_without_files():
+    facts = examine(Drawn([uint8([0, 7, 7])]), 0)
+    assert (facts.unknown, facts.problems[0].code) == ({7: 2}, "unknown-ids")
+    assert facts.problems[0].found.startswith("drawn 0: bad ids 7 (2 pixels)")
+    facts = examine(Drawn([np.zeros((2, 3), np.int32)]), 0)
+    assert facts.problems[0].code == "bad-sample"
+
+    class Refusing(Drawn):
+        def __getitem__(self, index):
+            raise ValueError("record 0 is damaged; use another copy")
+
+    (problem,) = examine(Refusing([0]), 0).problems
+    assert (problem.found, problem.remedy) == ("record 0 is damaged", "use another copy")
+
+    class Broken(Drawn):
+        def __getitem__(self, index):
+            raise RuntimeError("a bug in the source")
+
+    with pytest.raises(RuntimeError, match="a bug in the source"):
+        examine(Broken([0]), 0)

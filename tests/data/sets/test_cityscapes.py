@@ -1,0 +1,109 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from segjax.data.datasets import class_table, make_source
+from segjax.data.sets.cityscapes import open_cityscapes
+from tests.data.drawn import data_config, mask, photo
+
+# Train id of each raw id 0..33, as the data set's own table of labels lists them.
+TRAIN_IDS = [
+    *[255] * 7,
+    *[0, 1, 255, 255, 2, 3, 4, 255, 255, 255, 5, 255, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+    *[255, 255, 16, 17, 18],
+]
+SCENE = "aachen_000000_000019"
+
+
+def write(root, split, scene=SCENE, annotation="gtFine", kind="labelIds", ids=range(34)):
+    city = scene.split("_")[0]
+    photo(root / f"leftImg8bit/{split}/{city}/{scene}_leftImg8bit.png", 1, len(ids))
+    for other in ("color", "instanceIds"):
+        mask(root / f"{annotation}/{split}/{city}/{scene}_{annotation}_{other}.png", 99)
+    mask(
+        root / f"{annotation}/{split}/{city}/{scene}_{annotation}_{kind}.png",
+        np.array(ids)[None],
+        1,
+        len(ids),
+    )
+    return root
+
+
+@pytest.mark.parametrize(
+    "variant, split, annotation",
+    [
+        ("", "train", "gtFine"),
+        ("fine", "val", "gtFine"),
+        ("fine", "test", "gtFine"),
+        ("coarse", "train", "gtCoarse"),
+        ("coarse", "train_extra", "gtCoarse"),
+    ],
+)
+def test_raw_ids_become_the_19_train_ids(tmp_path, variant, split, annotation):
+    config = data_config(name="cityscapes", variant=variant, root=str(tmp_path))
+    write(tmp_path, split, annotation=annotation)
+    source = pickle.loads(pickle.dumps(make_source(config, split)))
+    assert list(source.names) == [SCENE]
+    assert source[0]["image"].shape == (1, 34, 3)
+    np.testing.assert_array_equal(source[0]["label"], [TRAIN_IDS])
+    table = class_table(config)
+    assert (len(table), table.names[0], table.names[18]) == (19, "road", "bicycle")
+    assert (table.palette[0], table.palette[18]) == ((128, 64, 128), (119, 11, 32))
+
+
+def test_license_plates_are_void_in_a_byte_too_and_other_ids_are_refused(tmp_path):
+    write(tmp_path, "train", ids=[7, 255])
+    np.testing.assert_array_equal(open_cityscapes(tmp_path, "train")[0]["label"], [[0, 255]])
+    write(tmp_path, "train", ids=[7, 34])
+    with pytest.raises(ValueError, match=r"labelIds\.png: bad ids 34 \(1 pixels\); allowed are C"):
+        open_cityscapes(tmp_path, "train")[0]
+
+
+def test_train_ids_are_read_where_there_are_no_raw_ids(tmp_path):
+    write(tmp_path, "val", kind="labelTrainIds", ids=[*range(19), 255])
+    np.testing.assert_array_equal(open_cityscapes(tmp_path, "val")[0]["label"], [[*range(19), 255]])
+    write(tmp_path, "val", ids=range(34))
+    assert open_cityscapes(tmp_path, "val").mask_paths[0].name.endswith("_labelIds.png")
+
+
+def test_cities_are_subfolders_and_the_black_image_is_left_out(tmp_path):
+    for scene in ("zurich_000001_000019", "troisdorf_000000_000073", SCENE):
+        write(tmp_path, "train_extra", scene, "gtCoarse")
+    source = open_cityscapes(tmp_path, "train_extra", variant="coarse")
+    assert list(source.names) == [SCENE, "zurich_000001_000019"]
+
+
+def test_missing_files_are_named(tmp_path):
+    for scene in ("aachen_000000_000019", "aachen_000001_000019", "bochum_000000_000313"):
+        write(tmp_path, "train", scene)
+    (tmp_path / "leftImg8bit/train/bochum/bochum_000000_000313_leftImg8bit.png").unlink()
+    (tmp_path / f"gtFine/train/aachen/{SCENE}_gtFine_labelIds.png").unlink()
+    words = (
+        rf"'train' is incomplete: of 2 images 1 have no mask \({SCENE}_leftImg8bit\.png\) and of "
+        r"2 masks 1 have no image \(bochum_000000_000313_gtFine_labelIds\.png\); use all archives"
+    )
+    with pytest.raises(ValueError, match=words):
+        open_cityscapes(tmp_path, "train")
+
+
+def test_layout_and_split_are_checked(tmp_path):
+    with pytest.raises(ValueError, match=r"gone is not an existing folder; use one with leftImg8"):
+        open_cityscapes(tmp_path / "gone", "train")
+    write(tmp_path, "train")
+    words = (
+        r"'train': data\.root=.* has no gtCoarse/train; found of the layout: leftImg8bit/train; "
+        r"data\.root holds: gtFine, leftImg8bit; use a root with leftImg8bit/<split>/<city>"
+    )
+    with pytest.raises(ValueError, match=words):
+        open_cityscapes(tmp_path, "train", variant="coarse")
+    with pytest.raises(ValueError, match=r"has no leftImg8bit/val and no gtFine/val; found of the"):
+        open_cityscapes(tmp_path, "val")
+    with pytest.raises(
+        ValueError, match=r"'train_extra': cityscapes \(fine\) has train, val, test"
+    ):
+        open_cityscapes(tmp_path, "train_extra")
+    (tmp_path / f"gtFine/train/aachen/{SCENE}_gtFine_labelIds.png").unlink()
+    words = r"holds no \*_gtFine_labelIds\.png or .*found: aachen_000000_000019_gtFine_color\.png"
+    with pytest.raises(ValueError, match=words):
+        open_cityscapes(tmp_path, "train")
