@@ -6,7 +6,7 @@ python launch.py --mode=predict --workdir=DIR --input=IMAGE_OR_FOLDER [--output=
 python launch.py --mode=export --workdir=DIR [--output=FILE.safetensors]
 python launch.py --mode=plan --config=configs/pspnet.py:paper
 python launch.py --mode=doctor --config=configs/pspnet.py [--config.data.root=DIR] [--splits=train]
-python launch.py --mode=prepare --config=... --output=DIR [--format=encoded|decoded] [--size=240x480]
+python launch.py --mode=prepare --config=... [--output=DIR] [--format=encoded] [--size=240x480]
 python launch.py --mode=benchmark --benchmark=data --config=...
 """
 

@@ -4,7 +4,7 @@ Source: Chen et al., arXiv 1706.05587.
   python launch.py --config=configs/deeplabv3.py               streets at 145x289, narrow ResNet-18
   python launch.py --config=configs/deeplabv3.py:camvid_small  CamVid at 180x240, narrow ResNet-18
   python launch.py --config=configs/deeplabv3.py:camvid        CamVid at 360x480, ResNet-50
-  python launch.py --config=configs/deeplabv3.py:paper         the paper's network and recipe
+  python launch.py --config=configs/deeplabv3.py:paper         the paper's network and recipe on VOC
   python launch.py --config=configs/deeplabv3.py:idd           the seed notebook's settings
   python launch.py --config=configs/deeplabv3.py:torchvision   torchvision's deeplabv3_resnet50
 """
@@ -64,7 +64,8 @@ def camvid_small(config):
 
 
 def paper(config):
-    """VOC 2012's recipe (section 4); `data.name` and `data.root` are yours to set."""
+    """VOC 2012's recipe (section 4)."""
+    presets.voc(config)
     config.model.encoder = "resnet101"
     config.model.momentum = 0.9997
     config.model.aux = False

@@ -67,7 +67,12 @@ def class_ids(num_classes: int, ignore_ids: Iterable[int] = (IGNORE,)) -> IdMap:
 
     A class id among `ignore_ids` is ignored too.
     """
-    ignore_ids = tuple(int(i) for i in ignore_ids)
+    try:
+        ignore_ids = tuple(int(i) for i in ignore_ids)
+    except ValueError as error:
+        raise ValueError(
+            f"data.ignore_ids={ignore_ids}; use whole numbers, such as (0, 255), or () for none"
+        ) from error
     return IdMap(
         {k: k for k in range(num_classes)} | dict.fromkeys(ignore_ids, IGNORE),
         f"0..{num_classes - 1} and data.ignore_ids={ignore_ids}",

@@ -68,6 +68,7 @@ class Canvas:
       size: (H, W) of the canvas.
       label_size: (H, W) of the labels, if evaluation is to score at another size.
       cache_mb: memory for decoded samples, in 10**6 bytes.
+      channels: of the images, to know how many samples that is.
     """
 
     def __init__(
@@ -77,10 +78,13 @@ class Canvas:
         *,
         label_size: tuple[int, int] | None = None,
         cache_mb: float = 0,
+        channels: int = 3,
     ):
         self.source, self.size = source, tuple(size)
         self.label_size = tuple(label_size or size)
-        bytes_each = self.size[0] * self.size[1] * 3 + self.label_size[0] * self.label_size[1]
+        bytes_each = (
+            self.size[0] * self.size[1] * channels + self.label_size[0] * self.label_size[1]
+        )
         self._cache = {} if len(source) * bytes_each <= cache_mb * 1e6 else None
 
     def __getstate__(self):

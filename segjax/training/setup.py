@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from segjax.data import checks, sampling
 from segjax.data.augment import Augmentation
 from segjax.data.classes import ClassTable
-from segjax.data.datasets import class_table, evaluation_splits, make_source
+from segjax.data.datasets import class_table, make_source, used_splits
 from segjax.data.pipeline import Canvas
 from segjax.metrics import PROTOCOL
 from segjax.models import build
@@ -118,12 +118,10 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
     mesh = parallel.make_mesh(config["parallel"], train["batch_size"], rows)
     if train["eval_batch_size"]:
         parallel.make_mesh(config["parallel"], train["eval_batch_size"], rows)
-    source = make_source(data, data["train_split"], config["seed"])
-    check_samples(source, data["train_split"], min_images=train["batch_size"])
-    validation = make_canvas(config, data["val_split"])
-    for split in evaluation_splits(data, config["seed"]):
-        if split != data["val_split"]:
-            make_canvas(config, split)  # fails now rather than at the end
+    splits = used_splits(data, config["seed"])  # all of them: fail now rather than at the end
+    sources = {split: make_source(data, split, config["seed"]) for split in splits}
+    checks.quick_check(sources, min_images={data["train_split"]: train["batch_size"]})
+    source = sources[data["train_split"]]
     total_steps = train["steps"] or math.ceil(train["epochs"] * len(source) / train["batch_size"])
     # A run of no steps has no use for a schedule, but the options are checked all the same.
     schedule = optim.make_schedule(
@@ -147,8 +145,8 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
         schedule=schedule,
         objective=objective,
         mesh=mesh,
-        train=Canvas(source, tuple(data["image_size"]), cache_mb=data["cache_mb"]),
-        validation=validation,
+        train=_canvas(data, source, data["image_size"]),
+        validation=eval_canvas(data, sources[data["val_split"]]),
         total_steps=total_steps,
         eval_every=train["eval_every"] or math.ceil(len(source) / train["batch_size"]),
         initial=initial,
@@ -156,26 +154,29 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
     )
 
 
-def check_samples(source: Any, split: str, min_images: int = 1) -> None:
-    """Decodes up to 1000 samples of files (4 of a procedural source) and checks them."""
-    limit = 1000 if hasattr(source, "image_paths") else 4
-    checks.check_source(source, split, min_images=min_images, limit=limit)
-
-
 def make_canvas(config: Mapping[str, Any], split: str) -> Canvas:
-    """A split for evaluation: images on the canvas, labels at the size that is scored.
+    """A split for evaluation, checked.
 
     Raises:
       ValueError: as the data set's own checks.
     """
-    data = config["data"]
-    source = make_source(data, split, config["seed"])
-    check_samples(source, split)
+    source = make_source(config["data"], split, config["seed"])
+    checks.quick_check({split: source})
+    return eval_canvas(config["data"], source)
+
+
+def eval_canvas(data: Mapping[str, Any], source: Any) -> Canvas:
+    """A source for evaluation: images on the canvas, labels at the size that is scored."""
+    return _canvas(data, source, scored_size(data))
+
+
+def _canvas(data: Mapping[str, Any], source: Any, label_size: tuple[int, int]) -> Canvas:
     return Canvas(
         source,
         tuple(data["image_size"]),
-        label_size=scored_size(data),
+        label_size=label_size,
         cache_mb=data["cache_mb"],
+        channels=data["channels"],
     )
 
 

@@ -62,3 +62,8 @@ def test_labels_do_not_change_the_ids_they_are_made_of():
     assert labels.dtype == np.uint8
     assert labels.tolist() == [[IGNORE, 0, 2]]
     assert ids.tolist() == [[-1, 0, 2]]
+
+
+def test_ignored_ids_are_numbers():
+    with pytest.raises(ValueError, match=r"data\.ignore_ids=\('',\); use whole numbers, such as"):
+        class_ids(2, ("",))

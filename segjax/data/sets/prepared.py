@@ -75,18 +75,23 @@ class Prepared:
         )
 
 
-def open_prepared(root: str | pathlib.Path, split: str) -> Prepared:
+def open_prepared(root: str | pathlib.Path, split: str, channels: int | None = None) -> Prepared:
     """A split of the prepared data set in `root`, or one or two folders below it.
 
     Raises:
       ValueError: if there is none or several, its preparation has not ended, it lacks the split,
-        or a shard is missing or truncated.
+        its images have other channels, or a shard is missing or truncated.
     """
     manifest = manifests.find(root)
     if split not in manifest.splits:
         raise ValueError(
             f"data split {split!r} is not in {manifest.folder}, which has "
             f"{', '.join(manifest.splits)}; use one of them, or prepare it too"
+        )
+    if channels not in (None, manifest.channels):
+        raise ValueError(
+            f"data.channels={channels}, but images in {manifest.folder} have {manifest.channels}; "
+            f"use data.channels={manifest.channels}"
         )
     manifest.check_sizes(split)
     return Prepared(manifest, split)
@@ -99,5 +104,5 @@ SPEC = DatasetSpec(
     layout=f"<name>/<version>/{manifests.FILE} and shards, or the folder of these itself",
     splits=("train", "val", "test"),
     classes=lambda data: manifests.find(data["root"]).classes,
-    open=lambda data, split: open_prepared(data["root"], split),
+    open=lambda data, split: open_prepared(data["root"], split, data["channels"]),
 )
