@@ -179,3 +179,8 @@ def test_shards_that_are_not_whole(own):
     with pytest.raises(ValueError, match=rf"{path.name} is missing, not {shard.bytes} bytes"):
         open_prepared(own, "train")
     assert len(open_prepared(own, "val")) == 5  # the other split is whole
+
+
+def test_channels_are_those_that_were_prepared(data):
+    with pytest.raises(ValueError, match=r"data\.channels=4, but images in .* have 3; use data\."):
+        make_source(config(data[1], channels=4), "train")
