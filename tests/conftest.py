@@ -51,8 +51,7 @@ def pytest_generate_tests(metafunc):
             metafunc.parametrize(fixture, cases, ids=[case["name"] for case in cases])
 
 
-@pytest.fixture
-def tiny_config():
+def make_tiny_config():
     """SegNet-Basic with 4 channels on 8 streets scenes of 32x48, 6 steps, two evaluations."""
     config = base.get_config()
     config.model.name = "segnet_basic"
@@ -67,3 +66,9 @@ def tiny_config():
     config.optim.learning_rate = 0.05
     config.report.samples = 2
     return config
+
+
+@pytest.fixture
+def tiny_config():
+    """A config of the test's own, see `make_tiny_config`."""
+    return make_tiny_config()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from segjax.training import loop
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.setup import Setup, prepare
 from segjax.training.writers import read_metrics
+from tests.conftest import make_tiny_config
 
 
 def run(config, workdir, setup=None):
@@ -46,48 +48,55 @@ def killed_after(setup: Setup, steps: int) -> Setup:
     return killed
 
 
+def eventful_config():
+    """A running average and a rate that falls, so that all of the state is in use."""
+    config = make_tiny_config()
+    config.train.ema_decay = 0.9
+    config.optim.plateau_patience = 1
+    return config
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 6 steps that was never stopped, and its progress."""
+    workdir = tmp_path_factory.mktemp("whole")
+    progress, _ = run(eventful_config(), workdir)
+    return workdir, progress
+
+
 @pytest.mark.parametrize("died_at", [3, 5])
-def test_resume_is_bit_equal(tiny_config, tmp_path, died_at):
+def test_resume_is_bit_equal(whole, tmp_path, died_at):
     """6 steps at once equal 3 or 5 steps, a kill, and the rest: every array of the state, the
     data position, the record. At 5 the steps after the last checkpoint (3) are done again."""
-    tiny_config.train.ema_decay = 0.9
-    tiny_config.optim.plateau_patience = 1
-    run(tiny_config, tmp_path / "whole")
+    config = eventful_config()
     with pytest.raises(Killed):
-        run(tiny_config, tmp_path / "parts", killed_after(prepare(tiny_config), died_at))
-    _, printed = run(tiny_config, tmp_path / "parts")
+        run(config, tmp_path, killed_after(prepare(config), died_at))
+    _, printed = run(config, tmp_path)
     assert "resumed at step 3 of 6" in printed
 
-    whole, whole_host = saved(tmp_path / "whole", 6, tiny_config)
-    parts, parts_host = saved(tmp_path / "parts", 6, tiny_config)
-    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+    wanted, wanted_host = saved(whole[0], 6, config)
+    parts, parts_host = saved(tmp_path, 6, config)
+    jax.tree.map(np.testing.assert_array_equal, wanted, parts)
     assert int(parts.step) == 6
-    for host in (whole_host, parts_host):
+    for host in (wanted_host, parts_host):
         host["progress"].pop("seconds")
-    assert whole_host == parts_host
+    assert wanted_host == parts_host
 
     clocks = ("images_per_second",)
     rows = [
-        [{k: v for k, v in row.items() if k not in clocks} for row in read_metrics(tmp_path / name)]
-        for name in ("whole", "parts")
+        [{k: v for k, v in row.items() if k not in clocks} for row in read_metrics(workdir)]
+        for workdir in (whole[0], tmp_path)
     ]
     assert rows[0] == rows[1]
     assert [row["step"] for row in rows[0] if row["split"] == "train"] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in rows[0] if row["split"] == "val"] == [3, 6]
 
 
-def test_finished_run_does_nothing_more(tiny_config, tmp_path):
-    first, _ = run(tiny_config, tmp_path)
-    again, printed = run(tiny_config, tmp_path)
+def test_finished_run_does_nothing_more(whole, tmp_path):
+    workdir = shutil.copytree(whole[0], tmp_path / "again")
+    again, printed = run(eventful_config(), workdir)
     assert "resumed at step 6 of 6" in printed
-    assert (again.best_miou, again.best_step) == (first.best_miou, first.best_step)
-
-
-def test_same_seed_same_run(tiny_config, tmp_path):
-    run(tiny_config, tmp_path / "a")
-    run(tiny_config, tmp_path / "b")
-    a, b = saved(tmp_path / "a", 6, tiny_config)[0], saved(tmp_path / "b", 6, tiny_config)[0]
-    jax.tree.map(np.testing.assert_array_equal, a, b)
+    assert (again.best_miou, again.best_step) == (whole[1].best_miou, whole[1].best_step)
 
 
 def test_a_split_on_the_device_gives_the_same_run(tiny_config, tmp_path):
@@ -97,6 +106,20 @@ def test_a_split_on_the_device_gives_the_same_run(tiny_config, tmp_path):
     run(tiny_config, tmp_path / "device")
     states = [saved(tmp_path / name, 3, tiny_config)[0] for name in ("host", "device")]
     jax.tree.map(np.testing.assert_array_equal, *states)
+    assert_variables_alone_are_the_states(tmp_path / "host", states[0])
+
+
+def assert_variables_alone_are_the_states(workdir, state):
+    """What evaluation reads; the running average if there is one."""
+    with CheckpointStore(workdir, read_only=True) as store:
+        variables = store.restore_variables(int(state.step))
+    jax.tree.map(np.testing.assert_array_equal, variables, state.eval_variables())
+
+
+def test_evaluation_reads_the_running_average(whole):
+    state, _ = saved(whole[0], 6, eventful_config())
+    assert state.ema is not None
+    assert_variables_alone_are_the_states(whole[0], state)
 
 
 def test_non_finite_loss_stops_and_keeps_the_checkpoints(tiny_config, tmp_path):
@@ -156,17 +179,6 @@ class TestCheckpointStore:
             state, host = store.restore(2, {"x": np.zeros(3, int)})
         assert host == {"note": 2}
         np.testing.assert_array_equal(state["x"], [2, 2, 2])
-
-    def test_variables_alone(self, tiny_config, tmp_path):
-        """What evaluation reads equals the whole state's; the running average if there is one."""
-        tiny_config.train.steps = 3
-        for decay, folder in ((0.0, tmp_path / "plain"), (0.5, tmp_path / "ema")):
-            tiny_config.train.ema_decay = decay
-            run(tiny_config, folder)
-            state, _ = saved(folder, 3, tiny_config)
-            with CheckpointStore(folder, read_only=True) as store:
-                variables = store.restore_variables()
-            jax.tree.map(np.testing.assert_array_equal, variables, state.eval_variables())
 
     def test_nothing_there(self, tmp_path):
         with pytest.raises(ValueError, match="has no checkpoints yet"):

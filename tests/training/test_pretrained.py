@@ -1,11 +1,14 @@
 """A run that starts from weights: what `init_from` does to config, state and resume."""
 
+import io
+import pathlib
 import shutil
 
 import flax
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 from segjax import config as configs
 from segjax import modes, weights
@@ -15,18 +18,19 @@ from segjax.training import pretrained
 from segjax.training.setup import prepare
 from segjax.weights.layout import IMAGENET_MEAN, IMAGENET_STD
 from segjax.weights.transfer import abstract_variables
+from tests.conftest import make_tiny_config
 from tests.goldens.draw import draw
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
 
 
-@pytest.fixture
-def network(tmp_path):
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
     """A file of the tiny config's network at 7 classes, and its variables by leaf."""
     model = build({"name": "segnet_basic", "features": 4}, 7)
     flat = flax.traverse_util.flatten_dict(abstract_variables(model), sep="/")
     flat = {leaf: draw(leaf, value.shape, channels_last=True) for leaf, value in flat.items()}
-    path = tmp_path / "network.safetensors"
+    path = tmp_path_factory.mktemp("network") / "network.safetensors"
     variables = flax.traverse_util.unflatten_dict(flat, sep="/")
     weights.save(path, model, variables, mean=MEAN, std=STD)
     return path, flat
@@ -96,39 +100,44 @@ def test_errors_come_before_the_run(tiny_config, network, change, message):
         prepare(tiny_config)
 
 
-def test_a_run_goes_on_without_its_file_and_starts_another(tiny_config, network, tmp_path, capsys):
-    """Train from a file, lose the file, resume; then fine-tune from that run's folder."""
-    path, _ = network
-    run = tmp_path / "run"
-    tiny_config.init_from = str(path)
-    tiny_config.optim.learning_rate = 1e-9
-    tiny_config.train.steps = 2
-    modes.train(tiny_config, run)
-    printed = capsys.readouterr().out
-    assert f"weights: {path}: segjax export" in printed
+@pytest.fixture(scope="module")
+def trained(network, tmp_path_factory):
+    """The workdir of a run of two steps from the file, its config, and what it printed."""
+    config = make_tiny_config()
+    config.init_from = str(shutil.copy(network[0], tmp_path_factory.mktemp("file")))
+    config.train.steps = 2
+    console = Console(file=io.StringIO(), width=200)
+    workdir = tmp_path_factory.mktemp("run")
+    modes.train(config, workdir, console=console)
+    pathlib.Path(config.init_from).unlink()
+    return workdir, config, console.file.getvalue()
+
+
+def test_a_run_from_a_file_says_what_it_read(trained):
+    workdir, config, printed = trained
+    assert f"weights: {config.init_from}: segjax export" in printed
     assert "classifier (2 arrays, 35 values)" in printed
-    saved = configs.load(run)
+    saved = configs.load(workdir)
     assert (tuple(saved.data.mean), tuple(saved.data.std)) == (MEAN, STD)
 
-    path.unlink()
+
+def test_a_run_goes_on_without_its_file(trained, tmp_path):
+    workdir, config, _ = trained
+    run = shutil.copytree(workdir, tmp_path / "run")
     assert pretrained.has_checkpoint(run)
-    modes.train(tiny_config, run)  # at its end already: it evaluates, and reads no file
-    assert "weights:" not in capsys.readouterr().out
+    setup = prepare(config, run)
+    assert setup.initial is None
+    assert (setup.config.data.mean, setup.config.data.std) == (MEAN, STD)
     shutil.rmtree(run / "checkpoints")
     assert not pretrained.has_checkpoint(run)
     with pytest.raises(ValueError, match=r"init_from: weight file .* does not exist"):
-        modes.train(tiny_config, run)
+        modes.train(config, run)
 
 
-def test_another_run_is_a_source_too(tiny_config, tmp_path, capsys):
-    run = tmp_path / "run"
-    tiny_config.train.steps = 2
-    tiny_config.data.mean, tiny_config.data.std = MEAN, STD
-    modes.train(tiny_config, run)
-    exported = modes.export(run, console=None)
-    assert exported == run / "model.safetensors"
+def test_another_run_is_a_source_too(trained, tiny_config, tmp_path, capsys):
+    run = trained[0]
+    exported = modes.export(run, tmp_path / "model.safetensors")
     assert "values, under segjax's own names" in capsys.readouterr().out
-    tiny_config.data.mean = tiny_config.data.std = ()
     states = []
     for source in (run, exported):
         tiny_config.init_from = str(source)
