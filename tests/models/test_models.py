@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.models import MODELS, build, model_options
+from segjax.models import MODELS, build, model_options, notebooks
+from segjax.models.notebook_resnet import NotebookResNet
 from segjax.models.resnet import VARIANTS, Bottleneck
 
 K = 5
@@ -42,9 +43,16 @@ PINNED = {
 
 @pytest.fixture(scope="module", autouse=True)
 def shallow_encoder():
-    """A ResNet of 7 blocks instead of 16: what repeats need not compile each time."""
+    """A ResNet of 7 blocks instead of 16: what repeats need not compile each time. The notebooks'
+    has no option for that; a thin one gets two blocks a stage."""
+
+    def shallow(stem, *, rates, **options):
+        rates = rates if stem == 64 else tuple(stage[-2:] for stage in rates)
+        return NotebookResNet(stem, rates=rates, **options)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(VARIANTS, "shallow", (Bottleneck, (1, 1, 2, 3)))
+        patch.setattr(notebooks, "NotebookResNet", shallow)
         yield
 
 
