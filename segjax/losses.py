@@ -28,8 +28,3 @@ def cross_entropy_sum(
         one_hot = one_hot * class_weights
     log_probabilities = jax.nn.log_softmax(logits)
     return -jnp.sum(one_hot * log_probabilities), jnp.sum(labelled)
-
-
-def pixel_hits(logits: Float[Array, "*shape k"], labels: Int[Array, "*shape"]) -> Int[Array, ""]:
-    """Number of labelled pixels whose largest logit is their label's."""
-    return jnp.sum(jnp.argmax(logits, -1) == labels)

@@ -2,8 +2,12 @@
 
 The matrix is [k, k] pixel counts: row = label, column = prediction; ignored pixels are not in it.
 A class that occurs neither in the labels nor in the predictions is NaN in per-class lists and left
-out of the means (`PROTOCOL` says so in words; print it with the numbers).
+out of the means (`PROTOCOL` says so in words; print it with the numbers). `ImageConfusions` keeps
+one matrix per image; other rules than this one are in `segjax.protocols`.
 """
+
+import dataclasses
+from collections.abc import Iterable
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,15 +42,18 @@ def confusion_matrix(
     return counts[:-1].reshape(num_classes, num_classes).astype(jnp.int32)
 
 
-def _ratio(numerator, denominator) -> np.ndarray:
+def ratio(numerator, denominator) -> Float[np.ndarray, "*shape"]:
     """Elementwise quotient, NaN where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     out = np.full(numerator.shape, np.nan)
     return np.divide(numerator, denominator, out=out, where=denominator > 0)
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values)) if np.any(np.isfinite(values)) else float("nan")
+def mean_of_finite(values: Float[np.ndarray, "n"]) -> float:
+    """Mean of the finite values; NaN if there are none."""
+    values = np.asarray(values, np.float64)
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else float("nan")
 
 
 def _check_square(confusion) -> np.ndarray:
@@ -70,14 +77,14 @@ def mean_iou(confusion: Int[np.ndarray, "k k"]) -> tuple[float, Float[np.ndarray
     """
     confusion = _check_square(confusion)
     hits = np.diag(confusion)
-    iou = _ratio(hits, confusion.sum(0) + confusion.sum(1) - hits)
-    return _mean(iou), iou
+    iou = ratio(hits, confusion.sum(0) + confusion.sum(1) - hits)
+    return mean_of_finite(iou), iou
 
 
 def global_accuracy(confusion: Int[np.ndarray, "k k"]) -> float:
     """Share of labelled pixels that are right ("G" of the SegNet paper), in [0, 1] or NaN."""
     confusion = _check_square(confusion)
-    return float(_ratio(np.trace(confusion), confusion.sum()))
+    return float(ratio(np.trace(confusion), confusion.sum()))
 
 
 def class_average_accuracy(
@@ -90,8 +97,8 @@ def class_average_accuracy(
       where a class has no labelled pixel.
     """
     confusion = _check_square(confusion)
-    accuracy = _ratio(np.diag(confusion), confusion.sum(1))
-    return _mean(accuracy), accuracy
+    accuracy = ratio(np.diag(confusion), confusion.sum(1))
+    return mean_of_finite(accuracy), accuracy
 
 
 def frequency_weighted_iou(confusion: Int[np.ndarray, "k k"]) -> float:
@@ -101,7 +108,7 @@ def frequency_weighted_iou(confusion: Int[np.ndarray, "k k"]) -> float:
     """
     confusion = _check_square(confusion)
     _, iou = mean_iou(confusion)
-    share = _ratio(confusion.sum(1), confusion.sum())
+    share = ratio(confusion.sum(1), confusion.sum())
     return float(np.nansum(share * iou)) if confusion.sum() > 0 else float("nan")
 
 
@@ -123,3 +130,90 @@ def summarize(confusion: Int[np.ndarray, "k k"]) -> dict[str, float | list[float
         "accuracy": accuracy.tolist(),
         "pixels": int(np.asarray(confusion).sum()),
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageConfusions:
+    """One confusion matrix per image, of which only the cells that hold pixels are kept.
+
+    2000 images with 150 classes would be 360 MB as int64 [n, k, k]; an image has some dozens of its
+    22,500 cells filled.
+
+    Attributes:
+      num_classes: k.
+      starts: int64 [n + 1]; the cells of image i are starts[i] to starts[i + 1].
+      cells: int32, label * k + prediction, rising within an image.
+      counts: int64 pixels, none of them 0.
+    """
+
+    num_classes: int
+    starts: Int[np.ndarray, "n1"]
+    cells: Int[np.ndarray, "m"]
+    counts: Int[np.ndarray, "m"]
+
+    @classmethod
+    def from_dense(cls, confusions: Int[np.ndarray, "n k k"]) -> "ImageConfusions":
+        """From a matrix per image.
+
+        Raises:
+          ValueError: if they are not square or a count is negative.
+        """
+        confusions = np.asarray(confusions)
+        if confusions.ndim != 3 or confusions.shape[1] != confusions.shape[2]:
+            raise ValueError(f"confusion matrices are [n, k, k], found shape {confusions.shape}")
+        if confusions.size and confusions.min() < 0:
+            raise ValueError(f"pixel counts are not negative, found {confusions.min()}")
+        n, k = confusions.shape[:2]
+        images, cells = np.nonzero(confusions.reshape(n, k * k))
+        starts = np.searchsorted(images, np.arange(n + 1))
+        counts = confusions.reshape(n, k * k)[images, cells]
+        return cls(k, starts.astype(np.int64), cells.astype(np.int32), counts.astype(np.int64))
+
+    @classmethod
+    def joined(cls, parts: Iterable["ImageConfusions"]) -> "ImageConfusions":
+        """The images of all parts (at least one), in order."""
+        parts = list(parts)
+        sizes = np.concatenate([np.diff(part.starts) for part in parts])
+        return cls(
+            parts[0].num_classes,
+            np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            np.concatenate([part.cells for part in parts]),
+            np.concatenate([part.counts for part in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, image: int) -> Int[np.ndarray, "k k"]:
+        """The matrix of one image, int64."""
+        image = range(len(self))[image]  # from the end too; IndexError past it
+        here = slice(self.starts[image], self.starts[image + 1])
+        return self._matrix(self.cells[here], self.counts[here])
+
+    def total(self) -> Int[np.ndarray, "k k"]:
+        """The matrix of all images together, int64."""
+        return self._matrix(self.cells, self.counts)
+
+    def _matrix(self, cells, counts) -> np.ndarray:
+        matrix = np.zeros(self.num_classes**2, np.int64)
+        np.add.at(matrix, cells, counts)
+        return matrix.reshape(self.num_classes, self.num_classes)
+
+    def class_pixels(self) -> tuple[Int[np.ndarray, "n k"], ...]:
+        """Pixels per image and class that are right, that are labelled so, that are predicted so:
+        all that any measure of overlap needs. int64."""
+        images = np.repeat(np.arange(len(self)), np.diff(self.starts))
+        labels, predictions = np.divmod(self.cells, self.num_classes)
+        out = tuple(np.zeros((len(self), self.num_classes), np.int64) for _ in range(3))
+        right = labels == predictions
+        np.add.at(out[0], (images[right], labels[right]), self.counts[right])
+        np.add.at(out[1], (images, labels), self.counts)
+        np.add.at(out[2], (images, predictions), self.counts)
+        return out
+
+
+def mean_iou_by_image(confusions: ImageConfusions) -> Float[np.ndarray, "n"]:
+    """`mean_iou` of each image by itself; NaN for an image without a labelled pixel."""
+    hits, labels, predictions = confusions.class_pixels()
+    iou = ratio(hits, labels + predictions - hits)
+    return ratio(np.nansum(iou, 1), np.isfinite(iou).sum(1))

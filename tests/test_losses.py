@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.losses import cross_entropy_sum, pixel_hits
+from segjax.losses import cross_entropy_sum
 
 K = 4
 
@@ -106,11 +106,3 @@ def test_extreme_logits_stay_finite():
     )
     assert float(value) == pytest.approx(2e4 + np.log(3), rel=1e-6)
     assert np.all(np.isfinite(gradient))
-
-
-def test_pixel_hits_counts_labelled_pixels_only():
-    logits = jnp.array([[3.0, 1.0], [0.0, 1.0], [3.0, 1.0], [0.0, 1.0]])
-    assert int(pixel_hits(logits, jnp.array([0, 1, 1, 255]))) == 2
-    logits, labels = random_case()
-    expected = np.sum(logits.argmax(-1) == labels)
-    assert 0 < expected == int(pixel_hits(jnp.array(logits), jnp.array(labels)))

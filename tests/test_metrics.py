@@ -11,11 +11,13 @@ import pytest
 
 from segjax.metrics import (
     PROTOCOL,
+    ImageConfusions,
     class_average_accuracy,
     confusion_matrix,
     frequency_weighted_iou,
     global_accuracy,
     mean_iou,
+    mean_iou_by_image,
     summarize,
 )
 
@@ -148,3 +150,48 @@ def test_summary_names_and_json():
     }
     text = json.dumps(nulls, allow_nan=False)
     assert json.loads(text)["iou"] == [0.75, 0.0, None]
+
+
+def some_images(k=4, images=7):
+    """Matrices of which most cells, and all of the third image's, are empty."""
+    rng = np.random.default_rng(1)
+    dense = rng.integers(1, 2**40, (images, k, k)) * (rng.random((images, k, k)) < 0.3)
+    dense[2] = 0
+    return dense
+
+
+def test_images_sparse_and_back():
+    dense = some_images()
+    sparse = ImageConfusions.from_dense(dense)
+    assert len(sparse) == 7
+    assert len(sparse.counts) == np.count_nonzero(dense)
+    for image in (0, 2, 6, -1):
+        np.testing.assert_array_equal(sparse[image], dense[image])
+    np.testing.assert_array_equal(sparse.total(), dense.sum(0))
+    with pytest.raises(IndexError):
+        sparse[7]
+    parts = [ImageConfusions.from_dense(dense[part]) for part in (slice(3), slice(3, 7))]
+    joined = ImageConfusions.joined(parts)
+    for found, wanted in zip(joined, sparse, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_pixels_of_classes_by_image():
+    dense = some_images()
+    hits, labels, predictions = ImageConfusions.from_dense(dense).class_pixels()
+    np.testing.assert_array_equal(hits, [np.diag(c) for c in dense])
+    np.testing.assert_array_equal(labels, dense.sum(2))
+    np.testing.assert_array_equal(predictions, dense.sum(1))
+
+
+def test_mean_iou_of_each_image():
+    dense = np.stack([THREE, ABSENT, np.zeros((3, 3), int)])
+    found = mean_iou_by_image(ImageConfusions.from_dense(dense))
+    np.testing.assert_allclose(found, [mean_iou(THREE)[0], 0.375, NAN])
+
+
+def test_bad_matrices_of_images():
+    with pytest.raises(ValueError, match=r"\[n, k, k\], found shape \(3, 3\)"):
+        ImageConfusions.from_dense(np.zeros((3, 3), int))
+    with pytest.raises(ValueError, match="not negative, found -1"):
+        ImageConfusions.from_dense(np.full((1, 2, 2), -1))

@@ -65,6 +65,8 @@ def test_train_leaves_everything(finished):
         "curves.png",
         "confusion_matrix.png",
         "samples/grid.png",
+        "evaluations/val.npz",
+        "evaluations/test.npz",
         "checkpoints",
         "tensorboard",
     ):
@@ -81,8 +83,20 @@ def test_train_leaves_everything(finished):
 
 def test_evaluate_from_the_workdir_alone(finished):
     _, workdir, results, _ = finished
-    again = modes.evaluate(workdir, ["test"], quiet())
-    assert again["test"]["miou"] == pytest.approx(results["test"]["miou"])
+    console = quiet()
+    again = modes.evaluate(workdir, ["test"], console, protocol="micro")
+    by_rule = {row["rule"]: row["miou"] for row in again["test"]["protocols"]}
+    assert by_rule["segjax"] == pytest.approx(results["test"]["miou"])
+    assert by_rule["micro"] == again["test"]["miou"]
+    assert again["test"]["fw_iou"] == pytest.approx(results["test"]["fw_iou"])
+    printed = " ".join(console.file.getvalue().split())
+    assert "Micro average: true positives" in printed
+    assert "scored at 64x96" in printed
+    saved = json.loads((workdir / "results.json").read_text())
+    assert saved["protocol"].startswith("micro average")
+    assert saved["results"]["test"]["rule"] == "micro"
+    with pytest.raises(ValueError, match="protocol 'voc' is unknown; use segjax"):
+        modes.evaluate(workdir, ["test"], console, protocol="voc")
     assert again["test"]["pixels"] == results["test"]["pixels"] > 0
 
 
@@ -148,7 +162,7 @@ def test_plan(finished, tmp_path, capsys):
         ([], "--mode=train wants --config"),
         (["--mode=predict", "--workdir=nowhere"], "wants --input"),
         (["--mode=evaluate", "--workdir=nowhere"], "holds no run"),
-        (["--mode=export", "--workdir=nowhere", "--format=onnx"], "export has safetensors"),
+        (["--mode=export", "--workdir=nowhere", "--format=onnx"], "export has stablehlo"),
         (["--mode=doctor"], "--mode=doctor wants --config"),
         (
             ["--mode=prepare", "--config=configs/pspnet.py", "--format=zip"],

@@ -26,16 +26,24 @@ def fitted_size(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, in
     return tuple(max(1, min(c, round(n * ratio))) for n, c in zip(size, canvas, strict=True))
 
 
+def resize_image(
+    image: UInt8[np.ndarray, "h w c"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "H W c"]:
+    """Bilinear, antialiased where it shrinks; the image itself if it has that size."""
+    if tuple(size) == image.shape[:2]:
+        return image
+    # One by one where there are not 3: Pillow would weight 2 or 4 by the last, as by alpha.
+    bands = [image] if image.shape[2] == 3 else np.moveaxis(image, -1, 0)
+    bands = [Image.fromarray(b).resize(size[::-1], Image.Resampling.BILINEAR) for b in bands]
+    return np.dstack(bands)
+
+
 def fit_image(
     image: UInt8[np.ndarray, "h w c"], canvas: tuple[int, int]
 ) -> UInt8[np.ndarray, "H W c"]:
     """Resizes to fit the canvas (antialiased bilinear), top left, the rest its mean colour."""
     size = fitted_size(image.shape[:2], canvas)
-    if size != image.shape[:2]:
-        # One by one where there are not 3: Pillow would weight 2 or 4 by the last, as by alpha.
-        bands = [image] if image.shape[2] == 3 else np.moveaxis(image, -1, 0)
-        bands = [Image.fromarray(b).resize(size[::-1], Image.Resampling.BILINEAR) for b in bands]
-        image = np.dstack(bands)
+    image = resize_image(image, size)
     if size == tuple(canvas):
         return image
     out = np.empty((*canvas, image.shape[2]), np.uint8)
@@ -85,6 +93,7 @@ class Canvas:
         bytes_each = (
             self.size[0] * self.size[1] * channels + self.label_size[0] * self.label_size[1]
         )
+        self.names: dict[int, str] = {}  # of the samples that this process has decoded
         self._cache = {} if len(source) * bytes_each <= cache_mb * 1e6 else None
 
     def __getstate__(self):
@@ -105,6 +114,7 @@ class Canvas:
     def decode(self, index: int) -> Batch:
         """`self[index]`, read anew and not kept."""
         sample = self.source[index]
+        self.names[int(index)] = str(sample.get("name", index))
         return {
             "image": fit_image(sample["image"], self.size),
             "label": fit_label(sample["label"], self.label_size),

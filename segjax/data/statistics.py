@@ -40,7 +40,7 @@ def class_statistics(source, cache_file: str | os.PathLike | None = None) -> dic
 def kept_count(source, cache_file: str | os.PathLike | None, count: Callable[[], dict]) -> dict:
     """What `count()` says of a source, as JSON holds it, kept in `cache_file` until the data change
     (see `class_statistics`)."""
-    fingerprint = _fingerprint(source)
+    fingerprint = fingerprint_of(source)
     cache = None if cache_file is None or fingerprint is None else pathlib.Path(cache_file)
     kept = _read_cache(cache, fingerprint) if cache is not None else None
     if kept is None:
@@ -133,7 +133,18 @@ def _occurring(class_pixels: np.ndarray, present_pixels: np.ndarray) -> np.ndarr
     return occurs
 
 
-def _fingerprint(source) -> str | None:
+def fingerprint_of(source, *, times: bool = True) -> str | None:
+    """SHA-256 (hex) over what tells two states of a split apart without reading its files.
+
+    That is its classes, its ignored ids, its length, and each file's name, last two folders and
+    size; for a source without files, its `repr`.
+
+    Args:
+      times: with each file's time of change, which a copy of the data does not keep.
+
+    Returns:
+      None if a file is missing, or for a source that has neither files nor a `repr` of its own.
+    """
     paths = [*getattr(source, "image_paths", ()), *getattr(source, "mask_paths", ())]
     if not paths and type(source).__repr__ is object.__repr__:
         return None
@@ -143,7 +154,8 @@ def _fingerprint(source) -> str | None:
     for path in map(pathlib.Path, paths):
         if not path.is_file():
             return None  # the count itself will say which file is gone
-        facts.append((*path.parts[-3:], path.stat().st_size, path.stat().st_mtime_ns))
+        found = path.stat()
+        facts.append((*path.parts[-3:], found.st_size, *([found.st_mtime_ns] if times else [])))
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 
-def _source_positions(size: int, out: int, align_corners: bool) -> np.ndarray:
-    """Where each output pixel falls in the input, clipped to its first and last centre."""
+def source_positions(size: int, out: int, align_corners: bool) -> np.ndarray:
+    """[out] float64: where each output pixel falls in the input, clipped to its first and last
+    centre."""
     i = np.arange(out, dtype=np.float64)
     if align_corners:
         position = i * (size - 1) / (out - 1) if out > 1 else np.zeros(1)
@@ -23,7 +24,7 @@ def _source_positions(size: int, out: int, align_corners: bool) -> np.ndarray:
 
 def _interpolation_matrix(size: int, out: int, align_corners: bool) -> np.ndarray:
     """[out, size] float32 with the two weights of each output pixel."""
-    position = _source_positions(size, out, align_corners)
+    position = source_positions(size, out, align_corners)
     low = np.minimum(position.astype(int), size - 1)
     high = np.minimum(low + 1, size - 1)
     weight = position - low

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from segjax.command_line import parse_size
 from segjax.data import prepare as preparation
 from segjax.data import throughput
 from segjax.data.datasets import class_table, make_source, spec_of, used_splits
@@ -96,7 +97,7 @@ def prepare(
             output or "data/prepared",
             name=_plain_name(data),
             classes=class_table(data),
-            size=_size(size),
+            size=parse_size(size, "size"),
             encoding=encoding,
             workers=workers,
             title=spec.title,
@@ -129,15 +130,6 @@ def _plain_name(data: Mapping[str, Any]) -> str:
     """camvid_original for camvid's variant; of tfds:NAME the NAME."""
     name = "_".join([data["name"].removeprefix("tfds:"), *filter(None, [data["variant"]])])
     return re.sub(r"\W", "_", name.lower())
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match:
-        raise ValueError(f"--size={text}; use HEIGHTxWIDTH, such as 240x480")
-    return int(match[1]), int(match[2])
 
 
 def benchmark_data(

@@ -1,78 +1,17 @@
-"""Modes that use a finished run: predict, export."""
+"""The mode export: a finished run as one file."""
 
 import pathlib
-from collections.abc import Sequence
 
-import numpy as np
-from PIL import Image
 from rich.console import Console
 
 from segjax import weights
-from segjax.data.classes import ClassTable
-from segjax.data.images import (
-    ARRAY_SUFFIX,
-    IMAGE_SUFFIXES,
-    list_images,
-    read_image,
-    rgb_view,
-)
+from segjax.exported import SUFFIX
+from segjax.inference.export import write as write_export
 from segjax.inference.predictor import Predictor
-from segjax.reporting.plots import overlay
+from segjax.reporting import run_report
+from segjax.training.setup import make_canvas
 
-
-def predict(
-    workdir: str | pathlib.Path,
-    input: str | pathlib.Path,
-    output: str | pathlib.Path | None = None,
-    console: Console | None = None,
-) -> list[pathlib.Path]:
-    """Predicts an image or every image of a folder, at its own size.
-
-    Writes into `output` (WORKDIR/predictions by default), under each image's name: `NAME.png` in
-    `masks/` (class ids), in `colors/` (the palette) and in `overlays/` (palette over image).
-
-    Returns:
-      The paths of the index masks.
-    """
-    console = console or Console()
-    output = pathlib.Path(output or pathlib.Path(workdir) / "predictions")
-    predictor = Predictor.from_workdir(workdir)
-    channels = predictor.config["data"]["channels"]
-    arrays = () if channels == 3 else (ARRAY_SUFFIX,)
-    images = list_images(input, (*IMAGE_SUFFIXES, *arrays))
-    names = _output_names(images, pathlib.Path(input))
-    masks = []
-    for path, name in zip(images, names, strict=True):
-        image = read_image(path, channels, exif=True)
-        label = predictor.predict(image)
-        pictures = {
-            "masks": label,
-            "colors": predictor.classes.colorize(label),
-            "overlays": overlay(rgb_view(image), label, predictor.classes),
-        }
-        for kind, picture in pictures.items():
-            file = output / kind / f"{name}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(file)
-        masks.append(output / "masks" / f"{name}.png")
-        console.print(_shares(path, label, predictor.classes), highlight=False, soft_wrap=True)
-    console.print(f"{len(masks)} image(s): masks, colors and overlays in {output}", highlight=False)
-    return masks
-
-
-def _output_names(images: Sequence[pathlib.Path], root: pathlib.Path) -> list[str]:
-    """Each image's path under `root` without its suffix; with it where two would collide."""
-    paths = [p.relative_to(root) if root.is_dir() else pathlib.Path(p.name) for p in images]
-    stems = [str(p.with_suffix("")) for p in paths]
-    return [s if stems.count(s) == 1 else str(p) for s, p in zip(stems, paths, strict=True)]
-
-
-def _shares(path: pathlib.Path, label: np.ndarray, classes: ClassTable) -> str:
-    """One line: the file, its size and its most frequent classes."""
-    counts = np.bincount(label.reshape(-1), minlength=len(classes))
-    top = np.argsort(-counts)[:3]
-    shares = ", ".join(f"{classes.names[k]} {counts[k] / label.size:.0%}" for k in top if counts[k])
-    return f"{path} ({label.shape[0]}x{label.shape[1]}): {shares}"
+FORMATS = ("stablehlo", "safetensors")
 
 
 def export(
@@ -81,23 +20,31 @@ def export(
     format: str | None = None,
     console: Console | None = None,
 ) -> pathlib.Path:
-    """Writes the best checkpoint of a run as a safetensors file; see `segjax.weights.save`.
+    """Writes the best checkpoint of a run as a program with its weights, or the weights alone.
 
     Args:
       workdir: of a training run.
-      output: the file; WORKDIR/model.safetensors by default.
-      format: "safetensors" is the only one.
+      output: the file; WORKDIR/model.segjax or WORKDIR/model.safetensors by default.
+      format: "stablehlo": see `segjax.inference.export`, and `segjax.load_exported` to run it; its
+        validation mIoU is measured before and after. "safetensors": see `segjax.weights.save`.
+        By default what the output's suffix says, else stablehlo.
 
     Returns:
       The file's path.
 
     Raises:
-      ValueError: for another format.
+      ValueError: for another format; if the exported program departs from the network.
     """
-    if format not in (None, "safetensors"):
-        raise ValueError(f"--format={format}; export has safetensors")
-    console, predictor = console or Console(), Predictor.from_workdir(workdir)
-    output = pathlib.Path(output or pathlib.Path(workdir) / "model.safetensors")
+    if format not in (None, *FORMATS):
+        raise ValueError(f"--format={format}; export has {', '.join(FORMATS)}")
+    console, workdir = console or Console(), pathlib.Path(workdir)
+    if format is None:
+        named = output is not None and pathlib.Path(output).suffix == ".safetensors"
+        format = "safetensors" if named else "stablehlo"
+    predictor = Predictor.from_workdir(workdir)
+    if format == "stablehlo":
+        return _export_program(workdir, predictor, output, console)
+    output = pathlib.Path(output or workdir / "model.safetensors")
     data = predictor.config["data"]
     text = weights.save(
         output,
@@ -108,3 +55,46 @@ def export(
     )
     console.print(text, highlight=False, soft_wrap=True, markup=False)
     return output
+
+
+def _export_program(
+    workdir: pathlib.Path,
+    predictor: Predictor,
+    output: str | pathlib.Path | None,
+    console: Console,
+) -> pathlib.Path:
+    output = pathlib.Path(output or workdir / f"model{SUFFIX}")
+    config = predictor.config
+    # Labels on the canvas: that is where the program's are.
+    config = {**config, "data": {**config["data"], "label_size": (0, 0)}}
+    environment = run_report.environment()
+    written = write_export(
+        output,
+        predictor,
+        make_canvas(config, config["data"]["val_split"]),
+        environment={"commit": environment["commit"], "segjax": environment["segjax"]},
+    )
+    (height, width), multiple = written["size"], written["multiple"]
+    shape = (
+        f"H and W any multiples of {multiple}"
+        if multiple
+        else f"H, W = {height}, {width} only ({written['fixed_size_because']})"
+    )
+    checked = written["validation"]
+    console.print(
+        f"{output}: {output.stat().st_size / 1e6:.1f} MB, for {', '.join(written['platforms'])}\n"
+        f"takes uint8 [n, H, W, {written['channels']}], n free, {shape}; gives uint8 class ids "
+        "[n, H, W]\n"
+        f"mIoU on {checked['split']} ({checked['images']} images) {_score(checked['miou_before'])} "
+        f"before, {_score(checked['miou_after'])} after; {checked['pixels_differing']:.4%} of the "
+        f"pixels differ\n{checked['protocol']}\n"
+        f"run it with: segjax.load_exported({str(output)!r})(images)",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+    return output
+
+
+def _score(miou: float | None) -> str:
+    return "-" if miou is None else f"{miou:.4f}"

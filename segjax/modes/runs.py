@@ -9,14 +9,16 @@ import numpy as np
 from rich.console import Console
 
 from segjax import config as configs
+from segjax import protocols
 from segjax.data.datasets import evaluation_splits
 from segjax.inference.predictor import Predictor
+from segjax.inference.scoring import evaluate_fully, make_scoring_step
 from segjax.reporting import run_report, tables
 from segjax.training import loop
-from segjax.training.evaluation import evaluate as evaluate_split
+from segjax.training.evaluation import evaluation_path
 from segjax.training.parallel import make_mesh
-from segjax.training.setup import Setup, make_canvas, prepare, protocol
-from segjax.training.step import make_eval_step
+from segjax.training.setup import Setup, make_canvas, prepare
+from segjax.training.setup import protocol as protocol_of
 
 
 def train(
@@ -82,16 +84,26 @@ def evaluate(
     splits: Sequence[str] = (),
     console: Console | None = None,
     seconds: float | None = None,
+    protocol: str = "segjax",
 ) -> dict[str, dict]:
-    """Evaluates the best checkpoint of a run; prints the table, writes pictures and report.
+    """Evaluates the best checkpoint of a run; prints the tables, writes pictures and report.
+
+    The counts of each split are kept in evaluations/SPLIT.npz, from which `compare` reads.
 
     Args:
       workdir: of a training run; nothing else is needed.
       splits: `data.eval_splits` by default.
+      seconds: that training took, for the report.
+      protocol: the rule that divides the counts, see `segjax.protocols`; what the others would have
+        said is printed with it.
 
     Returns:
-      Per split what `metrics.summarize` gives, with `loss` and `images`; also in results.json.
+      Per split what `FullEvaluation.summary` gives; also in results.json.
+
+    Raises:
+      ValueError: for an unknown protocol or split, or a workdir without a checkpoint.
     """
+    rule = protocols.find_rule(protocol)
     console, workdir = console or Console(), pathlib.Path(workdir)
     predictor = Predictor.from_workdir(workdir)
     config, classes = predictor.config, predictor.classes
@@ -100,14 +112,20 @@ def evaluate(
     data = config["data"]
     local_contrast = data.get("local_contrast", 0)  # older runs have no such option
     step = jax.jit(
-        make_eval_step(predictor.model, tuple(data["mean"]), tuple(data["std"]), local_contrast)
+        make_scoring_step(predictor.model, tuple(data["mean"]), tuple(data["std"]), local_contrast)
     )
+    splits = splits or evaluation_splits(data, config["seed"])
+    canvases = {split: make_canvas(config, split) for split in splits}  # all are checked first
     evaluations = {}
-    for split in splits or evaluation_splits(data, config["seed"]):
-        canvas = make_canvas(config, split)
-        evaluations[split] = evaluate_split(step, predictor.variables, canvas, batch_size, mesh)
+    for split, canvas in canvases.items():
+        evaluations[split] = evaluate_fully(
+            step, predictor.variables, canvas, batch_size, mesh, len(classes), rule.name
+        )
+        evaluations[split].save(evaluation_path(workdir, split))
     results = {split: evaluation.summary() for split, evaluation in evaluations.items()}
-    tables.print_results(results, classes, console, protocol(config))
-    report = run_report.write(workdir, predictor, evaluations, protocol(config), seconds)
+    words = protocol_of(config, rule.description)
+    tables.print_results(results, classes, console, words)
+    tables.print_protocols(results, console)
+    report = run_report.write(workdir, predictor, evaluations, words, seconds)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
     return results

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from segjax.data.doctor import SEVERITIES, Diagnosis, Finding, paste_lines
 from segjax.reporting import doctor_pictures as pictures
-from segjax.reporting import html, tables
+from segjax.reporting import page, tables
 
 JSON_FILE, HTML_FILE = "doctor.json", "doctor.html"
 _COLOURS = dict(zip(SEVERITIES, ("bold red", "yellow", "cyan"), strict=True))
@@ -71,14 +71,15 @@ def write_report(diagnosis: Diagnosis, workdir: str | os.PathLike) -> pathlib.Pa
     text = json.dumps(diagnosis.to_json(), indent=2, allow_nan=False) + "\n"
     (workdir / JSON_FILE).write_text(text, encoding="utf-8")
     path = workdir / HTML_FILE
-    path.write_text(_page(diagnosis), encoding="utf-8")
+    title = f"Data doctor: {diagnosis.title}"
+    page.write_page(path, title, _sections(diagnosis), _tiles(diagnosis), _STYLE)
     return path
 
 
-def _page(diagnosis: Diagnosis) -> str:
+def _sections(diagnosis: Diagnosis) -> dict[str, str]:
     budget = [_PICTURE_BYTES]
     sheet = _contact_sheet(diagnosis, budget)  # before the findings' pictures: always there
-    sections = {
+    return {
         "Findings": _findings(diagnosis, budget),
         "Splits": _splits(diagnosis),
         "Classes": _classes(diagnosis),
@@ -86,29 +87,13 @@ def _page(diagnosis: Diagnosis) -> str:
         "Options to paste": _options(diagnosis),
         "Samples": sheet,
     }
-    links = parts = ""
-    for name, body in sections.items():
-        if body:
-            anchor = name.lower().replace(" ", "-")
-            links += f'<a href="#{anchor}">{name}</a>'
-            parts += f'<section><h2 id="{anchor}">{name}</h2>{body}</section>\n'
-    title = escape(f"Data doctor: {diagnosis.title}")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{html._STYLE}{_STYLE}</style></head>\n<body>"
-        f"<header><h1>{title}</h1><nav>{links}</nav></header>\n<main>{_tiles(diagnosis)}\n"
-        f"{parts}</main></body></html>\n"
-    )
 
 
 def _tiles(diagnosis: Diagnosis) -> str:
     images = sum(numbers.images for numbers in diagnosis.splits.values())
-    counts = [(severity, str(len(diagnosis.of(severity)))) for severity in SEVERITIES]
-    tiles = [*counts, ("images", f"{images:,}"), ("classes", str(len(diagnosis.classes)))]
-    tiles.append(("time", tables.format_duration(diagnosis.seconds)))
-    body = "".join(f'<div class="tile"><span>{n}</span><b>{v}</b></div>' for n, v in tiles)
-    return f'<div class="tiles">{body}</div>'
+    rows = [(severity, str(len(diagnosis.of(severity))), "") for severity in SEVERITIES]
+    rows += [("images", f"{images:,}", ""), ("classes", str(len(diagnosis.classes)), "")]
+    return page.tiles([*rows, ("time", tables.format_duration(diagnosis.seconds), "")])
 
 
 def _findings(diagnosis: Diagnosis, budget: list[int]) -> str:
@@ -181,7 +166,7 @@ def _splits(diagnosis: Diagnosis) -> str:
     header = ("split", "images", "usable", "classes", "ignored", "all ignored", "unknown ids")
     header += ("mean", "standard deviation")
     note = "Mean and standard deviation: of the pixels of all images, in [0, 1], per channel."
-    return f'{html._table(header, rows)}<p class="quiet">{note}</p>'
+    return f'{page.table(header, rows)}<p class="quiet">{note}</p>'
 
 
 def _percent(share: float) -> str:
@@ -202,7 +187,7 @@ def _classes(diagnosis: Diagnosis) -> str:
         header += [f"{split}: pixels", "images"]
         columns.append(pictures.shares(numbers.class_pixels.tolist()))
         columns.append([f"{n:,}" for n in numbers.class_images.tolist()])
-    table = html._table(header, zip(*columns, strict=True))
+    table = page.table(header, zip(*columns, strict=True))
     return f'<div class="scroll">{plot}</div><h3>In numbers</h3>{table}'
 
 
@@ -215,7 +200,7 @@ def _sizes(diagnosis: Diagnosis) -> str:
         if rest > 0:
             others = sum(n for _, n in ordered[_SIZES:])
             rows.append((split, f"{rest} other sizes", f"{others:,}"))
-    return html._table(("split", "height x width", "images"), rows) if rows else ""
+    return page.table(("split", "height x width", "images"), rows) if rows else ""
 
 
 def _options(diagnosis: Diagnosis) -> str:
@@ -228,7 +213,7 @@ def _options(diagnosis: Diagnosis) -> str:
 def _contact_sheet(diagnosis: Diagnosis, budget: list[int]) -> str:
     classes, body = diagnosis.classes, ""
     entries = [*zip(classes.names, classes.palette, strict=True), ("no class", pictures.NO_CLASS)]
-    legend = "".join(html._swatch(name, color) for name, color in entries)
+    legend = "".join(page.swatch(name, color) for name, color in entries)
     for split, samples in pictures.contact_sheet(diagnosis.sources, classes).items():
         figures = [_figure(name, picture, budget) for name, picture in samples]
         body += f"<h3>{escape(split)}</h3>{_sheet(figures)}"

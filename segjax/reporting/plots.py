@@ -68,7 +68,7 @@ def error_map(
     return np.where((label == IGNORE)[..., None], stripes[..., None], picture)
 
 
-def _smooth(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+def smooth(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     """Centred moving mean over about a twentieth of the run; NaN values do not count."""
     half = (len(values) + 20) // 40
     windows = (values[max(0, i - half) : i + half + 1] for i in range(len(values)))
@@ -84,7 +84,7 @@ def _bare(axes, title: str) -> None:
 
 
 def plot_curves(history: Sequence[Mapping], path: Target, *, stacked: bool = False) -> None:
-    """Loss, validation quality and learning rate against the step, in three panels.
+    """Loss, mIoU and accuracy, and learning rate against the step, in three panels.
 
     Args:
       history: rows of `metrics.jsonl`; those of "train" and "val" are used (see `series`).
@@ -98,7 +98,7 @@ def plot_curves(history: Sequence[Mapping], path: Target, *, stacked: bool = Fal
     steps, values = series(history, "train", "loss")
     marker = "." if len(steps) < 3 else None
     loss.plot(steps, values, color=_BLUE, alpha=0.3, linewidth=0.8, marker=marker)
-    loss.plot(steps, _smooth(values), color=_BLUE, linewidth=1.6, label="train (smoothed)")
+    loss.plot(steps, smooth(values), color=_BLUE, linewidth=1.6, label="train (smoothed)")
     steps, values = series(history, "val", "loss")
     loss.plot(steps, values, color=_ORANGE, marker="o", markersize=3.5, linewidth=1.2, label="val")
 
@@ -109,6 +109,9 @@ def plot_curves(history: Sequence[Mapping], path: Target, *, stacked: bool = Fal
     ):
         style = {"color": color, "linewidth": 1.8 if key == "miou" else 1.1, "label": title}
         quality.plot(*series(history, "val", key), marker="o", markersize=3, **style)
+    steps, values = series(history, "train", "accuracy")
+    style = {"color": _GREEN, "linewidth": 1, "linestyle": ":", "marker": marker}
+    quality.plot(steps, smooth(values), label="train accuracy (smoothed)", **style)
     best = best_step(history)
     if best:
         quality.axvline(best[0], color=_FAINT, linewidth=0.8, linestyle=":")
@@ -120,7 +123,7 @@ def plot_curves(history: Sequence[Mapping], path: Target, *, stacked: bool = Fal
     rate.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
     rate.set_ylim(bottom=0)
 
-    for axes, title in zip(panels, ("Loss", "Validation", "Learning rate"), strict=True):
+    for axes, title in zip(panels, ("Loss", "mIoU and accuracy", "Learning rate"), strict=True):
         _bare(axes, title)
         axes.grid(color=_GRID, linewidth=0.7)
         axes.tick_params(labelbottom=True)

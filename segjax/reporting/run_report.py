@@ -1,6 +1,7 @@
 """The files at the end of a run: results.json, pictures, report.html."""
 
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -17,8 +18,9 @@ import numpy as np
 
 from segjax import config as configs
 from segjax.data.classes import ClassTable
-from segjax.data.datasets import make_source
+from segjax.data.datasets import make_source, used_splits
 from segjax.data.images import rgb_view
+from segjax.data.statistics import fingerprint_of
 from segjax.inference.predictor import Predictor
 from segjax.reporting import html, plots, tables
 from segjax.training.evaluation import Evaluation
@@ -31,11 +33,13 @@ RESULTS_FILE = "results.json"
 def save_run(
     workdir: pathlib.Path, base: Mapping[str, Any] | None, config: Mapping[str, Any]
 ) -> None:
-    """Notes how a run was started: command, versions, device, what differs from the base config."""
+    """Notes how a run was started: command, versions, device, what differs from the base config,
+    and the state of its data (see `data_state`)."""
     changes = configs.difference(base, config) if base else {}
     run = {
         "environment": environment(),
         "changes": {name: {"base": old, "run": new} for name, (old, new) in changes.items()},
+        "data": data_state(config, used_splits(config["data"], config["seed"])),
     }
     (workdir / RUN_FILE).write_text(json.dumps(run, indent=2) + "\n")
 
@@ -59,6 +63,33 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         **versions,
     }
+
+
+def data_state(config: Mapping[str, Any], splits: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Number of images and a fingerprint of each split, the same for every copy of the data.
+
+    The fingerprint is the start of the SHA-256 over names and sizes of the files (see
+    `statistics.fingerprint_of`), or, of a split that is not files, over three of its samples.
+    """
+    state = {}
+    for split in splits:
+        source = make_source(config["data"], split, config["seed"])
+        files = source
+        while not hasattr(files, "image_paths") and hasattr(files, "source"):
+            files = files.source  # under a class map
+        by_name = fingerprint_of(files, times=False) if hasattr(files, "image_paths") else None
+        fingerprint = by_name or _of_samples(source)
+        state[split] = {"images": len(source), "fingerprint": fingerprint[:16]}
+    return state
+
+
+def _of_samples(source: Any) -> str:
+    digest = hashlib.sha256(repr(len(source)).encode())
+    for index in evenly_spaced(len(source), 3):
+        sample = source[index]
+        for array in (sample["image"], sample["label"]):
+            digest.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _own_version() -> str:
@@ -131,7 +162,10 @@ def write(
     samples/grid.png and report.html.
 
     Args:
-      evaluations: per split; pictures are of `data.val_split`, or of the first one.
+      evaluations: per split; all of their `summary()` is in results.json. Pictures are of
+        `data.val_split`, or of the first one.
+      protocol: how the numbers were measured.
+      seconds: of the training; None: as an earlier call said.
 
     Returns:
       The path of the report.
@@ -151,6 +185,17 @@ def write(
     samples = _sample_pictures(workdir, predictor, split, evaluations[split])
 
     run = json.loads((workdir / RUN_FILE).read_text())
+    if seconds is not None:
+        run["seconds"] = seconds
+        (workdir / RUN_FILE).write_text(json.dumps(run, indent=2) + "\n")
+    trained_on, data = run.get("data", {}), data_state(config, evaluations)
+    notes = [f"Best checkpoint by val mIoU; pictures of images from the {split} split."]
+    notes += [
+        f"The {name} split has changed since the training: {trained_on[name]['images']:,} images "
+        f"then, {now['images']:,} now, and another fingerprint."
+        for name, now in data.items()
+        if trained_on.get(name, now) != now
+    ]
     parameters = sum(p.size for p in jax.tree.leaves(predictor.variables["params"]))
     path = workdir / "report.html"
     html.write_report(
@@ -165,8 +210,9 @@ def write(
         classes=classes,
         samples=samples,
         protocol=protocol,
-        seconds=seconds,
-        notes=[f"Best checkpoint by val mIoU; sample pictures from the {split} split."],
+        seconds=run.get("seconds"),
+        notes=notes,
+        data={**trained_on, **data},
     )
     return path
 

@@ -21,7 +21,12 @@ _ROWS = (
     ("class_average_accuracy", "class average accuracy"),
     ("fw_iou", "frequency-weighted IoU"),
 )
-_OPTIONAL_ROWS = (("boundary_f1", "boundary F1"), ("boundary_iou", "boundary IoU"))
+_OPTIONAL_ROWS = (
+    ("boundary_f1", "boundary F1"),
+    ("boundary_iou", "boundary IoU"),
+    ("ece", "calibration error (ECE)"),
+    ("brier", "Brier score"),
+)
 
 
 def format_number(value: float | int | None) -> str:
@@ -55,8 +60,8 @@ def result_rows(
     """The rows that every results table shows: (title, one text per split), in two groups.
 
     Args:
-      results: split name -> what `metrics.summarize` returns, with "loss" and "images" added;
-        a key that a split lacks is shown as `ABSENT`.
+      results: split name -> what `metrics.summarize` returns, with "loss" and "images" added, or
+        what a full evaluation does; a key that a split lacks is shown as `ABSENT`.
       classes: the class table.
 
     Returns:
@@ -86,7 +91,7 @@ def result_rows(
 def results_table(
     results: Mapping[str, Mapping], classes: ClassTable, protocol: str = PROTOCOL
 ) -> Table:
-    """Metrics and per-class IoU, one column per split, the protocol as caption.
+    """Metrics and per-class IoU, one column per split with its rule, the protocol as caption.
 
     See `result_rows` for the arguments and errors. Fractions are in [0, 1] with four decimals.
     """
@@ -97,8 +102,9 @@ def results_table(
         min_width=60,
     )
     table.add_column("", overflow="fold", ratio=1)
-    for split in results:
-        table.add_column(Text(split), justify="right", no_wrap=True)
+    for split, numbers in results.items():
+        heading = "\n".join(filter(None, (split, numbers.get("rule"))))
+        table.add_column(Text(heading), justify="right", no_wrap=True)
     overall, per_class = result_rows(results, classes)
     for title, values in overall:
         style = "bold" if title == "mIoU" else None
@@ -129,10 +135,26 @@ def results_markdown(
     overall, per_class = result_rows(results, classes)
     rows = [(f"**{t}**", [f"**{v}**" for v in vs]) if t == "mIoU" else (t, vs) for t, vs in overall]
     rows += [(f"IoU: {_markdown(name)}", values) for name, values in per_class]
-    lines = ["| " + " | ".join(["", *map(_markdown, results)]).strip() + " |"]
+    headings = [
+        _markdown(split) + (f" ({numbers['rule']})" if "rule" in numbers else "")
+        for split, numbers in results.items()
+    ]
+    lines = ["| " + " | ".join(["", *headings]).strip() + " |"]
     lines += ["|:---" + "|---:" * len(results) + "|"]
     lines += ["| " + " | ".join([title, *values]) + " |" for title, values in rows]
-    return "\n".join(lines) + f"\n\n{_caption(protocol)}\n"
+    return "\n".join(lines) + f"\n\n{_caption(protocol)}\n" + _protocols_markdown(results)
+
+
+def _protocols_markdown(results: Mapping[str, Mapping]) -> str:
+    """`protocols_table` as a Markdown table; "" if there are no such rows."""
+    if not all("protocols" in numbers for numbers in results.values()):
+        return ""
+    lines = ["", "| mIoU by rule | " + " | ".join(map(_markdown, results)) + " | |"]
+    lines += ["|:---" + "|---:" * len(results) + "|:---|"]
+    for rows in zip(*(numbers["protocols"] for numbers in results.values()), strict=True):
+        values = " | ".join(format_number(row["miou"]) for row in rows)
+        lines.append(f"| {rows[0]['rule']} | {values} | {_markdown(rows[0]['description'])} |")
+    return "\n".join(lines) + "\n"
 
 
 def print_results(
@@ -143,6 +165,45 @@ def print_results(
 ) -> None:
     """Prints `results_table`, by default to standard output (80 columns if not a terminal)."""
     (console or Console()).print(results_table(results, classes, protocol))
+
+
+def protocols_table(results: Mapping[str, Mapping]) -> Table:
+    """The mIoU that each rule makes of the same counts, one column per split, and what makes the
+    difference; the rule in use is marked.
+
+    Args:
+      results: split name -> a dict with `rule` and `protocols`, the rows of
+        `segjax.protocols.compare_rules`; the same rules in all splits.
+    """
+    table = Table(
+        title="mIoU of the same predictions by other rules",
+        title_justify="left",
+        title_style="bold",
+        box=rich.box.SIMPLE_HEAD,
+        min_width=60,
+    )
+    table.add_column("rule", no_wrap=True)
+    for split in results:
+        table.add_column(Text(split), justify="right", no_wrap=True)
+    table.add_column("why it differs from segjax", overflow="fold", ratio=1)
+    for rows in zip(*(numbers["protocols"] for numbers in results.values()), strict=True):
+        name, reasons = rows[0]["rule"], dict.fromkeys(row["why"] for row in rows)
+        if len(reasons) > 1:  # one per split
+            reasons = [f"{split}: {row['why']}" for split, row in zip(results, rows, strict=True)]
+        chosen = all(numbers["rule"] == name for numbers in results.values())
+        table.add_row(
+            Text(f"{name} *" if chosen else name),
+            *(format_number(row["miou"]) for row in rows),
+            Text("; ".join(reasons)),
+            style="bold" if chosen else None,
+        )
+    table.caption, table.caption_justify = Text("* the rule of all numbers above"), "left"
+    return table
+
+
+def print_protocols(results: Mapping[str, Mapping], console: Console | None = None) -> None:
+    """Prints `protocols_table`."""
+    (console or Console()).print(protocols_table(results))
 
 
 def most_confused(

@@ -1,15 +1,22 @@
-"""Evaluation of a split: one pass, one confusion matrix."""
+"""Evaluation of a split: one pass, one confusion matrix per image; kept in the workdir."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+import os
+import pathlib
+import urllib.parse
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float, Int
 
 from segjax import metrics
 from segjax.data.pipeline import Canvas, eval_batches
+from segjax.metrics import ImageConfusions
 from segjax.training.parallel import put_batch
 
 
@@ -18,47 +25,137 @@ class Evaluation:
     """What one pass over a split counted.
 
     Attributes:
-      confusion: int64 [K, K] pixels, row = label, column = prediction.
-      loss: mean cross-entropy over the labelled pixels, unweighted.
-      image_miou: float64 [n], the mIoU of each image by itself; NaN if nothing in it is labelled.
+      names: of the images, in the order of the split.
+      confusions: pixels per image, row = label, column = prediction.
+      loss: mean cross-entropy over the labelled pixels, unweighted; NaN if there are none.
     """
 
-    confusion: np.ndarray
+    names: Sequence[str]
+    confusions: ImageConfusions
     loss: float
-    image_miou: np.ndarray
+
+    def __post_init__(self):
+        if len(self.names) != len(self.confusions):
+            raise ValueError(f"{len(self.names)} names for {len(self.confusions)} images")
+
+    @functools.cached_property
+    def confusion(self) -> Int[np.ndarray, "k k"]:
+        """int64 pixels of the whole split."""
+        return self.confusions.total()
+
+    @functools.cached_property
+    def image_miou(self) -> Float[np.ndarray, "n"]:
+        """The mIoU of each image by itself; NaN if nothing in it is labelled."""
+        return metrics.mean_iou_by_image(self.confusions)
 
     def summary(self) -> dict[str, Any]:
         """`metrics.summarize` with `loss` and the number of `images`."""
-        return {
-            **metrics.summarize(self.confusion),
-            "loss": self.loss,
-            "images": len(self.image_miou),
-        }
+        return {**metrics.summarize(self.confusion), "loss": self.loss, "images": len(self.names)}
+
+    def save(self, path: str | pathlib.Path) -> None:
+        """Writes names, confusion matrices and loss as one .npz; a reader never sees half of it."""
+        path = pathlib.Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            with open(unfinished, "wb") as file:
+                np.savez_compressed(
+                    file,
+                    names=np.array(self.names, np.str_),
+                    num_classes=self.confusions.num_classes,
+                    starts=self.confusions.starts,
+                    cells=self.confusions.cells,
+                    counts=self.confusions.counts,
+                    loss=self.loss,
+                )
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | pathlib.Path) -> "Evaluation":
+        """Reads what `save` wrote.
+
+        Raises:
+          ValueError: if the file is missing, damaged or something else.
+        """
+        again = "write it with --mode=evaluate --workdir=RUN"
+        if not pathlib.Path(path).is_file():
+            raise ValueError(f"there is no evaluation {path}; {again}")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            confusions = ImageConfusions(
+                int(arrays["num_classes"]), arrays["starts"], arrays["cells"], arrays["counts"]
+            )
+            names, loss = arrays["names"].tolist(), float(arrays["loss"])
+            problem = _problem(confusions, names)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            problem = f"{type(error).__name__}: {error}"
+        if problem:
+            raise ValueError(f"evaluation {path} cannot be read ({problem}); {again}")
+        return cls(names, confusions, loss)
+
+
+def _problem(confusions: ImageConfusions, names: list) -> str:
+    """What is wrong with arrays from a file; "" if nothing is."""
+    starts, cells, counts = confusions.starts, confusions.cells, confusions.counts
+    if not isinstance(names, list) or any(a.ndim != 1 for a in (starts, cells, counts)):
+        return "an array has another number of dimensions"
+    if any(a.dtype.kind not in "iu" for a in (starts, cells, counts)):
+        return "counts are no whole numbers"
+    if len(starts) != len(names) + 1 or len(cells) != len(counts):
+        return f"{len(names)} names, {len(starts)} starts, {len(cells)} cells, {len(counts)} counts"
+    if starts[0] != 0 or starts[-1] != len(cells) or np.any(np.diff(starts) < 0):
+        return "the images' cells do not follow one another"
+    if len(cells) and (cells.min() < 0 or cells.max() >= confusions.num_classes**2):
+        return f"a cell lies outside {confusions.num_classes} x {confusions.num_classes}"
+    return "a cell holds no pixel" if len(counts) and counts.min() <= 0 else ""
+
+
+def evaluation_path(workdir: str | pathlib.Path, split: str) -> pathlib.Path:
+    """Where a run keeps the evaluation of a split: evaluations/SPLIT.npz, with %5B for "[" and the
+    like in the names of sliced splits."""
+    return pathlib.Path(workdir) / "evaluations" / f"{urllib.parse.quote(split, safe='')}.npz"
+
+
+def evaluated_splits(workdir: str | pathlib.Path) -> list[str]:
+    """The splits whose evaluation a run keeps, in alphabetical order."""
+    files = (pathlib.Path(workdir) / "evaluations").glob("*.npz")
+    return sorted(urllib.parse.unquote(file.stem) for file in files)
 
 
 def evaluate(
     eval_step: Callable, variables: Any, canvas: Canvas, batch_size: int, mesh: Mesh
 ) -> Evaluation:
     """Runs a jitted `eval_step` over every sample of a split, once."""
-    confusion, loss_sum, pixels, image_miou = 0, 0.0, 0, []
-
-    def count(outputs, images):
-        nonlocal confusion, loss_sum, pixels
-        outputs = jax.device_get(outputs)
-        per_image = outputs["confusion"][:images].astype(np.int64)
-        confusion += per_image.sum(0)
+    confusions, loss_sum, pixels = [], 0.0, 0
+    for batch, outputs in device_outputs(eval_step, variables, canvas, batch_size, mesh):
+        confusions.append(ImageConfusions.from_dense(outputs["confusion"][: len(batch["label"])]))
         loss_sum += float(outputs["loss_sum"])
         pixels += int(outputs["pixels"])
-        image_miou.extend(metrics.mean_iou(c)[0] for c in per_image)
+    names = [canvas.names[index] for index in range(len(canvas))]
+    loss = loss_sum / pixels if pixels else float("nan")
+    return Evaluation(names, ImageConfusions.joined(confusions), loss)
+
+
+def device_outputs(
+    step: Callable, variables: Any, canvas: Canvas, batch_size: int, mesh: Mesh
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Runs `step(variables, batch)` over a split: yields each batch without its padding, and what
+    the step returned for the padded one, on the host. A batch's outputs are read only when the next
+    one is under way, so the device never waits for the host."""
+
+    def on_host(batch, outputs):
+        real = int(np.sum(batch["index"] >= 0))
+        return {name: rows[:real] for name, rows in batch.items()}, jax.device_get(outputs)
 
     running = None
     for batch in eval_batches(canvas, batch_size):
-        images = int(np.sum(batch.pop("index") >= 0))
-        outputs = eval_step(variables, put_batch(mesh, batch))
-        if running:  # read a batch's counts only when the next one is under way
-            count(*running)
-        running = outputs, images
-    count(*running)
-    return Evaluation(
-        np.asarray(confusion), loss_sum / pixels if pixels else float("nan"), np.array(image_miou)
-    )
+        inputs = {name: rows for name, rows in batch.items() if name != "index"}
+        outputs = step(variables, put_batch(mesh, inputs))
+        if running:
+            yield on_host(*running)
+        running = batch, outputs
+    if running:
+        yield on_host(*running)

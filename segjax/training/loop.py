@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from segjax.metrics import mean_iou
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.evaluation import evaluate
 from segjax.training.feed import training_feed
@@ -117,7 +118,7 @@ class _Record:
         self._writer, self._bar = writer, bar
         self._batch_size, self._log_every, self._epoch_images = batch_size, log_every, epoch_images
         self._pending = collections.deque()
-        self._window = []
+        self._window, self._confusion = [], 0
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -143,7 +144,9 @@ class _Record:
 
     def _read(self) -> None:
         step, metrics = self._pending.popleft()
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        metrics = jax.device_get(metrics)
+        self._confusion += metrics.pop("confusion").astype(np.int64)
+        values = {name: float(value) for name, value in metrics.items()}
         if not np.isfinite(values["loss"]):
             raise NonFiniteLoss(
                 f"the loss of step {step} is {values['loss']}; the run stops here, its checkpoints "
@@ -157,6 +160,7 @@ class _Record:
         if step % self._log_every == 0:
             mean = {k: float(np.mean([row[k] for row in self._window])) for k in values}
             mean["learning_rate"] = values["learning_rate"]
+            mean["miou"] = mean_iou(self._confusion)[0]
             row = {"epoch": self._epoch(step), **mean, "images_per_second": rate}
             self._writer.scalars(step, "train", row)
-            self._window = []
+            self._window, self._confusion = [], 0

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from segjax import config as configs
-from segjax.training.checkpoint import CheckpointStore
+from segjax.training.checkpoint import CheckpointStore, lacking_part
 from segjax.training.state import TrainState
 from segjax.weights import Report, load
 from segjax.weights.files import WeightFile, read
@@ -36,7 +36,9 @@ class Initial:
 def has_checkpoint(workdir: str | pathlib.Path | None) -> bool:
     """Whether a run in `workdir` would go on rather than start."""
     folder = workdir and pathlib.Path(workdir) / "checkpoints"
-    return bool(folder) and folder.is_dir() and any(f.name.isdigit() for f in folder.iterdir())
+    if not folder or not folder.is_dir():
+        return False
+    return any(f.name.isdigit() and not lacking_part(f) for f in folder.iterdir())
 
 
 def open_weights(path: str | pathlib.Path) -> WeightFile:

@@ -180,8 +180,8 @@ def _canvas(data: Mapping[str, Any], source: Any, label_size: tuple[int, int]) -
     )
 
 
-def protocol(config: Mapping[str, Any]) -> str:
-    """How the numbers of a run are made, in words."""
+def protocol(config: Mapping[str, Any], rule: str = PROTOCOL) -> str:
+    """How the numbers of a run are made, in words: the rule, and what it is applied to."""
     height, width = config["data"]["image_size"]
     scored = "x".join(map(str, scored_size(config["data"])))
-    return f"{PROTOCOL}; images at {height}x{width}, scored at {scored}, single scale, no flip"
+    return f"{rule}; images at {height}x{width}, scored at {scored}, single scale, no flip"

@@ -19,7 +19,7 @@ import optax
 from segjax.data.augment import Augmentation, augment
 from segjax.data.normalize import normalize
 from segjax.layers import resize_bilinear
-from segjax.losses import cross_entropy_sum, pixel_hits
+from segjax.losses import cross_entropy_sum
 from segjax.metrics import confusion_matrix
 from segjax.training.state import TrainState
 
@@ -62,12 +62,13 @@ def make_train_step(
 
     It takes a batch of uint8 `image` [n, H, W, 3], `label` [n, H, W] and `index` [n], and returns
     the new state and float32 scalars: `loss` (cross-entropy, mean over the labelled pixels, plus
-    the weighted auxiliary loss), `accuracy`, `grad_norm`, `learning_rate`.
+    the weighted auxiliary loss), `accuracy`, `grad_norm`, `learning_rate`; and `confusion`, int32
+    [K, K] pixels of the views by label and prediction.
     """
     weights = None if objective.class_weights is None else jnp.array(objective.class_weights)
 
     def loss_terms(params, batch_stats, images, labels, dropout_key):
-        """Loss and hits, summed over pixels, and the new statistics."""
+        """The loss summed over pixels; the new statistics and the confusion matrix."""
         outputs, updated = model.apply(
             {"params": params, "batch_stats": batch_stats},
             images,
@@ -78,7 +79,9 @@ def make_train_step(
         loss, _ = cross_entropy_sum(outputs["logits"], labels, weights)
         if "aux" in outputs:
             loss += objective.aux_weight * cross_entropy_sum(outputs["aux"], labels, weights)[0]
-        return loss, (updated["batch_stats"], pixel_hits(outputs["logits"], labels))
+        predictions = jnp.argmax(outputs["logits"], -1)
+        counts = confusion_matrix(labels, predictions, model.num_classes)
+        return loss, (updated["batch_stats"], counts)
 
     def train_step(state: TrainState, batch: Batch):
         step_key = jax.random.fold_in(key, state.step)
@@ -88,14 +91,15 @@ def make_train_step(
         dropout_keys = jax.random.split(dropout_key, objective.accumulate)
 
         def add_microbatch(carry, micro):
-            gradients, batch_stats, loss, hits = carry
-            (more_loss, (batch_stats, more_hits)), more = jax.value_and_grad(
+            gradients, batch_stats, loss, confusion = carry
+            (more_loss, (batch_stats, counts)), more = jax.value_and_grad(
                 loss_terms, has_aux=True
             )(state.params, batch_stats, *micro)
             gradients = jax.tree.map(jnp.add, gradients, more)
-            return (gradients, batch_stats, loss + more_loss, hits + more_hits), None
+            return (gradients, batch_stats, loss + more_loss, confusion + counts), None
 
-        carry = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats, 0.0, 0)
+        no_counts = jnp.zeros((model.num_classes,) * 2, jnp.int32)
+        carry = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats, 0.0, no_counts)
         if objective.accumulate == 1:
             carry, _ = add_microbatch(carry, (images, labels, dropout_keys[0]))
         else:
@@ -104,7 +108,7 @@ def make_train_step(
                 carry,
                 (*(microbatches(x, objective.accumulate) for x in (images, labels)), dropout_keys),
             )
-        gradients, batch_stats, loss, hits = carry
+        gradients, batch_stats, loss, confusion = carry
         gradients = jax.tree.map(lambda g: g / pixels, gradients)
 
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -116,9 +120,10 @@ def make_train_step(
             ema = optax.incremental_update(now, ema, 1 - objective.ema_decay)
         metrics = {
             "loss": loss / pixels,
-            "accuracy": hits / pixels,
+            "accuracy": jnp.trace(confusion) / pixels,
             "grad_norm": optax.tree.norm(gradients),
             "learning_rate": schedule(state.step) * state.lr_scale,
+            "confusion": confusion,
         }
         state = state.replace(
             step=state.step + 1,

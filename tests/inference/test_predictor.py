@@ -1,49 +1,198 @@
 """Prediction at the image's own size, from a workdir alone."""
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
-from segjax.data.classes import from_names
-from segjax.inference.predictor import Predictor
+from segjax.data.pipeline import fit_image, fitted_size
+from segjax.inference.options import InferenceOptions
+from segjax.inference.predictor import Predictor, forward_fn
+from segjax.layers import resize_bilinear
+from tests.inference.toys import BrightestThird, SeesItsPlace, toy_predictor
 
 
-class BrightestThird:
-    """A stand-in model: class 0, 1 or 2 by which colour channel is the largest."""
-
-    def apply(self, variables, images, *, train):
-        assert not train
-        return {"logits": images * variables}
-
-
-@pytest.fixture
-def predictor():
-    config = base.get_config()
-    config.data.image_size = (24, 32)
-    config.data.mean, config.data.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return Predictor(BrightestThird(), 1.0, from_names(["red", "green", "blue"]), config)
-
-
-@pytest.mark.parametrize("size", [(24, 32), (48, 64), (37, 53), (30, 90), (100, 20), (1, 1)])
-def test_labels_have_the_images_size_and_place(predictor, size):
-    """Left half green, right half blue, upper rows red: found again at any size and shape."""
+def scene(size):
+    """Left half green, right half blue, upper rows red; the classes and the image."""
     height, width = size
     truth = np.ones(size, int)
     truth[:, width // 2 :] = 2
     truth[: height // 3] = 0
-    image = (np.eye(3)[truth] * 250).astype(np.uint8)
-    label = predictor.predict(image)
-    assert label.shape == size
-    assert label.dtype == np.uint8
-    # Only pixels beside a border may change, by the resizing there and back.
-    assert np.mean(label == truth) > 0.85
+    return truth, (np.eye(3)[truth] * 250).astype(np.uint8)
 
 
-def test_wrong_input(predictor):
+SIZES = [(24, 32), (48, 64), (37, 53), (30, 90), (100, 20), (1, 1)]
+
+
+@pytest.mark.parametrize("way", ["canvas", "whole", "sliding"])
+def test_labels_have_the_images_size_and_place(way):
+    predictor = toy_predictor(BrightestThird(), way=way)
+    for size in SIZES:
+        truth, image = scene(size)
+        label = predictor.predict(image)
+        assert label.shape == size
+        assert label.dtype == np.uint8
+        # On the canvas pixels beside a border may change, by the resizing there and back.
+        assert np.mean(label == truth) > (0.85 if way == "canvas" else 0.9999)
+
+
+def canvas_logits(image, apply, canvas=(24, 32)):
+    """What evaluation does with an image: on the canvas, and the logits resized."""
+    fitted = fitted_size(image.shape[:2], canvas)
+    logits = apply(fit_image(image, canvas)[None].astype(np.float32) / 255)
+    return np.asarray(resize_bilinear(logits[:, : fitted[0], : fitted[1]], image.shape[:2]))[0]
+
+
+@pytest.mark.parametrize("size", [(24, 32), (31, 57), (90, 70)])
+def test_the_canvas_is_what_evaluation_scores(size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    predictor = toy_predictor(SeesItsPlace())
+    expected = canvas_logits(
+        image, lambda x: SeesItsPlace().apply(1.0, jnp.asarray(x), train=False)["logits"]
+    )
+    np.testing.assert_allclose(predictor.logits(image), expected, atol=1e-5)
+    np.testing.assert_array_equal(predictor.predict(image), expected.argmax(-1))
+
+
+def test_views_are_averaged_as_probabilities():
+    """Two scales, each mirrored too: by hand, one view after the other."""
+    image = np.random.default_rng(1).integers(0, 256, (37, 53, 3)).astype(np.uint8)
+
+    def model(x):
+        return SeesItsPlace().apply(3.0, jnp.asarray(x), train=False)["logits"]
+
+    probabilities = []
+    for canvas in ((24, 32), (36, 48)):
+        for apply in (model, lambda x: model(x[:, :, ::-1])[:, :, ::-1]):
+            logits = canvas_logits(image, apply, canvas).astype(np.float64)
+            e = np.exp(logits - logits.max(-1, keepdims=True))
+            probabilities.append(e / e.sum(-1, keepdims=True))
+    expected = np.mean(probabilities, 0)
+    predictor = toy_predictor(SeesItsPlace(), 3.0, scales=(1.0, 1.5), flip=True)
+    np.testing.assert_allclose(np.exp(predictor.logits(image)), expected, atol=1e-5)
+    np.testing.assert_array_equal(predictor.predict(image), expected.argmax(-1))
+    np.testing.assert_array_equal(predictor.predict_batch([image])[0], expected.argmax(-1))
+
+
+@pytest.mark.parametrize("way", ["canvas", "whole", "sliding"])
+def test_batches_of_many_sizes(way):
+    """In the order they came, each as if alone; one program for all batches of the canvas."""
+    rng = np.random.default_rng(2)
+    sizes = [(24, 32), (40, 50), (24, 32), (33, 33), (7, 60), (24, 32), (24, 31)]
+    images = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
+    predictor = toy_predictor(SeesItsPlace(), way=way, batch_size=2)
+    labels = predictor.predict_batch(images)
+    if way == "canvas":
+        assert predictor._views._cache_size() == 1
+    for image, label in zip(images, labels, strict=True):
+        np.testing.assert_array_equal(label, predictor.predict(image))
+    assert predictor.predict_batch([]) == []
+
+
+def test_many_sizes_compile_few_programs():
+    """40 sizes up to 64x64: a network for each pair of 2 buckets; one on the canvas."""
+    rng = np.random.default_rng(3)
+    sizes = rng.integers(1, 65, (40, 2))
+    images = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
+    traced = []
+
+    class Counted(BrightestThird):
+        def apply(self, variables, images, *, train):
+            traced.append(images.shape)
+            return super().apply(variables, images, train=train)
+
+    for way, most in (("whole", 4), ("canvas", 1), ("sliding", 1)):
+        traced.clear()
+        predictor = toy_predictor(Counted(), way=way)
+        for image in images:
+            predictor.predict(image)
+        assert len(traced) == most, way
+
+
+def test_whole_images_are_padded_with_the_training_colour():
+    """The model sees 0 beyond the image; the local mean of a blank image would show otherwise."""
+    seen = []
+
+    class Looks(BrightestThird):
+        def apply(self, variables, images, *, train):
+            jax.debug.callback(lambda x: seen.append(np.array(x)), images)
+            return super().apply(variables, images, train=train)
+
+    predictor = toy_predictor(Looks(), way="whole")
+    predictor.config.data.mean = (0.5, 0.5, 0.5)
+    predictor = Predictor(
+        Looks(), 1.0, predictor.classes, predictor.config, InferenceOptions(way="whole")
+    )
+    predictor.predict(np.full((20, 40, 3), 255, np.uint8))
+    jax.effects_barrier()
+    assert seen[0].shape == (1, 32, 64, 3)
+    np.testing.assert_allclose(seen[0][0, :20, :40], 0.5)
+    assert not seen[0][0, 20:].any()
+    assert not seen[0][0, :, 40:].any()
+
+
+class Noisy(nn.Module):
+    """Dropout, batch normalisation and a classifier."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = nn.BatchNorm(use_running_average=not train)(images)
+        x = nn.Dropout(0.5, deterministic=not train)(x)
+        return {"logits": nn.Dense(4)(x)}
+
+
+def test_forward_fn_of_a_model():
+    """Normalised as the run does; `train` draws dropout from the keys, and what is not inside the
+    image is 0."""
+    config = {"data": {"mean": (0.2, 0.3, 0.4), "std": (0.5, 0.6, 0.7)}}
+    images = np.random.default_rng(4).integers(0, 256, (2, 6, 8, 3)).astype(np.uint8)
+    x = (images / np.float32(255) - np.float32([0.2, 0.3, 0.4])) / np.float32([0.5, 0.6, 0.7])
+    model = Noisy()
+    variables = model.init(jax.random.key(0), x, train=False)
+    expected = model.apply(variables, x, train=False)["logits"]
+    forward = jax.jit(forward_fn(model, config))
+    np.testing.assert_allclose(forward(variables, images), expected, atol=1e-5)
+    inside = np.arange(8) < np.array([5, 8])[:, None, None] + np.zeros((2, 6, 1))
+    x = x * inside[..., None]
+    expected = model.apply(variables, x, train=False)["logits"]
+    np.testing.assert_allclose(forward(variables, images, inside=inside), expected, atol=1e-5)
+    noisy = jax.jit(forward_fn(model, config, train=True))
+    one, two, again = (noisy(variables, images, {"dropout": jax.random.key(k)}) for k in (0, 1, 0))
+    assert one.shape == (2, 6, 8, 4)
+    assert np.abs(one - two).max() > 1e-3
+    np.testing.assert_array_equal(one, again)
+
+
+def test_wrong_input():
+    predictor = toy_predictor(BrightestThird())
     with pytest.raises(ValueError, match=r"uint8 image \[h, w, 3\], found float64 \(4, 4, 3\)"):
         predictor.predict(np.zeros((4, 4, 3)))
     with pytest.raises(ValueError, match=r"found uint8 \(4, 4\)"):
-        predictor.predict(np.zeros((4, 4), np.uint8))
+        predictor.predict_batch([np.zeros((4, 4), np.uint8)])
+    with pytest.raises(ValueError, match=r"image with pixels, found \(0, 4, 3\)"):
+        predictor.predict(np.zeros((0, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"out is float64 \(4, 4\); use a uint8 array \(4, 5\)"):
+        predictor.predict(np.zeros((4, 5, 3), np.uint8), np.zeros((4, 4)))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(way="tiles"), "way='tiles' is unknown; use canvas, whole, sliding"),
+        (dict(way="sliding", blend="cubic"), "blend='cubic' is unknown; use uniform, linear"),
+        (dict(window=(8, 8)), r"window=\(8, 8\) with way='canvas'; use way='sliding'"),
+        (dict(way="sliding", window=(8, 0)), r"window=\(8, 0\); use \(height, width\)"),
+        (dict(way="sliding", window=(8,)), r"window=\(8,\); use \(height, width\)"),
+        (dict(overlap=1.0), "overlap=1.0; use a share from 0 to below 1"),
+        (dict(scales=()), r"scales=\(\); use factors above 0"),
+        (dict(scales=(1, -1)), r"scales=\(1, -1\); use factors above 0"),
+        (dict(batch_size=0), "batch_size=0; use a whole number, 1 or more"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        InferenceOptions(**options)
 
 
 def test_no_run(tmp_path):

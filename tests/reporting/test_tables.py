@@ -7,6 +7,7 @@ from rich.console import Console
 
 from segjax.data.classes import from_names
 from segjax.metrics import PROTOCOL, summarize
+from segjax.protocols import RULES, compare_rules
 from segjax.reporting import tables
 
 # Truth a: 6 right, 2 taken for b. Truth b: 1 taken for a, 3 right. c never occurs.
@@ -86,6 +87,43 @@ def test_boundary_rows_only_where_measured():
     with_boundary["val"]["boundary_f1"] = 0.4321
     row = dict(tables.result_rows(with_boundary, CLASSES)[0])["boundary F1"]
     assert row == ["0.4321", "–"]
+
+
+def evaluated(rule="segjax"):
+    """Two splits, in one of which class c occurs, as a full evaluation gives them."""
+    full = CONFUSION.copy()
+    full[2, 2] = 5
+    out = {}
+    for split, confusion in (("val", CONFUSION), ("test", full)):
+        numbers = summarize(confusion) | RULES[rule].score(confusion[None])
+        rows = compare_rules(confusion[None])
+        out[split] = {**numbers, "loss": 0.5, "images": 1, "rule": rule, "protocols": rows}
+    return out
+
+
+def test_the_rule_stands_above_every_number():
+    lines = printed(evaluated("segnet2017")).splitlines()
+    cells = {line.split()[0]: line.split()[-2:] for line in lines if len(line.split()) > 1}
+    assert cells["segnet2017"] == ["segnet2017", "segnet2017"]
+    assert cells["mIoU"] == ["0.3889", "0.7222"]  # (6/9 + 3/6 + 0) / 3 and (6/9 + 3/6 + 1) / 3
+    assert "| val (segnet2017) | test (segnet2017) |" in tables.results_markdown(
+        evaluated("segnet2017"), CLASSES
+    )
+
+
+def test_other_rules_and_why_they_differ():
+    console = Console(file=io.StringIO(), width=100)
+    tables.print_protocols(evaluated("semseg"), console)
+    lines = console.file.getvalue().splitlines()
+    cells = {line.split()[0]: line.split() for line in lines if line.strip()}
+    assert cells["segjax"][1:3] == ["0.5833", "0.7222"]
+    assert cells["semseg"][1:4] == ["*", "0.3889", "0.7222"]
+    assert cells["torchvision"][1:3] == ["–", "0.7222"]
+    text = " ".join(console.file.getvalue().split())
+    assert "val: 1 of 3 classes absent" in text
+    assert "test: no class is absent" in text
+    markdown = tables.results_markdown(evaluated(), CLASSES)
+    assert "| torchvision | – | 0.7222 | torchvision's references" in markdown
 
 
 def test_wrong_class_table_is_named():

@@ -90,6 +90,7 @@ def test_resume_is_bit_equal(whole, tmp_path, died_at):
     assert rows[0] == rows[1]
     assert [row["step"] for row in rows[0] if row["split"] == "train"] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in rows[0] if row["split"] == "val"] == [3, 6]
+    assert all(0 < row["miou"] < 1 for row in rows[0])
 
 
 def test_finished_run_does_nothing_more(whole, tmp_path):

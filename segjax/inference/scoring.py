@@ -1,0 +1,160 @@
+"""The full evaluation of a split: one pass on the device, boundaries and strata on the host."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import UInt8
+
+from segjax import protocols
+from segjax.boundary import Boundaries, distance_to_boundary
+from segjax.calibration import calibration_counts
+from segjax.calibration import summarize as summarize_calibration
+from segjax.data.normalize import normalize
+from segjax.data.pipeline import Canvas
+from segjax.layers import resize_bilinear
+from segjax.losses import cross_entropy_sum
+from segjax.metrics import ImageConfusions, confusion_matrix
+from segjax.strata import Strata
+from segjax.training.evaluation import Evaluation, device_outputs
+from segjax.training.step import Batch
+
+# Label maps that wait for a host thread, per thread: what bounds the memory when the device is
+# faster than the host.
+_WAITING_PER_THREAD = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class FullEvaluation(Evaluation):
+    """An evaluation with all that is measured at the end of a run.
+
+    Attributes:
+      boundary: see `segjax.boundary.Boundaries.summary`.
+      calibration: see `segjax.calibration.summarize`.
+      strata: see `segjax.strata.Strata.summary`.
+      rule: in `segjax.protocols.RULES`; by which `summary` divides the counts.
+    """
+
+    boundary: Mapping[str, Any]
+    calibration: Mapping[str, Any]
+    strata: Mapping[str, Any]
+    rule: str = "segjax"
+
+    def summary(self) -> dict[str, Any]:
+        """As `Evaluation.summary`, by the chosen rule, with more keys, all of plain types.
+
+        Returns:
+          Besides: `rule`; `protocols`, the rows of `protocols.compare_rules`; `boundary`,
+          `calibration` and `strata`; and under names of their own `boundary_f1`, `boundary_iou`,
+          `ece` and `brier`.
+        """
+        return {
+            **super().summary(),
+            **protocols.RULES[self.rule].score(self.confusions),
+            "boundary_f1": self.boundary["bf"],
+            "boundary_iou": self.boundary["boundary_iou"],
+            **{key: self.calibration[key] for key in ("ece", "brier")},
+            "rule": self.rule,
+            "protocols": protocols.compare_rules(self.confusions),
+            "boundary": dict(self.boundary),
+            "calibration": dict(self.calibration),
+            "strata": dict(self.strata),
+        }
+
+
+def make_scoring_step(
+    model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], local_contrast: int = 0
+) -> Callable[[Any, Batch], dict[str, Any]]:
+    """Returns a step to be jitted: `training.step.make_eval_step`'s, which gives besides the counts
+    `prediction`, uint8 [n, h, w] at the labels' size, and `calibration`, sums over the batch."""
+
+    def scoring_step(variables, batch):
+        images = normalize(batch["image"].astype(jnp.float32) / 255, mean, std, local_contrast)
+        labels = batch["label"].astype(jnp.int32)
+        logits = model.apply(variables, images, train=False)["logits"]
+        logits = resize_bilinear(logits, labels.shape[1:3])
+        loss_sum, pixels = cross_entropy_sum(logits, labels)
+        prediction = jnp.argmax(logits, -1)
+        confusion = jax.vmap(confusion_matrix, (0, 0, None))(labels, prediction, model.num_classes)
+        return {
+            "confusion": confusion,
+            "loss_sum": loss_sum,
+            "pixels": pixels,
+            "prediction": prediction.astype(jnp.uint8),
+            "calibration": calibration_counts(logits, labels),
+        }
+
+    return scoring_step
+
+
+def evaluate_fully(
+    scoring_step: Callable,
+    variables: Any,
+    canvas: Canvas,
+    batch_size: int,
+    mesh: Mesh,
+    num_classes: int,
+    rule: str = "segjax",
+    threads: int | None = None,
+) -> FullEvaluation:
+    """Runs a jitted `make_scoring_step` over every sample of a split, once.
+
+    Threads measure boundaries and strata of a batch's label maps while the device works on the
+    next ones. Sizes in pixels (tolerances, distances, buckets) are those of the scored canvas.
+
+    Args:
+      rule: of `FullEvaluation.summary`.
+      threads: one per core by default.
+
+    Raises:
+      ValueError: for an unknown rule, before anything runs.
+    """
+    protocols.find_rule(rule)
+    threads = threads or os.cpu_count() or 1
+    measures = _HostMeasures(num_classes)
+    confusions, loss_sum, calibration = [], 0.0, None
+    waiting = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        for batch, outputs in device_outputs(scoring_step, variables, canvas, batch_size, mesh):
+            images = len(batch["label"])
+            confusions.append(ImageConfusions.from_dense(outputs["confusion"][:images]))
+            loss_sum += float(outputs["loss_sum"])
+            counts = {k: np.asarray(v, np.float64) for k, v in outputs["calibration"].items()}
+            calibration = jax.tree.map(np.add, calibration, counts) if calibration else counts
+            maps = zip(batch["label"], outputs["prediction"][:images], strict=True)
+            waiting.extend(pool.submit(measures.add, *pair) for pair in maps)
+            while len(waiting) > _WAITING_PER_THREAD * threads:
+                waiting.popleft().result()
+        for measured in waiting:
+            measured.result()
+    joined = ImageConfusions.joined(confusions)
+    pixels = int(joined.counts.sum())
+    return FullEvaluation(
+        names=[canvas.names[index] for index in range(len(canvas))],
+        confusions=joined,
+        loss=loss_sum / pixels if pixels else float("nan"),
+        boundary=measures.boundaries.summary(),
+        calibration=summarize_calibration(calibration),
+        strata=measures.strata.summary(),
+        rule=rule,
+    )
+
+
+class _HostMeasures:
+    """What is measured of an image's label maps; `add` may run in many threads."""
+
+    def __init__(self, num_classes: int):
+        self.boundaries, self.strata = Boundaries(num_classes), Strata(num_classes)
+
+    def add(self, label: UInt8[np.ndarray, "h w"], prediction: UInt8[np.ndarray, "h w"]) -> None:
+        distance = distance_to_boundary(label)  # both want it, and it costs the most
+        self.boundaries.add(label, prediction, distance)
+        self.strata.add(label, prediction, distance)

@@ -1,0 +1,169 @@
+"""Sliding windows over images of any size, in memory that the image does not enlarge.
+
+Windows are computed in batches, from the top row of windows down. Their probabilities, weighted by
+the blend, are added into a strip on the device that is as tall as one window; rows that no later
+window touches are finished there (argmax) and written to the result, and the strip moves down. An
+image too wide for `STRIP_BYTES` is cut into bands of columns, each with a strip of its own; windows
+across a cut are computed for both.
+
+Probabilities are averaged, not logits, as in test-time augmentation: a window that is very sure
+near its border, where it sees least, cannot outvote the others.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, Shaped, UInt8
+
+from segjax.inference.options import InferenceOptions
+from segjax.inference.tta import Forward, view_logits
+from segjax.inference.windows import bands, blend_weights, bucket, starts
+from segjax.layers import resize_bilinear
+
+# Of the strip of scores, unless two windows side by side want more.
+STRIP_BYTES = 2**28
+
+
+class SlidingWindows:
+    """Slides windows over images of any size; the network is compiled once.
+
+    Args:
+      forward: (variables, images, inside=None) -> logits.
+      window: (h, w) that the network sees; with `scales` it sees the window enlarged or shrunk.
+      num_classes: K.
+      options: overlap, blend, scales, flip and batch_size are used.
+      put: places (variables, arrays...) on the devices, arrays divided along their first axis.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        window: tuple[int, int],
+        num_classes: int,
+        options: InferenceOptions,
+        put: Callable[..., tuple[Any, ...]] | None = None,
+    ):
+        self.window, self.num_classes, self.options = window, num_classes, options
+        self._put = put or (lambda *arrays: arrays)
+        devices = jax.local_device_count()
+        self._batch = -(-options.batch_size // devices) * devices
+        weights = blend_weights(window, options.blend)[..., None]
+
+        @jax.jit
+        def scores(variables, windows, sizes):
+            return _probabilities(forward, options, variables, windows, sizes) * weights
+
+        self._scores = scores
+
+    def strip_columns(self, width: int) -> int:
+        """Columns of the strip for an image of that width: from few sizes, and bounded."""
+        tall, wide = self.window
+        most = STRIP_BYTES // (4 * tall * self.num_classes)
+        return max(min(bucket(max(width, wide)), most), 2 * wide)
+
+    def run(
+        self,
+        variables: Any,
+        image: UInt8[np.ndarray, "h w c"],
+        out: Shaped[np.ndarray, "h w *k"],
+    ) -> Shaped[np.ndarray, "h w *k"]:
+        """Fills `out` row by row: with labels if it is uint8 [h, w], with the logarithm of the
+        mean probabilities if it is float32 [h, w, K]. Returns it."""
+        height, width = image.shape[:2]
+        (tall, wide), overlap = self.window, self.options.overlap
+        tops = starts(height, tall, overlap)
+        lefts = starts(width, wide, overlap)
+        strip_columns = self.strip_columns(width)
+        unfinished = None
+        for band in bands(lefts, width, wide, strip_columns):
+            strip = jnp.zeros((tall, strip_columns, self.num_classes))
+            first = band.lefts[0]
+            columns = slice(band.begin - first, band.end - first)
+            for top, after in zip(tops, [*tops[1:], height], strict=True):
+                for start in range(0, len(band.lefts), self._batch):
+                    lefts_now = band.lefts[start : start + self._batch]
+                    strip = self._add_windows(strip, variables, image, top, lefts_now, first)
+                result, strip = _finish(strip, after - top, labels=out.ndim == 2)
+                if unfinished:  # copied while the next row of windows is computed
+                    _write(out, *unfinished)
+                unfinished = top, after, band, columns, result
+        _write(out, *unfinished)
+        return out
+
+    def _add_windows(self, strip, variables, image, top: int, lefts, first: int):
+        tall, wide = self.window
+        windows = np.zeros((self._batch, tall, wide, image.shape[2]), np.uint8)
+        sizes = np.zeros((self._batch, 2), np.int32)
+        columns, valid = np.zeros(self._batch, np.int32), np.zeros(self._batch, np.float32)
+        for row, left in enumerate(lefts):
+            pixels = image[top : top + tall, left : left + wide]
+            sizes[row] = pixels.shape[:2]  # smaller than the window only if the image is
+            windows[row, : sizes[row, 0], : sizes[row, 1]] = pixels
+            columns[row], valid[row] = left - first, 1
+        scores = self._scores(*self._put(variables, windows, sizes))
+        return _add(strip, scores, valid, columns)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _add(
+    strip: Float[Array, "h W k"],
+    scores: Float[Array, "n h w k"],
+    valid: Float[Array, "n"],
+    columns: Int[Array, "n"],
+) -> Float[Array, "h W k"]:
+    """Adds windows to the strip, each at its column; those that are not `valid` only fill up the
+    batch. Compiled for each width of strips, unlike the network."""
+
+    def add_one(strip, one):
+        patch, weight, column = one
+        place = (0, column, 0)
+        there = lax.dynamic_slice(strip, place, patch.shape)
+        return lax.dynamic_update_slice(strip, there + patch * weight, place), None
+
+    return lax.scan(add_one, strip, (scores, valid, columns))[0]
+
+
+def _probabilities(
+    forward: Forward,
+    options: InferenceOptions,
+    variables: Any,
+    windows: UInt8[Array, "n h w c"],
+    sizes: Int[Array, "n 2"],
+) -> Float[Array, "n h w k"]:
+    """Of windows, of which images fill `sizes`, the mean over their views."""
+    count, *window, channels = windows.shape
+    total = 0
+    for scale in options.scales:
+        seen = tuple(max(1, round(n * scale)) for n in window)
+        scaled, scaled_sizes = windows, sizes
+        if list(seen) != window:
+            scaled = jax.image.resize(
+                windows.astype(jnp.float32), (count, *seen, channels), "linear", antialias=True
+            )
+            scaled = jnp.round(scaled).astype(jnp.uint8)
+            scaled_sizes = jnp.ceil(sizes * scale).astype(jnp.int32)
+        for logits in view_logits(forward, options.flip, variables, scaled, scaled_sizes):
+            total += jax.nn.softmax(resize_bilinear(logits, tuple(window)))
+    return total / options.views
+
+
+@functools.partial(jax.jit, static_argnames="labels", donate_argnums=0)
+def _finish(strip: Float[Array, "h w k"], rows: int, *, labels: bool):
+    """The strip's labels or scores, of which the first `rows` are finished, and the strip moved
+    down by as many."""
+    if labels:
+        result = jnp.argmax(strip, -1).astype(jnp.uint8)
+    else:  # a window's probabilities add up to 1, so that a pixel's sum is its total weight
+        result = jnp.log(strip / jnp.sum(strip, -1, keepdims=True))
+    return result, jnp.take(
+        strip, jnp.arange(strip.shape[0]) + rows, axis=0, mode="fill", fill_value=0
+    )
+
+
+def _write(out, top, after, band, columns, result) -> None:
+    out[top:after, band.begin : band.end] = np.asarray(result)[: after - top, columns]

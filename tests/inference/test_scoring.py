@@ -1,0 +1,130 @@
+"""The full evaluation against the quick one, and against each measure taken one image at a time."""
+
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.boundary import Boundaries
+from segjax.calibration import calibration_counts, summarize
+from segjax.data.pipeline import Canvas
+from segjax.data.streets import Streets
+from segjax.inference import scoring
+from segjax.protocols import RULES
+from segjax.strata import Strata
+from segjax.training.evaluation import Evaluation, evaluate
+from segjax.training.parallel import make_mesh
+from segjax.training.step import make_eval_step
+
+K, SIZE, SCORED, LENGTH = 7, (16, 24), (32, 48), 5
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+
+
+class Colours(nn.Module):
+    """Logits that are a fixed linear function of a pixel's colour."""
+
+    num_classes: int = K
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        weights = np.random.default_rng(0).normal(size=(3, K)).astype(np.float32)
+        return {"logits": images @ weights}
+
+
+def canvas() -> Canvas:
+    return Canvas(Streets("val", SCORED, length=LENGTH), SIZE, label_size=SCORED)
+
+
+MESH = make_mesh({"mode": "jit", "data": 1, "space": 1}, 2)
+STEP = jax.jit(scoring.make_scoring_step(Colours(), MEAN, STD))
+
+
+def full(**options) -> scoring.FullEvaluation:
+    return scoring.evaluate_fully(STEP, {}, canvas(), 2, MESH, K, **options)
+
+
+@pytest.fixture(scope="module")
+def evaluated():
+    return full()
+
+
+def test_counts_and_loss_are_the_quick_evaluation_s(evaluated):
+    step = jax.jit(make_eval_step(Colours(), MEAN, STD))
+    quick = evaluate(step, {}, canvas(), 2, MESH)
+    np.testing.assert_array_equal(evaluated.confusion, quick.confusion)
+    np.testing.assert_array_equal(evaluated.image_miou, quick.image_miou)
+    assert list(evaluated.names) == list(quick.names)
+    assert evaluated.loss == pytest.approx(quick.loss)
+    assert evaluated.calibration["nll"] == pytest.approx(quick.loss, rel=1e-5)
+    ours, theirs = evaluated.summary(), quick.summary()
+    for key, value in theirs.items():
+        np.testing.assert_allclose(ours[key], value, rtol=1e-12, err_msg=key)
+
+
+def test_measures_are_those_of_each_image_by_itself(evaluated):
+    """Resized logits, labels and padding apart from the batches: one image after the other."""
+    boundaries, strata, counts = Boundaries(K), Strata(K), None
+
+    @jax.jit
+    def measured(image, label):
+        image = (image / 255 - jnp.array(MEAN)) / jnp.array(STD)
+        logits = Colours().apply({}, image, train=False)["logits"]
+        logits = jax.image.resize(logits, (*SCORED, K), "bilinear")
+        return jnp.argmax(logits, -1), calibration_counts(logits, label)
+
+    for index in range(LENGTH):
+        sample = canvas()[index]
+        prediction, more = measured(sample["image"].astype(np.float32), sample["label"])
+        prediction = np.asarray(prediction, np.uint8)
+        boundaries.add(sample["label"], prediction)
+        strata.add(sample["label"], prediction)
+        more = {key: np.asarray(value, np.float64) for key, value in more.items()}
+        counts = {key: counts[key] + value for key, value in more.items()} if counts else more
+    np.testing.assert_equal(evaluated.boundary, boundaries.summary())
+    np.testing.assert_equal(evaluated.strata, strata.summary())
+    wanted = summarize(counts)
+    for key in ("ece", "mce", "brier", "nll", "pixels"):
+        assert evaluated.calibration[key] == pytest.approx(wanted[key], rel=1e-4), key
+
+
+def test_threads_change_nothing(evaluated):
+    alone = full(threads=1)
+    np.testing.assert_equal(alone.summary(), evaluated.summary())
+
+
+def test_summary_by_another_rule(evaluated):
+    summary = full(rule="micro").summary()
+    assert summary["rule"] == "micro"
+    assert summary["miou"] == RULES["micro"].score(evaluated.confusions)["miou"]
+    assert summary["miou"] != evaluated.summary()["miou"]
+    rows = {row["rule"]: row["miou"] for row in summary["protocols"]}
+    assert rows["segjax"] == pytest.approx(evaluated.summary()["miou"])
+    assert summary["boundary_f1"] == evaluated.boundary["bf"] > 0
+    json.dumps(summary)  # plain types only
+
+
+def test_unknown_rule_before_anything_runs():
+    def never(variables, batch):
+        raise AssertionError("the step ran")
+
+    with pytest.raises(ValueError, match="'voc' is unknown; use segjax"):
+        scoring.evaluate_fully(never, {}, canvas(), 2, MESH, K, rule="voc")
+
+
+def test_an_error_in_a_thread_is_raised(monkeypatch):
+    def add(self, label, prediction, distance):
+        raise FloatingPointError("of a thread")
+
+    monkeypatch.setattr(Boundaries, "add", add)
+    with pytest.raises(FloatingPointError, match="of a thread"):
+        full()
+
+
+def test_counts_are_kept_in_a_file(evaluated, tmp_path):
+    evaluated.save(tmp_path / "val.npz")
+    back = Evaluation.load(tmp_path / "val.npz")
+    np.testing.assert_array_equal(back.confusion, evaluated.confusion)
+    assert back.loss == evaluated.loss

@@ -1,0 +1,139 @@
+"""Evaluation of a split by a step that needs no model, and its file."""
+
+import numpy as np
+import pytest
+
+from segjax.data.pipeline import Canvas
+from segjax.metrics import ImageConfusions, confusion_matrix, mean_iou
+from segjax.training import evaluation
+from segjax.training.evaluation import Evaluation, evaluate, evaluated_splits, evaluation_path
+from segjax.training.parallel import make_mesh
+
+K, SIZE = 3, (4, 6)
+MESH = {"mode": "jit", "data": 1, "space": 1}
+
+
+class Scenes:
+    """Labels drawn from the index; the image's red channel is what `step` predicts."""
+
+    def __init__(self, length: int):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index)
+        label = rng.integers(0, K, SIZE).astype(np.uint8)
+        guess = np.where(rng.random(SIZE) < 0.5, label, rng.integers(0, K, SIZE))
+        label[0] = 255
+        image = np.zeros((*SIZE, 3), np.uint8)
+        image[..., 0] = guess
+        return {"image": image, "label": label, "name": f"scene {index}"}
+
+
+def step(variables, batch):
+    """What `make_eval_step` returns, where the loss is 0.25 for every labelled pixel."""
+    label, guess = np.asarray(batch["label"]), np.asarray(batch["image"])[..., 0]
+    confusion = [np.asarray(confusion_matrix(a, b, K)) for a, b in zip(label, guess, strict=True)]
+    pixels = np.sum(label < K)
+    return {"confusion": np.stack(confusion), "loss_sum": 0.25 * pixels, "pixels": pixels}
+
+
+def matrices(source):
+    samples = [source[i] for i in range(len(source))]
+    return np.stack([confusion_matrix(s["label"], s["image"][..., 0], K) for s in samples])
+
+
+def evaluated(length=5, batch_size=2) -> Evaluation:
+    mesh = make_mesh(MESH, batch_size)
+    return evaluate(step, None, Canvas(Scenes(length), SIZE), batch_size, mesh)
+
+
+@pytest.mark.parametrize("length, batch_size", [(5, 2), (4, 2), (1, 3)])
+def test_every_image_once_with_its_name(length, batch_size):
+    result, wanted = evaluated(length, batch_size), matrices(Scenes(length))
+    assert list(result.names) == [f"scene {i}" for i in range(length)]
+    for found, matrix in zip(result.confusions, wanted, strict=True):
+        np.testing.assert_array_equal(found, matrix)
+    np.testing.assert_array_equal(result.confusion, wanted.sum(0))
+    np.testing.assert_allclose(result.image_miou, [mean_iou(m)[0] for m in wanted])
+    summary = result.summary()
+    assert summary["images"] == length
+    assert summary["loss"] == pytest.approx(0.25)
+    assert summary["miou"] == mean_iou(wanted.sum(0))[0]
+
+
+def test_names_come_with_cached_samples():
+    canvas = Canvas(Scenes(3), SIZE, cache_mb=1)
+    mesh = make_mesh(MESH, 2)
+    first, second = (evaluate(step, None, canvas, 2, mesh) for _ in range(2))
+    assert first.names == second.names == ["scene 0", "scene 1", "scene 2"]
+
+
+def test_file_and_back(tmp_path):
+    result, path = evaluated(), evaluation_path(tmp_path, "test[:10%]")
+    result.save(path)
+    back = Evaluation.load(path)
+    assert back.names == list(result.names)
+    assert back.summary() == result.summary()
+    for found, wanted in zip(back.confusions, result.confusions, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert [p.name for p in path.parent.iterdir()] == ["test%5B%3A10%25%5D.npz"]
+    evaluated(2).save(path)  # over the old one
+    assert len(Evaluation.load(path).names) == 2
+    assert evaluated_splits(tmp_path) == ["test[:10%]"]
+
+
+def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = evaluation_path(tmp_path, "val")
+    evaluated(2).save(path)
+
+    def half(file, **arrays):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(evaluation.np, "savez_compressed", half)
+    with pytest.raises(OSError, match="disk full"):
+        evaluated(5).save(path)
+    assert len(Evaluation.load(path).names) == 2
+    assert evaluated_splits(tmp_path) == ["val"]
+    assert len(list(path.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"names": np.array(["a"])}, "1 names, 6 starts"),
+        ({"cells": np.full(3, 1)}, "3 cells"),
+        ({"starts": np.array([0, 9, 3, 9, 9, 9])}, "do not follow one another"),
+        ({"num_classes": 2}, "outside 2 x 2"),
+        ({"counts": None}, "KeyError"),
+        ({"cells": np.array([["x"]])}, "dimensions"),
+        ({"loss": np.array("high")}, "ValueError"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_damaged_file(tmp_path, change, message):
+    path = tmp_path / "val.npz"
+    evaluated().save(path)
+    with np.load(path) as file:
+        arrays = {**dict(file), **change}
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    with pytest.raises(ValueError, match=rf"val\.npz cannot be read \(.*{message}.*evaluate"):
+        Evaluation.load(path)
+
+
+def test_half_a_file_and_none(tmp_path):
+    path = tmp_path / "val.npz"
+    evaluated().save(path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"cannot be read \(BadZipFile"):
+        Evaluation.load(path)
+    with pytest.raises(ValueError, match=r"there is no evaluation .*gone\.npz; write it with"):
+        Evaluation.load(tmp_path / "gone.npz")
+
+
+def test_names_and_matrices_belong_together():
+    with pytest.raises(ValueError, match="1 names for 2 images"):
+        Evaluation(["a"], ImageConfusions.from_dense(np.zeros((2, K, K), int)), 0.0)
