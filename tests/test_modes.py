@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from configs import base
+from configs import base, recipes
 from segjax import modes
 from segjax.data.streets import render
 
@@ -140,8 +140,8 @@ def test_bad_mask_found_before_training(finished, tmp_path):
 
 
 def test_plan(finished, tmp_path, capsys):
-    config, _, _, _ = finished
-    console = quiet()
+    config, console = finished[0].copy_and_resolve_references(), quiet()
+    recipes.nothing(config)  # few pictures
     numbers = modes.plan(config, tmp_path, console)
     printed = console.file.getvalue()
     # Four encoder and four decoder stages of 4 channels, and the classifier.
@@ -162,21 +162,12 @@ def test_plan(finished, tmp_path, capsys):
         ([], "--mode=train wants --config"),
         (["--mode=predict", "--workdir=nowhere"], "wants --input"),
         (["--mode=evaluate", "--workdir=nowhere"], "holds no run"),
-        (["--mode=export", "--workdir=nowhere", "--format=onnx"], "export has stablehlo"),
         (["--mode=doctor"], "--mode=doctor wants --config"),
-        (
-            ["--mode=prepare", "--config=configs/pspnet.py", "--format=zip"],
-            "decoded, encoded, masks",
-        ),
-        (["--mode=prepare", "--config=configs/pspnet.py", "--size=240"], "use HEIGHTxWIDTH"),
-        (
-            ["--config=configs/pspnet.py", "--config.init_from=nowhere.pth", "--mode=plan"],
-            "init_from: weight file nowhere.pth does not exist; give a .pth",
-        ),
         (
             ["--config=configs/pspnet.py", "--config.model.encoder=resnet20", "--mode=plan"],
             "model.encoder='resnet20' is unknown; known: resnet18, resnet34, resnet50, resnet101",
         ),
+        (["--mode=uncertainty"], "--mode=uncertainty wants --workdir or --runs"),
         (["--config=configs/pspnet.py:nothing"], "preset 'nothing' is unknown"),
         (["--config=configs/pspnet.py", "--config.model.depth=3"], "depth"),
         (["--config=configs/nothing.py"], "nothing.py"),
@@ -190,3 +181,8 @@ def test_command_line_errors(arguments, message, tmp_path):
     assert process.returncode != 0
     assert message in process.stderr
     assert "Traceback" not in process.stderr
+
+
+def test_export_lists_its_formats(tmp_path):
+    with pytest.raises(ValueError, match="export has stablehlo, safetensors"):
+        modes.export(tmp_path, format="onnx")

@@ -72,6 +72,15 @@ def test_prepared_data_are_the_folders(config, tmp_path, console, format):
     assert small.classes == whole.classes
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [({"format": "zip"}, "decoded, encoded, masks"), ({"size": "240"}, "use HEIGHTxWIDTH")],
+)
+def test_options_of_prepare_that_will_not_do(config, options, message):
+    with pytest.raises(ValueError, match=message):
+        modes.prepare(config, **options)
+
+
 def test_masks_are_idds(config):
     with pytest.raises(ValueError, match=r"--format=masks is for data\.name=idd, not folder"):
         modes.prepare(config, format="masks")

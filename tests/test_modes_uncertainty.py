@@ -19,8 +19,8 @@ from segjax.inference.uncertainty_scores import Member, score_split
 from segjax.layers import atrous_conv
 from segjax.metrics import mean_iou
 from segjax.models import build
-from segjax.modes.runs import evaluate
 from segjax.modes.after_training import recalibrate, uncertainty
+from segjax.modes.runs import evaluate
 from segjax.reporting import run_report
 from segjax.training import optim
 from segjax.training.checkpoint import CheckpointStore

@@ -21,8 +21,8 @@ class CheckpointStore:
 
     A checkpoint holds the device state (a pytree) and the host state (JSON: progress, data
     iterator). It appears whole or not at all: Orbax renames it into place when it is complete. One
-    that lacks parts all the same (a copy that was broken off, a full disk) is passed over with a
-    warning, as if it were not there; when writing, its folder is renamed to STEP.damaged.
+    that lacks parts all the same (a copy that was broken off, a full disk) is passed over, as if it
+    were not there; when writing, its folder is renamed to STEP.damaged, with a warning.
 
     Raises:
       ValueError: read-only, if there is no such folder.
@@ -32,7 +32,7 @@ class CheckpointStore:
         folder = pathlib.Path(workdir).resolve() / "checkpoints"
         if read_only and not folder.is_dir():
             raise ValueError(f"workdir {workdir} has no checkpoints yet; train first")
-        self._damaged = _set_aside(folder, rename=not read_only and jax.process_index() == 0)
+        self._damaged = _damaged(folder, rename=not read_only and jax.process_index() == 0)
         options = ocp.CheckpointManagerOptions(
             best_fn=_val_miou,
             best_mode="max",
@@ -62,7 +62,7 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """The steps that are stored."""
-        return sorted(set(self._manager.all_steps()) - self._damaged)
+        return sorted(set(self._manager.all_steps()) - self._damaged.keys())
 
     def latest_step(self) -> int | None:
         return max(self.steps(), default=None)
@@ -117,18 +117,15 @@ class CheckpointStore:
         Raises:
           ValueError: if there is no checkpoint, none of that step, or none that can be read.
         """
-        steps = self.steps()
+        steps, problems = self.steps(), list(self._damaged.values())
+        if not steps and problems:
+            raise ValueError(f"{'; '.join(problems)}; train anew, or copy the run once more")
         if not steps:
-            if self._damaged:
-                damaged = sorted(self._damaged)
-                raise ValueError(
-                    f"{self._manager.directory} holds damaged checkpoints only: {damaged}; train "
-                    "anew, or copy them once more"
-                )
             raise ValueError(f"{self._manager.directory} is empty; train first")
         if step is not None and step not in steps:
-            raise ValueError(f"there is no checkpoint of step {step}; there are {steps}")
-        best, problems = self.best_step(), []
+            damaged = f" ({self._damaged[step]})" if step in self._damaged else ""
+            raise ValueError(f"there is no checkpoint of step {step}{damaged}; there are {steps}")
+        best = self.best_step()
         wanted = [best, *(s for s in steps[::-1] if s != best)] if step is None else [step]
         for found in wanted:
             folder = self._manager.directory / str(found)
@@ -137,7 +134,7 @@ class CheckpointStore:
             except Exception as error:  # Orbax and TensorStore raise bare Exception among others
                 problems.append(f"checkpoint {folder} cannot be read: {_first_line(error)}")
                 continue
-            for problem in problems:
+            for problem in problems if step is None else ():
                 warnings.warn(f"{problem}; that of step {found} is used", stacklevel=2)
             return variables
         others = [s for s in steps if s not in wanted]
@@ -170,17 +167,16 @@ _PARTS = ("state/_METADATA", "state/manifest.ocdbt", "host/metadata")
 _JSON = ("state/_METADATA", "host/metadata", "metrics/metrics")
 
 
-def _set_aside(folder: pathlib.Path, *, rename: bool) -> set[int]:
-    """The steps whose checkpoints lack parts; their folders are renamed if so wanted."""
-    damaged = set()
-    if not folder.is_dir():
-        return damaged
-    for checkpoint in sorted(folder.iterdir()):
+def _damaged(folder: pathlib.Path, *, rename: bool) -> dict[int, str]:
+    """The steps whose checkpoints lack parts, and what is to be said of them. If so wanted, their
+    folders are renamed, which is said at once."""
+    damaged = {}
+    for checkpoint in sorted(folder.iterdir()) if folder.is_dir() else ():
         problem = lacking_part(checkpoint) if checkpoint.name.isdigit() else ""
         if not problem:
             continue
-        damaged.add(int(checkpoint.name))
-        done = "another one is used"
+        problem = f"checkpoint {checkpoint} is damaged: {problem}"
+        damaged[int(checkpoint.name)] = problem
         if rename:
             aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
             number = 1
@@ -188,9 +184,8 @@ def _set_aside(folder: pathlib.Path, *, rename: bool) -> set[int]:
                 number += 1
                 aside = checkpoint.with_name(f"{checkpoint.name}.damaged{number}")
             checkpoint.rename(aside)
-            done = f"set aside as {aside.name}"
-        warnings.warn(f"checkpoint {checkpoint} is damaged: {problem}; {done}", stacklevel=3)
-    return damaged
+            warnings.warn(f"{problem}; set aside as {aside.name}", stacklevel=3)
+    return {} if rename else damaged
 
 
 def lacking_part(checkpoint: pathlib.Path) -> str:

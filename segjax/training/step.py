@@ -92,9 +92,9 @@ def make_train_step(
 
         def add_microbatch(carry, micro):
             gradients, batch_stats, loss, confusion = carry
-            (more_loss, (batch_stats, counts)), more = jax.value_and_grad(
-                loss_terms, has_aux=True
-            )(state.params, batch_stats, *micro)
+            (more_loss, (batch_stats, counts)), more = jax.value_and_grad(loss_terms, has_aux=True)(
+                state.params, batch_stats, *micro
+            )
             gradients = jax.tree.map(jnp.add, gradients, more)
             return (gradients, batch_stats, loss + more_loss, confusion + counts), None
 

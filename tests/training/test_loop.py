@@ -100,14 +100,12 @@ def test_finished_run_does_nothing_more(whole, tmp_path):
     assert (again.best_miou, again.best_step) == (whole[1].best_miou, whole[1].best_step)
 
 
-def test_a_split_on_the_device_gives_the_same_run(tiny_config, tmp_path):
-    tiny_config.train.steps = 3
-    run(tiny_config, tmp_path / "host")
-    tiny_config.data.on_device = True
-    run(tiny_config, tmp_path / "device")
-    states = [saved(tmp_path / name, 3, tiny_config)[0] for name in ("host", "device")]
+def test_a_split_on_the_device_gives_the_same_run(whole, tmp_path):
+    config = eventful_config()
+    config.data.on_device = True
+    run(config, tmp_path)
+    states = [saved(workdir, 6, config)[0] for workdir in (whole[0], tmp_path)]
     jax.tree.map(np.testing.assert_array_equal, *states)
-    assert_variables_alone_are_the_states(tmp_path / "host", states[0])
 
 
 def assert_variables_alone_are_the_states(workdir, state):
@@ -123,8 +121,9 @@ def test_evaluation_reads_the_running_average(whole):
     assert_variables_alone_are_the_states(whole[0], state)
 
 
-def test_non_finite_loss_stops_and_keeps_the_checkpoints(tiny_config, tmp_path):
-    setup = prepare(tiny_config)
+def test_non_finite_loss_stops_and_keeps_the_checkpoints(tmp_path):
+    config = eventful_config()
+    setup = prepare(config)
     step_function = setup.train_step()
 
     def train_step(state, batch):
@@ -135,37 +134,31 @@ def test_non_finite_loss_stops_and_keeps_the_checkpoints(tiny_config, tmp_path):
     object.__setattr__(setup, "__class__", type("Broken", (Setup,), {}))
     type(setup).train_step = lambda self: train_step
     with pytest.raises(loop.NonFiniteLoss, match="loss of step 5 is nan"):
-        run(tiny_config, tmp_path, setup)
+        run(config, tmp_path, setup)
     with CheckpointStore(tmp_path, read_only=True) as store:
         assert store.steps() == [3]
 
 
-def test_early_stop_survives_a_resume(tiny_config, tmp_path):
-    """A learning rate of nearly nothing never improves: stopped at the second of 3 evaluations."""
-    tiny_config.train.steps = 9
-    tiny_config.train.early_stop_patience = 1
-    tiny_config.optim.learning_rate = 1e-30
-    tiny_config.model.momentum = 1.0  # frozen statistics: evaluations are equal
-    progress, _ = run(tiny_config, tmp_path)
-    assert progress.stopped == "no better val mIoU in 1 evaluations"
-    with CheckpointStore(tmp_path, read_only=True) as store:
-        assert store.latest_step() == 6
-    again, _ = run(tiny_config, tmp_path)
-    assert again.stopped
-    with CheckpointStore(tmp_path, read_only=True) as store:
-        assert store.latest_step() == 6
-
-
-def test_plateau_lowers_the_rate(tiny_config, tmp_path):
-    tiny_config.train.steps = 9
+def test_a_standstill_lowers_the_rate_then_stops_and_stays_so(tiny_config, tmp_path):
+    """A learning rate of nearly nothing never improves: the first of 4 evaluations stays the best,
+    the second lowers the rate, the third stops the run."""
+    tiny_config.train.steps = 12
+    tiny_config.train.early_stop_patience = 2
     tiny_config.optim.plateau_patience = 1
     tiny_config.optim.schedule = "constant"
     tiny_config.optim.learning_rate = 1e-30
-    tiny_config.model.momentum = 1.0
-    run(tiny_config, tmp_path)
+    tiny_config.model.momentum = 1.0  # frozen statistics: evaluations are equal
+    progress, _ = run(tiny_config, tmp_path)
+    assert progress.stopped == "no better val mIoU in 2 evaluations"
     rates = [row["learning_rate"] for row in read_metrics(tmp_path) if row["split"] == "train"]
-    assert rates[5] == pytest.approx(1e-30)
-    assert rates[6] == pytest.approx(0.2e-30)
+    assert rates == pytest.approx([1e-30] * 6 + [0.2e-30] * 3)
+    again, _ = run(tiny_config, tmp_path)
+    assert again.stopped
+    with CheckpointStore(tmp_path, read_only=True) as store:
+        assert store.latest_step() == 9
+    state, _ = saved(tmp_path, 9, tiny_config)
+    assert state.ema is None
+    assert_variables_alone_are_the_states(tmp_path, state)
 
 
 class TestCheckpointStore:

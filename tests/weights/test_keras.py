@@ -105,7 +105,11 @@ def test_unnamed_normalisations_follow_their_convolutions(name):
 @pytest.mark.parametrize(
     ("name", "form"),
     [(name, form) for name in ("vgg16", "resnet50") for form in FORMS]
-    + [(name, "nameless") for name in CLASSIFIERS if name not in ("vgg16", "resnet50")],
+    + [
+        pytest.param(name, "nameless", marks=pytest.mark.slow)  # large, and no other in kind
+        for name in CLASSIFIERS
+        if name not in ("vgg16", "resnet50")
+    ],
 )
 def test_a_classifier_fills_an_encoder(tmp_path, name, form):
     options = CLASSIFIERS[name]
