@@ -127,7 +127,7 @@ def test_whole_images_are_padded_with_the_training_colour():
     predictor.predict(np.full((20, 40, 3), 255, np.uint8))
     jax.effects_barrier()
     assert seen[0].shape == (1, 32, 64, 3)
-    np.testing.assert_allclose(seen[0][0, :20, :40], 0.5)
+    np.testing.assert_allclose(seen[0][0, :20, :40], 0.5, rtol=1e-6)
     assert not seen[0][0, 20:].any()
     assert not seen[0][0, :, 40:].any()
 
