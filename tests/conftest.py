@@ -12,14 +12,6 @@ import pytest
 
 from configs import base
 
-# Tests run each program once or twice, so what makes programs fast and compilation slow never pays
-# off: the expensive passes, and XLA's own emitters of fused loops (2.5 times the compile time).
-_QUICK = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false"
-)
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK}".strip()
-
 # Many tests compile the same small programs: once per session is enough. Worker processes
 # inherit the variable from the one that starts them.
 _COMPILED = tempfile.TemporaryDirectory(prefix="segjax-tests-")
@@ -32,6 +24,21 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_default_matmul_precision", "highest")
 
 GOLDENS = Path(__file__).parent / "goldens"
+
+
+# The default tests run each program once or twice, so what makes programs fast and compilation slow
+# never pays off: the expensive passes, and XLA's own emitters of fused loops (2.5 times the compile
+# time). Slow tests are compiled as users' programs are.
+_QUICK = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false"
+)
+
+
+def pytest_configure(config):
+    """Compiles quickly where slow tests are left out; before the first array makes JAX look."""
+    if "not slow" in config.option.markexpr:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK}".strip()
 
 
 @functools.cache

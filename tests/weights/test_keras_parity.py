@@ -39,7 +39,11 @@ def normalised(image: np.ndarray) -> np.ndarray:
 
 
 def agree(name: str, outputs: dict, report: str, part: str = "norm") -> None:
-    """The digest of every layer is that of the golden, in the order of computation."""
+    """The digest of every layer is that of the golden, in the order of computation.
+
+    Where maps are unpooled, rounding decides which of two equal cells an index names, and a decoder
+    sees the value elsewhere: by 1e-4 to 2e-4 of a digest, depending on how XLA compiled.
+    """
     file = hollow(shapes(name))
     blocks = transfer.layout_of(file).blocks({}, file.arrays)
     stored = golden(name)
@@ -48,9 +52,12 @@ def agree(name: str, outputs: dict, report: str, part: str = "norm") -> None:
     of_block = {f"{block}/{part}": layer[block] for block in blocks if layer[block]}
     ours = {path: digest(outputs[path]) for path in outputs if path in of_block}
     theirs = {path: theirs[of_block[path]] for path in ours}
-    found = departures(ours, theirs, TOLERANCE)
     assert len(ours) == len(of_block)
-    assert found.first is None, f"{report}\n{found}"
+    decoders = [p for p in ours if name == "notebook_segnet" and p.startswith("decoder")]
+    for paths, tolerance in ((ours.keys() - decoders, TOLERANCE), (decoders, 10 * TOLERANCE)):
+        some = {path: ours[path] for path in ours if path in paths}
+        found = departures(some, theirs, tolerance) if some else None
+        assert not found or found.first is None, f"{report}\n{found}"
 
 
 def kept(name: str, layer: str, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
