@@ -117,12 +117,6 @@ def image_counts(
     )
 
 
-def _ratio(numerator, denominator) -> np.ndarray:
-    """Elementwise quotient, NaN where the denominator is 0."""
-    out = np.full(np.shape(numerator), np.nan)
-    return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)
-
-
 class Strata:
     """IoU of a set by object size and by distance to the boundary. Threads may add at once."""
 
@@ -167,15 +161,15 @@ class Strata:
         for name, objects, right, missed, false in zip(
             SIZE_NAMES, self._objects, *self._sizes, strict=True
         ):
-            iou = _ratio(right, right + missed + false)
+            iou = metrics.ratio(right, right + missed + false)
             pixels = right + missed
             sizes.append(
                 {
                     "bucket": name,
                     "miou": float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan"),
                     "iou": iou.tolist(),
-                    "recall": float(_ratio(right.sum(), pixels.sum())),
-                    "recall_per_class": _ratio(right, pixels).tolist(),
+                    "recall": float(metrics.ratio(right.sum(), pixels.sum())),
+                    "recall_per_class": metrics.ratio(right, pixels).tolist(),
                     "objects": int(objects),
                     "pixels": int(pixels.sum()),
                 }

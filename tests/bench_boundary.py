@@ -1,6 +1,6 @@
 """Boundary metrics on real masks: time, and nearest-pixel against one-to-one matching.
 
-    python -m tests.bench_boundary /work/shared/camvid/testannot [--images 20]
+    python -m tests.bench_boundary DIR [--images 20]
 
 DIR holds CamVid's label images (ids 0-10, 11 = void). Predictions are the labels, disturbed. The
 whole set is timed on one thread and on two; the matchings are compared on the first `--images`.

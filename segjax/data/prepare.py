@@ -7,7 +7,6 @@ the result too: `tfds.builder_from_directory(folder).as_data_source(split)`.
 import concurrent.futures
 import dataclasses
 import functools
-import hashlib
 import itertools
 import multiprocessing
 import os
@@ -26,6 +25,7 @@ from segjax.data.array_records import (
 )
 from segjax.data.classes import ClassTable
 from segjax.data.manifest import Manifest, Shard, Split
+from segjax.data.statistics import fingerprint_of
 
 
 def prepare(
@@ -144,7 +144,7 @@ def _plan(prefix: str, source: Any, record_bytes: int, shard_mb: float) -> Split
     total = len(source)
     count = max(1, min(total, round(total * record_bytes / (shard_mb * 1e6))))
     return Split(
-        source=_fingerprint(source),
+        source=fingerprint_of(source) or type(source).__name__,
         shards=tuple(
             Shard(
                 file=f"{prefix}.array_record-{i:05d}-of-{count:05d}",
@@ -174,18 +174,6 @@ def _tasks(manifest: Manifest, sources: Mapping[str, Any]) -> dict[tuple[str, in
                     size=manifest.size,
                 )
     return tasks
-
-
-def _fingerprint(source: Any) -> str:
-    """Tells a source from another, and from itself after its files changed."""
-    own = type(source).__repr__ is not object.__repr__
-    facts = [len(source), repr(source) if own else type(source).__name__]
-    id_map = getattr(source, "id_map", None)
-    facts += sorted(id_map.labels.items()) if id_map else []
-    for path in (*getattr(source, "image_paths", ()), *getattr(source, "mask_paths", ())):
-        status = pathlib.Path(path).stat()
-        facts.append((pathlib.Path(path).name, status.st_size, status.st_mtime_ns))
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def _begin(wanted: Manifest) -> Manifest:

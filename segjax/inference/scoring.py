@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -16,16 +15,13 @@ from jaxtyping import UInt8
 
 from segjax import protocols
 from segjax.boundary import Boundaries, distance_to_boundary
-from segjax.calibration import calibration_counts
+from segjax.calibration import add_counts, calibration_counts
 from segjax.calibration import summarize as summarize_calibration
-from segjax.data.normalize import normalize
 from segjax.data.pipeline import Canvas
-from segjax.layers import resize_bilinear
-from segjax.losses import cross_entropy_sum
-from segjax.metrics import ImageConfusions, confusion_matrix
+from segjax.metrics import ImageConfusions
 from segjax.strata import Strata
 from segjax.training.evaluation import Evaluation, device_outputs
-from segjax.training.step import Batch
+from segjax.training.step import Batch, make_eval_step
 
 # Label maps that wait for a host thread, per thread: what bounds the memory when the device is
 # faster than the host.
@@ -76,23 +72,11 @@ def make_scoring_step(
     """Returns a step to be jitted: `training.step.make_eval_step`'s, which gives besides the counts
     `prediction`, uint8 [n, h, w] at the labels' size, and `calibration`, sums over the batch."""
 
-    def scoring_step(variables, batch):
-        images = normalize(batch["image"].astype(jnp.float32) / 255, mean, std, local_contrast)
-        labels = batch["label"].astype(jnp.int32)
-        logits = model.apply(variables, images, train=False)["logits"]
-        logits = resize_bilinear(logits, labels.shape[1:3])
-        loss_sum, pixels = cross_entropy_sum(logits, labels)
-        prediction = jnp.argmax(logits, -1)
-        confusion = jax.vmap(confusion_matrix, (0, 0, None))(labels, prediction, model.num_classes)
-        return {
-            "confusion": confusion,
-            "loss_sum": loss_sum,
-            "pixels": pixels,
-            "prediction": prediction.astype(jnp.uint8),
-            "calibration": calibration_counts(logits, labels),
-        }
+    def more(logits, labels):
+        prediction = jnp.argmax(logits, -1).astype(jnp.uint8)
+        return {"prediction": prediction, "calibration": calibration_counts(logits, labels)}
 
-    return scoring_step
+    return make_eval_step(model, mean, std, local_contrast, more)
 
 
 def evaluate_fully(
@@ -127,8 +111,7 @@ def evaluate_fully(
             images = len(batch["label"])
             confusions.append(ImageConfusions.from_dense(outputs["confusion"][:images]))
             loss_sum += float(outputs["loss_sum"])
-            counts = {k: np.asarray(v, np.float64) for k, v in outputs["calibration"].items()}
-            calibration = jax.tree.map(np.add, calibration, counts) if calibration else counts
+            calibration = add_counts(calibration, outputs["calibration"])
             maps = zip(batch["label"], outputs["prediction"][:images], strict=True)
             waiting.extend(pool.submit(measures.add, *pair) for pair in maps)
             while len(waiting) > _WAITING_PER_THREAD * threads:

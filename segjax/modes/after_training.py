@@ -23,6 +23,7 @@ from segjax.inference.predictor import Predictor
 from segjax.inference.recalibrate import copy_checkpoint, even_batches, recomputed_statistics
 from segjax.inference.uncertainty import MEASURES, check_dropout
 from segjax.inference.uncertainty_scores import Member, score_split
+from segjax.reporting.run_report import evenly_spaced, no_nan
 from segjax.reporting.uncertainty_pictures import plot_uncertainty
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.parallel import make_mesh
@@ -85,7 +86,7 @@ def uncertainty(
     batch_size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
     mesh = make_mesh(config["parallel"], batch_size)
     canvas = make_canvas(config, split)
-    shown = _spread(len(canvas), config["report"]["samples"])
+    shown = evenly_spaced(len(canvas), config["report"]["samples"])
     members = [Member(p.model, p.variables, p.config["data"]) for p in predictors]
     began = time.perf_counter()
     batches = track(
@@ -115,7 +116,7 @@ def uncertainty(
     folder = "uncertainty" if len(members) == 1 else "ensemble"
     output = pathlib.Path(output or workdirs[0] / folder)
     output.mkdir(parents=True, exist_ok=True)
-    (output / RESULTS_FILE).write_text(json.dumps(_no_nan(results), indent=1) + "\n")
+    (output / RESULTS_FILE).write_text(json.dumps(no_nan(results), indent=1) + "\n")
     _print(results, method, console)
     pictures = _draw(maps, canvas, classes, output)
     console.print(
@@ -193,21 +194,6 @@ def _draw(maps, canvas: Canvas, classes, output: pathlib.Path) -> list[pathlib.P
         plot_uncertainty(drawn, classes, path, limits=ends)
         pictures.append(path)
     return pictures
-
-
-def _spread(length: int, count: int) -> list[int]:
-    """Up to `count` indices spread over 0..length-1."""
-    count = min(length, count)
-    return [round((i + 0.5) * length / count - 0.5) for i in range(count)]
-
-
-def _no_nan(value: Any) -> Any:
-    """NaN as null: JSON has none."""
-    if isinstance(value, Mapping):
-        return {k: _no_nan(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_no_nan(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def recalibrate(

@@ -1,15 +1,13 @@
 """Modes that look at the data alone: doctor, prepare, benchmark."""
 
-import contextlib
 import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from segjax.command_line import parse_size
@@ -20,6 +18,7 @@ from segjax.data.doctor import STOPS, Diagnosis, diagnose_config
 from segjax.data.manifest import Manifest
 from segjax.data.pipeline import Canvas
 from segjax.data.sets.idd import write_masks
+from segjax.modes.progress import progress_bar
 from segjax.reporting import doctor_report
 
 # --format of --mode=prepare, and what prepare calls it.
@@ -43,7 +42,7 @@ def doctor(
       ValueError: if a finding stops training, after all of them are printed and written.
     """
     console, workdir = console or Console(), pathlib.Path(workdir)
-    with _progress(console, "reading") as progress:
+    with progress_bar(console, "reading") as progress:
         diagnosis = diagnose_config(config, splits, progress=progress)
     workdir.mkdir(parents=True, exist_ok=True)
     doctor_report.print_findings(diagnosis, console)
@@ -91,7 +90,7 @@ def prepare(
         raise ValueError(f"--format={format}; prepare has {', '.join(_ENCODINGS)}, masks (IDD)")
     sources = {split: make_source(data, split, config["seed"]) for split in splits}
     spec = spec_of(data)
-    with _progress(console, "preparing") as progress:
+    with progress_bar(console, "preparing") as progress:
         manifest = preparation.prepare(
             sources,
             output or "data/prepared",
@@ -119,7 +118,7 @@ def prepare(
 def _prepare_masks(data: Mapping[str, Any], splits, workers: int, console: Console) -> int:
     if data["name"] != "idd":
         raise ValueError(f"--format=masks is for data.name=idd, not {data['name']}; leave it out")
-    with _progress(console, "drawing") as progress:
+    with progress_bar(console, "drawing") as progress:
         variant = data["variant"] or spec_of(data).variants[0]
         written = write_masks(data["root"], splits, variant, workers=workers, progress=progress)
     console.print(f"{written} masks written into {data['root']}/gtFine", highlight=False)
@@ -164,12 +163,3 @@ def benchmark_data(
         table.add_row(rate.loader, workers, rate.skipped or f"{rate.images_per_second:.0f}")
     console.print(table)
     return rates
-
-
-@contextlib.contextmanager
-def _progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar, as a function of (done, total)."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

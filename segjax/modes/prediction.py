@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from segjax.data.classes import ClassTable
 from segjax.data.images import rgb_view
@@ -16,6 +15,7 @@ from segjax.inference.inputs import Input, open_inputs
 from segjax.inference.options import InferenceOptions
 from segjax.inference.predictor import Predictor
 from segjax.inference.video import VideoWriter
+from segjax.modes.progress import progress_bar
 from segjax.reporting.plots import overlay
 
 OVERLAY_VIDEO = "overlays.mp4"
@@ -61,8 +61,7 @@ def predict(
     # Batches want their images at once, windows need one image only.
     together = 1 if used.way == "sliding" or inputs.total == 1 else used.batch_size
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(_progress(console))
-        task = progress.add_task("predict", total=inputs.total)
+        progress = stack.enter_context(progress_bar(console, "predict"))
         film = None
         if of_video:
             film = stack.enter_context(
@@ -81,7 +80,7 @@ def predict(
                     _save(output, "overlays", item.name, tinted)
                     text = _shares(item.origin, label, classes)
                     console.print(text, highlight=False, soft_wrap=True, markup=False)
-            progress.update(task, advance=len(batch))
+            progress(len(masks) + len(unreadable), inputs.total)
     if film:
         there = f"and {OVERLAY_VIDEO}" if film.works else f"(this opencv wrote no {OVERLAY_VIDEO})"
         text = f"{len(masks)} frame(s): masks {there} in {output}"
@@ -108,20 +107,6 @@ def _batches(items: Iterable[Input], size: int) -> Iterator[list[Input]]:
     items = iter(items)
     while batch := list(itertools.islice(items, size)):
         yield batch
-
-
-def _progress(console: Console) -> Progress:
-    """A bar on a terminal, nothing elsewhere."""
-    return Progress(
-        TextColumn("[bold]predict"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        expand=True,
-        transient=True,
-    )
 
 
 def _save(output: pathlib.Path, kind: str, name: str, picture: np.ndarray) -> pathlib.Path:

@@ -175,7 +175,7 @@ def write(
     split = config["data"]["val_split"]
     split = split if split in evaluations else next(iter(evaluations))
     history = read_metrics(workdir)
-    saved = {"protocol": protocol, "classes": list(classes.names), "results": _no_nan(results)}
+    saved = {"protocol": protocol, "classes": list(classes.names), "results": no_nan(results)}
     (workdir / RESULTS_FILE).write_text(json.dumps(saved, indent=2) + "\n")
 
     (workdir / "results.md").write_text(tables.results_markdown(results, classes, protocol))
@@ -236,10 +236,10 @@ def _sample_pictures(
     return {kind: rows for kind, rows in samples.items() if rows}
 
 
-def _no_nan(value: Any) -> Any:
+def no_nan(value: Any) -> Any:
     """NaN as null: JSON has none."""
     if isinstance(value, Mapping):
-        return {k: _no_nan(v) for k, v in value.items()}
+        return {k: no_nan(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_no_nan(v) for v in value]
+        return [no_nan(v) for v in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -154,14 +154,18 @@ def microbatches(x: jax.Array, count: int) -> jax.Array:
 
 
 def make_eval_step(
-    model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], local_contrast: int = 0
-) -> Callable[[Any, Batch], dict[str, jax.Array]]:
+    model: nn.Module,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    local_contrast: int = 0,
+    more: Callable[[jax.Array, jax.Array], dict[str, Any]] | None = None,
+) -> Callable[[Any, Batch], dict[str, Any]]:
     """Returns `eval_step`, to be jitted.
 
     It takes variables and a batch of uint8 `image` [n, H, W, 3] and `label` [n, h, w], and returns
     `confusion` [n, K, K] per image, `loss_sum` (unweighted cross-entropy of the main head, summed
-    over pixels) and `pixels`. Labels of another size than the images are scored at theirs: the
-    logits are resized, the labels never.
+    over pixels) and `pixels`; and what `more(logits, labels)` does, at the labels' size. Labels of
+    another size than the images are scored at theirs: the logits are resized, the labels never.
     """
 
     def eval_step(variables, batch):
@@ -173,6 +177,7 @@ def make_eval_step(
         confusion = jax.vmap(confusion_matrix, (0, 0, None))(
             labels, jnp.argmax(logits, -1), model.num_classes
         )
-        return {"confusion": confusion, "loss_sum": loss_sum, "pixels": pixels}
+        counts = {"confusion": confusion, "loss_sum": loss_sum, "pixels": pixels}
+        return counts if more is None else counts | more(logits, labels)
 
     return eval_step

@@ -21,6 +21,8 @@ from tests.data.drawn import THREE, Drawn, mask, photo, uint8
 class Varied:
     """Samples of two sizes, noisy images, ids 0..2 and 255; fails at `bad` if told so."""
 
+    classes = THREE
+
     def __init__(self, length=7, channels=3, bad=None):
         self.length, self.channels, self.bad = length, channels, bad
 
