@@ -7,7 +7,7 @@ bad mask trains into a bad model without a word. What follows finds it first.
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -52,6 +52,7 @@ def check_source(
     *,
     min_images: int = 1,
     limit: int | None = None,
+    skip_unreadable: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Decodes a source's samples in threads, and counts pixels or reports what is wrong.
@@ -61,6 +62,8 @@ def check_source(
       split: its name in messages.
       min_images: the fewest samples that will do: the training batch size.
       limit: check this many samples, evenly spaced, instead of all.
+      skip_unreadable: leaves samples out that the source cannot give (broken files, ids outside
+        the table), as long as it can give one.
       progress: called after each sample with (samples done, samples to do).
 
     Raises:
@@ -75,11 +78,15 @@ def check_source(
         raise ValueError(f"limit={limit} samples to check; use 1 or more, or None for all")
     indices = np.unique(np.linspace(0, total - 1, min(limit or total, total)).round().astype(int))
     counts = np.zeros((2, num_classes + 1), np.int64)  # pixels, and pixels of images with it
-    sizes, problems = set(), []
+    sizes, problems, unreadable = set(), [], []
 
     def check(index: int):
         try:
             sample = source[index]
+        except (ValueError, OSError) as error:
+            unreadable.append(str(error))
+            return None if skip_unreadable else str(error)
+        try:
             return _count_pixels(sample["image"], sample["label"], num_classes, sample["name"])
         except (ValueError, OSError) as error:
             return str(error)
@@ -87,13 +94,15 @@ def check_source(
     for done, result in enumerate(in_threads(check, indices.tolist()), 1):
         if isinstance(result, str):
             problems.append(result)
-        else:
+        elif result is not None:
             pixels, size = result
             counts[0] += pixels
             counts[1] += np.where(pixels > 0, pixels.sum(), 0)
             sizes.add(size)
         if progress is not None:
             progress(done, len(indices))
+    if len(unreadable) == len(indices):
+        problems = unreadable
     if problems:
         raise ValueError(_problem_list(split, problems, len(indices)))
     class_pixels, ignored = counts[0, :num_classes], int(counts[0, num_classes])
@@ -116,6 +125,7 @@ def quick_check(
     limit: int | None = None,
     *,
     min_images: Mapping[str, int] | None = None,
+    skip_unreadable: Collection[str] = (),
 ) -> dict[str, CheckReport]:
     """What must be right before training: `check_source` on each split, all problems in one error.
 
@@ -124,6 +134,7 @@ def quick_check(
       limit: samples to decode of each split, evenly spaced; by default 1000 of files and 4 of a
         source that has none.
       min_images: the fewest samples that a split needs, 1 where it is not named.
+      skip_unreadable: the splits of which unreadable samples are left out.
 
     Raises:
       ValueError: as `check_source`, for all splits together.
@@ -133,7 +144,13 @@ def quick_check(
         few = _QUICK_FILES if has_files(source) else _QUICK_DRAWN
         least = (min_images or {}).get(split, 1)
         try:
-            reports[split] = check_source(source, split, min_images=least, limit=limit or few)
+            reports[split] = check_source(
+                source,
+                split,
+                min_images=least,
+                limit=limit or few,
+                skip_unreadable=split in skip_unreadable,
+            )
         except ValueError as error:
             problems.append(str(error))
     if problems:

@@ -1,6 +1,5 @@
 """A split that stays on the device, decoded: the host sends indices, the device gathers batches."""
 
-import concurrent.futures
 import dataclasses
 import os
 
@@ -9,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from segjax.data.classes import IGNORE
 from segjax.data.pipeline import Canvas
+from segjax.data.read_ahead import read_ahead
 
 # Of a device's memory: the model, its gradients and activations want the rest.
 _SHARE = 0.5
@@ -51,10 +52,11 @@ class DeviceData:
           threads: that decode; None = one per core.
 
         Raises:
-          ValueError: if the samples take more; nothing but the first is decoded then.
+          ValueError: if the samples take more, nothing is decoded then; or if one cannot be read.
+          TimeoutError: if reading hangs for `canvas.timeout_s`.
         """
-        first = canvas.decode(0)
-        shapes = {name: (len(canvas), *first[name].shape) for name in ("image", "label")}
+        one = canvas.padding(1)
+        shapes = {name: (len(canvas), *one[name].shape[1:]) for name in ("image", "label")}
         needed = sum(int(np.prod(sharding.shard_shape(shape))) for shape in shapes.values()) / 1e6
         device = min(sharding.addressable_devices, key=lambda device: device.id)
         limit = _half_of_memory(device) if limit_mb is None else limit_mb
@@ -73,20 +75,28 @@ class DeviceData:
             for name, array in arrays.items():
                 array[index] = sample[name]
 
-        with concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-            for _ in pool.map(read, range(len(canvas))):
-                pass
+        threads = threads or os.cpu_count() or 1
+        for _ in read_ahead(
+            ((read, index) for index in range(len(canvas))),
+            threads=threads,
+            ahead=2 * threads,
+            timeout_s=canvas.timeout_s,
+            reading=canvas.being_read,
+        ):
+            pass
         placed = {
             name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
             for name, array in arrays.items()
         }
         return cls(placed["image"], placed["label"])
 
-    def batch(self, indices: Int32[jax.Array, "n"]) -> dict[str, jax.Array]:
-        """The samples at `indices`, as `pipeline.train_iterator` has them; pure, for jit."""
+    def batch(self, indices: Int32[jax.Array, "*n"]) -> dict[str, jax.Array]:
+        """The samples at `indices`, as `pipeline.train_iterator` has them (those below 0 are
+        padding: nothing in them is labelled); pure, for jit."""
+        labels = jnp.take(self.labels, indices, axis=0, mode="clip")
         return {
             "image": jnp.take(self.images, indices, axis=0, mode="clip"),
-            "label": jnp.take(self.labels, indices, axis=0, mode="clip"),
+            "label": jnp.where((indices < 0)[..., None, None], IGNORE, labels),
             "index": indices,
         }
 

@@ -6,18 +6,23 @@ Where several processes train together, each reads its own rows of every batch.
 """
 
 import functools
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
 from jaxtyping import UInt8
 from PIL import Image
 
 from segjax.data.classes import IGNORE
+from segjax.data.read_ahead import read_ahead
+from segjax.data.watched import Batches
 
 Batch = dict[str, np.ndarray]
+
+# What rows hold that are no samples.
+_PADDING = {"image": 0, "label": IGNORE, "index": -1}
 
 
 def fitted_size(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
@@ -65,6 +70,10 @@ def fit_label(label: UInt8[np.ndarray, "h w"], canvas: tuple[int, int]) -> UInt8
     return out
 
 
+class UnreadableSample(ValueError):
+    """A sample that cannot be read; the message names its files and what is wrong."""
+
+
 class Canvas:
     """A source whose samples all have one size: `{"image", "label", "index"}`.
 
@@ -76,7 +85,11 @@ class Canvas:
       size: (H, W) of the canvas.
       label_size: (H, W) of the labels, if evaluation is to score at another size.
       cache_mb: memory for decoded samples, in 10**6 bytes.
-      channels: of the images, to know how many samples that is.
+      channels: of the images.
+      on_unreadable: what to do about a sample that cannot be read. "stop" raises. "skip" gives the
+        next one of the source that can be read in its place, under its own index, from which
+        augmentation draws; `skipped` holds what was wrong, by the index of the unreadable one.
+      timeout_s: the longest wait for a batch, see `train_iterator` and `eval_batches`.
     """
 
     def __init__(
@@ -87,19 +100,23 @@ class Canvas:
         label_size: tuple[int, int] | None = None,
         cache_mb: float = 0,
         channels: int = 3,
+        on_unreadable: str = "stop",
+        timeout_s: float = 300.0,
     ):
         self.source, self.size = source, tuple(size)
-        self.label_size = tuple(label_size or size)
+        self.label_size, self.channels = tuple(label_size or size), channels
         bytes_each = (
             self.size[0] * self.size[1] * channels + self.label_size[0] * self.label_size[1]
         )
+        self.on_unreadable, self.timeout_s = on_unreadable, timeout_s
         self.names: dict[int, str] = {}  # of the samples that this process has decoded
+        self.skipped: dict[int, str] = {}
+        self._reading: dict[int, int] = {}  # index by thread
         self._cache = {} if len(source) * bytes_each <= cache_mb * 1e6 else None
 
     def __getstate__(self):
-        state = dict(self.__dict__)
-        state["_cache"] = None if self._cache is None else {}
-        return state
+        cache = None if self._cache is None else {}
+        return {**self.__dict__, "skipped": {}, "_reading": {}, "_cache": cache}
 
     def __len__(self) -> int:
         return len(self.source)
@@ -111,15 +128,67 @@ class Canvas:
             self._cache[index] = self.decode(index)
         return self._cache[index]
 
-    def decode(self, index: int) -> Batch:
-        """`self[index]`, read anew and not kept."""
-        sample = self.source[index]
-        self.names[int(index)] = str(sample.get("name", index))
+    def padding(self, count: int) -> Batch:
+        """A batch of rows that are no samples, see `pad_batch`."""
+        shapes = {"image": (*self.size, self.channels), "label": self.label_size, "index": ()}
+        types = {"image": np.uint8, "label": np.uint8, "index": np.int32}
         return {
-            "image": fit_image(sample["image"], self.size),
-            "label": fit_label(sample["label"], self.label_size),
-            "index": np.int32(index),
+            name: np.full((count, *shape), _PADDING[name], types[name])
+            for name, shape in shapes.items()
         }
+
+    def decode(self, index: int) -> Batch:
+        """`self[index]`, read anew and not kept.
+
+        Raises:
+          UnreadableSample: if it cannot be read, or with "skip" if none can.
+        """
+        if self.on_unreadable != "skip":
+            return {**self._read(index), "index": np.int32(index)}
+        for step in range(len(self)):
+            place = (index + step) % len(self) if step else index
+            try:
+                return {**self._read(place), "index": np.int32(index)}
+            except UnreadableSample as error:
+                self.skipped[place] = what = str(error)
+        raise UnreadableSample(f"none of the {len(self)} samples can be read; one of them: {what}")
+
+    def _read(self, index: int) -> Batch:
+        index = int(index)
+        self._reading[threading.get_ident()] = index
+        try:
+            sample = self.source[index]
+            self.names[index] = str(sample.get("name", index))
+            return {
+                "image": fit_image(sample["image"], self.size),
+                "label": fit_label(sample["label"], self.label_size),
+            }
+        except (MemoryError, IndexError):
+            raise
+        except Exception as error:  # a damaged file may make its decoder raise anything
+            files, what = self._files(index), str(error)
+            if not any(file in what for file in files):
+                what = f"{' with '.join(files)} cannot be read: {type(error).__name__}: {what}"
+            raise UnreadableSample(what) from error
+        finally:
+            del self._reading[threading.get_ident()]
+
+    def _files(self, index: int) -> list[str]:
+        """The files of a sample, or what else it is called."""
+        source = self.source
+        while not hasattr(source, "image_paths") and hasattr(source, "source"):
+            source = source.source
+        if hasattr(source, "image_paths"):
+            return [str(source.image_paths[index]), str(source.mask_paths[index])]
+        return [f"sample {index} of {type(source).__name__}"]
+
+    def being_read(self, awaited: Iterable[int] = ()) -> str:
+        """Names what this process is reading; where it is not, what others may be: the samples
+        `awaited`."""
+        now = list(self._reading.values())
+        files = [file for index in now or awaited for file in self._files(int(index))]
+        more = ", ..." * (len(files) > 6)
+        return f"{'' if now else 'some of '}{', '.join(files[:6])}{more}"
 
 
 def train_iterator(
@@ -129,38 +198,35 @@ def train_iterator(
     seed: int,
     workers: int = 0,
     order: grain.MapDataset | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: slice | None = None,
     indices_only: bool = False,
-) -> grain.DatasetIterator:
+) -> Batches:
     """Endless shuffled batches: uint8 images [n, H, W, 3], labels [n, H, W], int32 index [n].
 
     Each epoch is a new permutation; batches run across its end, so every image is used once an
-    epoch. `get_state()` and `set_state()` save and restore the position; the state is the same for
-    all processes, and for all numbers of them.
+    epoch. `get_state()` and `set_state()` save and restore the position; the state is the same
+    whatever the rows and the workers.
 
     Args:
-      batch_size: of the batch that all processes make up together; n is this process's share.
+      batch_size: of the batch that all processes make up together.
       workers: worker processes; 0 decodes in threads of this process.
       order: indices in the order of their use, without end; None = `shuffled(len(canvas), seed)`.
-      process_index, process_count: which rows are this process's, see `process_rows`.
+      rows: of that batch, those that are wanted; those at `batch_size` and after it are padding,
+        see `pad_batch`. None = all, and no padding.
       indices_only: leaves image and label out, and reads no file; see `device.DeviceData`.
 
     Raises:
-      ValueError: if the batch does not divide over the processes.
+      UnreadableSample, TimeoutError, ChildProcessError: by the iterator; see `Canvas`, `Batches`.
     """
-    rows = process_rows(batch_size, process_index, process_count)
     order = shuffled(len(canvas), seed) if order is None else order
-    load = functools.partial(_load, None if indices_only else canvas, rows)
-    data = order.batch(batch_size).map(load)
-    # Grain would read 500 batches ahead with 16 threads, in each worker.
-    options = grain.ReadOptions(num_threads=1 if workers else 2, prefetch_buffer_size=4)
-    data = data.to_iter_dataset(options)
-    if workers and not indices_only:
-        if not flags.FLAGS.is_parsed():  # grain's workers read absl flags; a notebook has none
-            flags.FLAGS.mark_as_parsed()
-        data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return iter(data)
+    rows = slice(0, batch_size) if rows is None else rows
+    return Batches(
+        order.batch(batch_size),
+        functools.partial(_load, canvas, rows, indices_only),
+        workers=0 if indices_only else workers,
+        timeout_s=canvas.timeout_s,
+        reading=lambda indices: canvas.being_read(indices[rows]),
+    )
 
 
 def shuffled(length: int, seed: int) -> grain.MapDataset:
@@ -168,60 +234,61 @@ def shuffled(length: int, seed: int) -> grain.MapDataset:
     return grain.MapDataset.range(length).seed(seed).shuffle().repeat(None)
 
 
-def process_rows(batch_size: int, process_index: int, process_count: int) -> slice:
-    """The rows of a batch that a process reads: equal blocks, in the order of the processes.
-
-    Raises:
-      ValueError: if the batch does not divide over the processes.
-    """
-    share, rest = divmod(batch_size, process_count)
-    if rest or not 0 <= process_index < process_count:
-        raise ValueError(
-            f"a batch of {batch_size} (train.batch_size, train.eval_batch_size) does not divide "
-            f"over {process_count} processes (this is process {process_index}); use a multiple of "
-            f"{process_count}"
-        )
-    return slice(process_index * share, (process_index + 1) * share)
+def _load(canvas: Canvas, rows: slice, indices_only: bool, indices: np.ndarray) -> Batch:
+    """The wanted rows of the batch that holds the samples `indices`."""
+    own = np.asarray(indices[rows], np.int32)
+    if indices_only:
+        return pad_batch({"index": own}, rows.stop - rows.start)
+    batch = _rows(canvas, own.tolist(), rows.stop - rows.start)
+    found = [(i, what) for i in list(canvas.skipped) if (what := canvas.skipped.pop(i, ""))]
+    return {**batch, "skipped": found} if found else batch
 
 
-def _load(canvas: Canvas | None, rows: slice, indices: np.ndarray) -> Batch:
-    """The samples of a batch's indices [batch_size] that are this process's."""
-    indices = np.asarray(indices[rows], np.int32)
-    return {"index": indices} if canvas is None else _stack([canvas[int(i)] for i in indices])
+def _rows(canvas: Canvas, indices: Sequence[int], count: int) -> Batch:
+    """Samples, filled up with padding to `count` rows."""
+    if not indices:  # a process may have padding only
+        return canvas.padding(count)
+    samples = [canvas[index] for index in indices]
+    batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+    return pad_batch(batch, count)
 
 
-def _stack(samples: list[Batch]) -> Batch:
-    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
-
-
-def eval_batches(
-    canvas: Canvas, batch_size: int, *, process_index: int = 0, process_count: int = 1
-) -> Iterator[Batch]:
+def eval_batches(canvas: Canvas, batch_size: int, *, rows: slice | None = None) -> Iterator[Batch]:
     """Every sample once, in order; the last batch is filled up with rows whose labels are all
     ignored (index -1), so all batches have one shape.
 
-    With several processes each yields its rows of every batch (see `process_rows`), so all of them
-    make the same number of steps.
+    Args:
+      batch_size: samples in a batch that all processes make up together.
+      rows: of that batch, those that are wanted, as for `train_iterator`; whatever they are, there
+        are as many batches.
 
     Raises:
-      ValueError: if the batch does not divide over the processes.
+      UnreadableSample: if a sample cannot be read.
+      TimeoutError: if there is no batch for `canvas.timeout_s`.
     """
-    rows = process_rows(batch_size, process_index, process_count)
-    for start in range(0, len(canvas), batch_size):
-        own = range(start + rows.start, min(start + rows.stop, len(canvas)))
-        # A process without a sample of its own still needs the shapes of one.
-        batch = _stack([canvas[i] for i in own or (0,)])
-        batch = batch if own else {name: values[:0] for name, values in batch.items()}
-        yield pad_batch(batch, rows.stop - rows.start)
+    rows = slice(0, batch_size) if rows is None else rows
+
+    def load(start: int) -> Batch:
+        end = min(start + batch_size, start + rows.stop, len(canvas))
+        return _rows(canvas, range(start + rows.start, end), rows.stop - rows.start)
+
+    return read_ahead(
+        ((load, start) for start in range(0, len(canvas), batch_size)),
+        threads=1,
+        ahead=2,
+        timeout_s=canvas.timeout_s,
+        reading=canvas.being_read,
+    )
 
 
-def pad_batch(batch: Batch, batch_size: int) -> Batch:
-    """Adds rows (image 0, label 255, index -1) up to `batch_size`."""
-    missing = batch_size - len(batch["image"])
-    fill = {"image": 0, "label": IGNORE, "index": -1}
+def pad_batch(batch: Batch, count: int) -> Batch:
+    """Adds rows (image 0, label 255, index -1) up to `count`."""
+    missing = count - len(next(iter(batch.values())))
+    if not missing:
+        return batch
     return {
-        name: np.concatenate([rows, np.full((missing, *rows.shape[1:]), fill[name], rows.dtype)])
-        if missing
-        else rows
+        name: np.concatenate(
+            [rows, np.full((missing, *rows.shape[1:]), _PADDING[name], rows.dtype)]
+        )
         for name, rows in batch.items()
     }

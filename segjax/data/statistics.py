@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import uuid
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -14,7 +15,9 @@ from segjax.data.checks import check_source
 _VERSION = 1  # raise it when the meaning of a cached count changes
 
 
-def class_statistics(source, cache_file: str | os.PathLike | None = None) -> dict:
+def class_statistics(
+    source, cache_file: str | os.PathLike | None = None, *, skip_unreadable: bool = False
+) -> dict:
     """Pixel counts of a whole source, kept in `cache_file` (JSON) until the data change.
 
     The cache holds a fingerprint: the classes, ignored ids, and each file's name, size and time
@@ -26,9 +29,10 @@ def class_statistics(source, cache_file: str | os.PathLike | None = None) -> dic
       int, "sizes": sorted list of (height, width)}; the counts are those of `CheckReport`.
 
     Raises:
-      ValueError: for bad samples, as `check_source` does.
+      ValueError: for bad samples, as `check_source` does; with `skip_unreadable` those that cannot
+        be read are left out.
     """
-    kept = kept_count(source, cache_file, lambda: _count(source))
+    kept = kept_count(source, cache_file, lambda: _count(source, skip_unreadable))
     return {
         **kept,
         "class_pixels": np.array(kept["class_pixels"], np.int64),
@@ -47,15 +51,17 @@ def kept_count(source, cache_file: str | os.PathLike | None, count: Callable[[],
         kept = count()
         if cache is not None:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            # Written beside and moved, so that a job that is killed leaves no half file.
-            partial = cache.with_name(f"{cache.name}.{os.getpid()}.part")
+            # Written beside and moved, so that a job that is killed leaves no half file. The name
+            # is of this write alone: processes on several hosts may share a number.
+            partial = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}.part")
             partial.write_text(json.dumps({"fingerprint": fingerprint, "statistics": kept}))
             partial.replace(cache)
     return kept
 
 
-def _count(source) -> dict:
-    report = check_source(source, getattr(source, "split", type(source).__name__))
+def _count(source, skip_unreadable: bool) -> dict:
+    split = getattr(source, "split", type(source).__name__)
+    report = check_source(source, split, skip_unreadable=skip_unreadable)
     return {
         "images": report.images,
         "class_pixels": report.class_pixels.tolist(),

@@ -73,6 +73,25 @@ def test_every_kind_of_bad_file_is_in_one_error(tmp_path):
         assert words in line
 
 
+def test_unreadable_samples_are_left_out_if_so_wanted(tmp_path):
+    for name in "abc":
+        photo(tmp_path / f"images/train/{name}.png")
+        mask(tmp_path / f"masks/train/{name}.png")
+    source = open_folder(tmp_path, "train", THREE)
+    whole = check_source(source, "train")
+    (tmp_path / "images/train/b.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"b\.png"):
+        quick_check({"train": source})
+    report = quick_check({"train": source}, skip_unreadable=["train"])["train"]
+    np.testing.assert_array_equal(3 * report.class_pixels, 2 * whole.class_pixels)
+    counts = class_statistics(source, skip_unreadable=True)
+    np.testing.assert_array_equal(counts["class_pixels"], report.class_pixels)
+    for name in "ac":
+        (tmp_path / f"images/train/{name}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="3 of 3 samples are bad"):
+        quick_check({"train": source}, skip_unreadable=["train"])
+
+
 def test_ten_problems_are_listed_with_the_remedy_once():
     with pytest.raises(ValueError) as error:
         check_source(Drawn([uint8([3])] * 14 + [uint8([0])]), "train")

@@ -100,9 +100,9 @@ def test_a_worker_process_reads_the_same_and_goes_back(data):
     first = [next(worker) for _ in range(2)]
     state = pickle.loads(pickle.dumps(worker.get_state()))
     rest = [next(worker) for _ in range(3)]
-    worker.set_state(state)
-    again = [next(worker) for _ in range(3)]
     worker.close()
+    plain.set_state(state)
+    again = [next(plain) for _ in range(3)]
     for wanted, found in zip(taken + taken[2:], first + rest + again, strict=True):
         for name in wanted:
             np.testing.assert_array_equal(found[name], wanted[name])
