@@ -126,3 +126,5 @@ def copy_checkpoint(
     (state["ema"] if state.get("ema") else state)["batch_stats"] = batch_stats
     with CheckpointStore(output) as store:
         store.save(step, state, host, None)
+        if failure := store.finish():
+            raise OSError(failure)

@@ -1,5 +1,7 @@
 """Checkpoints (Orbax): the latest two, and the best by val mIoU, written in the background."""
 
+import contextlib
+import itertools
 import json
 import pathlib
 import warnings
@@ -7,81 +9,150 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from etils import epath
 
-METRIC = "val_miou"
+from segjax.training import agreement, checkpoint_folder
+from segjax.training.checkpoint_writer import CheckpointWrite
 
-
-def _val_miou(metrics: dict[str, float]) -> float:
-    return metrics[METRIC]
+# All processes open stores in the same order, so that a number names one in each.
+_numbers = itertools.count()
 
 
 class CheckpointStore:
     """The `checkpoints/` folder of a run.
 
     A checkpoint holds the device state (a pytree) and the host state (JSON: progress, data
-    iterator). It appears whole or not at all: Orbax renames it into place when it is complete. One
-    that lacks parts all the same (a copy that was broken off, a full disk) is passed over, as if it
-    were not there; when writing, its folder is renamed to STEP.damaged, with a warning.
+    iterator). It appears whole or not at all: it is renamed into place when it is complete. One
+    that lacks parts all the same (a copy that was broken off) is passed over, as if it were not
+    there; when writing, its folder is renamed to STEP.damaged, with a warning.
+
+    A write that the disk refuses (no space, quota) does not end the run: it is said by a warning,
+    the older checkpoints stay, and the next save tries again. `finish` says how the last one ended.
+
+    In a run of several processes each of them makes the store, saves and restores at the same
+    points; process 0 does what is done once and gives the warnings. The other methods need no
+    company.
+
+    Attributes:
+      failures: writes that the disk refused.
 
     Raises:
       ValueError: read-only, if there is no such folder.
+      OSError: otherwise, if it cannot be written to.
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, read_only: bool = False):
-        folder = pathlib.Path(workdir).resolve() / "checkpoints"
-        if read_only and not folder.is_dir():
+        self._folder = pathlib.Path(workdir).resolve() / "checkpoints"
+        if read_only and not self._folder.is_dir():
             raise ValueError(f"workdir {workdir} has no checkpoints yet; train first")
-        self._damaged = _damaged(folder, rename=not read_only and jax.process_index() == 0)
-        options = ocp.CheckpointManagerOptions(
-            best_fn=_val_miou,
-            best_mode="max",
-            # best_fn with max_to_keep alone may drop the latest.
-            preservation_policy=AnyPreservationPolicy(
-                [
-                    LatestN(2),
-                    BestN(get_metric_fn=_val_miou, n=1, keep_checkpoints_without_metrics=False),
-                ]
-            ),
-            cleanup_tmp_directories=not read_only,
-            read_only=read_only,
-        )
-        try:
-            self._manager = ocp.CheckpointManager(folder, options=options)
-        except json.JSONDecodeError as error:  # of metrics, which it reads at once
-            raise ValueError(
-                f"{folder} cannot be read: {error}; remove the damaged checkpoints: "
-                f"{sorted(self._damaged)}"
-            ) from error
+        self.failures = 0
+        self._read_only = read_only
+        self._write: CheckpointWrite | None = None
+        self._failure = ""  # of the last save
+        if read_only:
+            self._paths, self._damaged = checkpoint_folder.stored(self._folder)
+            self._mious = checkpoint_folder.val_mious(self._paths)
+        else:
+            self._paths, self._damaged = {}, {}
+            self._mious = _open_for_writing(self._folder)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._manager.close()  # waits for what is still being written
+        self.close()
+
+    def close(self) -> None:
+        """Waits for what is still being written, see `wait`."""
+        self.wait()
+        if self.failures and jax.process_index() == 0:
+            with contextlib.suppress(OSError):  # the disk may be gone
+                checkpoint_folder.remove_leftovers(self._folder)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written right now."""
+        return self._write is not None and self._write.busy
+
+    def wait(self) -> None:
+        """Waits until nothing is being written, and warns if it could not be: of each failure once,
+        at the first call after it (all methods but `finish` make it before they answer)."""
+        if failure := self._end_of_write():
+            _warn(f"{failure}; the run goes on, the next save tries again")
+
+    def finish(self) -> str:
+        """Waits like `wait`; says why the last save failed instead of warning of it, "" if it did
+        not."""
+        self._end_of_write()
+        return self._failure
+
+    def _end_of_write(self) -> str:
+        """Waits; what is new to say of a failure."""
+        write = self._write
+        if write is None:
+            return ""
+        write.wait()
+        self._write, self._failure = None, ""
+        if write.error:
+            raise write.error
+        if write.problem:
+            self.failures += 1
+            self._failure = (
+                f"checkpoint of step {write.step} was not written to {self._folder}: "
+                f"{write.problem}"
+            )
+        else:
+            self._mious = self._mious_then
+        for remark in write.remarks:
+            _warn(remark)
+        return self._failure
 
     def steps(self) -> list[int]:
-        """The steps that are stored."""
-        return sorted(set(self._manager.all_steps()) - self._damaged.keys())
+        """The steps that are stored, the one under way among them: its end is waited for."""
+        self.wait()
+        return sorted(self._mious)
 
     def latest_step(self) -> int | None:
         return max(self.steps(), default=None)
 
     def best_step(self) -> int | None:
         """The step of the best evaluation; the latest one if none was evaluated."""
-        best = self._manager.best_step()
-        return best if best in self.steps() else self.latest_step()
+        steps = self.steps()
+        best = checkpoint_folder.best(self._mious)
+        return max(steps, default=None) if best is None else best
 
-    def save(self, step: int, state: Any, host: dict[str, Any], val_miou: float | None) -> None:
-        """Starts writing; `val_miou` is None between evaluations."""
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host)
-            ),
-            metrics=None if val_miou is None else {METRIC: val_miou},
-            force=True,
-        )
+    def save(
+        self,
+        step: int,
+        state: Any,
+        host: dict[str, Any],
+        val_miou: float | None,
+        replace: bool = False,
+    ) -> None:
+        """Waits for the write before, copies the state, and starts to write it.
+
+        Args:
+          step: finished updates; names the checkpoint.
+          state: a pytree of NumPy arrays and global JAX arrays, sharded in any way.
+          host: what JSON can hold; that of process 0 is written.
+          val_miou: None between evaluations.
+          replace: whether a checkpoint of the same step may be there, to be replaced. It stays
+            until the new one is complete.
+
+        Raises:
+          ValueError: if there is a checkpoint of the step and `replace` is not set.
+        """
+        if self._read_only:
+            raise ValueError(f"{self._folder} was opened to be read only")
+        if step in self.steps() and not replace:
+            raise ValueError(f"there is a checkpoint of step {step} in {self._folder} already")
+        texts = {"host/metadata": json.dumps(host)}
+        if val_miou is not None:
+            texts["metrics/metrics"] = json.dumps({checkpoint_folder.METRIC: val_miou})
+        mious = {**self._mious, step: val_miou}
+        obsolete = mious.keys() - checkpoint_folder.to_keep(mious) - {step}
+        self._mious_then = {s: miou for s, miou in mious.items() if s not in obsolete}
+        self._write = CheckpointWrite(self._folder, step, state, texts, obsolete)
 
     def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
         """Reads the state of `step` into the structure, dtypes and shardings of `like` (arrays or
@@ -90,26 +161,25 @@ class CheckpointStore:
         Raises:
           ValueError: if it cannot be read, or holds another structure.
         """
+        self.wait()
+        folder = self._path(step)
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(like), host=ocp.args.JsonRestore()
-                ),
+            host = json.loads((folder / "host" / "metadata").read_text())
+            state = ocp.StandardCheckpointHandler().restore(
+                epath.Path(folder / "state"), args=ocp.args.StandardRestore(like)
             )
         except Exception as error:  # Orbax and TensorStore raise bare Exception among others
             others = [s for s in self.steps() if s != step]
             remedy = f"remove it to go on from step {others[-1]}" if others else "train anew"
             raise ValueError(
-                f"checkpoint {self._manager.directory / str(step)} cannot be read: "
-                f"{_first_line(error)}; {remedy}"
+                f"checkpoint {folder} cannot be read: {_first_line(error)}; {remedy}"
             ) from error
-        return restored["state"], restored["host"]
+        return state, host
 
     def restore_variables(self, step: int | None = None) -> Any:
         """Reads only what a model is evaluated with: {"params", "batch_stats"} of `step`, or their
-        running average where the run kept one.
+        running average where the run kept one. They lie on this process's first device.
 
         Without `step` it is the best one; where that cannot be read, the newest that can be, with
         a warning.
@@ -121,86 +191,74 @@ class CheckpointStore:
         if not steps and problems:
             raise ValueError(f"{'; '.join(problems)}; train anew, or copy the run once more")
         if not steps:
-            raise ValueError(f"{self._manager.directory} is empty; train first")
+            raise ValueError(f"{self._folder} is empty; train first")
         if step is not None and step not in steps:
             damaged = f" ({self._damaged[step]})" if step in self._damaged else ""
             raise ValueError(f"there is no checkpoint of step {step}{damaged}; there are {steps}")
         best = self.best_step()
         wanted = [best, *(s for s in steps[::-1] if s != best)] if step is None else [step]
         for found in wanted:
-            folder = self._manager.directory / str(found)
+            folder = self._path(found)
             try:
                 variables = _read_variables(folder / "state")
             except Exception as error:  # Orbax and TensorStore raise bare Exception among others
                 problems.append(f"checkpoint {folder} cannot be read: {_first_line(error)}")
                 continue
             for problem in problems if step is None else ():
-                warnings.warn(f"{problem}; that of step {found} is used", stacklevel=2)
+                _warn(f"{problem}; that of step {found} is used")
             return variables
         others = [s for s in steps if s not in wanted]
         remedy = f"use another step: {others}" if others else "train anew"
         raise ValueError(f"{'; '.join(problems)}; {remedy}")
 
+    def _path(self, step: int) -> pathlib.Path:
+        """Where a checkpoint lies: where it was found if that is not where it belongs."""
+        return self._paths.get(step, self._folder / str(step))
 
-def _read_variables(folder) -> Any:
+
+def _open_for_writing(folder: pathlib.Path) -> dict[int, float | None]:
+    """Readies the folder in process 0; the val mIoU of each checkpoint, the same in all processes.
+
+    Raises:
+      OSError: in all, if it cannot be written to.
+    """
+    found, problem = {}, ""
+    if jax.process_index() == 0:
+        try:
+            checkpoint_folder.tidy(folder)
+            found = checkpoint_folder.val_mious(checkpoint_folder.stored(folder)[0])
+        except OSError as error:
+            problem = f"{folder} cannot be written to: {error}"
+    said = agreement.from_first(
+        f"checkpoints/{next(_numbers)}", json.dumps([problem, sorted(found.items())])
+    )
+    problem, found = json.loads(said)
+    if problem:
+        raise OSError(problem)
+    return dict(found)
+
+
+def _read_variables(folder: pathlib.Path) -> Any:
     """The variables in a checkpoint's `state` folder."""
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        metadata = reader.metadata(folder).item_metadata
-        if metadata is None:
-            raise ValueError("its metadata cannot be read")
-        stored = metadata.tree
-        names = ("ema",) if stored.get("ema") else ("params", "batch_stats")
-        wanted = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-            {name: stored[name] for name in names},
-        )
-        how = ocp.checkpoint_utils.construct_restore_args(wanted)
-        restored = reader.restore(
-            folder, args=ocp.args.PyTreeRestore(wanted, restore_args=how, partial_restore=True)
-        )
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    reader, folder = ocp.PyTreeCheckpointHandler(), epath.Path(folder)
+    stored = reader.metadata(folder).tree
+    names = ("ema",) if stored.get("ema") else ("params", "batch_stats")
+    wanted = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+        {name: stored[name] for name in names},
+    )
+    how = ocp.checkpoint_utils.construct_restore_args(wanted)
+    restored = reader.restore(
+        folder, args=ocp.args.PyTreeRestore(wanted, restore_args=how, partial_restore=True)
+    )
     return restored.get("ema", restored)
 
 
-# What each checkpoint holds, whatever else; JSON files are looked into.
-_PARTS = ("state/_METADATA", "state/manifest.ocdbt", "host/metadata")
-_JSON = ("state/_METADATA", "host/metadata", "metrics/metrics")
-
-
-def _damaged(folder: pathlib.Path, *, rename: bool) -> dict[int, str]:
-    """The steps whose checkpoints lack parts, and what is to be said of them. If so wanted, their
-    folders are renamed, which is said at once."""
-    damaged = {}
-    for checkpoint in sorted(folder.iterdir()) if folder.is_dir() else ():
-        problem = lacking_part(checkpoint) if checkpoint.name.isdigit() else ""
-        if not problem:
-            continue
-        problem = f"checkpoint {checkpoint} is damaged: {problem}"
-        damaged[int(checkpoint.name)] = problem
-        if rename:
-            aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
-            number = 1
-            while aside.exists():
-                number += 1
-                aside = checkpoint.with_name(f"{checkpoint.name}.damaged{number}")
-            checkpoint.rename(aside)
-            warnings.warn(f"{problem}; set aside as {aside.name}", stacklevel=3)
-    return {} if rename else damaged
-
-
-def lacking_part(checkpoint: pathlib.Path) -> str:
-    """What is wrong with a checkpoint's folder as far as a look at its files tells; "" if
-    nothing is."""
-    for name in _PARTS:
-        if not (checkpoint / name).exists():
-            return f"there is no {name}"
-    for name in _JSON:
-        try:
-            if (checkpoint / name).exists():
-                json.loads((checkpoint / name).read_text())
-        except ValueError:
-            return f"{name} is cut off"
-    return ""
+def _warn(text: str) -> None:
+    """Once for all processes, in the name of whoever called the store."""
+    if jax.process_index() == 0:
+        warnings.warn(text, stacklevel=3)
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,8 @@ import ml_collections
 import numpy as np
 
 from segjax import config as configs
-from segjax.training.checkpoint import CheckpointStore, lacking_part
+from segjax.training.checkpoint import CheckpointStore
+from segjax.training.checkpoint_folder import stored
 from segjax.training.state import TrainState
 from segjax.weights import Report, load
 from segjax.weights.files import WeightFile, read
@@ -35,10 +36,7 @@ class Initial:
 
 def has_checkpoint(workdir: str | pathlib.Path | None) -> bool:
     """Whether a run in `workdir` would go on rather than start."""
-    folder = workdir and pathlib.Path(workdir) / "checkpoints"
-    if not folder or not folder.is_dir():
-        return False
-    return any(f.name.isdigit() and not lacking_part(f) for f in folder.iterdir())
+    return bool(workdir and stored(pathlib.Path(workdir) / "checkpoints")[0])
 
 
 def open_weights(path: str | pathlib.Path) -> WeightFile:
