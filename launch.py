@@ -20,6 +20,8 @@ from absl import app, flags, logging
 from segjax import command_line
 
 FLAGS = flags.FLAGS
+# Whose text is all that the user needs to read.
+EXPECTED = (ValueError, OSError, ArithmeticError)
 command_line.define_flags()
 
 
@@ -28,30 +30,39 @@ def main(_) -> None:
         logging.set_verbosity(logging.ERROR)  # Orbax and grain talk a lot
     try:
         run(FLAGS.mode)
-    except (ValueError, OSError, ArithmeticError) as error:
+    except EXPECTED as error:
         if logging.level_debug():
             raise  # otherwise the message is all there is to read
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:  # outside of training, where there is nothing to save
+        sys.exit(130)
 
 
 def run(mode: str) -> None:
     """Runs the mode that the flags ask for."""
     command_line.check_flags()
 
+    from rich.console import Console
+
     from configs import base  # imported late, so that a wrong flag is answered at once
     from segjax import modes
-    from segjax.training import parallel
+    from segjax.training import determinism, ending, environment, interruption, processes
 
-    parallel.use_compilation_cache()
-    parallel.keep_freed_memory()
+    if FLAGS.deterministic:
+        determinism.use_deterministic_kernels()
+    environment.use_compilation_cache()
+    environment.keep_freed_memory()
+    count = processes.start(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    command_line.check_processes(count)
+    console = Console(quiet=count > 1 and not processes.is_first())
     config, splits, output = FLAGS.config, FLAGS.splits, FLAGS.output
     workdir = FLAGS.workdir or (command_line.default_workdir() if config else None)
     one_split = splits[0] if splits else None
-    runs = FLAGS.runs or [workdir]
+    runs, profile = FLAGS.runs or [workdir], command_line.parse_profile(FLAGS.profile)
     calls = {
-        "train": lambda: modes.train(config, workdir, base.get_config()),
-        "evaluate": lambda: modes.evaluate(workdir, splits, protocol=FLAGS.protocol),
+        "train": lambda: modes.train(config, workdir, base.get_config(), console, profile),
+        "evaluate": lambda: modes.evaluate(workdir, splits, console, protocol=FLAGS.protocol),
         "predict": lambda: modes.predict(
             workdir, FLAGS.input, output, options=command_line.inference_options()
         ),
@@ -64,7 +75,13 @@ def run(mode: str) -> None:
         "prepare": lambda: modes.prepare(config, output, splits, FLAGS.format, FLAGS.size),
         "benchmark": lambda: modes.benchmark_data(config),
     }
-    calls[mode]()
+    try:
+        with ending.together(*(() if logging.level_debug() else EXPECTED)):
+            calls[mode]()
+    except interruption.Interrupted as error:
+        code = interruption.EXIT_INTERRUPTED
+        print(f"{error}; the same command goes on from there (exit code {code})", file=sys.stderr)
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,10 @@ def get_config() -> ml_collections.ConfigDict:
     data.sampling = "uniform"
     data.repeat_threshold = 0.1  # repeat_factor: classes in fewer images than this share are rare
     data.workers = 0  # processes that decode; 0 = threads of this one
+    data.timeout_s = 300.0  # without a batch, after which the run ends with an error
+    # A training file that cannot be read, or is wrong: stop; skip (the next readable sample takes
+    # its place, files are named and counted).
+    data.on_unreadable = "stop"
     data.cache_mb = 2000.0  # sets that fit stay decoded in memory (10**6 bytes, per process)
     data.on_device = False  # the training split stays on the device, decoded
     # Side of the window of local contrast normalisation, in place of mean and std; 0 = off.
@@ -103,6 +107,13 @@ def get_config() -> ml_collections.ConfigDict:
     train.batch_size = 8  # images a step, over all devices
     train.eval_batch_size = 0  # 0 = batch_size
     train.accumulate = 1  # micro-batches a step
+    # What the backward pass computes again instead of keeping: none; convs (all but the outputs of
+    # convolutions); blocks (all but the outputs of blocks). Less memory, same numbers.
+    train.remat = "none"
+    # A loss or gradient that is not finite: stop; skip (the step changes nothing, and is counted);
+    # rollback (to the last checkpoint, with the learning rate times nonfinite_factor).
+    train.on_nonfinite = "stop"
+    train.nonfinite_factor = 0.5
     train.ema_decay = 0.0  # running average of the weights, which is then evaluated; 0 = off
     train.eval_every = 0  # steps between evaluations; 0 = once an epoch
     train.save_every = 0  # steps between further checkpoints; 0 = at evaluations only
@@ -110,9 +121,12 @@ def get_config() -> ml_collections.ConfigDict:
     train.log_every = 20  # steps between lines of metrics.jsonl
 
     config.parallel = parallel = ml_collections.ConfigDict()
-    parallel.mode = "jit"  # one program over a mesh of devices
+    # jit (one program over a mesh of devices) or pmap (one per device; statistics and gradients
+    # are summed over them): same numbers.
+    parallel.mode = "jit"
     parallel.data = 0  # devices that share the batch; 0 = all
-    parallel.space = 1  # devices that share the rows of an image
+    parallel.space = 1  # devices that share the rows of an image; jit only
+    parallel.shard_optimizer = False  # each device of `data` keeps a part of its state; jit only
 
     config.report = report = ml_collections.ConfigDict()
     report.samples = 8  # pictures in the sample grid and in TensorBoard

@@ -21,6 +21,7 @@ from segjax.data.classes import IGNORE
 BF_TOLERANCE = 0.0075  # of the image diagonal: SegNet paper
 BOUNDARY_IOU_DILATION = 0.02  # of the image diagonal: Cheng et al.
 TRIMAP_WIDTHS = (1, 2, 3, 5, 10, 20)
+_ADDING = threading.Lock()  # no part of a `Boundaries`, which goes from process to process
 
 PROTOCOL = (
     "boundary pixel: labelled, with a labelled 4-neighbour of another class; ignored pixels and "
@@ -250,11 +251,10 @@ class Boundaries:
 
     def __init__(self, num_classes: int):
         self.num_classes = num_classes
-        self._f1: list[np.ndarray] = []
-        self._seen: list[np.ndarray] = []  # NaN for classes of the prediction alone
+        # Per image, F1 per class; and the same, NaN for classes of the prediction alone.
+        self._scores: list[tuple[np.ndarray, np.ndarray]] = []
         self._regions = np.zeros((3, num_classes), np.int64)
         self._bands = np.zeros((len(TRIMAP_WIDTHS) + 1, num_classes, num_classes), np.int64)
-        self._lock = threading.Lock()
 
     def add(
         self,
@@ -267,15 +267,22 @@ class Boundaries:
 
     def add_counts(self, counts: BoundaryCounts) -> None:
         """Adds one image whose counts were made elsewhere."""
-        with self._lock:
-            self._f1.append(counts.f1)
-            self._seen.append(np.where(counts.label_pixels > 0, counts.f1, np.nan))
+        in_label = np.where(counts.label_pixels > 0, counts.f1, np.nan)
+        with _ADDING:
+            self._scores.append((counts.f1, in_label))
             self._regions += counts.regions
             self._bands += counts.bands
 
+    def merge(self, other: "Boundaries") -> None:
+        """Adds the images of another part of the set, after those that are here."""
+        with _ADDING:
+            self._scores += other._scores
+            self._regions += other._regions
+            self._bands += other._bands
+
     def bf_per_image(self) -> list[float]:
         """BF of each image in the order added; NaN for a label image without a boundary."""
-        return [_mean(f1) for f1 in self._seen]
+        return [_mean(in_label) for _, in_label in self._scores]
 
     def summary(self) -> dict[str, object]:
         """The numbers of all images added, as plain types; shares in [0, 1], NaN where undefined.
@@ -295,11 +302,11 @@ class Boundaries:
         both, in_label, in_prediction = self._regions
         union = in_label + in_prediction - both
         iou = [float(i / u) if u else math.nan for i, u in zip(both, union, strict=True)]
-        bands = np.cumsum(self._bands, 0)
+        bands, scores = np.cumsum(self._bands, 0), self._scores
         return {
             "bf": _mean(self.bf_per_image()),
-            "bf_per_class": [_mean(f1[c] for f1 in self._seen) for c in range(self.num_classes)],
-            "bf_false_classes": _mean(_mean(f1) for f1 in self._f1),
+            "bf_per_class": [_mean(seen[c] for _, seen in scores) for c in range(self.num_classes)],
+            "bf_false_classes": _mean(_mean(f1) for f1, _ in scores),
             "boundary_iou": _mean(iou),
             "boundary_iou_per_class": iou,
             "trimap": {
@@ -308,6 +315,6 @@ class Boundaries:
             },
             "bf_tolerance": BF_TOLERANCE,
             "boundary_iou_dilation": BOUNDARY_IOU_DILATION,
-            "images": len(self._f1),
+            "images": len(scores),
             "protocol": PROTOCOL,
         }

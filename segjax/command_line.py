@@ -21,6 +21,8 @@ NEEDS = {
     "prepare": ("config",),
     "benchmark": ("config",),
 }
+# Modes that several processes, as on several hosts, can share.
+IN_MANY_PROCESSES = ("train", "evaluate")
 
 
 def define_flags() -> None:
@@ -47,10 +49,30 @@ def define_flags() -> None:
     flags.DEFINE_list("scales", ["1"], "predict: test-time augmentation, such as 0.75,1,1.25.")
     flags.DEFINE_boolean("flip", False, "predict: test-time augmentation, mirrored too.")
     flags.DEFINE_integer("batch_size", 4, "predict: images or windows at a time.")
+    flags.DEFINE_string(
+        "profile",
+        None,
+        "train: START:STEPS, such as 10:5, to trace the steps 10 to 14 into WORKDIR/profile; the "
+        "first step of a process compiles.",
+    )
+    flags.DEFINE_boolean(
+        "deterministic", False, "GPUs repeat a run bit for bit, slower; CPUs do anyway."
+    )
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "train, evaluate on several hosts: HOST:PORT of process 0, where no scheduler that JAX "
+        "knows (SLURM, Open MPI, Kubernetes, TPU pods) starts the processes.",
+    )
+    flags.DEFINE_integer("num_processes", None, "With --coordinator; 1 = this one, by itself.")
+    flags.DEFINE_integer("process_id", None, "With --coordinator: which this is, from 0.")
 
 
 def check_flags() -> None:
-    """Raises ValueError where a mode lacks a flag that it needs."""
+    """Raises ValueError where a mode lacks a flag that it needs, or has one that it cannot use."""
+    check_processes(FLAGS.num_processes or 1)
+    if parse_profile(FLAGS.profile) and FLAGS.mode != "train":
+        raise ValueError(f"--profile is for --mode=train, not for --mode={FLAGS.mode}")
     needs = NEEDS[FLAGS.mode]
     given = [name for name in needs if FLAGS[name].value]
     if FLAGS.mode == "uncertainty":
@@ -61,6 +83,15 @@ def check_flags() -> None:
         if name not in given:
             what = " (workdirs, with commas)" if name == "runs" else ""
             raise ValueError(f"--mode={FLAGS.mode} wants --{name}{what}")
+
+
+def check_processes(count: int) -> None:
+    """Raises ValueError if the mode cannot run in so many processes."""
+    if count > 1 and FLAGS.mode not in IN_MANY_PROCESSES:
+        raise ValueError(
+            f"--mode={FLAGS.mode} in {count} processes; only {' and '.join(IN_MANY_PROCESSES)} can "
+            "be shared. Start it once, with --num_processes=1"
+        )
 
 
 def inference_options():
@@ -97,6 +128,23 @@ def parse_size(text: str | None, flag: str) -> tuple[int, int] | None:
     numbers = text.split("x")
     if len(numbers) != 2 or not all(number.isdigit() for number in numbers):
         raise ValueError(f"--{flag}={text}; use HEIGHTxWIDTH, such as 240x480")
+    return int(numbers[0]), int(numbers[1])
+
+
+def parse_profile(text: str | None) -> tuple[int, int] | None:
+    """(first step, number of steps) of "10:5"; steps count from 1, over all of the run.
+
+    Raises:
+      ValueError: naming the flag, if the text is not that.
+    """
+    if text is None:
+        return None
+    numbers = text.split(":")
+    if len(numbers) != 2 or not all(n.isdecimal() and int(n) > 0 for n in numbers):
+        raise ValueError(
+            f"--profile={text}; use START:STEPS, whole numbers from 1, such as --profile=10:5 for "
+            "the steps 10 to 14"
+        )
     return int(numbers[0]), int(numbers[1])
 
 

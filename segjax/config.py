@@ -12,14 +12,21 @@ from segjax.data.datasets import class_table
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
-# May change between the start of a run and its resume: none of them changes a result.
+# May change between the start of a run and its resume: none of them changes a result that the
+# run had without them (a run that stopped at a bad loss or file may go on past it).
 _FREE = (
     "data.root",
+    "data.timeout_s",
+    "data.on_unreadable",
     "data.workers",
     "data.cache_mb",
     "data.on_device",
     "data.eval_splits",
     "train.log_every",
+    "train.save_every",
+    "train.remat",
+    "train.on_nonfinite",
+    "train.nonfinite_factor",
 )
 _FREE_SECTIONS = ("parallel", "report")
 # Left open (empty), they are what the run decided when it started.
@@ -50,9 +57,11 @@ def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, 
 
 
 def save(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
-    """Writes the run's config.json."""
+    """Writes the run's config.json; a reader, as another process of the run, sees no half of it."""
     text = json.dumps(plain(config), indent=2) + "\n"
-    (workdir / CONFIG_FILE).write_text(text)
+    whole = workdir / f"{CONFIG_FILE}.tmp"
+    whole.write_text(text)
+    whole.replace(workdir / CONFIG_FILE)
 
 
 def load(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:

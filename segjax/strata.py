@@ -18,6 +18,7 @@ SIZE_EDGES = (0.001, 0.01, 0.1)  # shares of the image
 SIZE_NAMES = ("<0.1 %", "0.1-1 %", "1-10 %", ">=10 %")
 DISTANCE_EDGES = (2, 5, 10, 20)  # pixels
 DISTANCE_NAMES = ("0-2 px", "2-5 px", "5-10 px", "10-20 px", ">=20 px")
+_ADDING = threading.Lock()  # no part of a `Strata`, which goes from process to process
 
 PROTOCOL = (
     "size: right and missed pixels by the size of their object in the label, false pixels by the "
@@ -125,7 +126,6 @@ class Strata:
         self._sizes = np.zeros((3, len(SIZE_NAMES), num_classes), np.int64)
         self._objects = np.zeros(len(SIZE_NAMES), np.int64)
         self._distances = np.zeros((len(DISTANCE_NAMES), num_classes, num_classes), np.int64)
-        self._lock = threading.Lock()
 
     def add(
         self,
@@ -138,10 +138,17 @@ class Strata:
 
     def add_counts(self, counts: StrataCounts) -> None:
         """Adds one image whose counts were made elsewhere."""
-        with self._lock:
+        with _ADDING:
             self._sizes += np.stack([counts.right, counts.missed, counts.false])
             self._objects += counts.objects
             self._distances += counts.distances
+
+    def merge(self, other: "Strata") -> None:
+        """Adds the images of another part of the set."""
+        with _ADDING:
+            self._sizes += other._sizes
+            self._objects += other._objects
+            self._distances += other._distances
 
     def summary(self) -> dict[str, object]:
         """The numbers of all images added, as plain types; shares in [0, 1], NaN where undefined.

@@ -35,8 +35,13 @@ _QUICK = (
 )
 
 
+# Devices of the CPU, for meshes of them; what is not told otherwise runs on the first.
+DEVICES = 8
+
+
 def pytest_configure(config):
     """Compiles quickly where slow tests are left out; before the first array makes JAX look."""
+    jax.config.update("jax_num_cpu_devices", DEVICES)
     if "not slow" in config.option.markexpr:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK}".strip()
 
@@ -76,6 +81,7 @@ def make_tiny_config():
     config.train.log_every = 1
     config.optim.learning_rate = 0.05
     config.report.samples = 2
+    config.parallel.data = 1
     return config
 
 

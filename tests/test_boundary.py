@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -280,6 +281,18 @@ def test_threads_and_given_distances_give_the_same():
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda p: together.add(*p, distance_to_boundary(p[0])), pairs))
     assert json.dumps(alone.summary()) == json.dumps(together.summary())
+
+
+def test_parts_measured_in_several_processes_give_the_same():
+    pairs = [blobs(seed) for seed in range(5)]
+    alone, parts = Boundaries(4), [Boundaries(4), Boundaries(4), Boundaries(4)]
+    for number, (label, prediction) in enumerate(pairs):
+        alone.add(label, prediction)
+        parts[number % 2].add(label, prediction)  # nothing in the last
+    first, *others = (pickle.loads(pickle.dumps(part)) for part in parts)
+    for other in others:
+        first.merge(other)
+    assert json.dumps(alone.summary()) == json.dumps(first.summary())
 
 
 def test_wrong_maps():

@@ -55,6 +55,7 @@ def test_options_that_change_no_result_may_differ(tmp_path):
     config.data.root, config.data.workers, config.data.cache_mb = "elsewhere", 4, 1.0
     config.data.eval_splits = ("test",)
     config.train.log_every = 1
+    config.train.on_nonfinite, config.data.on_unreadable = "rollback", "skip"
     config.parallel.data = 8
     config.report.samples = 2
     configs.check_same_run(config, tmp_path)

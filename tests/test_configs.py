@@ -76,7 +76,7 @@ def test_preset_builds(name, preset):
     schedule = optim.make_schedule(config.optim, total)
     assert 0 < float(schedule(total // 2)) <= config.optim.learning_rate
     optimizer = optim.make_optimizer(config.optim, schedule)
-    parallel.make_mesh({**config.parallel, "data": 1}, config.train.batch_size)
+    parallel.make_devices({**config.parallel, "data": 1}, config.data.image_size[0])
     size = (*config.data.image_size, config.data.channels)
     state = jax.eval_shape(lambda key: create_state(model, optimizer, size, key), jax.random.key(0))
     parameters = sum(np.prod(p.shape) for p in jax.tree.leaves(state.params))

@@ -174,6 +174,10 @@ def test_images_sparse_and_back():
     joined = ImageConfusions.joined(parts)
     for found, wanted in zip(joined, sparse, strict=True):
         np.testing.assert_array_equal(found, wanted)
+    order = np.array([5, 2, 0, 6, 5])
+    for found, wanted in zip(sparse.take(order), dense[order], strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert len(sparse.take(order[:0])) == 0
 
 
 def test_pixels_of_classes_by_image():

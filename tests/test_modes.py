@@ -35,6 +35,7 @@ def finished(tmp_path_factory):
                 folder.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(array).save(folder / f"{index:03d}.png")
     config = base.get_config()
+    config.parallel.data = 1
     config.model.name = "segnet_basic"
     config.model.features = 4
     config.data.name = "folder"
@@ -168,6 +169,8 @@ def test_plan(finished, tmp_path, capsys):
             "model.encoder='resnet20' is unknown; known: resnet18, resnet34, resnet50, resnet101",
         ),
         (["--mode=uncertainty"], "--mode=uncertainty wants --workdir or --runs"),
+        (["--mode=doctor", "--profile=1:2"], "--profile is for --mode=train"),
+        (["--config=configs/pspnet.py", "--profile=0:2"], "--profile=0:2; use START:STEPS"),
         (["--config=configs/pspnet.py:nothing"], "preset 'nothing' is unknown"),
         (["--config=configs/pspnet.py", "--config.model.depth=3"], "depth"),
         (["--config=configs/nothing.py"], "nothing.py"),

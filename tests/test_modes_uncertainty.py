@@ -24,7 +24,7 @@ from segjax.modes.runs import evaluate
 from segjax.reporting import run_report
 from segjax.training import optim
 from segjax.training.checkpoint import CheckpointStore
-from segjax.training.parallel import make_mesh
+from segjax.training.parallel import make_devices
 from segjax.training.plateau import Progress
 from segjax.training.setup import make_canvas
 from segjax.training.state import create_state
@@ -105,8 +105,8 @@ def test_ensemble_is_the_mean_of_its_members(config, tmp_path):
         drawn_run(run, config, seed)
     predictors = [Predictor.from_workdir(run) for run in runs]
     members = [Member(p.model, p.variables, p.config["data"]) for p in predictors]
-    canvas, mesh = make_canvas(config, "val"), make_mesh(config.parallel, 2)
-    scores, maps = score_split(members, eval_batches(canvas, 2), mesh, shown=[2])
+    canvas, devices = make_canvas(config, "val"), make_devices(config.parallel)
+    scores, maps = score_split(members, eval_batches(canvas, 2), devices, shown=[2])
 
     batch = members[0].normalize(np.stack([canvas[i]["image"] for i in range(3)]))
     forward = jax.jit(lambda v: members[0].model.apply(v, batch, train=False)["logits"])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -157,3 +158,15 @@ def test_threads_and_given_distances_give_the_same():
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda p: together.add(*p, boundary.distance_to_boundary(p[0])), pairs))
     assert json.dumps(alone.summary()) == json.dumps(together.summary())
+
+
+def test_parts_measured_in_several_processes_give_the_same():
+    pairs = [patches(seed) for seed in range(5)]
+    alone, parts = Strata(3), [Strata(3), Strata(3), Strata(3)]
+    for number, (label, prediction) in enumerate(pairs):
+        alone.add(label, prediction)
+        parts[number % 2].add(label, prediction)  # nothing in the last
+    first, *others = (pickle.loads(pickle.dumps(part)) for part in parts)
+    for other in others:
+        first.merge(other)
+    assert json.dumps(alone.summary()) == json.dumps(first.summary())

@@ -4,13 +4,12 @@ import collections
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import UInt8
 
 from segjax import protocols
@@ -18,9 +17,10 @@ from segjax.boundary import Boundaries, distance_to_boundary
 from segjax.calibration import add_counts, calibration_counts
 from segjax.calibration import summarize as summarize_calibration
 from segjax.data.pipeline import Canvas
-from segjax.metrics import ImageConfusions
 from segjax.strata import Strata
-from segjax.training.evaluation import Evaluation, device_outputs
+from segjax.training.evaluation import Evaluation, ImageCounts, device_outputs
+from segjax.training.parallel import Devices
+from segjax.training.processes import gather
 from segjax.training.step import Batch, make_eval_step
 
 # Label maps that wait for a host thread, per thread: what bounds the memory when the device is
@@ -74,7 +74,7 @@ def make_scoring_step(
 
     def more(logits, labels):
         prediction = jnp.argmax(logits, -1).astype(jnp.uint8)
-        return {"prediction": prediction, "calibration": calibration_counts(logits, labels)}
+        return {"prediction": prediction}, {"calibration": calibration_counts(logits, labels)}
 
     return make_eval_step(model, mean, std, local_contrast, more)
 
@@ -84,7 +84,7 @@ def evaluate_fully(
     variables: Any,
     canvas: Canvas,
     batch_size: int,
-    mesh: Mesh,
+    devices: Devices,
     num_classes: int,
     rule: str = "segjax",
     threads: int | None = None,
@@ -92,7 +92,9 @@ def evaluate_fully(
     """Runs a jitted `make_scoring_step` over every sample of a split, once.
 
     Threads measure boundaries and strata of a batch's label maps while the device works on the
-    next ones. Sizes in pixels (tolerances, distances, buckets) are those of the scored canvas.
+    next ones. Sizes in pixels (tolerances, distances, buckets) are those of the scored canvas. In
+    many processes all call it alike; each measures its own images, and the result is that of all of
+    them, in each.
 
     Args:
       rule: of `FullEvaluation.summary`.
@@ -104,25 +106,27 @@ def evaluate_fully(
     protocols.find_rule(rule)
     threads = threads or os.cpu_count() or 1
     measures = _HostMeasures(num_classes)
-    confusions, loss_sum, calibration = [], 0.0, None
+    images, loss_sum, calibration = ImageCounts(canvas.names), 0.0, None
     waiting = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for batch, outputs in device_outputs(scoring_step, variables, canvas, batch_size, mesh):
-            images = len(batch["label"])
-            confusions.append(ImageConfusions.from_dense(outputs["confusion"][:images]))
-            loss_sum += float(outputs["loss_sum"])
-            calibration = add_counts(calibration, outputs["calibration"])
-            maps = zip(batch["label"], outputs["prediction"][:images], strict=True)
+        for batch, rows, sums in device_outputs(
+            scoring_step, variables, canvas, batch_size, devices
+        ):
+            images.add(batch["index"], rows["confusion"])
+            loss_sum += float(sums["loss_sum"])
+            calibration = add_counts(calibration, sums["calibration"])
+            maps = zip(batch["label"], rows["prediction"], strict=True)
             waiting.extend(pool.submit(measures.add, *pair) for pair in maps)
             while len(waiting) > _WAITING_PER_THREAD * threads:
                 waiting.popleft().result()
         for measured in waiting:
             measured.result()
-    joined = ImageConfusions.joined(confusions)
-    pixels = int(joined.counts.sum())
+    names, confusions = images.of_all_processes()
+    measures = _merged(gather(measures))
+    pixels = int(confusions.counts.sum())
     return FullEvaluation(
-        names=[canvas.names[index] for index in range(len(canvas))],
-        confusions=joined,
+        names=names,
+        confusions=confusions,
         loss=loss_sum / pixels if pixels else float("nan"),
         boundary=measures.boundaries.summary(),
         calibration=summarize_calibration(calibration),
@@ -141,3 +145,15 @@ class _HostMeasures:
         distance = distance_to_boundary(label)  # both want it, and it costs the most
         self.boundaries.add(label, prediction, distance)
         self.strata.add(label, prediction, distance)
+
+    def merge(self, other: "_HostMeasures") -> None:
+        self.boundaries.merge(other.boundaries)
+        self.strata.merge(other.strata)
+
+
+def _merged(parts: Sequence[_HostMeasures]) -> _HostMeasures:
+    """What several processes measured, each of its own images."""
+    first, *others = parts
+    for other in others:
+        first.merge(other)
+    return first

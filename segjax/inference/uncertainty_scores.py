@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
 from segjax import metrics
@@ -25,7 +24,7 @@ from segjax.data.normalize import normalize
 from segjax.data.pipeline import Batch
 from segjax.inference.uncertainty import MEASURES, Samples, Uncertainty, mc_dropout
 from segjax.layers import resize_bilinear
-from segjax.training.parallel import put_batch
+from segjax.training.parallel import Devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +107,7 @@ def prediction_scores(counts: Mapping[str, Any]) -> dict[str, Any]:
 def score_split(
     members: Sequence[Member],
     batches: Iterable[Batch],
-    mesh: Mesh,
+    devices: Devices,
     *,
     samples: int = 50,
     seed: int = 0,
@@ -126,10 +125,10 @@ def score_split(
       `prediction_scores` of `mean` and of `alone0`, ...; and the maps of `make_step` by index.
     """
     step = jax.jit(make_step(members, samples, jax.random.key(seed)))
-    variables = [member.variables for member in members]
+    variables = devices.replicate([member.variables for member in members])
     total, maps = None, {}
     for batch in batches:
-        counts, batch_maps = step(variables, put_batch(mesh, batch))
+        counts, batch_maps = step(variables, devices.put(batch))
         total = add_counts(total, flatten_dict(counts, sep="/"))
         for row, index in enumerate(batch["index"].tolist()):
             if index in shown:

@@ -26,7 +26,7 @@ from segjax.inference.uncertainty_scores import Member, score_split
 from segjax.reporting.run_report import evenly_spaced, no_nan
 from segjax.reporting.uncertainty_pictures import plot_uncertainty
 from segjax.training.checkpoint import CheckpointStore
-from segjax.training.parallel import make_mesh
+from segjax.training.parallel import devices_here
 from segjax.training.setup import make_canvas, protocol
 
 RESULTS_FILE = "uncertainty.json"
@@ -84,19 +84,19 @@ def uncertainty(
         check_dropout(model, variables, config["data"]["channels"])
     split = split or config["data"]["val_split"]
     batch_size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
-    mesh = make_mesh(config["parallel"], batch_size)
+    devices = devices_here({**config["parallel"], "mode": "jit"})
     canvas = make_canvas(config, split)
     shown = evenly_spaced(len(canvas), config["report"]["samples"])
     members = [Member(p.model, p.variables, p.config["data"]) for p in predictors]
     began = time.perf_counter()
     batches = track(
-        eval_batches(canvas, batch_size),
+        eval_batches(canvas, batch_size, rows=devices.rows(batch_size)),
         "evaluating",
         math.ceil(len(canvas) / batch_size),
         console=console,
         transient=True,
     )
-    scores, maps = score_split(members, batches, mesh, samples=samples, seed=seed, shown=shown)
+    scores, maps = score_split(members, batches, devices, samples=samples, seed=seed, shown=shown)
     seconds = time.perf_counter() - began
     method = f"{samples} dropout samples" if len(members) == 1 else f"{len(members)} networks"
     results = {

@@ -28,7 +28,8 @@ def class_weights(
         return _published(config["data"])
     if isinstance(wanted, str) and wanted in statistics.WEIGHTINGS:
         cache = cache_dir and pathlib.Path(cache_dir) / "class_statistics.json"
-        counts = statistics.class_statistics(source, cache)
+        skips = config["data"]["on_unreadable"] == "skip"
+        counts = statistics.class_statistics(source, cache, skip_unreadable=skips)
         weights = statistics.WEIGHTINGS[wanted](counts["class_pixels"], counts["present_pixels"])
         return tuple(float(w) for w in weights)
     try:

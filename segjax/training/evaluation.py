@@ -6,18 +6,18 @@ import os
 import pathlib
 import urllib.parse
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from segjax import metrics
 from segjax.data.pipeline import Canvas, eval_batches
 from segjax.metrics import ImageConfusions
-from segjax.training.parallel import put_batch
+from segjax.training.parallel import Devices
+from segjax.training.processes import gather
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,36 +126,90 @@ def evaluated_splits(workdir: str | pathlib.Path) -> list[str]:
 
 
 def evaluate(
-    eval_step: Callable, variables: Any, canvas: Canvas, batch_size: int, mesh: Mesh
-) -> Evaluation:
-    """Runs a jitted `eval_step` over every sample of a split, once."""
-    confusions, loss_sum, pixels = [], 0.0, 0
-    for batch, outputs in device_outputs(eval_step, variables, canvas, batch_size, mesh):
-        confusions.append(ImageConfusions.from_dense(outputs["confusion"][: len(batch["label"])]))
-        loss_sum += float(outputs["loss_sum"])
-        pixels += int(outputs["pixels"])
-    names = [canvas.names[index] for index in range(len(canvas))]
+    eval_step: Callable,
+    variables: Any,
+    canvas: Canvas,
+    batch_size: int,
+    devices: Devices,
+    stop: Callable[[], str] = lambda: "",
+) -> Evaluation | None:
+    """Runs a compiled `eval_step` over every sample of a split, once.
+
+    In many processes all call it alike; each reads and counts its own images, and the result is
+    that of all of them, in each.
+
+    Args:
+      stop: asked after each batch, in all processes alike; None is returned as soon as it says
+        anything.
+    """
+    images, loss_sum, pixels = ImageCounts(canvas.names), 0.0, 0
+    for batch, rows, sums in device_outputs(eval_step, variables, canvas, batch_size, devices):
+        images.add(batch["index"], rows["confusion"])
+        loss_sum += float(sums["loss_sum"])
+        pixels += int(sums["pixels"])
+        if stop():
+            return None
     loss = loss_sum / pixels if pixels else float("nan")
-    return Evaluation(names, ImageConfusions.joined(confusions), loss)
+    return Evaluation(*images.of_all_processes(), loss)
+
+
+class ImageCounts:
+    """Confusion matrices of images in any order, put in that of the split.
+
+    Args:
+      names: of the images that this process reads, by index.
+    """
+
+    def __init__(self, names: Mapping[int, str]):
+        self._names, self._indices = names, []
+        self._confusions: list[ImageConfusions] = []
+
+    def add(self, indices: Int[np.ndarray, "n"], confusions: Int[np.ndarray, "n k k"]) -> None:
+        self._indices += indices.tolist()
+        self._confusions.append(ImageConfusions.from_dense(confusions))
+
+    def of_all_processes(self) -> tuple[list[str], ImageConfusions]:
+        """The names and matrices of the split; to be called by all processes."""
+        names = [self._names[index] for index in self._indices]
+        parts = gather((self._indices, names, ImageConfusions.joined(self._confusions)))
+        indices = np.array([index for part in parts for index in part[0]])
+        names = [name for part in parts for name in part[1]]
+        order = np.argsort(indices)
+        joined = ImageConfusions.joined(part[2] for part in parts)
+        return [names[image] for image in order], joined.take(order)
 
 
 def device_outputs(
-    step: Callable, variables: Any, canvas: Canvas, batch_size: int, mesh: Mesh
-) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    """Runs `step(variables, batch)` over a split: yields each batch without its padding, and what
-    the step returned for the padded one, on the host. A batch's outputs are read only when the next
-    one is under way, so the device never waits for the host."""
+    step: Callable, variables: Any, canvas: Canvas, batch_size: int, devices: Devices
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]]:
+    """Runs `step(variables, batch)` over a split: yields of each batch the images that this process
+    is to count, what the step returned for them, and the sums over the whole batch, on the host.
+    Over all processes each image comes once, and no padding. A batch's outputs are read only when
+    the next one is under way, so the device never waits for the host."""
+    counted = _counted_rows(devices, batch_size)
 
     def on_host(batch, outputs):
-        real = int(np.sum(batch["index"] >= 0))
-        return {name: rows[:real] for name, rows in batch.items()}, jax.device_get(outputs)
+        rows, sums = outputs
+        here = counted & (batch["index"] >= 0)
+        rows = {name: devices.own_rows(values)[here] for name, values in rows.items()}
+        return {name: v[here] for name, v in batch.items()}, rows, jax.device_get(sums)
 
     running = None
-    for batch in eval_batches(canvas, batch_size):
+    for batch in eval_batches(canvas, batch_size, rows=devices.rows(batch_size)):
         inputs = {name: rows for name, rows in batch.items() if name != "index"}
-        outputs = step(variables, put_batch(mesh, inputs))
+        outputs = step(variables, devices.put(inputs))
         if running:
             yield on_host(*running)
         running = batch, outputs
     if running:
         yield on_host(*running)
+
+
+def _counted_rows(devices: Devices, batch_size: int) -> Bool[np.ndarray, "n"]:
+    """Which of the rows that this process reads it counts: where devices of several processes share
+    an image, the process of the first one does."""
+    rows = devices.rows(batch_size)
+    share = devices.padded(batch_size) // devices.mesh.shape["data"]
+    counting = [device.process_index for device in devices.mesh.devices[:, 0]]
+    here = jax.process_index()
+    return np.array([counting[row // share] == here for row in range(rows.start, rows.stop)])

@@ -1,30 +1,41 @@
 """The training loop: steps, evaluations, checkpoints, and a resume that loses nothing."""
 
-import collections
+import dataclasses
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from rich.console import Console
 
-from segjax.metrics import mean_iou
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.evaluation import evaluate
-from segjax.training.feed import training_feed
+from segjax.training.feed import Feed
+from segjax.training.interruption import Interrupted, Interruption
 from segjax.training.plateau import Progress
+from segjax.training.profiling import Profile
 from segjax.training.progress import ProgressBar
+from segjax.training.record import NonFiniteLoss, Record
 from segjax.training.setup import Setup
+from segjax.training.state import TrainState
 from segjax.training.writers import MetricsWriter
 
+# Times that a run goes back to the same checkpoint before it gives up.
+_ROLLBACKS = 8
 
-class NonFiniteLoss(ArithmeticError):
-    """The loss of a step was NaN or infinite."""
 
-
-def train(setup: Setup, workdir: pathlib.Path, console: Console, preview=None) -> Progress:
+def train(
+    setup: Setup,
+    workdir: pathlib.Path,
+    console: Console,
+    preview: Callable[[Any], dict[str, np.ndarray]] | None = None,
+    profile: tuple[int, int] | None = None,
+) -> Progress:
     """Trains to the last step, from the newest checkpoint in `workdir` if there is one.
+
+    In many processes all call it alike; the first writes what is not a checkpoint.
 
     Args:
       setup: the run.
@@ -32,135 +43,176 @@ def train(setup: Setup, workdir: pathlib.Path, console: Console, preview=None) -
       console: for the progress bar.
       preview: called as `preview(variables) -> {name: uint8 [h, w, 3]}` after each evaluation;
         its pictures go to TensorBoard.
+      profile: (first step, number of steps) to trace, see `profiling`.
 
     Returns:
       The host state at the end: best mIoU and step, why it stopped, seconds.
 
     Raises:
       NonFiniteLoss: naming the step; the checkpoints before it stay.
+      Interrupted: the run was asked to stop, and has been saved.
+      OSError: for data that cannot be read, or a last checkpoint that could not be written.
     """
-    config, total = setup.config, setup.total_steps
-    batch_size, log_every = config["train"]["batch_size"], config["train"]["log_every"]
-    eval_batch_size = config["train"]["eval_batch_size"] or batch_size
-    save_every = config["train"]["save_every"]
-    train_step, eval_step = setup.train_step(), setup.eval_step()
-    batches, to_devices = training_feed(setup)
 
-    with CheckpointStore(workdir) as store:
-        state, progress, step = _start(setup, store, batches)
-        if step:
-            console.print(f"resumed at step {step} of {total}", highlight=False)
-        elif (
-            not total and store.latest_step() is None
-        ):  # nothing to train: what is evaluated are the weights of init_from
-            host = {"progress": progress.to_json(), "data": batches.get_state()}
-            store.save(0, state, host, None)
-        with (
-            MetricsWriter(workdir, step) as writer,
-            ProgressBar(console, total, step, log_every) as bar,
-        ):
-            record = _Record(writer, bar, batch_size, log_every, len(setup.train))
-            while step < total and not progress.stopped:
-                began = time.perf_counter()
-                state, metrics = train_step(state, to_devices(next(batches)))
-                step += 1
-                record.add(step, metrics)
-                evaluating = step % setup.eval_every == 0 or step == total
-                saving = evaluating or (save_every and step % save_every == 0)
-                if saving:
-                    record.flush()  # nothing is saved that a non-finite loss has touched
-                miou = None
-                if evaluating:
-                    variables = state.eval_variables()
-                    result = evaluate(
-                        eval_step, variables, setup.validation, eval_batch_size, setup.mesh
-                    ).summary()
-                    miou = result["miou"] if np.isfinite(result["miou"]) else 0.0
-                    progress.update(step, miou, config["train"], config["optim"])
-                    state = state.replace(lr_scale=_like(state.lr_scale, progress.lr_scale))
-                    record.validated(step, result, progress.best_step == step)
-                    for name, picture in preview(variables).items() if preview else ():
-                        writer.picture(step, name, picture)
-                progress.seconds += time.perf_counter() - began
-                if saving:
-                    host = {"progress": progress.to_json(), "data": batches.get_state()}
-                    store.save(step, state, host, miou)
-                    record.restart_clock()
-            record.flush()
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    with (
+        Interruption() as interruption,
+        CheckpointStore(workdir) as store,
+        Feed(setup) as feed,
+        Profile(workdir, profile, say) as trace,
+    ):
+        run = _Run(setup, workdir, console, say, preview, store, feed, interruption, trace)
+        factor, stuck_at, rollbacks = setup.config["train"]["nonfinite_factor"], -1, 0
+        while True:
+            start = run.start(lr_factor=factor**rollbacks)
+            try:
+                progress = run.to_the_end(*start)
+                break
+            except NonFiniteLoss as error:
+                back_to = store.latest_step() or 0
+                rollbacks = rollbacks + 1 if back_to == stuck_at else 1
+                stuck_at = back_to
+                if setup.config["train"]["on_nonfinite"] != "rollback" or rollbacks > _ROLLBACKS:
+                    raise
+                say(f"{error}\nback to step {back_to}, learning rate times {factor**rollbacks:g}")
+        if problem := store.finish():
+            raise OSError(problem)
     return progress
 
 
-def _start(setup: Setup, store: CheckpointStore, batches) -> tuple[Any, Progress, int]:
-    """The state to start from: the newest checkpoint's, or a fresh one."""
-    latest = store.latest_step()
-    if latest is None:
-        return setup.init_state(), Progress(), 0
-    state, host = store.restore(latest, setup.abstract_state())
-    batches.set_state(host["data"])
-    return state, Progress.from_json(host["progress"]), latest
+@dataclasses.dataclass
+class _Run:
+    """What the steps of a run need; its state is handed from method to method."""
 
+    setup: Setup
+    workdir: pathlib.Path
+    console: Console
+    say: Callable[[str], None]
+    preview: Callable[[Any], dict[str, np.ndarray]] | None
+    store: CheckpointStore
+    feed: Feed
+    interruption: Interruption
+    trace: Profile
 
-def _like(array: jax.Array, value: float) -> jax.Array:
-    """`value` as an array of the same dtype and sharding."""
-    return jax.device_put(np.asarray(value, array.dtype), array.sharding)
+    def __post_init__(self):
+        self.train_step, self.eval_step = self.setup.train_step(), self.setup.eval_step()
+        self.first_batch = self.feed.get_state()
+        self.has_evaluated = False
 
+    def start(self, lr_factor: float = 1.0) -> tuple[TrainState, Progress, int]:
+        """The newest checkpoint's state, or a fresh one, with its learning rate times a factor."""
+        total, step = self.setup.total_steps, self.store.latest_step()
+        if step is None:
+            self.feed.set_state(self.first_batch)
+            state, progress, step = self.setup.init_state(), Progress(), 0
+            if not total:  # nothing to train: what is evaluated are the weights of init_from
+                self.save(state, progress, 0)
+        else:
+            state, host = self.store.restore(step, self.setup.abstract_state())
+            self.feed.set_state(host["data"])
+            progress = Progress.from_json(host["progress"])
+            self.say(f"resumed at step {step} of {total}")
+        progress.lr_scale *= lr_factor
+        return self.with_rate(state, progress), progress, step
 
-class _Record:
-    """Takes each step's metrics and writes them down two steps late.
-
-    Reading a number waits for the step that makes it; by then two more are queued, so the device
-    is never idle, and no more than two batches are ever in flight.
-    """
-
-    _LAG = 2
-
-    def __init__(self, writer, bar, batch_size, log_every, epoch_images):
-        self._writer, self._bar = writer, bar
-        self._batch_size, self._log_every, self._epoch_images = batch_size, log_every, epoch_images
-        self._pending = collections.deque()
-        self._window, self._confusion = [], 0
-        self.restart_clock()
-
-    def restart_clock(self) -> None:
-        """Leaves the time since the last step (an evaluation, say) out of images/s."""
-        self._since, self._images = time.perf_counter(), 0
-
-    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        self._pending.append((step, metrics))
-        if len(self._pending) > self._LAG:
-            self._read()
-
-    def flush(self) -> None:
-        while self._pending:
-            self._read()
-
-    def validated(self, step: int, result: dict[str, Any], best: bool) -> None:
-        self._bar.validated(step, result["miou"], result["loss"], best)
-        values = {k: v for k, v in result.items() if isinstance(v, float)}
-        self._writer.scalars(step, "val", {"epoch": self._epoch(step), **values})
-
-    def _epoch(self, step: int) -> float:
-        return round(step * self._batch_size / self._epoch_images, 3)
-
-    def _read(self) -> None:
-        step, metrics = self._pending.popleft()
-        metrics = jax.device_get(metrics)
-        self._confusion += metrics.pop("confusion").astype(np.int64)
-        values = {name: float(value) for name, value in metrics.items()}
-        if not np.isfinite(values["loss"]):
-            raise NonFiniteLoss(
-                f"the loss of step {step} is {values['loss']}; the run stops here, its checkpoints "
-                "before this step stay. Lower optim.learning_rate, set optim.clip_norm=1, or look "
-                "at the data, and start again with another --workdir"
+    def to_the_end(self, state: TrainState, progress: Progress, step: int) -> Progress:
+        """The steps that are left, with their evaluations and checkpoints."""
+        setup, train, total = self.setup, self.setup.config["train"], self.setup.total_steps
+        with (
+            MetricsWriter(self.workdir, step) as writer,
+            ProgressBar(self.console, total, step, train["log_every"]) as bar,
+        ):
+            record = Record(
+                writer,
+                bar,
+                progress,
+                batch_size=train["batch_size"],
+                log_every=train["log_every"],
+                epoch_images=len(setup.train),
             )
-        self._window.append(values)
-        self._images += self._batch_size
-        rate = self._images / (time.perf_counter() - self._since)
-        self._bar.update(step, {**values, "images_per_second": rate})
-        if step % self._log_every == 0:
-            mean = {k: float(np.mean([row[k] for row in self._window])) for k in values}
-            mean["learning_rate"] = values["learning_rate"]
-            mean["miou"] = mean_iou(self._confusion)[0]
-            row = {"epoch": self._epoch(step), **mean, "images_per_second": rate}
-            self._writer.scalars(step, "train", row)
-            self._window, self._confusion = [], 0
+            while True:
+                began = time.perf_counter()
+                if setup.evaluates_at(step) and progress.evaluated < step:
+                    state = self.evaluate(state, progress, step, record, writer)
+                    progress.seconds += time.perf_counter() - began
+                    self.save(state, progress, step, evaluated=True)
+                    record.restart_clock()
+                    began = time.perf_counter()
+                if step >= total or progress.stopped:
+                    return progress
+                with self.trace.step(step + 1) as done:
+                    state, metrics = self.train_step(state, next(self.feed))
+                    done(metrics)
+                step += 1
+                self.interruption.unsaved = True
+                self.name_skipped(progress)
+                record.add(step, metrics)
+                progress.seconds += time.perf_counter() - began
+                asked = self.interruption.requested()
+                every = train["save_every"]
+                if asked or (every and step % every == 0 and not setup.evaluates_at(step)):
+                    record.flush()  # nothing is saved that a non-finite loss has touched
+                    self.save(state, progress, step)
+                    record.restart_clock()
+                if asked:
+                    self.stop(asked, step)
+
+    def name_skipped(self, progress: Progress) -> None:
+        """Says which samples could not be read, each once."""
+        for index, problem in self.feed.skipped.items():
+            if index not in progress.unreadable:
+                progress.unreadable.append(index)
+                self.say(f"{problem}; skipped, {len(progress.unreadable)} file(s) so far")
+
+    def evaluate(self, state, progress: Progress, step: int, record, writer) -> TrainState:
+        """The evaluation of a step: its scores, what follows from them, and pictures."""
+        record.flush()
+        if not self.has_evaluated:  # the first one compiles for long, in which no signal is heard
+            self.save(state, progress, step)
+            self.store.wait()
+            self.interruption.unsaved = self.store.latest_step() != step
+        self.has_evaluated = True
+        config, variables = self.setup.config, state.eval_variables()
+        size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
+        found = evaluate(
+            self.eval_step,
+            variables,
+            self.setup.validation,
+            size,
+            self.setup.devices,
+            stop=self.interruption.requested,
+        )
+        if found is None:  # the evaluation is done again after the resume
+            self.save(state, progress, step)
+            self.stop(self.interruption.asked, step)
+        result = found.summary()
+        miou = result["miou"] if np.isfinite(result["miou"]) else 0.0
+        progress.update(step, miou, config["train"], config["optim"])
+        record.validated(step, result, progress.best_step == step)
+        if self.preview and jax.process_index() == 0:
+            local = jax.tree.map(lambda x: x.addressable_data(0), variables)
+            for name, picture in self.preview(local).items():
+                writer.picture(step, name, picture)
+        return self.with_rate(state, progress)
+
+    def save(self, state, progress: Progress, step: int, evaluated: bool = False) -> None:
+        """Starts writing a checkpoint, if there is none of this step; one from before the step's
+        evaluation is replaced after it."""
+        if not evaluated and self.store.latest_step() == step:
+            return
+        host = {"progress": progress.to_json(), "data": self.feed.get_state()}
+        miou = progress.last_miou if evaluated else None
+        self.store.save(step, state, host, miou, replace=evaluated)
+
+    def stop(self, asked: str, step: int) -> None:
+        """Ends the run, which is saved."""
+        if problem := self.store.finish():
+            raise OSError(f"{asked}: {problem}")
+        raise Interrupted(f"{asked}: saved at step {step} of {self.setup.total_steps}")
+
+    def with_rate(self, state: TrainState, progress: Progress) -> TrainState:
+        """The state with the learning rate that the progress says."""
+        scale = np.asarray(progress.lr_scale, np.float32)
+        return state.replace(lr_scale=self.setup.devices.replicate(scale))

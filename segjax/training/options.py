@@ -1,5 +1,6 @@
 """Options that no run can have are found first."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,6 +58,19 @@ def check_options(config: Mapping[str, Any]) -> None:
             f"train.accumulate={train['accumulate']} does not divide "
             f"train.batch_size={train['batch_size']}"
         )
+    for name, value, known in (
+        ("train.remat", train["remat"], ("none", "convs", "blocks")),
+        ("train.on_nonfinite", train["on_nonfinite"], ("stop", "skip", "rollback")),
+        ("data.on_unreadable", data["on_unreadable"], ("stop", "skip")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}={value!r}; use {', '.join(known)}")
+    for name, value in (
+        ("data.timeout_s", data["timeout_s"]),
+        ("train.nonfinite_factor", train["nonfinite_factor"]),
+    ):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}={value}; use a number above 0")
     if not 0 <= train["ema_decay"] < 1:
         raise ValueError(f"train.ema_decay={train['ema_decay']}; use a number in [0, 1)")
     channels, lengths = data["channels"], (len(data["mean"]), len(data["std"]))

@@ -1,95 +1,232 @@
-"""Devices: the mesh, what lies where on it, and the process-wide settings of a run."""
+"""Devices: what lies where on them, and how a step becomes a program for all of them.
 
-import ctypes
-import os
-import pathlib
-import sys
-from collections.abc import Mapping
+One mesh ("data", "space"): `data` devices share the batch, `space` devices the rows of an image.
+The same step functions run in two ways. `jit` compiles one program over global arrays, which XLA
+divides; `pmap` compiles one program per device, which sums over the axis "data" itself. A batch
+that does not divide over the devices is filled up with rows that count for nothing.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-MODES = ("jit",)
+MODES = ("jit", "pmap")
+AXIS = "data"  # of the mesh and of pmap
 
 
-def make_mesh(config: Mapping[str, Any], batch_size: int, rows: int | None = None) -> Mesh:
-    """A ("data", "space") mesh from `config.parallel`: `data` devices share the batch, `space`
-    devices the rows of an image.
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """The devices of a run, see `make_devices`.
+
+    Attributes:
+      mesh: ("data", "space").
+      mode: "jit" or "pmap".
+      shard_optimizer: whether each device of `data` keeps only a part of the optimiser's state.
+    """
+
+    mesh: Mesh
+    mode: str = "jit"
+    shard_optimizer: bool = False
+
+    @property
+    def axis_name(self) -> str | None:
+        """The axis that a step must sum over by itself; None where XLA does it."""
+        return AXIS if self.mode == "pmap" else None
+
+    def padded(self, batch_size: int, parts: int = 1) -> int:
+        """The rows that a batch has on the devices: `batch_size`, rounded up so that each of
+        `parts` micro-batches divides over `data`."""
+        multiple = self.mesh.shape["data"] * parts
+        return -(-batch_size // multiple) * multiple
+
+    def rows(self, batch_size: int, parts: int = 1) -> slice:
+        """The rows of the padded batch that this process reads."""
+        share = self.padded(batch_size, parts) // self.mesh.shape["data"]
+        own = self._own_shards()
+        return slice(own.start * share, own.stop * share)
+
+    def _own_shards(self) -> range:
+        """The places along `data` that this process has devices of; they are neighbours."""
+        here = jax.process_index()
+        own = [
+            place
+            for place, devices in enumerate(self.mesh.devices)
+            if any(device.process_index == here for device in devices)
+        ]
+        return range(own[0], own[-1] + 1)
+
+    def put(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Moves this process's rows of a batch (see `rows`) to the devices: axis 0 over `data`,
+        image rows over `space`."""
+        own = self._own_shards()
+        if self.mode == "pmap":
+            shares = {k: v.reshape(len(own), -1, *v.shape[1:]) for k, v in batch.items()}
+            return shares if jax.process_count() > 1 else self._put(shares, range(len(own)), 1)
+        return self._put(batch, own, len(next(iter(batch.values()))) // len(own))
+
+    def _put(self, batch, own: range, share: int) -> dict[str, jax.Array]:
+        first, total = own.start * share, self.mesh.shape["data"] * share
+
+        def put(rows):
+            space = ("space",) if rows.ndim > 1 and self.mode == "jit" else ()
+            sharding = NamedSharding(self.mesh, PartitionSpec("data", *space))
+
+            def part(index):
+                start, stop, _ = index[0].indices(total)
+                return rows[(slice(start - first, stop - first), *index[1:])]
+
+            return jax.make_array_from_callback((total, *rows.shape[1:]), sharding, part)
+
+        return {name: put(rows) for name, rows in batch.items()}
+
+    def replicate(self, tree: Any) -> Any:
+        """Moves host arrays, or arrays of one device, to every device whole."""
+
+        def put(array):
+            array = np.asarray(array)
+            return jax.make_array_from_callback(array.shape, self.replicated(), array.__getitem__)
+
+        return jax.tree.map(put, tree)
+
+    def replicated(self) -> NamedSharding:
+        """The sharding of what every device holds whole."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def state_shardings(self, state: Any) -> Any:
+        """Where a TrainState's arrays lie, given it or its shapes: every device holds all, but for
+        the optimiser's state if that is sharded: there each array is divided along its first axis
+        that divides over `data`, and whole where none does."""
+        whole = jax.tree.map(lambda _: self.replicated(), state)
+        if not self.shard_optimizer:
+            return whole
+        return whole.replace(opt_state=jax.tree.map(self._divided, state.opt_state))
+
+    def _divided(self, array) -> NamedSharding:
+        parts = self.mesh.shape["data"]
+        for axis, size in enumerate(array.shape):
+            if size % parts == 0:
+                return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, "data"))
+        return self.replicated()
+
+    def rows_apart(self, x: jax.Array) -> jax.Array:
+        """Inside a jitted step: divides [n, rows, ...] over both axes of the mesh. XLA spreads this
+        from the images to all that is computed from them."""
+        if self.mode == "pmap" or self.mesh.size == 1:
+            return x
+        sharding = NamedSharding(self.mesh, PartitionSpec("data", "space"))
+        return jax.lax.with_sharding_constraint(x, sharding)
+
+    def compile_train(self, step: Callable, state: Any) -> Callable:
+        """`step(state, batch) -> (state, metrics)` as a program; the state given is used up.
+
+        Args:
+          step: with `axis_name=self.axis_name`.
+          state: a TrainState, or its shapes.
+        """
+        if self.mode == "jit":
+            shardings = self.state_shardings(state)
+            return jax.jit(step, donate_argnums=0, out_shardings=(shardings, self.replicated()))
+        return self._pmapped(step, out_axes=None, donate=(0,))
+
+    def compile_eval(self, step: Callable) -> Callable:
+        """`step(variables, batch) -> (rows, sums)` as a program; `rows` are outputs per image, see
+        `own_rows`, and `sums` over the batch, which every process can read."""
+        if self.mode == "jit":
+            rows = NamedSharding(self.mesh, PartitionSpec("data"))
+            return jax.jit(step, out_shardings=(rows, self.replicated()))
+
+        def summed(variables, batch):
+            rows, sums = step(variables, batch)
+            return rows, jax.lax.psum(sums, AXIS)
+
+        return self._pmapped(summed, out_axes=(0, None))
+
+    def _pmapped(self, step: Callable, out_axes: Any, donate: tuple[int, ...] = ()) -> Callable:
+        mapped = jax.pmap(
+            step,
+            axis_name=AXIS,
+            in_axes=(None, 0),
+            out_axes=out_axes,
+            donate_argnums=donate,
+            devices=None if jax.process_count() > 1 else self.mesh.devices.reshape(-1).tolist(),
+        )
+        if jax.process_count() == 1:
+            return mapped
+        # Among several processes pmap takes and gives arrays of the own devices; the state is one
+        # array over all of them everywhere else.
+        whole = PartitionSpec()
+
+        def call(first, batch):
+            local = multihost_utils.global_array_to_host_local_array(first, self.mesh, whole)
+            out, rest = mapped(local, batch)
+            if not donate:
+                return out, rest
+            return multihost_utils.host_local_array_to_global_array(out, self.mesh, whole), rest
+
+        return call
+
+    def own_rows(self, rows: jax.Array) -> np.ndarray:
+        """This process's rows of an output that is divided over `data`: the inverse of `put`."""
+        if self.mode == "pmap":
+            return np.asarray(rows).reshape(-1, *rows.shape[2:])
+        parts = {part.index[0].start or 0: part.data for part in rows.addressable_shards}
+        return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])
+
+
+def devices_here(config: Mapping[str, Any]) -> Devices:
+    """The devices to evaluate a run with: as `config.parallel` says where there are so many, else
+    all that are here, on which it may not have been trained."""
+    count, space = jax.device_count(), config["space"]
+    space = space if count % space == 0 else 1
+    data = config["data"] if config["data"] * space <= count else 0
+    data = 0 if jax.process_count() > 1 else data
+    return make_devices({**config, "data": data, "space": space, "shard_optimizer": False})
+
+
+def make_devices(config: Mapping[str, Any], rows: int | None = None) -> Devices:
+    """The devices that `config.parallel` asks for.
+
+    Args:
+      config: `mode`, `data`, `space`, `shard_optimizer`, see configs/base.py.
+      rows: of the images, if they are to be divided over `space`.
 
     Raises:
-      ValueError: if the mode is unknown, the devices do not fill the mesh, or the batch (of
-        training or of evaluation) or the image rows do not divide over it.
+      ValueError: if the mode is unknown or cannot do what is asked, the devices do not fill the
+        mesh or leave a process without one, or the image rows do not divide over it.
     """
-    if config["mode"] not in MODES:
-        raise ValueError(f"parallel.mode={config['mode']!r}; use {' or '.join(MODES)}")
-    devices, space = jax.device_count(), config["space"]
-    data = config["data"] or devices // max(space, 1)
-    if space < 1 or data < 1 or data * space > devices:
+    mode, space, shard_optimizer = config["mode"], config["space"], config["shard_optimizer"]
+    if mode not in MODES:
+        raise ValueError(f"parallel.mode={mode!r}; use {' or '.join(MODES)}")
+    if mode == "pmap" and (space != 1 or shard_optimizer):
+        raise ValueError(
+            f"parallel.mode=pmap with parallel.space={space}, parallel.shard_optimizer="
+            f"{shard_optimizer}; these want parallel.mode=jit"
+        )
+    count = jax.device_count()
+    data = config["data"] or count // max(space, 1)
+    if space < 1 or data < 1 or data * space > count:
         raise ValueError(
             f"parallel.data={config['data']} x parallel.space={space} wants {data * space} "
-            f"devices, there are {devices}; use 0 for all of them, or fewer"
+            f"devices, there are {count}; use 0 for all of them, or fewer"
         )
-    if batch_size % data:
+    if jax.process_count() > 1 and data * space != count:
         raise ValueError(
-            f"a batch of {batch_size} (train.batch_size, train.eval_batch_size) does not divide "
-            f"over parallel.data={data} devices; use a multiple of {data}, or "
-            f"parallel.data={_largest_divisor(batch_size, data)}"
+            f"parallel.data={config['data']} x parallel.space={space} uses {data * space} of the "
+            f"{count} devices of {jax.process_count()} processes; use all of them: parallel.data=0"
         )
     if rows is not None and rows % space:
+        nearest = next(d for d in range(space, 0, -1) if rows % d == 0)
         raise ValueError(
             f"data.image_size with {rows} rows does not divide over parallel.space={space} "
-            f"devices; use a multiple of {space}, or parallel.space={_largest_divisor(rows, space)}"
+            f"devices; use a multiple of {space}, or parallel.space={nearest}"
         )
-    return jax.make_mesh(
-        (data, space),
-        ("data", "space"),
-        axis_types=(AxisType.Auto,) * 2,
-        devices=jax.devices()[: data * space],
-    )
-
-
-def _largest_divisor(n: int, most: int) -> int:
-    return next(d for d in range(most, 0, -1) if n % d == 0)
-
-
-def put_batch(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """Moves a host batch to the devices: axis 0 over `data`, image rows over `space`."""
-
-    def put(rows):
-        axes = ("data", "space") if rows.ndim > 1 else ("data",)
-        return jax.device_put(rows, NamedSharding(mesh, PartitionSpec(*axes)))
-
-    return {name: put(rows) for name, rows in batch.items()}
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of what every device holds whole."""
-    return NamedSharding(mesh, PartitionSpec())
-
-
-def use_compilation_cache() -> None:
-    """Keeps compiled programs between runs, in $JAX_COMPILATION_CACHE_DIR or ~/.cache/segjax."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(home) / "segjax" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def keep_freed_memory() -> None:
-    """Has glibc's malloc keep freed memory instead of returning every large block to the system.
-
-    On the CPU a step's arrays are allocated anew each time, and the kernel's clearing of fresh
-    pages costs more than writing them (2x240x320x64 floats: 10 ms fresh, 2 ms kept). Does nothing
-    where there is no glibc.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(top_pad, 64 * 2**20)
+    # By process, which JAX's own order is not on every TPU: a process reads neighbouring rows.
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    grid = np.array(devices[: data * space]).reshape(data, space)
+    mesh = Mesh(grid, ("data", "space"), axis_types=(AxisType.Auto,) * 2)
+    return Devices(mesh, mode, shard_optimizer)

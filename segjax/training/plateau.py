@@ -34,7 +34,10 @@ class Progress:
       best_miou, best_step: the best evaluation so far (-1 before the first).
       stopping, plateau: the two counters.
       lr_scale: factor on the learning rate; reduce-on-plateau lowers it.
+      evaluated, last_miou: the step of the last evaluation (0 before the first), its val mIoU.
       stopped: why the run ended before its last step, or "".
+      unreadable: indices of the training samples that could not be read, and were skipped.
+      skipped_steps: steps that changed nothing, as their loss was not finite.
       seconds: training time so far, over all resumes.
     """
 
@@ -43,7 +46,11 @@ class Progress:
     stopping: Patience = dataclasses.field(default_factory=Patience)
     plateau: Patience = dataclasses.field(default_factory=lambda: Patience(min_delta=1e-4))
     lr_scale: float = 1.0
+    evaluated: int = 0
+    last_miou: float = -1.0
     stopped: str = ""
+    skipped_steps: int = 0
+    unreadable: list[int] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
 
     def update(self, step: int, miou: float, train_config, optim_config) -> None:
@@ -53,6 +60,7 @@ class Progress:
         multiplied by `optim.plateau_factor`, not below `optim.plateau_min_rate`; after
         `train.early_stop_patience` the run is to stop. 0 switches either off.
         """
+        self.evaluated, self.last_miou = step, miou
         if miou >= self.best_miou:  # of equals the later, as the checkpoint store keeps it
             self.best_miou, self.best_step = miou, step
         patience = optim_config["plateau_patience"]

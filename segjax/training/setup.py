@@ -10,7 +10,6 @@ import flax.linen as nn
 import grain
 import jax
 import optax
-from jax.sharding import Mesh
 
 from segjax.data import checks, sampling
 from segjax.data.augment import Augmentation
@@ -19,9 +18,10 @@ from segjax.data.datasets import class_table, make_source, used_splits
 from segjax.data.pipeline import Canvas
 from segjax.metrics import PROTOCOL
 from segjax.models import build
-from segjax.training import optim, parallel
+from segjax.training import optim
 from segjax.training.class_weights import class_weights
 from segjax.training.options import check_options, scored_size
+from segjax.training.parallel import Devices, make_devices
 from segjax.training.pretrained import (
     Initial,
     has_checkpoint,
@@ -41,7 +41,7 @@ class Setup:
       config: as given.
       classes: names and colours.
       model, optimizer, schedule, objective: see their modules.
-      mesh: the devices.
+      devices: see `parallel`.
       train, validation: the training split and the one that decides the best checkpoint.
       total_steps, eval_every: in steps.
       initial: the weights of `init_from`, for a run that starts.
@@ -54,7 +54,7 @@ class Setup:
     optimizer: optax.GradientTransformation
     schedule: optim.Schedule
     objective: Objective
-    mesh: Mesh
+    devices: Devices
     train: Canvas
     validation: Canvas
     total_steps: int
@@ -67,17 +67,19 @@ class Setup:
         return self.objective.augmentation.crop_size
 
     def init_state(self) -> TrainState:
-        """Draws the parameters, those of `init_from` apart; replicated over the mesh."""
+        """Draws the parameters, those of `init_from` apart; placed on the devices."""
         key = jax.random.fold_in(jax.random.key(self.config["seed"]), 0)
-        state = jax.jit(self._create_state, out_shardings=parallel.replicated(self.mesh))(key)
+        shardings = jax.tree.map(lambda x: x.sharding, self.abstract_state())
+        state = jax.jit(self._create_state, out_shardings=shardings)(key)
         return start_from(state, self.initial) if self.initial else state
 
     def abstract_state(self) -> TrainState:
         """The state's structure with shardings, without computing it."""
         shapes = jax.eval_shape(self._create_state, jax.random.key(0))
-        sharding = parallel.replicated(self.mesh)
         return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            shapes,
+            self.devices.state_shardings(shapes),
         )
 
     def _create_state(self, key):
@@ -85,16 +87,39 @@ class Setup:
         shape = (*self.crop_size, self.config["data"]["channels"])
         return create_state(self.model, self.optimizer, shape, key, ema=ema)
 
+    @property
+    def padded_batch_size(self) -> int:
+        """The rows that a training batch has on the devices."""
+        return self.devices.padded(self.config["train"]["batch_size"], self.objective.accumulate)
+
+    @property
+    def rows(self) -> slice:
+        """Those of them that this process reads."""
+        return self.devices.rows(self.config["train"]["batch_size"], self.objective.accumulate)
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether the model is evaluated after `step` steps."""
+        return step > 0 and (step % self.eval_every == 0 or step == self.total_steps)
+
     def train_step(self):
-        """The jitted training step; its state argument is given up to it."""
-        key = jax.random.fold_in(jax.random.key(self.config["seed"]), 1)
-        step = make_train_step(self.model, self.optimizer, self.schedule, self.objective, key)
-        return jax.jit(step, donate_argnums=0)
+        """The compiled training step; its state argument is given up to it."""
+        step = make_train_step(
+            self.model,
+            self.optimizer,
+            self.schedule,
+            self.objective,
+            jax.random.fold_in(jax.random.key(self.config["seed"]), 1),
+            axis_name=self.devices.axis_name,
+            padded=self.padded_batch_size > self.config["train"]["batch_size"],
+            rows_apart=self.devices.rows_apart,
+        )
+        return self.devices.compile_train(step, self.abstract_state())
 
     def eval_step(self):
-        """The jitted evaluation step."""
+        """The compiled evaluation step."""
         mean, std = self.objective.mean, self.objective.std
-        return jax.jit(make_eval_step(self.model, mean, std, self.objective.local_contrast))
+        step = make_eval_step(self.model, mean, std, self.objective.local_contrast)
+        return self.devices.compile_eval(step)
 
 
 def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None) -> Setup:
@@ -115,12 +140,14 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
     config = with_normalization(config, initial, workdir)
     train, data = config["train"], config["data"]
     rows = data["image_size"][0]
-    mesh = parallel.make_mesh(config["parallel"], train["batch_size"], rows)
-    if train["eval_batch_size"]:
-        parallel.make_mesh(config["parallel"], train["eval_batch_size"], rows)
+    devices = make_devices(config["parallel"], rows)
     splits = used_splits(data, config["seed"])  # all of them: fail now rather than at the end
     sources = {split: make_source(data, split, config["seed"]) for split in splits}
-    checks.quick_check(sources, min_images={data["train_split"]: train["batch_size"]})
+    checks.quick_check(
+        sources,
+        min_images={data["train_split"]: train["batch_size"]},
+        skip_unreadable=[data["train_split"]] if data["on_unreadable"] == "skip" else [],
+    )
     source = sources[data["train_split"]]
     total_steps = train["steps"] or math.ceil(train["epochs"] * len(source) / train["batch_size"])
     # A run of no steps has no use for a schedule, but the options are checked all the same.
@@ -136,6 +163,8 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
         accumulate=train["accumulate"],
         ema_decay=train["ema_decay"],
         local_contrast=data["local_contrast"],
+        remat=train["remat"],
+        skip_nonfinite=train["on_nonfinite"] == "skip",
     )
     return Setup(
         config=config,
@@ -144,8 +173,8 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
         optimizer=optim.make_optimizer(config["optim"], schedule),
         schedule=schedule,
         objective=objective,
-        mesh=mesh,
-        train=_canvas(data, source, data["image_size"]),
+        devices=devices,
+        train=_canvas(data, source, data["image_size"], data["on_unreadable"]),
         validation=eval_canvas(data, sources[data["val_split"]]),
         total_steps=total_steps,
         eval_every=train["eval_every"] or math.ceil(len(source) / train["batch_size"]),
@@ -170,13 +199,17 @@ def eval_canvas(data: Mapping[str, Any], source: Any) -> Canvas:
     return _canvas(data, source, scored_size(data))
 
 
-def _canvas(data: Mapping[str, Any], source: Any, label_size: tuple[int, int]) -> Canvas:
+def _canvas(
+    data: Mapping[str, Any], source: Any, label_size: tuple[int, int], on_unreadable: str = "stop"
+) -> Canvas:
     return Canvas(
         source,
         tuple(data["image_size"]),
         label_size=label_size,
         cache_mb=data["cache_mb"],
         channels=data["channels"],
+        on_unreadable=on_unreadable,
+        timeout_s=data["timeout_s"],
     )
 
 

@@ -1,10 +1,13 @@
 """What a run writes down: metrics.jsonl and TensorBoard events."""
 
+import contextlib
 import json
 import math
 import pathlib
+import warnings
 from typing import Any
 
+import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
@@ -27,33 +30,53 @@ class MetricsWriter:
     """Appends rows to metrics.jsonl and scalars and pictures to TensorBoard events.
 
     Rows after `start_step` are what a killed run wrote beyond its last checkpoint: they are
-    removed, so a resumed run's record is that of an uninterrupted one.
+    removed, so a resumed run's record is that of an uninterrupted one. Of several processes the
+    first writes.
     """
 
     def __init__(self, workdir: pathlib.Path, start_step: int = 0):
+        self._writes = jax.process_index() == 0
+        if not self._writes:
+            return
         rows = [row for row in read_metrics(workdir) if row["step"] <= start_step]
         path = workdir / METRICS_FILE
         whole = path.with_suffix(".tmp")
         whole.write_text("".join(json.dumps(row) + "\n" for row in rows))
         whole.replace(path)
-        self._file = path.open("a")
+        self._file, self._said = path.open("a"), False
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._file.close()
-        self._events.close()
+        if self._writes:
+            self._flush()
+            with contextlib.suppress(OSError):  # that was said
+                self._file.close()
+            self._events.close()
 
     def scalars(self, step: int, split: str, values: dict[str, float]) -> None:
         """One row: step, split and the values; NaN and infinity are written as null."""
+        if not self._writes:
+            return
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
         self._file.write(json.dumps({"step": step, "split": split, **finite}) + "\n")
-        self._file.flush()
+        self._flush()
         for name, value in values.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
 
+    def _flush(self) -> None:
+        """A full disk does not end a run: what could not be written stays in the file's buffer."""
+        try:
+            self._file.flush()
+            self._said = False
+        except OSError as error:
+            if not self._said:
+                warnings.warn(f"{self._file.name}: {error.strerror}; rows wait", stacklevel=3)
+            self._said = True
+
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """A uint8 [h, w, 3] picture."""
-        self._events.add_image(name, image, step, dataformats="HWC")
+        if self._writes:
+            self._events.add_image(name, image, step, dataformats="HWC")

@@ -1,5 +1,6 @@
 """The full evaluation against the quick one, and against each measure taken one image at a time."""
 
+import functools
 import json
 
 import flax.linen as nn
@@ -16,10 +17,11 @@ from segjax.inference import scoring
 from segjax.protocols import RULES
 from segjax.strata import Strata
 from segjax.training.evaluation import Evaluation, evaluate
-from segjax.training.parallel import make_mesh
+from segjax.training.parallel import make_devices
 from segjax.training.step import make_eval_step
 
 K, SIZE, SCORED, LENGTH = 7, (16, 24), (32, 48), 5
+NONE = {"none": {"x": np.zeros(1)}}  # pmap of JAX 0.10 goes wrong where there are no arrays
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
 
@@ -38,12 +40,17 @@ def canvas() -> Canvas:
     return Canvas(Streets("val", SCORED, length=LENGTH), SIZE, label_size=SCORED)
 
 
-MESH = make_mesh({"mode": "jit", "data": 1, "space": 1}, 2)
-STEP = jax.jit(scoring.make_scoring_step(Colours(), MEAN, STD))
+@functools.cache
+def placed(mode="jit", data=1, space=1):
+    """Devices, and the scoring step on them."""
+    config = {"mode": mode, "data": data, "space": space, "shard_optimizer": False}
+    devices = make_devices(config)
+    return devices, devices.compile_eval(scoring.make_scoring_step(Colours(), MEAN, STD))
 
 
-def full(**options) -> scoring.FullEvaluation:
-    return scoring.evaluate_fully(STEP, {}, canvas(), 2, MESH, K, **options)
+def full(where=None, batch_size=2, **options) -> scoring.FullEvaluation:
+    devices, step = placed(**(where or {}))
+    return scoring.evaluate_fully(step, NONE, canvas(), batch_size, devices, K, **options)
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +59,9 @@ def evaluated():
 
 
 def test_counts_and_loss_are_the_quick_evaluation_s(evaluated):
-    step = jax.jit(make_eval_step(Colours(), MEAN, STD))
-    quick = evaluate(step, {}, canvas(), 2, MESH)
+    devices, _ = placed()
+    step = devices.compile_eval(make_eval_step(Colours(), MEAN, STD))
+    quick = evaluate(step, {}, canvas(), 2, devices)
     np.testing.assert_array_equal(evaluated.confusion, quick.confusion)
     np.testing.assert_array_equal(evaluated.image_miou, quick.image_miou)
     assert list(evaluated.names) == list(quick.names)
@@ -95,6 +103,19 @@ def test_threads_change_nothing(evaluated):
     np.testing.assert_equal(alone.summary(), evaluated.summary())
 
 
+@pytest.mark.parametrize("where", [{"data": 4}, {"data": 4, "mode": "pmap"}, {"space": 2}])
+def test_devices_change_nothing(evaluated, where):
+    """Batches of 3, over 4 devices that it does not divide over."""
+    many = full(where, batch_size=3)
+    assert many.names == evaluated.names
+    np.testing.assert_array_equal(many.confusion, evaluated.confusion)
+    np.testing.assert_equal(many.boundary, evaluated.boundary)
+    np.testing.assert_equal(many.strata, evaluated.strata)
+    assert many.loss == pytest.approx(evaluated.loss, rel=1e-6)
+    for key in ("ece", "mce", "brier", "nll", "pixels"):
+        assert many.calibration[key] == pytest.approx(evaluated.calibration[key], rel=1e-5), key
+
+
 def test_summary_by_another_rule(evaluated):
     summary = full(rule="micro").summary()
     assert summary["rule"] == "micro"
@@ -111,7 +132,7 @@ def test_unknown_rule_before_anything_runs():
         raise AssertionError("the step ran")
 
     with pytest.raises(ValueError, match="'voc' is unknown; use segjax"):
-        scoring.evaluate_fully(never, {}, canvas(), 2, MESH, K, rule="voc")
+        scoring.evaluate_fully(never, {}, canvas(), 2, placed()[0], K, rule="voc")
 
 
 def test_an_error_in_a_thread_is_raised(monkeypatch):

@@ -1,5 +1,7 @@
 """Evaluation of a split by a step that needs no model, and its file."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -7,10 +9,11 @@ from segjax.data.pipeline import Canvas
 from segjax.metrics import ImageConfusions, confusion_matrix, mean_iou
 from segjax.training import evaluation
 from segjax.training.evaluation import Evaluation, evaluate, evaluated_splits, evaluation_path
-from segjax.training.parallel import make_mesh
+from segjax.training.parallel import make_devices
 
 K, SIZE = 3, (4, 6)
-MESH = {"mode": "jit", "data": 1, "space": 1}
+NONE = {"none": {"x": np.zeros(1)}}  # pmap of JAX 0.10 goes wrong where there are no arrays
+ONE = {"mode": "jit", "data": 1, "space": 1, "shard_optimizer": False}
 
 
 class Scenes:
@@ -34,10 +37,10 @@ class Scenes:
 
 def step(variables, batch):
     """What `make_eval_step` returns, where the loss is 0.25 for every labelled pixel."""
-    label, guess = np.asarray(batch["label"]), np.asarray(batch["image"])[..., 0]
-    confusion = [np.asarray(confusion_matrix(a, b, K)) for a, b in zip(label, guess, strict=True)]
-    pixels = np.sum(label < K)
-    return {"confusion": np.stack(confusion), "loss_sum": 0.25 * pixels, "pixels": pixels}
+    label, guess = batch["label"].astype(jnp.int32), batch["image"][..., 0]
+    confusion = jax.vmap(confusion_matrix, (0, 0, None))(label, guess, K)
+    pixels = jnp.sum(label < K)
+    return {"confusion": confusion}, {"loss_sum": 0.25 * pixels, "pixels": pixels}
 
 
 def matrices(source):
@@ -45,14 +48,25 @@ def matrices(source):
     return np.stack([confusion_matrix(s["label"], s["image"][..., 0], K) for s in samples])
 
 
-def evaluated(length=5, batch_size=2) -> Evaluation:
-    mesh = make_mesh(MESH, batch_size)
-    return evaluate(step, None, Canvas(Scenes(length), SIZE), batch_size, mesh)
+def evaluated(length=5, batch_size=2, **options) -> Evaluation:
+    devices = make_devices({**ONE, **options})
+    program = devices.compile_eval(step)
+    return evaluate(program, NONE, Canvas(Scenes(length), SIZE), batch_size, devices)
 
 
-@pytest.mark.parametrize("length, batch_size", [(5, 2), (4, 2), (1, 3)])
-def test_every_image_once_with_its_name(length, batch_size):
-    result, wanted = evaluated(length, batch_size), matrices(Scenes(length))
+@pytest.mark.parametrize(
+    "length, batch_size, options",
+    [
+        (5, 2, {}),
+        (4, 2, {}),
+        (1, 3, {}),
+        (5, 3, {"data": 4}),  # which 3 does not divide over
+        (5, 3, {"data": 4, "mode": "pmap"}),
+        (5, 2, {"data": 2, "space": 4}),
+    ],
+)
+def test_every_image_once_with_its_name(length, batch_size, options):
+    result, wanted = evaluated(length, batch_size, **options), matrices(Scenes(length))
     assert list(result.names) == [f"scene {i}" for i in range(length)]
     for found, matrix in zip(result.confusions, wanted, strict=True):
         np.testing.assert_array_equal(found, matrix)
@@ -65,10 +79,17 @@ def test_every_image_once_with_its_name(length, batch_size):
 
 
 def test_names_come_with_cached_samples():
-    canvas = Canvas(Scenes(3), SIZE, cache_mb=1)
-    mesh = make_mesh(MESH, 2)
-    first, second = (evaluate(step, None, canvas, 2, mesh) for _ in range(2))
+    canvas, devices = Canvas(Scenes(3), SIZE, cache_mb=1), make_devices(ONE)
+    program = devices.compile_eval(step)
+    first, second = (evaluate(program, NONE, canvas, 2, devices) for _ in range(2))
     assert first.names == second.names == ["scene 0", "scene 1", "scene 2"]
+
+
+def test_stops_when_asked():
+    devices, asked = make_devices(ONE), iter(["", "SIGTERM"])
+    canvas = Canvas(Scenes(9), SIZE)
+    stop = lambda: next(asked)  # noqa: E731  a third call would raise
+    assert evaluate(devices.compile_eval(step), NONE, canvas, 2, devices, stop=stop) is None
 
 
 def test_file_and_back(tmp_path):

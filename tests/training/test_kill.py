@@ -1,64 +1,113 @@
-"""A real process, killed with SIGKILL in the middle of its run and started again."""
+"""Real processes, killed with SIGKILL at random moments of a run and started again."""
 
+import multiprocessing
 import pathlib
+import random
+import re
 import signal
-import subprocess
-import sys
 import time
 
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 from segjax import config as configs
+from segjax.training import environment, loop
 from segjax.training.checkpoint import CheckpointStore
+from segjax.training.lock import WorkdirLock
 from segjax.training.setup import prepare
 from segjax.training.writers import read_metrics
+from tests.conftest import make_tiny_config
 
-ROOT = pathlib.Path(__file__).parents[2]
-COMMAND = (
-    sys.executable,
-    "launch.py",
-    "--config=configs/segnet_basic.py",
-    "--config.model.features=4",
-    "--config.data.image_size=(32, 48)",
-    "--config.data.train_images=12",
-    "--config.data.eval_images=3",
-    "--config.train.steps=60",
-    "--config.train.batch_size=2",
-    "--config.train.eval_every=10",
-    "--config.train.log_every=1",
-    "--config.optim.warmup_steps=3",
-)
+STEPS = 24
+
+
+def killable_config():
+    """Evaluations, saves between them, a running average, a rate that falls: all of the state."""
+    config = make_tiny_config()
+    config.train.update({"steps": STEPS, "eval_every": 6, "save_every": 2, "ema_decay": 0.9})
+    config.data.train_images = 12
+    config.optim.plateau_patience = 1
+    return config
+
+
+def run(workdir: pathlib.Path) -> None:
+    """One process: trains, or goes on, in `workdir`."""
+    environment.use_compilation_cache()
+    with WorkdirLock(workdir), log_of(workdir).open("w", buffering=1) as log:
+        setup = prepare(killable_config(), workdir)
+        configs.save(setup.config, workdir)
+        loop.train(setup, workdir, Console(file=log))
+
+
+def log_of(workdir: pathlib.Path) -> pathlib.Path:
+    return workdir.with_suffix(".log")
+
+
+def start(workdir: pathlib.Path, until: int = 1) -> multiprocessing.Process:
+    """`run` in a process of its own, forked from one that has imported all there is to import;
+    returns when a step of that number, or a later one, is done."""
+    log_of(workdir).unlink(missing_ok=True)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=run, args=(workdir,))
+    process.start()
+    while process.is_alive():
+        log = log_of(workdir).read_text() if log_of(workdir).exists() else ""
+        if max(map(int, re.findall(r"step (\d+)/", log)), default=0) >= until:
+            break
+        time.sleep(0.01)
+    return process
+
+
+def assert_ends(process: multiprocessing.Process) -> None:
+    process.join(120)
+    assert process.exitcode == 0
 
 
 def final_state(workdir):
     with CheckpointStore(workdir, read_only=True) as store:
-        state, host = store.restore(60, prepare(configs.load(workdir)).abstract_state())
+        state, host = store.restore(STEPS, prepare(killable_config()).abstract_state())
+        best = store.best_step()
     host["progress"].pop("seconds")
-    return state, host
+    rows = read_metrics(workdir)
+    for row in rows:
+        row.pop("images_per_second", None)
+    return state, host, best, rows
 
 
-@pytest.mark.slow
-def test_killed_run_ends_bit_equal(tmp_path):
-    """kill -9 twice, once before the first checkpoint; the third start finishes the run."""
-    subprocess.run([*COMMAND, f"--workdir={tmp_path / 'whole'}"], cwd=ROOT, check=True)
-    killed = tmp_path / "killed"
-    for at_step in (5, 34):
-        process = subprocess.Popen([*COMMAND, f"--workdir={killed}"], cwd=ROOT)
-        deadline = time.monotonic() + 240
-        while not any(row["step"] >= at_step for row in read_metrics(killed)):
-            assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    subprocess.run([*COMMAND, f"--workdir={killed}"], cwd=ROOT, check=True)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What a run that nobody killed has left."""
+    workdir = tmp_path_factory.mktemp("whole")
+    assert_ends(start(workdir))
+    return final_state(workdir)
 
-    whole, whole_host = final_state(tmp_path / "whole")
-    parts, parts_host = final_state(killed)
-    jax.tree.map(np.testing.assert_array_equal, whole, parts)
-    assert whole_host == parts_host
-    steps = [row["step"] for row in read_metrics(killed) if row["split"] == "train"]
-    assert steps == list(range(1, 61))
-    assert (killed / "report.html").is_file()
+
+@pytest.mark.parametrize(
+    "kills", [pytest.param(2, id="2 kills"), pytest.param(20, id="20", marks=pytest.mark.slow)]
+)
+def test_a_run_killed_at_random_moments_ends_bit_equal(whole, tmp_path, kills):
+    """In steps, in evaluations, in saves, before the first of each: one in each part of the run,
+    after a random step and a time in which it does one or two things more."""
+    moments, done_at = random.Random(kills), []
+    workdir = tmp_path / "run"
+    for kill in range(kills):
+        process = start(workdir, until=int((kill + moments.random()) * STEPS / kills))
+        process.join(moments.uniform(0, 0.15))
+        if not process.is_alive():
+            break
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        done_at.append(max((row["step"] for row in read_metrics(workdir)), default=0))
+    print("killed at steps", done_at)
+    assert done_at
+    assert_ends(start(workdir))
+
+    found = final_state(workdir)
+    jax.tree.map(np.testing.assert_array_equal, whole[0], found[0])
+    assert whole[1:] == found[1:]
+    steps = [row["step"] for row in found[3] if row["split"] == "train"]
+    assert steps == list(range(1, STEPS + 1))

@@ -2,7 +2,9 @@
 
 import dataclasses
 import io
+import os
 import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from rich.console import Console
 
 from segjax.training import loop
 from segjax.training.checkpoint import CheckpointStore
+from segjax.training.interruption import Interrupted
 from segjax.training.setup import Setup, prepare
 from segjax.training.writers import read_metrics
 from tests.conftest import make_tiny_config
@@ -33,19 +36,27 @@ class Killed(Exception):
     """Stands for the process ending at a step."""
 
 
+def stepping(setup: Setup, **methods) -> Setup:
+    """The same run with other steps: `train_step` or `eval_step`, each made of the real one."""
+    steps = {name: make(getattr(setup, name)()) for name, make in methods.items()}
+    other = dataclasses.replace(setup)
+    replaced = {name: lambda self, step=step: step for name, step in steps.items()}
+    object.__setattr__(other, "__class__", type("Other", (Setup,), replaced))
+    return other
+
+
 def killed_after(setup: Setup, steps: int) -> Setup:
     """The same run, whose process dies when it asks for step `steps` + 1."""
-    step_function = setup.train_step()
 
-    def train_step(state, batch):
-        if int(state.step) == steps:
-            raise Killed
-        return step_function(state, batch)
+    def make(real):
+        def train_step(state, batch):
+            if int(state.step) == steps:
+                raise Killed
+            return real(state, batch)
 
-    killed = dataclasses.replace(setup)
-    object.__setattr__(killed, "__class__", type("Killed", (Setup,), {}))
-    type(killed).train_step = lambda self: train_step
-    return killed
+        return train_step
+
+    return stepping(setup, train_step=make)
 
 
 def eventful_config():
@@ -73,9 +84,14 @@ def test_resume_is_bit_equal(whole, tmp_path, died_at):
         run(config, tmp_path, killed_after(prepare(config), died_at))
     _, printed = run(config, tmp_path)
     assert "resumed at step 3 of 6" in printed
+    assert_same_run(whole[0], tmp_path)
 
-    wanted, wanted_host = saved(whole[0], 6, config)
-    parts, parts_host = saved(tmp_path, 6, config)
+
+def assert_same_run(whole, workdir):
+    """Bit for bit: state, data position, progress and record; but for clocks."""
+    config = eventful_config()
+    wanted, wanted_host = saved(whole, 6, config)
+    parts, parts_host = saved(workdir, 6, config)
     jax.tree.map(np.testing.assert_array_equal, wanted, parts)
     assert int(parts.step) == 6
     for host in (wanted_host, parts_host):
@@ -84,13 +100,51 @@ def test_resume_is_bit_equal(whole, tmp_path, died_at):
 
     clocks = ("images_per_second",)
     rows = [
-        [{k: v for k, v in row.items() if k not in clocks} for row in read_metrics(workdir)]
-        for workdir in (whole[0], tmp_path)
+        [{k: v for k, v in row.items() if k not in clocks} for row in read_metrics(folder)]
+        for folder in (whole, workdir)
     ]
     assert rows[0] == rows[1]
     assert [row["step"] for row in rows[0] if row["split"] == "train"] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in rows[0] if row["split"] == "val"] == [3, 6]
     assert all(0 < row["miou"] < 1 for row in rows[0])
+    with CheckpointStore(whole, read_only=True) as a, CheckpointStore(workdir, read_only=True) as b:
+        assert a.best_step() == b.best_step()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_after_the_step_and_the_resume_is_bit_equal(whole, tmp_path, number):
+    config = eventful_config()
+
+    def make(real):
+        def train_step(state, batch):
+            if int(state.step) == 3:
+                os.kill(os.getpid(), number)
+            return real(state, batch)
+
+        return train_step
+
+    with pytest.raises(Interrupted, match=rf"{number.name}: saved at step 4 of 6"):
+        run(config, tmp_path, stepping(prepare(config), train_step=make))
+    _, printed = run(config, tmp_path)
+    assert "resumed at step 4 of 6" in printed
+    assert_same_run(whole[0], tmp_path)
+
+
+def test_a_signal_during_evaluation_puts_it_off_to_the_resume(whole, tmp_path):
+    config = eventful_config()
+
+    def make(real):
+        def eval_step(variables, batch):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return real(variables, batch)
+
+        return eval_step
+
+    with pytest.raises(Interrupted, match="SIGTERM: saved at step 3 of 6"):
+        run(config, tmp_path, stepping(prepare(config), eval_step=make))
+    assert not [row for row in read_metrics(tmp_path) if row["split"] == "val"]
+    run(config, tmp_path)
+    assert_same_run(whole[0], tmp_path)
 
 
 def test_finished_run_does_nothing_more(whole, tmp_path):
@@ -123,20 +177,71 @@ def test_evaluation_reads_the_running_average(whole):
 
 def test_non_finite_loss_stops_and_keeps_the_checkpoints(tmp_path):
     config = eventful_config()
-    setup = prepare(config)
-    step_function = setup.train_step()
-
-    def train_step(state, batch):
-        state, metrics = step_function(state, batch)
-        bad = state.step == 5
-        return state, {**metrics, "loss": jnp.where(bad, jnp.nan, metrics["loss"])}
-
-    object.__setattr__(setup, "__class__", type("Broken", (Setup,), {}))
-    type(setup).train_step = lambda self: train_step
     with pytest.raises(loop.NonFiniteLoss, match="loss of step 5 is nan"):
-        run(config, tmp_path, setup)
+        run(config, tmp_path, bad_at(prepare(config), 5))
     with CheckpointStore(tmp_path, read_only=True) as store:
         assert store.steps() == [3]
+
+
+def bad_at(setup: Setup, step: int, above: float = 0.0, name: str = "loss") -> Setup:
+    """The same run, whose loss is NaN at a step while the learning rate's factor is `above`."""
+
+    def make(real):
+        def train_step(state, batch):
+            bad = (state.step == step - 1) & (state.lr_scale > above)
+            state, metrics = real(state, batch)
+            return state, {**metrics, name: jnp.where(bad, jnp.nan, metrics[name])}
+
+        return train_step
+
+    return stepping(setup, train_step=make)
+
+
+def test_a_rollback_goes_on_from_the_last_checkpoint_at_a_lower_rate(tmp_path):
+    config = make_tiny_config()
+    config.train.on_nonfinite = "rollback"
+    config.optim.schedule = "constant"
+    setup = bad_at(prepare(config), 5, above=0.3, name="grad_norm")
+    progress, printed = run(config, tmp_path, setup)
+    assert "gradient's norm of step 5 is nan" in printed
+    assert "back to step 3, learning rate times 0.5" in printed
+    assert "back to step 3, learning rate times 0.25" in printed
+    rows = [row for row in read_metrics(tmp_path) if row["split"] == "train"]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    rate = config.optim.learning_rate
+    wanted = [rate] * 3 + [rate / 4] * 3
+    assert [row["learning_rate"] for row in rows] == pytest.approx(wanted)
+    assert progress.lr_scale == 0.25
+    # Before the first checkpoint it is the start.
+    config.train.on_nonfinite = "rollback"
+    _, printed = run(config, tmp_path / "b", bad_at(prepare(config), 2, above=0.5))
+    assert "back to step 0, learning rate times 0.5" in printed
+
+
+def test_a_rollback_that_never_helps_gives_up(tmp_path):
+    config = make_tiny_config()
+    config.train.on_nonfinite = "rollback"
+    with pytest.raises(loop.NonFiniteLoss, match="loss of step 1 is nan"):
+        run(config, tmp_path, bad_at(prepare(config), 1))
+
+
+def test_skipped_steps_are_counted(tmp_path):
+    config = make_tiny_config()
+    config.train.on_nonfinite = "skip"
+
+    def make(real):
+        def train_step(state, batch):
+            state, metrics = real(state, batch)
+            bad = jnp.where(state.step == 2, jnp.nan, metrics["loss"])
+            return state, {**metrics, "loss": bad, "skipped": jnp.where(jnp.isnan(bad), 1.0, 0.0)}
+
+        return train_step
+
+    progress, _ = run(config, tmp_path, stepping(prepare(config), train_step=make))
+    assert progress.skipped_steps == 1
+    rows = [row for row in read_metrics(tmp_path) if row["split"] == "train"]
+    assert [row["loss"] is None for row in rows] == [False, True, False, False, False, False]
+    assert [row.get("skipped_steps") for row in rows] == [None] + [1.0] * 5
 
 
 def test_a_standstill_lowers_the_rate_then_stops_and_stays_so(tiny_config, tmp_path):

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,69 +10,30 @@ import optax
 import pytest
 
 from segjax.data.augment import Augmentation
-from segjax.losses import cross_entropy_sum
-from segjax.training.state import create_state
 from segjax.training.step import (
-    Objective,
     augmented,
-    make_eval_step,
     make_train_step,
     microbatches,
 )
-
-K, N, SIZE, CROP = 3, 4, (10, 12), (8, 8)
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-RATE, KEY = 0.1, jax.random.key(7)
-WEIGHTS = (0.5, 2.0, 1.0)
-
-
-class Plain(nn.Module):
-    """One convolution for the logits, one for the auxiliary head; no statistics."""
-
-    num_classes: int = K
-    aux: bool = False
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, images, *, train):
-        outputs = {"logits": nn.Conv(K, (3, 3), dtype=self.dtype, name="main")(images)}
-        if self.aux:
-            outputs["aux"] = nn.Conv(K, (1, 1), dtype=self.dtype, name="aux")(images)
-        return {name: x.astype(jnp.float32) for name, x in outputs.items()}
-
-
-class Normalised(nn.Module):
-    num_classes: int = K
-
-    @nn.compact
-    def __call__(self, images, *, train):
-        x = nn.Conv(4, (3, 3), use_bias=False)(images)
-        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
-        x = nn.Dropout(0.1)(x, deterministic=not train)
-        return {"logits": nn.Conv(K, (1, 1))(x)}
-
-
-VIEWS = Augmentation(crop_size=CROP, scale=(0.8, 1.5), brightness=0.2)
-STILL = Augmentation(crop_size=SIZE, scale=(1.0, 1.0), flip=False)
-MOVING = Objective(VIEWS, MEAN, STD)
-FIXED = Objective(STILL, MEAN, STD)
-
-
-def make_batch(seed=0, ignored=(0.0, 0.9, 0.5, 0.2)):
-    """Four samples, of which these shares of the pixels are ignored."""
-    random = np.random.default_rng(seed)
-    label = random.integers(0, K, (N, *SIZE))
-    for row, share in zip(label, ignored, strict=True):
-        row[random.random(SIZE) < share] = 255
-    return {
-        "image": jnp.array(random.integers(0, 256, (N, *SIZE, 3), np.uint8)),
-        "label": jnp.array(label.astype(np.uint8)),
-        "index": jnp.arange(N, dtype=jnp.int32) + 10,
-    }
-
-
-def new_state(model, *, ema=False):
-    return create_state(model, optax.sgd(RATE, 0.9), (*SIZE, 3), jax.random.key(1), ema=ema)
+from tests.training.toys import (
+    CROP,
+    FIXED,
+    KEY,
+    MEAN,
+    MOVING,
+    RATE,
+    SIZE,
+    STD,
+    WEIGHTS,
+    Fragile,
+    K,
+    N,
+    Normalised,
+    Plain,
+    make_batch,
+    new_state,
+    numpy_confusion,
+)
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +109,27 @@ def test_one_step_is_the_gradient_of_the_mean_loss(compiled, aux_weight, weights
     assert float(metrics["accuracy"]) == pytest.approx(np.trace(counts) / counts.sum())
 
 
-def test_microbatches_keep_the_order():
-    np.testing.assert_array_equal(microbatches(jnp.arange(6), 3), [[0, 1], [2, 3], [4, 5]])
+def test_microbatches_take_rows_in_turn():
+    np.testing.assert_array_equal(microbatches(jnp.arange(6), 3), [[0, 3], [1, 4], [2, 5]])
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_a_step_that_is_not_finite_changes_nothing_if_so_wanted(compiled, skips):
+    objective = dataclasses.replace(FIXED, skip_nonfinite=skips, ema_decay=0.5)
+    batch, state = make_batch(), new_state(Fragile(), ema=True)
+    step = compiled(Fragile(), objective)
+    grey = dict(batch, image=jnp.full_like(batch["image"], 7), label=batch["label"] * 0)
+    after, metrics = step(state, grey)
+    assert np.isnan(metrics["loss"])
+    assert int(after.step) == 1
+    assert float(metrics["skipped"]) == skips
+    if skips:
+        assert_equal(after, state.replace(step=after.step))
+        fine, metrics = step(after, batch)
+        assert float(metrics["skipped"]) == 0
+        assert differ(fine.params["Conv_0"]["kernel"], state.params["Conv_0"]["kernel"])
+    else:
+        assert np.isnan(jax.tree.leaves(after.params)[0]).any()
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -262,58 +241,3 @@ def test_bfloat16_model_keeps_float32_parameters(compiled):
         assert leaf.dtype == jnp.float32
     assert differ(after.params, exact.params)
     assert_close(after.params, exact.params, atol=5e-3)
-
-
-def numpy_confusion(labels, found):
-    counts = np.zeros((K, K), np.int64)
-    np.add.at(counts, (labels[labels < K], found[labels < K]), 1)
-    return counts
-
-
-@pytest.mark.parametrize("label_size", [SIZE, (20, 24)])
-def test_eval_step_counts_each_image_at_the_labels_size(label_size):
-    model = Plain()
-    variables = new_state(model).eval_variables()
-    random = np.random.default_rng(2)
-    labels = random.integers(0, K, (N, *label_size)).astype(np.uint8)
-    labels[random.random(labels.shape) < 0.2] = 255
-    labels[-1] = 255  # a row of padding
-    image = np.asarray(make_batch()["image"])
-    outputs = jax.jit(make_eval_step(model, MEAN, STD))(
-        variables, {"image": jnp.array(image), "label": jnp.array(labels)}
-    )
-    normalised = jnp.array((image / 255 - np.array(MEAN)) / np.array(STD), jnp.float32)
-    logits = model.apply(variables, normalised, train=False)["logits"]
-    if label_size != SIZE:
-        # Half-pixel bilinear; at the edges, jax.image.resize renormalises to the same numbers.
-        logits = jax.image.resize(logits, (N, *label_size, K), "bilinear", antialias=False)
-    found = np.argmax(logits, -1)
-    assert outputs["confusion"].shape == (N, K, K)
-    for image_counts, label, prediction in zip(outputs["confusion"], labels, found, strict=True):
-        difference = np.abs(np.asarray(image_counts) - numpy_confusion(label, prediction))
-        assert difference.sum() <= 2  # a tie broken by rounding
-    assert int(outputs["confusion"][-1].sum()) == 0
-    assert int(outputs["pixels"]) == np.sum(labels < K) == int(outputs["confusion"].sum())
-    expected, _ = cross_entropy_sum(logits[:-1], jnp.array(labels[:-1], jnp.int32))
-    assert float(outputs["loss_sum"]) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_training_and_evaluation_see_the_same_local_contrast():
-    objective = dataclasses.replace(FIXED, local_contrast=5)
-    batch = make_batch(ignored=(0.0,) * N)
-    images, _ = jax.jit(lambda batch: augmented(KEY, batch, objective))(batch)
-
-    class Seen(nn.Module):
-        """Says what it is shown."""
-
-        num_classes: int = 3
-
-        @nn.compact
-        def __call__(self, images, *, train):
-            return {"logits": images}
-
-    outputs = jax.jit(make_eval_step(Seen(), MEAN, STD, 5))({}, batch)
-    expected, _ = cross_entropy_sum(images, batch["label"].astype(jnp.int32))
-    assert float(outputs["loss_sum"]) == pytest.approx(float(expected), rel=1e-5)
-    plain = jax.jit(make_eval_step(Seen(), MEAN, STD))({}, batch)
-    assert abs(float(plain["loss_sum"]) - float(expected)) > 1

@@ -1,5 +1,6 @@
 """What a run writes down, and what it prints."""
 
+import errno
 import io
 import json
 import math
@@ -157,3 +158,36 @@ def test_the_bar_on_a_terminal_shows_the_same(monkeypatch):
     assert "2/720" in text
     assert "12.3 img/s" in text
     assert "step 1/720" not in text
+
+
+class Disk(io.RawIOBase):
+    """A file on a disk that may be full."""
+
+    full, name = True, "metrics.jsonl"
+
+    def __init__(self):
+        self.written = b""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.written += bytes(data)
+        return len(data)
+
+
+def test_a_full_disk_is_said_once_and_the_rows_wait(tmp_path):
+    disk = Disk()
+    with MetricsWriter(tmp_path) as writer:
+        writer._file.close()
+        writer._file = io.TextIOWrapper(io.BufferedWriter(disk))
+        with pytest.warns(UserWarning, match="metrics.jsonl: No space left"):
+            writer.scalars(1, "train", {"loss": 0.5})
+        for step in (2, 3):  # without another word: warnings are errors here
+            writer.scalars(step, "train", {"loss": 0.5})
+        disk.full = False
+        writer.scalars(4, "train", {"loss": 0.5})
+    rows = [json.loads(line) for line in disk.written.splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]

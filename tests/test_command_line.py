@@ -1,0 +1,17 @@
+"""The flags of launch.py, those that need no process of their own."""
+
+import pytest
+
+from segjax.command_line import parse_profile
+
+
+def test_a_window_of_steps():
+    assert parse_profile("10:5") == (10, 5)
+    assert parse_profile("1:1") == (1, 1)
+    assert parse_profile(None) is None
+
+
+@pytest.mark.parametrize("text", ["", "10", "10:", ":5", "0:5", "10:0", "-1:5", "1:2:3", "a:b"])
+def test_a_window_that_will_not_do(text):
+    with pytest.raises(ValueError, match=rf"--profile={text}; use START:STEPS"):
+        parse_profile(text)

@@ -1,0 +1,289 @@
+"""Signals, sent to this process and to real others."""
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from segjax.training import interruption as module
+from segjax.training.interruption import EXIT_INTERRUPTED, Interruption
+
+ROOT = pathlib.Path(__file__).parents[2]
+SIGNALS = ("SIGTERM", "SIGINT")
+# Says "ready", and is then stuck where Python runs no handlers: in C, as in a compilation.
+STUCK = """
+import ctypes, multiprocessing, sys, time
+from segjax.training.interruption import Interruption
+
+def work():
+    time.sleep(60)
+
+def in_c():
+    libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+    libc.pthread_mutex_lock(mutex)
+    print("ready", *pids, flush=True)
+    libc.pthread_mutex_lock(mutex)
+
+def compiling():
+    import jax, jax.numpy as jnp
+
+    def long(x):
+        for i in range(3000):
+            x = jnp.sin(x) @ x + i
+        return x
+
+    lowered = jax.jit(long).lower(jnp.ones((8, 8)))
+    print("ready", *pids, flush=True)
+    lowered.compile()
+
+if __name__ == "__main__":
+    where, unsaved = sys.argv[1:]
+    worker = multiprocessing.get_context("spawn").Process(target=work, daemon=True)
+    worker.start()
+    pids = [worker.pid]
+    with Interruption(release=lambda: print("released", flush=True)) as interruption:
+        interruption.unsaved = unsaved == "unsaved"
+        {"in_c": in_c, "compiling": compiling}[where]()
+        print("not stuck", flush=True)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a script; gives the process, after its first line, and that line."""
+    processes = []
+
+    def start(text, *arguments):
+        script = tmp_path / "script.py"
+        script.write_text(text)
+        process = subprocess.Popen(
+            [sys.executable, script, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_gone(pid):
+    """Whether a process has ended; nobody may have waited for it."""
+    with contextlib.suppress(OSError):
+        return ") Z" in pathlib.Path(f"/proc/{pid}/stat").read_text()
+    return True
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_is_heard_and_the_old_handlers_are_back(name, capfd):
+    number = signal.Signals[name]
+    before = [signal.getsignal(signal.Signals[n]) for n in SIGNALS]
+    descriptor = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(descriptor)
+    with Interruption() as interruption:
+        interruption.unsaved = True
+        assert interruption.requested() == interruption.asked == ""
+        os.kill(os.getpid(), number)
+        assert interruption.requested() == interruption.asked == name
+        if name == "SIGTERM":  # schedulers send it more than once
+            os.kill(os.getpid(), number)
+        assert interruption.requested() == name
+        wait_for(lambda: capfd.readouterr().err.startswith(f"{name}: the step is finished"))
+    assert [signal.getsignal(signal.Signals[n]) for n in SIGNALS] == before
+    assert signal.set_wakeup_fd(descriptor) == descriptor
+
+
+def test_each_of_two_signals_is_answered_once(capfd):
+    with Interruption() as interruption:
+        interruption.unsaved = True
+        for name in ("SIGTERM", "SIGINT", "SIGTERM"):
+            os.kill(os.getpid(), signal.Signals[name])
+        said = []
+        wait_for(lambda: said.append(capfd.readouterr().err) or "".join(said).count("\n") == 2)
+        assert interruption.requested() == "SIGTERM"
+    said.append(capfd.readouterr().err)
+    first, second = "".join(said).splitlines()
+    assert first == "SIGTERM: the step is finished and saved, then the run stops"
+    assert second.startswith("SIGINT: ")
+    assert second.endswith("a second one stops at once")
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    """The codes that this process would have ended with."""
+    codes = []
+    monkeypatch.setattr(module, "_GRACE_S", 0.1)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    return codes
+
+
+def test_nothing_unsaved_ends_a_loop_that_does_not_ask(ends):
+    with Interruption():
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait_for(lambda: ends == [EXIT_INTERRUPTED])
+
+
+@pytest.mark.parametrize("how", ["asks", "begins a step", "is over"])
+def test_nothing_unsaved_leaves_the_end_to_a_loop_that_goes_on(ends, how):
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+        if how == "asks":
+            assert interruption.requested() == "SIGTERM"
+        elif how == "begins a step":
+            interruption.unsaved = True
+        if how != "is over":
+            time.sleep(0.3)
+    if how == "is over":
+        time.sleep(0.3)
+    assert ends == []
+
+
+def test_outside_the_main_thread_nothing_changes():
+    seen = []
+
+    def run():
+        with Interruption() as interruption:
+            seen.append(signal.getsignal(signal.SIGTERM))
+            seen.append(interruption.requested())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM), ""]
+
+
+def test_signals_of_others_are_left_alone(ends, capfd):
+    heard = []
+    old = signal.signal(signal.SIGUSR1, lambda *_: heard.append("USR1"))
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(0.2)
+            assert interruption.requested() == ""
+    finally:
+        signal.signal(signal.SIGUSR1, old)
+    assert heard == ["USR1"]
+    assert ends == []
+    assert capfd.readouterr().err == ""
+
+
+def check_stuck(start, where):
+    """The first signal ends a process that is stuck with nothing unsaved; a second SIGINT any."""
+    saved, unsaved = start(STUCK, where, "saved"), start(STUCK, where, "unsaved")
+    workers = []
+    for process in (saved, unsaved):
+        ready, pid = process.stdout.readline().split()
+        assert ready == "ready"
+        workers.append(int(pid))
+    time.sleep(0.2)  # into C
+    began = time.monotonic()
+    saved.send_signal(signal.SIGTERM)
+    unsaved.send_signal(signal.SIGINT)
+    assert "a second one stops at once" in unsaved.stderr.readline()
+    assert saved.wait(30) == EXIT_INTERRUPTED
+    assert unsaved.poll() is None
+    unsaved.send_signal(signal.SIGTERM)  # is no second SIGINT
+    assert unsaved.stderr.readline().startswith("SIGTERM: ")
+    time.sleep(1.5 * module._GRACE_S)
+    assert unsaved.poll() is None
+    unsaved.send_signal(signal.SIGINT)
+    assert unsaved.wait(30) == 130
+    assert time.monotonic() - began < 30
+    assert "nothing was unsaved" in saved.stderr.read()
+    assert [process.stdout.read() for process in (saved, unsaved)] == ["released\n"] * 2
+    wait_for(lambda: all(is_gone(pid) for pid in workers))
+
+
+def test_a_process_that_is_stuck_in_c(start):
+    check_stuck(start, "in_c")
+
+
+@pytest.mark.slow
+def test_a_process_that_is_stuck_in_a_compilation(start):
+    check_stuck(start, "compiling")
+
+
+# Polls, and says when it was asked to stop; "step" is what the processes agree on.
+MANY = """
+import sys, time
+import jax
+from segjax.training.interruption import Interruption
+
+address, process = sys.argv[1:]
+jax.distributed.initialize(address, 2, int(process))
+with Interruption() as interruption:
+    for step in range(1, 3000):
+        time.sleep(0.02 * (1 + int(process)))  # not at the same pace
+        if interruption.requested():
+            break
+        if step == 10:
+            print("ready", flush=True)
+    again = interruption.requested()
+print(step, interruption.asked, again, flush=True)
+jax.distributed.shutdown()
+"""
+
+
+def free_address():
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{chosen.getsockname()[1]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("when", ["between steps", "before the first step"])
+def test_many_processes_stop_at_the_same_step(start, name, when):
+    address = free_address()
+    text = (
+        MANY if when == "between steps" else MANY.replace("for step", "time.sleep(4)\n    for step")
+    )
+    if when != "between steps":
+        text = text.replace(
+            "    time.sleep(4)", "    print('ready', flush=True)\n    time.sleep(4)"
+        )
+    processes = [start(text, address, str(i)) for i in range(2)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    processes[1].send_signal(signal.Signals[name])
+    found = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    lines = [out.splitlines()[-1].split() for out, _ in found]
+    assert lines[0][0] == lines[1][0]
+    assert lines[0][1:] == ["SIGTERM", "SIGTERM"]
+    assert lines[1][1:] == [name, name]
+    for _, err in found:
+        assert len(re.findall(r"^SIG(?:TERM|INT): the step is finished", err, re.M)) == 1
+
+
+@pytest.mark.slow
+def test_one_of_many_processes_ends_at_the_second_sigint(start):
+    address = free_address()
+    text = MANY.replace("time.sleep(0.02", "time.sleep(2")
+    processes = [start(text.replace("step == 10", "step == 1"), address, str(i)) for i in range(2)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for _ in range(2):
+        processes[1].send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    assert processes[1].wait(10) == 130

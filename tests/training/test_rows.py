@@ -1,0 +1,124 @@
+"""A part of a batch, and a padded batch, are treated as the whole one is."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.training.rows import whole_batch
+
+INDEX = jnp.array([3, 9, 4, 20])
+X = jax.random.normal(jax.random.key(1), (4, 6, 5, 8)) * 2 + 1
+
+
+class Block(nn.Module):
+    rate: float = 0.0
+    dtype: object = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)
+        x = nn.Conv(5, (1, 1), dtype=self.dtype)(norm(x))
+        return nn.Dropout(self.rate, deterministic=not train)(x)
+
+
+def variables(model):
+    """With scales and running statistics that are not the initial ones."""
+    drawn = model.init(jax.random.key(0), X, train=False)
+    return jax.tree.map(lambda v: v + 0.1 * jnp.arange(v.shape[-1]), drawn)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def apply(model, x, index, axis_name=None, padded=False):
+    """Outputs, new statistics, and the gradient of a sum of squares of the rows that count."""
+    given = variables(model)
+
+    def loss(params):
+        with whole_batch(index, axis_name=axis_name, padded=padded):
+            y, new = model.apply(
+                {**given, "params": params},
+                x,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": jax.random.key(5)},
+            )
+        y = y.astype(jnp.float32)
+        counted = jnp.where((index >= 0)[:, None, None, None], y, 0)
+        return jnp.sum(counted**2), (y, new["batch_stats"])
+
+    gradient, (y, statistics) = jax.grad(loss, has_aux=True)(given["params"])
+    return y, statistics, gradient
+
+
+def assert_close(ours, theirs, rtol=2e-5):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-4), ours, theirs)
+
+
+def plain(model, x):
+    """What linen does by itself, without dropout."""
+    given = variables(model)
+
+    def loss(params):
+        y, new = model.apply({**given, "params": params}, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(y.astype(jnp.float32) ** 2), (y.astype(jnp.float32), new["batch_stats"])
+
+    gradient, (y, statistics) = jax.grad(loss, has_aux=True)(given["params"])
+    return y, statistics, gradient
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_rows_of_padding_are_no_part_of_the_statistics(dtype):
+    model = Block(dtype=dtype)
+    extra = jnp.concatenate([X, jnp.full((3, *X.shape[1:]), 50.0)])
+    index = jnp.concatenate([INDEX, jnp.full(3, -1)])
+    y, statistics, gradient = apply(model, extra, index, None, True)
+    wanted = plain(model, X)
+    rounding = 2e-5 if dtype == jnp.float32 else 2e-2
+    assert_close((y[:4], statistics), wanted[:2], rounding)
+    scale = max(float(jnp.max(jnp.abs(g))) for g in jax.tree.leaves(wanted[2]))
+    for ours, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted[2]), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=rounding * scale)
+
+
+def test_padding_alone_leaves_the_running_statistics():
+    model = Block()
+    _, statistics, gradient = apply(model, X, jnp.full(4, -1), None, True)
+    assert_close(statistics, variables(model)["batch_stats"], 1e-7)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+
+
+def test_parts_on_devices_are_one_batch():
+    """Two programs of two rows each: dropout and all."""
+    model = Block(rate=0.4)
+    whole = apply(model, X, INDEX)
+
+    def part(x, index):
+        y, statistics, gradient = apply(model, x, index, "rows")
+        return y, statistics, jax.lax.psum(gradient, "rows")
+
+    halves = [v.reshape(2, 2, *v.shape[1:]) for v in (X, INDEX)]
+    parts = jax.pmap(part, axis_name="rows", devices=jax.devices()[:2])(*halves)
+    for device in range(2):
+        ours = jax.tree.map(lambda v, device=device: v[device], parts)
+        assert_close(ours[0], whole[0][2 * device : 2 * device + 2])
+        assert_close(ours[1:], whole[1:])
+
+
+def test_dropout_masks_belong_to_the_example():
+    model = Block(rate=0.4)
+    y, _, _ = apply(model, X, INDEX)
+    dropped = np.asarray(y) == 0
+    assert 0.3 < dropped.mean() < 0.5
+    order = jnp.array([2, 0, 3, 1])
+    moved, _, _ = apply(model, X[order], INDEX[order])
+    np.testing.assert_array_equal(np.asarray(moved) == 0, dropped[order])
+    others, _, _ = apply(model, X, INDEX + 1)
+    assert np.mean((np.asarray(others) == 0) != dropped) > 0.2
+    channels = nn.Dropout(0.5, broadcast_dims=(1, 2), deterministic=False)
+    with whole_batch(INDEX):
+        y = channels.apply({}, jnp.ones_like(X), rngs={"dropout": jax.random.key(2)})
+    assert set(np.unique(y)) == {0, 2}
+    np.testing.assert_array_equal(y, jnp.broadcast_to(y[:, :1, :1], y.shape))
