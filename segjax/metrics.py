@@ -38,8 +38,10 @@ def confusion_matrix(
     labelled = (labels >= 0) & (labels < num_classes)
     # Ignored pixels go to one extra bin at the end, which is cut off.
     pair = jnp.where(labelled, labels * num_classes + predictions, num_classes**2)
-    counts = jnp.bincount(pair.reshape(-1), length=num_classes**2 + 1)
-    return counts[:-1].reshape(num_classes, num_classes).astype(jnp.int32)
+    # Not `bincount`, which makes one line of the pixels: devices that share an image's rows would
+    # send each other all of them. So each counts its own, and the counts are added.
+    counts = jnp.zeros(num_classes**2 + 1, jnp.int32).at[pair].add(1)
+    return counts[:-1].reshape(num_classes, num_classes)
 
 
 def ratio(numerator, denominator) -> Float[np.ndarray, "*shape"]:
@@ -180,6 +182,14 @@ class ImageConfusions:
             np.concatenate([part.cells for part in parts]),
             np.concatenate([part.counts for part in parts]),
         )
+
+    def take(self, images: Int[np.ndarray, "m"]) -> "ImageConfusions":
+        """The images of these numbers, in this order."""
+        sizes = np.diff(self.starts)[images]
+        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        # Where each cell is now: its place within its image, from where that image's begin.
+        moved = np.repeat(self.starts[images] - starts[:-1], sizes) + np.arange(starts[-1])
+        return ImageConfusions(self.num_classes, starts, self.cells[moved], self.counts[moved])
 
     def __len__(self) -> int:
         return len(self.starts) - 1

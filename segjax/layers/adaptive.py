@@ -21,10 +21,14 @@ def adaptive_avg_pool(
     divide, as torch's `adaptive_avg_pool2d`. More bins than cells repeat cells.
 
     Two small matrix products: static in shape, exportable, and their own derivative. Sums are
-    taken in float32.
+    taken in float32. Columns go first: where rows are shared between devices, what is left to sum
+    over them is the result's size.
     """
     rows = _bin_means(x.shape[1], output_size[0])
     columns = _bin_means(x.shape[2], output_size[1])
-    pooled = jnp.einsum("ah,nhwc->nawc", rows, x.astype(jnp.float32), precision="highest")
-    pooled = jnp.einsum("bw,nawc->nabc", columns, pooled, precision="highest")
+    # The matrix once per row of the map: as one product for all rows, XLA would transpose the map
+    # first, which takes longer than the sums.
+    columns = jnp.broadcast_to(columns, (*x.shape[:2], *columns.shape))
+    pooled = jnp.matmul(columns, x.astype(jnp.float32), precision="highest")
+    pooled = jnp.einsum("ah,nhbc->nabc", rows, pooled, precision="highest")
     return pooled.astype(x.dtype)

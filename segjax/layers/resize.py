@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from segjax.layers.banded import rows_product
+
 
 def source_positions(size: int, out: int, align_corners: bool) -> np.ndarray:
     """[out] float64: where each output pixel falls in the input, clipped to its first and last
@@ -42,17 +44,22 @@ def resize_bilinear(
     Equal to torch's `interpolate(mode="bilinear")` in both conventions. Each axis is one product
     with a constant matrix, so the derivative is a product too, and never a scatter; an axis that
     keeps its size is left alone. Sums are taken in float32.
+
+    Where rows are shared between devices, only those next to a border travel, see `rows_product`.
     """
     y = x.astype(jnp.float32)
-    # The axis that grows least goes first: fewer numbers for the other one.
-    axes = sorted((1, 2), key=lambda axis: size[axis - 1] / x.shape[axis])
+    # An axis that shrinks goes before one that grows: fewer numbers for the other one. Else rows
+    # go first: what travels between devices is then a row of the small map.
+    axes = sorted((1, 2), key=lambda axis: min(1, size[axis - 1] / x.shape[axis]))
     for axis in axes:
         out = size[axis - 1]
         if out == x.shape[axis]:
             continue
         matrix = _interpolation_matrix(x.shape[axis], out, align_corners)
-        product = "oh,nhwc->nowc" if axis == 1 else "ow,nhwc->nhoc"
-        y = jnp.einsum(product, matrix, y, precision="highest")
+        if axis == 1:
+            y = rows_product(matrix, y)
+        else:
+            y = jnp.einsum("ow,nhwc->nhoc", matrix, y, precision="highest")
     return y.astype(x.dtype)
 
 
@@ -64,8 +71,10 @@ def resize_nearest(
     As torch's `nearest-exact` and OpenCV's convention for pixel centres; any dtype.
     """
     for axis, out in zip((1, 2), size, strict=True):
-        if out == x.shape[axis]:
+        cells = x.shape[axis]
+        if out % cells == 0:
+            x = jnp.repeat(x, out // cells, axis)  # local where rows are shared between devices
             continue
-        index = np.floor((np.arange(out) + 0.5) * x.shape[axis] / out).astype(np.int32)
-        x = jnp.take(x, np.minimum(index, x.shape[axis] - 1), axis=axis)
+        index = np.floor((np.arange(out) + 0.5) * cells / out).astype(np.int32)
+        x = jnp.take(x, np.minimum(index, cells - 1), axis=axis)
     return x

@@ -13,7 +13,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from segjax.layers.banded import rows_product
 from segjax.layers.conv import he_normal
+from segjax.layers.marks import conv_output
 
 
 def conv_transpose(
@@ -116,7 +118,7 @@ def bilinear_conv_transpose(
     """
     tent = _tent(kernel_size) / _gain(kernel_size, strides)
     y = x.astype(jnp.float32)
-    for axis, product in ((1, "oh,nhwc->nowc"), (2, "ow,nhwc->nhoc")):
+    for axis in (1, 2):
         cells = x.shape[axis]
         out = (cells - 1) * strides + kernel_size - 2 * padding
         if padding < 0 or out < 1:
@@ -124,7 +126,11 @@ def bilinear_conv_transpose(
         matrix = np.zeros((out + 2 * padding, cells), np.float32)
         for cell in range(cells):
             matrix[cell * strides : cell * strides + kernel_size, cell] = tent
-        y = jnp.einsum(product, matrix[padding : padding + out], y, precision="highest")
+        matrix = matrix[padding : padding + out]
+        if axis == 1:
+            y = rows_product(matrix, y)
+        else:
+            y = jnp.einsum("ow,nhwc->nhoc", matrix, y, precision="highest")
     return y.astype(x.dtype)
 
 
@@ -160,6 +166,7 @@ class ConvTranspose(nn.Module):
             strides=self.strides,
             padding=self.padding,
         )
+        x = conv_output(x)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
             x = x + bias.astype(self.dtype)

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from clu import parameter_overview
 from rich.console import Console
 
@@ -22,7 +21,7 @@ def plan(
     Nothing is trained and no parameter is drawn; the step is compiled for this machine's devices.
 
     Returns:
-      `parameters`, `flops` (per step), and bytes per device: `arguments`, `temporaries`,
+      `parameters`; `flops` of a step and bytes, per device: `arguments`, `temporaries`,
       `outputs`, `peak` (their sum, less what is updated in place).
     """
     console = console or Console()
@@ -30,13 +29,7 @@ def plan(
     state = setup.abstract_state()
     table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
     print(table, file=console.file)
-    n, size = config["train"]["batch_size"], tuple(config["data"]["image_size"])
-    batch = {
-        "image": jax.ShapeDtypeStruct((n, *size, config["data"]["channels"]), np.uint8),
-        "label": jax.ShapeDtypeStruct((n, *size), np.uint8),
-        "index": jax.ShapeDtypeStruct((n,), np.int32),
-    }
-    compiled = setup.train_step().lower(state, batch).compile()
+    compiled = setup.train_step().lower(state, setup.abstract_batch()).compile()
     flops = float((compiled.cost_analysis() or {}).get("flops", float("nan")))
     memory = compiled.memory_analysis()
     sizes = {
@@ -52,8 +45,8 @@ def plan(
     crop = "x".join(map(str, setup.crop_size))
     console.print(
         f"{config['model']['name']}: {parameters:,} parameters; {setup.total_steps} steps\n"
-        f"one training step, batch {n}, crop {crop}, {config['dtype']}, "
-        f"{jax.devices()[0].device_kind}:\n"
+        f"one training step, batch {config['train']['batch_size']}, crop {crop}, "
+        f"{config['dtype']}, on each of {setup.devices.mesh.size} {jax.devices()[0].device_kind}:\n"
         f"  {flops / 1e9:,.1f} GFLOP\n"
         + "\n".join(f"  {bytes_ / 2**20:,.0f} MiB {name}" for name, bytes_ in sizes.items()),
         highlight=False,

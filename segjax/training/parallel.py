@@ -116,9 +116,17 @@ class Devices:
     def rows_apart(self, x: jax.Array) -> jax.Array:
         """Inside a jitted step: divides [n, rows, ...] over both axes of the mesh. XLA spreads this
         from the images to all that is computed from them."""
-        if self.mode == "pmap" or self.mesh.size == 1:
+        return self._constrained(x, "data", "space")
+
+    def rows_together(self, x: jax.Array) -> jax.Array:
+        """Inside a jitted step: divides [n, ...] over `data` alone. To be said of bytes, as what XLA
+        would gather by itself are the floats that are made of them."""
+        return self._constrained(x, "data")
+
+    def _constrained(self, x: jax.Array, *axes: str) -> jax.Array:
+        if self.mode == "pmap" or self.mesh.shape["space"] == 1:
             return x
-        sharding = NamedSharding(self.mesh, PartitionSpec("data", "space"))
+        sharding = NamedSharding(self.mesh, PartitionSpec(*axes))
         return jax.lax.with_sharding_constraint(x, sharding)
 
     def compile_train(self, step: Callable, state: Any) -> Callable:

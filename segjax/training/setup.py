@@ -97,6 +97,14 @@ class Setup:
         """Those of them that this process reads."""
         return self.devices.rows(self.config["train"]["batch_size"], self.objective.accumulate)
 
+    def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """A training batch's structure with shardings, as the step takes it."""
+        rows = self.train.padding(self.rows.stop - self.rows.start)
+        return {
+            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+            for name, x in self.devices.put(rows).items()
+        }
+
     def evaluates_at(self, step: int) -> bool:
         """Whether the model is evaluated after `step` steps."""
         return step > 0 and (step % self.eval_every == 0 or step == self.total_steps)
@@ -111,6 +119,7 @@ class Setup:
             jax.random.fold_in(jax.random.key(self.config["seed"]), 1),
             axis_name=self.devices.axis_name,
             padded=self.padded_batch_size > self.config["train"]["batch_size"],
+            rows_together=self.devices.rows_together,
             rows_apart=self.devices.rows_apart,
         )
         return self.devices.compile_train(step, self.abstract_state())

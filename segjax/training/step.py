@@ -68,6 +68,7 @@ def make_train_step(
     *,
     axis_name: str | None = None,
     padded: bool = False,
+    rows_together: Callable[[jax.Array], jax.Array] = lambda x: x,
     rows_apart: Callable[[jax.Array], jax.Array] = lambda x: x,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns `train_step`, to be jitted or pmapped.
@@ -81,7 +82,8 @@ def make_train_step(
       axis_name: of pmap, where a batch is a part of the whole one; what is returned is of the
         whole.
       padded: whether a batch may hold rows of padding.
-      rows_apart: says how images and labels lie on the devices, see `parallel.Devices`.
+      rows_together, rows_apart: where images and labels lie before and after augmentation, which
+        moves rows about; see `parallel.Devices`.
     """
     weights = None if objective.class_weights is None else jnp.array(objective.class_weights)
 
@@ -110,6 +112,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch):
         step_key = jax.random.fold_in(key, state.step)
         view_key, dropout_key = jax.random.split(step_key)
+        batch = {name: rows_together(rows) for name, rows in batch.items()}
         images, labels = map(rows_apart, augmented(view_key, batch, objective))
         pixels = jnp.maximum(over_devices(jnp.sum(labels < model.num_classes)), 1)
         dropout_keys = jax.random.split(dropout_key, objective.accumulate)

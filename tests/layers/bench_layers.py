@@ -25,7 +25,7 @@ from segjax.layers import (
     max_unpool_2x2,
     resize_bilinear,
 )
-from segjax.layers.conv import _share_inside, _sum_of_taps
+from segjax.layers.conv import _row_convolved, _row_of_taps, _share_inside, _sum_of_rows
 
 
 def time_interleaved(
@@ -92,7 +92,7 @@ def pooling_programs(shape=(2, 240, 320, 64), reuse=True) -> dict[str, Callable[
 def atrous_programs(
     size=(33, 33), rate=12, channels=(256, 64), backward=True
 ) -> dict[str, Callable[[], jax.Array]]:
-    """A 3x3 atrous convolution: XLA's, the sum of taps, and the one that `atrous_conv` picks."""
+    """A 3x3 atrous convolution: XLA's, by taps, by rows, and the one that `atrous_conv` picks."""
     x = _normal(0, 1, *size, channels[0])
     kernel = _normal(1, 3, 3, *channels)
     cotangent = _normal(2, 1, *size, channels[1])
@@ -109,7 +109,8 @@ def atrous_programs(
 
     functions = {
         "xla": xla,
-        "taps": lambda x, kernel: _sum_of_taps(x, kernel, rate),
+        "taps": lambda x, kernel: _sum_of_rows(x, kernel, rate, _row_of_taps),
+        "rows": lambda x, kernel: _sum_of_rows(x, kernel, rate, _row_convolved),
         "atrous_conv": lambda x, kernel: atrous_conv(x, kernel, rate=rate),
     }
     make = (

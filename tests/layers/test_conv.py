@@ -81,6 +81,16 @@ def test_sum_of_taps_is_the_convolution(size, kernel_size, rate, taps):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-6 * scale)
 
 
+@pytest.mark.parametrize(("rate", "convolutions"), [(1, 1), (12, 1), (13, 3), (18, 3), (25, 0)])
+def test_far_rates_go_by_rows(rate, convolutions):
+    """At more than a quarter of 48 rows, row by row of the kernel, as long as most taps count."""
+    x, kernel = normal(1, 48, 48, 2), normal(3, 3, 2, 2, seed=1)
+    program = str(jax.make_jaxpr(lambda x: atrous_conv(x, kernel, rate=rate))(x))
+    assert program.count("conv_general_dilated[") == convolutions
+    found = atrous_conv(x, kernel, rate=rate)
+    np.testing.assert_allclose(found, xla_conv(x, kernel, rate), rtol=1e-5, atol=1e-5)
+
+
 def test_share_inside_counts_taps():
     size, kernel_size, rate = (5, 8), (3, 5), 2
     inside = 0

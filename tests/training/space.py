@@ -1,0 +1,58 @@
+"""What the test and the table of image rows shared between devices have in common."""
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh
+
+from segjax.data.augment import Augmentation
+from segjax.training.parallel import Devices
+from segjax.training.state import create_state
+from segjax.training.step import Objective, make_eval_step, make_train_step
+
+
+def devices_for(space: int) -> Devices:
+    """The first `space` devices, each with its share of an image's rows."""
+    grid = np.array(jax.devices()[:space]).reshape(1, space)
+    return Devices(Mesh(grid, ("data", "space"), axis_types=(AxisType.Auto,) * 2))
+
+
+def abstract_batch(devices: Devices, size, n: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch, as it lies on the devices."""
+    arrays = devices.put(
+        dict(
+            image=np.zeros((n, *size, 3), np.uint8),
+            label=np.zeros((n, *size), np.uint8),
+            index=np.zeros(n, np.int32),
+        )
+    )
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), arrays
+    )
+
+
+def compiled_steps(model, size, space: int, *, n=1, remat="none"):
+    """The training and the evaluation step of `size` images, with augmentation and momentum,
+    compiled for so many devices."""
+    devices = devices_for(space)
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    objective = Objective(Augmentation(size), (0.5,) * 3, (0.2,) * 3, remat=remat)
+    step = make_train_step(
+        model,
+        optimizer,
+        lambda step: 0.1,
+        objective,
+        jax.random.key(0),
+        rows_together=devices.rows_together,
+        rows_apart=devices.rows_apart,
+    )
+    state = jax.eval_shape(
+        lambda key: create_state(model, optimizer, (*size, 3), key), jax.random.key(0)
+    )
+    whole = devices.replicated()
+    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state)
+    batch = abstract_batch(devices, size, n)
+    train = devices.compile_train(step, state).lower(state, batch).compile()
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    evaluate = devices.compile_eval(make_eval_step(model, objective.mean, objective.std))
+    return train, evaluate.lower(variables, batch).compile()
