@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from segjax.layers import Conv, ConvNormAct, ConvTranspose, max_unpool_2x2
 from segjax.layers.conv import he_normal
+from segjax.layers.marks import block_output
 from segjax.models.vgg import VGGEncoder, mirrored, scaled_stages
 
 
@@ -70,6 +71,8 @@ class DeconvNet(nn.Module):
                 x = ConvNormAct(features, use_bias=True, name=f"decoder{s}_{i}", **options)(
                     x, train=train
                 )
+            if s > 1:
+                x = block_output(x)
         x = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")(x)
         return {"logits": x.astype(jnp.float32)}
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.layers import Conv, pool_padding
+from segjax.layers.marks import block_output
 
 # Keras's "he_normal" is a truncated normal distribution, as linen's of that name.
 he_normal = nn.initializers.he_normal()
@@ -120,6 +121,7 @@ class NotebookResNet(nn.Module):
         options = dict(momentum=self.momentum, dtype=self.dtype)
         x = ConvActNorm(self.stem, 7, 2, **options, name="stem")(x, train=train)
         x = nn.max_pool(x, (3, 3), (2, 2), padding="SAME")  # uneven as the convolutions' padding
+        x = block_output(x)
         stages = zip(self.features, self.strides, self.rates, strict=True)
         for s, (features, strides, rates) in enumerate(stages, 2):
             for b, rate in enumerate(rates, 1):
@@ -131,4 +133,5 @@ class NotebookResNet(nn.Module):
                     **options,
                     name=f"stage{s}_block{b}",
                 )(x, train=train)
+                x = block_output(x)
         return x

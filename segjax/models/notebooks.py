@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from segjax.layers import Conv, adaptive_avg_pool, max_pool_2x2, max_unpool_2x2, resize_bilinear
+from segjax.layers.marks import block_output
 from segjax.models.notebook_resnet import ConvActNorm, NotebookResNet, he_normal, scaled
 from segjax.models.vgg import PlainVGG, max_pool, mirrored, scaled_stages
 
@@ -57,11 +58,14 @@ class NotebookSegNet(nn.Module):
                 x = block(features, name=f"encoder{s}_{i}")(x, train=train)
             size = x.shape[1:3]
             x, positions = max_pool_even(x)
+            x = block_output(x)
             pools.append((positions, size))
         for s in range(len(stages), 0, -1):
             x = max_unpool_even(x, *pools[s - 1])
             for i, features in enumerate(mirrored(stages, s), 1):
                 x = block(features, name=f"decoder{s}_{i}")(x, train=train)
+            if s > 1:
+                x = block_output(x)
         x = Conv(
             self.num_classes,
             use_bias=True,
@@ -232,6 +236,7 @@ class NCSUSegNet(nn.Module):
                 name=f"decoder{s}",
             )(x, train=train)
             if s > 1:
+                x = block_output(x)
                 x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
         x = Conv(
             self.num_classes,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.layers import ConvNormAct
+from segjax.layers.marks import block_output
 
 EXPANSION = 4  # of the bottleneck block
 
@@ -128,7 +129,7 @@ class ResNet(nn.Module):
             x = block(base, 3, 2, name="stem1")(x, train=train)
             x = block(base, 3, name="stem2")(x, train=train)
             x = block(2 * base, 3, name="stem3")(x, train=train)
-        x = max_pool_3x3(x)
+        x = block_output(max_pool_3x3(x))
 
         stride, rate = 4, 1
         stages = []
@@ -155,6 +156,7 @@ class ResNet(nn.Module):
                     dtype=self.dtype,
                     name=f"stage{s}_block{b + 1}",
                 )(x, train=train)
+                x = block_output(x)
             stages.append(x)
         return tuple(stages)
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.layers import Conv, ConvNormAct, max_unpool_2x2
+from segjax.layers.marks import block_output
 from segjax.models.vgg import VGGEncoder, mirrored, scaled_stages
 
 
@@ -58,6 +59,8 @@ class SegNet(nn.Module):
             outputs = mirrored(stages, s) if s > 1 else mirrored(stages, s)[:-1]
             for i, features in zip(range(len(stages[s - 1]), 0, -1), outputs, strict=False):
                 x = ConvNormAct(features, name=f"decoder{s}_{i}", **options)(x, train=train)
+            if s > 1:
+                x = block_output(x)
             if s >= 3:
                 x = nn.Dropout(self.dropout_rate, deterministic=not train, name=f"decdrop{s}")(x)
         x = Conv(self.num_classes, use_bias=True, dtype=self.dtype, name="classifier")(x)

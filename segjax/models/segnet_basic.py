@@ -20,6 +20,7 @@ from segjax.layers import (
     resize_bilinear,
 )
 from segjax.layers.conv import he_normal
+from segjax.layers.marks import block_output
 from segjax.models.vgg import Pooled
 
 UPSAMPLING = ("indices", "bilinear", "deconv")
@@ -114,6 +115,7 @@ class SegNetBasic(nn.Module):
             x = ConvNormAct(self.features, name=f"encoder{s}", **self._conv_options)(x, train=train)
             size = x.shape[1:3]
             x, positions = max_pool_2x2(x)
+            x = block_output(x)
             pools.append(Pooled(positions, size))
             if s >= 3:
                 x = nn.Dropout(self.dropout_rate, deterministic=not train, name=f"encdrop{s}")(x)
@@ -123,6 +125,8 @@ class SegNetBasic(nn.Module):
             x = self._upsample(x, pools[s - 1], s, train=train)
             if self.addition and s > 1:
                 x = x + self._reduce(maps, s - 1)
+            if s > 1:
+                x = block_output(x)
             if s >= 3:
                 x = nn.Dropout(self.dropout_rate, deterministic=not train, name=f"decdrop{s}")(x)
         if not self.reduction:

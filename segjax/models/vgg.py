@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from segjax.layers import Conv, ConvNormAct, max_pool_2x2
+from segjax.layers.marks import block_output
 
 Stages = tuple[tuple[int, ...], ...]
 
@@ -76,6 +77,7 @@ class VGGEncoder(nn.Module):
                 )(x, train=train)
             size = x.shape[1:3]
             x, positions = max_pool_2x2(x)
+            x = block_output(x)
             pools.append(Pooled(positions, size))
             if s >= 3:
                 x = nn.Dropout(self.dropout_rate, deterministic=not train, name=f"encdrop{s}")(x)
@@ -116,7 +118,7 @@ class PlainVGG(nn.Module):
                     name=f"conv{s}_{i}",
                 )(x)
                 x = nn.relu(x)
-            x = self.pools[s - 1](x)
+            x = block_output(self.pools[s - 1](x))
             maps.append(x)
         return maps
 

@@ -1,0 +1,282 @@
+"""Rematerialisation: the numbers of a plain gradient, in less memory."""
+
+import functools
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from segjax.data.augment import Augmentation
+from segjax.layers.marks import BLOCK, CONV, block_output, conv_output
+from segjax.losses import cross_entropy_sum
+from segjax.models import MODELS, build, model_options
+from segjax.models.resnet import VARIANTS, Bottleneck
+from segjax.training.remat import rematerialised
+from segjax.training.state import create_state
+from segjax.training.step import Objective, make_train_step
+
+K, SIZE = 5, (33, 49)
+POLICIES = ("convs", "blocks")
+
+
+@pytest.fixture(autouse=True)
+def shallow_encoder(monkeypatch):
+    monkeypatch.setitem(VARIANTS, "shallow", (Bottleneck, (1, 1, 2, 3)))
+
+
+def toy(params, x, labels, key, *, axis=None):
+    """Three blocks with dropout and a mean over the batch, and a loss; two uses of block 1."""
+    first = None
+    for kernel in params:
+        x = jnp.sin(conv_output(x @ kernel))
+        mean = jnp.mean(x, 0)
+        x = block_output(x - (jax.lax.pmean(mean, axis) if axis else mean))
+        first = x if first is None else first
+        key, drop = jax.random.split(key)
+        x *= jax.random.bernoulli(drop, 0.7, x.shape)
+    loss = -jnp.sum(jax.nn.one_hot(labels, 3) * jax.nn.log_softmax(x + first))
+    return loss, {"mean": jnp.mean(x, 0), "labels": labels + 1}
+
+
+def toy_arguments(seed=0):
+    random = np.random.default_rng(seed)
+    params = [jnp.array(random.normal(size=(3, 3)), jnp.float32) for _ in range(3)]
+    x = jnp.array(random.normal(size=(8, 3)), jnp.float32)
+    return params, x, jnp.arange(8) % 3, jax.random.key(seed)
+
+
+def gradient(function, policy="none"):
+    return jax.value_and_grad(rematerialised(function, policy), has_aux=True)
+
+
+def assert_close(a, b, rtol=1e-6):
+    close = functools.partial(np.testing.assert_allclose, rtol=rtol, atol=1e-6)
+    jax.tree.map(close, a, b)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_values_and_gradients_are_those_of_the_function(policy):
+    arguments = toy_arguments()
+    expected = jax.jit(gradient(toy))(*arguments)
+    assert np.isfinite(expected[0][0])
+    assert_close(jax.jit(gradient(toy, policy))(*arguments), expected)
+
+
+def test_blocks_are_computed_twice_but_for_what_follows_the_last():
+    def count(policy):
+        jaxpr = jax.make_jaxpr(gradient(toy, policy))(*toy_arguments())
+        return str(jaxpr).count(" sin "), str(jaxpr).count(" log ")
+
+    assert count("none") == (3, 1)
+    assert count("blocks") == (6, 1)
+
+
+def test_nothing_to_cut_and_nothing_asked_for():
+    plain = lambda params, x: (jnp.sum(jnp.sin(params * x)), x)  # noqa: E731
+    assert rematerialised(plain, "none") is plain
+    x = jnp.arange(3.0)
+    assert_close(gradient(plain, "blocks")(x, x), gradient(plain)(x, x))
+    with pytest.raises(ValueError, match=r"train\.remat='all'; use none, convs, blocks"):
+        rematerialised(plain, "all")
+
+
+def test_a_gradient_that_is_not_finite_is_no_other():
+    def function(params, x):
+        x = block_output(x * params)
+        x = block_output(jnp.where(x > 2, x, 0.0))
+        return jnp.sum(jnp.sqrt(x - 1)), x  # below 1 a NaN, which where() keeps from x
+
+    x = jnp.arange(1.0, 5.0)
+    expected = jax.jit(gradient(function))(jnp.ones(4), x)
+    assert np.isnan(expected[0][0])
+    assert np.isfinite(expected[1]).any()
+    assert_close(jax.jit(gradient(function, "blocks"))(jnp.ones(4), x), expected)
+
+
+def test_within_scan_and_pmap():
+    params, x, labels, key = toy_arguments()
+
+    def summed(policy):
+        def body(total, batch):
+            return jax.tree.map(jnp.add, total, gradient(toy, policy)(params, *batch, key)[1]), None
+
+        halves = (x.reshape(2, 4, 3), labels.reshape(2, 4))
+        return jax.jit(lambda halves: jax.lax.scan(body, params, halves)[0])(halves)
+
+    assert_close(summed("blocks"), summed("none"))
+
+    def on_devices(policy):
+        of_share = gradient(functools.partial(toy, axis="data"), policy)
+        program = jax.pmap(
+            lambda *arguments: jax.lax.psum(of_share(*arguments)[1], "data"),
+            axis_name="data",
+            in_axes=(None, 0, 0, None),
+        )
+        return program(params, x.reshape(4, 2, 3), labels.reshape(4, 2), key)
+
+    assert_close(on_devices("blocks"), on_devices("none"))
+
+
+def small(name):
+    thin = {"width": 0.125, "features": 8, "encoder": "shallow", "fc_features": 16}
+    options = {**thin, "dropout_rate": 0.3}
+    options = {k: v for k, v in options.items() if k in model_options(name)}
+    return build({"name": name, **options}, K)
+
+
+def loss_function(model):
+    def loss(params, batch_stats, images, labels, dropout_key):
+        outputs, updated = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
+        )
+        return sum(cross_entropy_sum(x, labels)[0] for x in outputs.values()), updated
+
+    return loss
+
+
+@functools.cache
+def arguments_of(name):
+    model, random = small(name), np.random.default_rng(0)
+    images = jnp.array(random.normal(size=(4, *SIZE, 3)), jnp.float32)
+    labels = jnp.array(random.integers(0, K + 1, (4, *SIZE)))
+    variables = jax.jit(lambda key: model.init(key, images, train=False))(jax.random.key(0))
+    stats = variables.get("batch_stats", {})
+    return variables["params"], stats, images, labels, jax.random.key(1)
+
+
+@functools.cache
+def run(name, policy):
+    """Loss, statistics and gradient of a model, and the bytes that its program needs."""
+    arguments = arguments_of(name)
+    program = jax.jit(gradient(loss_function(small(name)), policy)).lower(*arguments).compile()
+    (loss, stats), grads = program(*arguments)
+    memory = program.memory_analysis().temp_size_in_bytes
+    return SimpleNamespace(loss=loss, stats=stats, grads=grads, memory=memory)
+
+
+def distance(a, b):
+    """Of two trees, relative to the first."""
+    return optax.tree.norm(optax.tree.sub(a, b)) / optax.tree.norm(a)
+
+
+def assert_same_numbers(name, policy):
+    plain, remat = run(name, "none"), run(name, policy)
+    assert np.isfinite(plain.loss)
+    np.testing.assert_allclose(remat.loss, plain.loss, rtol=1e-6)
+    if plain.stats:
+        assert distance(plain.stats, remat.stats) < 1e-6
+    # The same sums in another order: 1e-6 as programs are compiled for use, 2e-6 as for the tests.
+    assert distance(plain.grads, remat.grads) < 5e-6
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_network_has_the_same_numbers_in_less_memory(policy):
+    assert_same_numbers("segnet_basic", policy)
+    assert run("segnet_basic", policy).memory < 0.8 * run("segnet_basic", "none").memory
+
+
+# The rest of a thin network's memory is its head's, or its gradients'.
+SHARE = {"segnet": 0.6, "deconvnet": 0.6, "notebook_segnet": 0.6, "pspnet": 0.7, "deeplabv3": 0.6}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_the_same_numbers(name, policy):
+    assert_same_numbers(name, policy)
+    assert run(name, policy).memory < SHARE.get(name, 1.05) * run(name, "none").memory
+
+
+# Per model, the blocks whose outputs are kept: stages, residual blocks and the stem, in the depth
+# that the papers have.
+BLOCKS = {
+    "segnet": 5 + 4,
+    "segnet_basic": 4 + 3,
+    "fcn": 1 + 16,
+    "pspnet": 1 + 16,
+    "deeplabv3": 1 + 16,
+    "fcn_vgg": 5,
+    "deeplab_largefov": 5,
+    "deconvnet": 5 + 4,
+    "notebook_segnet": 5 + 4,
+    "notebook_pspnet": 1 + 16,
+    "notebook_deeplabv3": 1 + 16,
+    "ncsu_segnet": 4 + 3,
+    "smp_pspnet": 1 + 3 + 4,
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ("segnet", "pspnet") else pytest.param(n, marks=pytest.mark.slow) for n in MODELS],
+)
+def test_every_block_and_every_convolution_is_marked(name):
+    model = build({"name": name}, K)
+    images = jax.ShapeDtypeStruct((1, 65, 65, 3), jnp.float32)
+    init = lambda key: model.init(key, jnp.zeros(images.shape), train=False)  # noqa: E731
+    variables = jax.eval_shape(init, jax.random.key(0))
+
+    def forward(variables, images, key):
+        return model.apply(
+            variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+        )
+
+    jaxpr = jax.make_jaxpr(forward)(variables, images, jax.random.key(0))
+    marks = [e.params["name"] for e in jaxpr.eqns if e.primitive.name == "name"]
+    assert marks.count(BLOCK) == BLOCKS[name]
+    kernels = [path for path, _ in jax.tree.leaves_with_path(variables["params"])]
+    linens = 1 if name == "deconvnet" else 0  # convolutions of linen's own have no mark
+    assert marks.count(CONV) + linens == sum(path[-1].key == "kernel" for path in kernels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_a_training_step_on_four_devices(mode):
+    """Micro-batches, rows of padding, rows of images shared between devices."""
+    model, random, n = small("segnet"), np.random.default_rng(0), 8
+    batch = {
+        "image": random.integers(0, 256, (n, 64, 64, 3), np.uint8),
+        "label": random.integers(0, K, (n, 64, 64)).astype(np.uint8),
+        "index": np.arange(n, dtype=np.int32),
+    }
+    batch["label"][-1], batch["index"][-1] = 255, -1
+    views = Augmentation(crop_size=(64, 64), scale=(0.8, 1.2))
+    optimizer = optax.sgd(0.1, 0.9)
+
+    def after_one_step(policy):
+        state = create_state(model, optimizer, (64, 64, 3), jax.random.key(1))
+        objective = Objective(views, (0.5,) * 3, (0.2,) * 3, accumulate=2, remat=policy)
+        make = functools.partial(
+            make_train_step, model, optimizer, lambda _: 0.1, objective, jax.random.key(2)
+        )
+        if mode == "pmap":
+            step = jax.pmap(make(axis_name="data", padded=True), "data", in_axes=(None, 0))
+            shares = jax.tree.map(lambda x: x.reshape(4, n // 4, *x.shape[1:]), batch)
+            return jax.tree.map(lambda x: x[0], step(state, shares))
+        axes = (jax.sharding.AxisType.Auto,) * 2
+        mesh = jax.make_mesh((2, 2), ("data", "space"), axis_types=axes)
+
+        def place(x):
+            spec = P("data", "space") if x.ndim > 1 else P("data")
+            return jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
+
+        return jax.jit(make(padded=True))(state, jax.tree.map(place, batch))
+
+    start = create_state(model, optimizer, (64, 64, 3), jax.random.key(1))
+    state, metrics = after_one_step("none")
+    assert distance(start.params, state.params) > 1e-3
+    for policy in POLICIES:
+        other, other_metrics = after_one_step(policy)
+        assert_close(other_metrics["loss"], metrics["loss"])
+        np.testing.assert_array_equal(other_metrics["confusion"], metrics["confusion"])
+        moved = optax.tree.sub(state.params, start.params)
+        assert distance(moved, optax.tree.sub(other.params, start.params)) < 1e-5
+        assert distance(state.batch_stats, other.batch_stats) < 1e-6
