@@ -54,7 +54,7 @@ def run(mode: str) -> None:
     environment.use_compilation_cache()
     environment.keep_freed_memory()
     count = processes.start(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    command_line.check_processes(count)
+    command_line.check_processes(mode, count)
     console = Console(quiet=count > 1 and not processes.is_first())
     config, splits, output = FLAGS.config, FLAGS.splits, FLAGS.output
     workdir = FLAGS.workdir or (command_line.default_workdir() if config else None)

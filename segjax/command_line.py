@@ -70,7 +70,7 @@ def define_flags() -> None:
 
 def check_flags() -> None:
     """Raises ValueError where a mode lacks a flag that it needs, or has one that it cannot use."""
-    check_processes(FLAGS.num_processes or 1)
+    check_processes(FLAGS.mode, FLAGS.num_processes or 1)
     if parse_profile(FLAGS.profile) and FLAGS.mode != "train":
         raise ValueError(f"--profile is for --mode=train, not for --mode={FLAGS.mode}")
     needs = NEEDS[FLAGS.mode]
@@ -85,11 +85,11 @@ def check_flags() -> None:
             raise ValueError(f"--mode={FLAGS.mode} wants --{name}{what}")
 
 
-def check_processes(count: int) -> None:
+def check_processes(mode: str, count: int) -> None:
     """Raises ValueError if the mode cannot run in so many processes."""
-    if count > 1 and FLAGS.mode not in IN_MANY_PROCESSES:
+    if count > 1 and mode not in IN_MANY_PROCESSES:
         raise ValueError(
-            f"--mode={FLAGS.mode} in {count} processes; only {' and '.join(IN_MANY_PROCESSES)} can "
+            f"--mode={mode} in {count} processes; only {' and '.join(IN_MANY_PROCESSES)} can "
             "be shared. Start it once, with --num_processes=1"
         )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segjax.command_line import parse_profile
+from segjax.command_line import NEEDS, check_processes, parse_profile
 
 
 def test_a_window_of_steps():
@@ -15,3 +15,14 @@ def test_a_window_of_steps():
 def test_a_window_that_will_not_do(text):
     with pytest.raises(ValueError, match=rf"--profile={text}; use START:STEPS"):
         parse_profile(text)
+
+
+def test_modes_that_several_processes_can_share():
+    for mode in NEEDS:
+        check_processes(mode, 1)
+        if mode in ("train", "evaluate"):
+            check_processes(mode, 64)
+        else:
+            message = rf"--mode={mode} in 2 processes; only train and evaluate can be shared"
+            with pytest.raises(ValueError, match=message):
+                check_processes(mode, 2)
