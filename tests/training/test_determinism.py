@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = """
 import sys
@@ -17,6 +19,7 @@ print(jax.jit(lambda x: jnp.sum(jnp.exp(x)))(x).tobytes().hex())
 """
 
 
+@pytest.mark.slow
 def test_the_flag_reaches_xla_beside_the_users_own(tmp_path):
     """XLA writes down the options that it compiles with; a CPU program's bits do not change."""
     dump = tmp_path / "dump"

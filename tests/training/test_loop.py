@@ -75,7 +75,7 @@ def whole(tmp_path_factory):
     return workdir, progress
 
 
-@pytest.mark.parametrize("died_at", [3, 5])
+@pytest.mark.parametrize("died_at", [pytest.param(3, marks=pytest.mark.slow), 5])
 def test_resume_is_bit_equal(whole, tmp_path, died_at):
     """6 steps at once equal 3 or 5 steps, a kill, and the rest: every array of the state, the
     data position, the record. At 5 the steps after the last checkpoint (3) are done again."""
@@ -111,7 +111,9 @@ def assert_same_run(whole, workdir):
         assert a.best_step() == b.best_step()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_after_the_step_and_the_resume_is_bit_equal(whole, tmp_path, number):
     config = eventful_config()
 
@@ -212,12 +214,17 @@ def test_a_rollback_goes_on_from_the_last_checkpoint_at_a_lower_rate(tmp_path):
     wanted = [rate] * 3 + [rate / 4] * 3
     assert [row["learning_rate"] for row in rows] == pytest.approx(wanted)
     assert progress.lr_scale == 0.25
-    # Before the first checkpoint it is the start.
+
+
+@pytest.mark.slow
+def test_a_rollback_before_the_first_checkpoint_begins_anew(tmp_path):
+    config = make_tiny_config()
     config.train.on_nonfinite = "rollback"
-    _, printed = run(config, tmp_path / "b", bad_at(prepare(config), 2, above=0.5))
+    _, printed = run(config, tmp_path, bad_at(prepare(config), 2, above=0.5))
     assert "back to step 0, learning rate times 0.5" in printed
 
 
+@pytest.mark.slow
 def test_a_rollback_that_never_helps_gives_up(tmp_path):
     config = make_tiny_config()
     config.train.on_nonfinite = "rollback"

@@ -171,13 +171,13 @@ def assert_same_numbers(name, policy):
     plain, remat = run(name, "none"), run(name, policy)
     assert np.isfinite(plain.loss)
     np.testing.assert_allclose(remat.loss, plain.loss, rtol=1e-6)
-    if plain.stats:
+    if jax.tree.leaves(plain.stats):  # plain VGG networks have none
         assert distance(plain.stats, remat.stats) < 1e-6
     # The same sums in another order: 1e-6 as programs are compiled for use, 2e-6 as for the tests.
     assert distance(plain.grads, remat.grads) < 5e-6
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", ["blocks", pytest.param("convs", marks=pytest.mark.slow)])
 def test_a_network_has_the_same_numbers_in_less_memory(policy):
     assert_same_numbers("segnet_basic", policy)
     assert run("segnet_basic", policy).memory < 0.8 * run("segnet_basic", "none").memory
@@ -216,7 +216,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize(
     "name",
-    [n if n in ("segnet", "pspnet") else pytest.param(n, marks=pytest.mark.slow) for n in MODELS],
+    [n if n == "segnet" else pytest.param(n, marks=pytest.mark.slow) for n in MODELS],
 )
 def test_every_block_and_every_convolution_is_marked(name):
     model = build({"name": name}, K)
@@ -241,7 +241,7 @@ def test_every_block_and_every_convolution_is_marked(name):
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_a_training_step_on_four_devices(mode):
     """Micro-batches, rows of padding, rows of images shared between devices."""
-    model, random, n = small("segnet"), np.random.default_rng(0), 8
+    model, random, n = small("segnet_basic"), np.random.default_rng(0), 8
     batch = {
         "image": random.integers(0, 256, (n, 64, 64, 3), np.uint8),
         "label": random.integers(0, K, (n, 64, 64)).astype(np.uint8),
