@@ -6,8 +6,10 @@ CONFIG ?= configs/pspnet.py
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-# A file's tests stay together: they share what is compiled for them.
-PARALLEL := -n logical --maxprocesses=4 --dist loadfile
+# A file's tests stay together: they share what is compiled for them. One more than there are
+# cores, as some wait for processes of their own.
+WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+PARALLEL := -n $(WORKERS) --maxprocesses=5 --dist loadfile
 
 .PHONY: train test slow lint clean
 

@@ -1,5 +1,6 @@
 """Every config and preset is loaded, and its model and schedule built without computing them."""
 
+import functools
 import importlib
 import pathlib
 import re
@@ -15,7 +16,6 @@ from segjax.data.datasets import class_table
 from segjax.models.segnet_basic import TABLE1
 from segjax.training import optim, parallel
 from segjax.training.options import check_options
-from segjax.training.state import create_state
 
 FOLDER = pathlib.Path(base.__file__).parent
 NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("base", "presets", "recipes"))
@@ -77,13 +77,19 @@ def test_preset_builds(name, preset):
     assert 0 < float(schedule(total // 2)) <= config.optim.learning_rate
     optimizer = optim.make_optimizer(config.optim, schedule)
     parallel.make_devices({**config.parallel, "data": 1}, config.data.image_size[0])
-    size = (*config.data.image_size, config.data.channels)
-    state = jax.eval_shape(lambda key: create_state(model, optimizer, size, key), jax.random.key(0))
-    parameters = sum(np.prod(p.shape) for p in jax.tree.leaves(state.params))
-    assert 10_000 < parameters < 230_000_000
-    assert all(p.dtype == np.float32 for p in jax.tree.leaves(state.params))
-    logits_channels = {p.shape[-1] for p in jax.tree.leaves(state.params)}
-    assert num_classes in logits_channels
+    params = parameters(model, config.data.channels)
+    assert 10_000 < sum(np.prod(p.shape) for p in params) < 230_000_000
+    assert all(p.dtype == np.float32 for p in params)
+    assert num_classes in {p.shape[-1] for p in params}
+    assert len(jax.tree.leaves(jax.eval_shape(optimizer.init, params))) >= 1
+
+
+@functools.cache
+def parameters(model, channels):
+    """Shapes of a model's parameters; presets share models."""
+    images = jax.ShapeDtypeStruct((1, 65, 65, channels), np.float32)
+    init = functools.partial(model.init, train=False)
+    return jax.tree.leaves(jax.eval_shape(init, jax.random.key(0), images)["params"])
 
 
 # What the three notebooks on the India Driving Dataset train with.

@@ -108,7 +108,14 @@ def count(tree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-@pytest.fixture(scope="module", params=list(MODELS))
+# They compile for long, and share their encoders with others that are here.
+SLOW = ("fcn", "deconvnet", "notebook_pspnet", "notebook_deeplabv3")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in MODELS],
+)
 def run(request):
     """One model's variables, and what its compiled forward and training passes return."""
     name = request.param

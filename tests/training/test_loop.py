@@ -232,6 +232,7 @@ def test_a_rollback_that_never_helps_gives_up(tmp_path):
         run(config, tmp_path, bad_at(prepare(config), 1))
 
 
+@pytest.mark.slow
 def test_skipped_steps_are_counted(tmp_path):
     config = make_tiny_config()
     config.train.on_nonfinite = "skip"
