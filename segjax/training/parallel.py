@@ -119,7 +119,7 @@ class Devices:
         return self._constrained(x, "data", "space")
 
     def rows_together(self, x: jax.Array) -> jax.Array:
-        """Inside a jitted step: divides [n, ...] over `data` alone. To be said of bytes, as what XLA
+        """Inside a jitted step: divides [n, ...] over `data` alone. To be said of bytes: what XLA
         would gather by itself are the floats that are made of them."""
         return self._constrained(x, "data")
 
