@@ -121,7 +121,7 @@ class _Run:
         """The steps that are left, with their evaluations and checkpoints."""
         setup, train, total = self.setup, self.setup.config["train"], self.setup.total_steps
         with (
-            MetricsWriter(self.workdir, step) as writer,
+            MetricsWriter(self.workdir, step, progress.evaluated) as writer,
             ProgressBar(self.console, total, step, train["log_every"]) as bar,
         ):
             record = Record(

@@ -29,16 +29,21 @@ def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
 class MetricsWriter:
     """Appends rows to metrics.jsonl and scalars and pictures to TensorBoard events.
 
-    Rows after `start_step` are what a killed run wrote beyond its last checkpoint: they are
-    removed, so a resumed run's record is that of an uninterrupted one. Of several processes the
-    first writes.
+    Rows after `start_step`, and of evaluations after the step `evaluated`, are what a killed run
+    wrote beyond its last checkpoint: they are removed, so a resumed run's record is that of an
+    uninterrupted one. Of several processes the first writes.
     """
 
-    def __init__(self, workdir: pathlib.Path, start_step: int = 0):
+    def __init__(self, workdir: pathlib.Path, start_step: int = 0, evaluated: int | None = None):
         self._writes = jax.process_index() == 0
         if not self._writes:
             return
-        rows = [row for row in read_metrics(workdir) if row["step"] <= start_step]
+        last = {"val": start_step if evaluated is None else evaluated}
+        rows = [
+            row
+            for row in read_metrics(workdir)
+            if row["step"] <= last.get(row["split"], start_step)
+        ]
         path = workdir / METRICS_FILE
         whole = path.with_suffix(".tmp")
         whole.write_text("".join(json.dumps(row) + "\n" for row in rows))
