@@ -7,7 +7,6 @@ a word is missed by `jax.distributed`, which then aborts the others; they say wh
 import atexit
 import contextlib
 import ctypes
-import multiprocessing
 import os
 import signal
 import sys
@@ -20,7 +19,7 @@ from typing import NoReturn
 import jax
 
 from segjax.training import agreement
-from segjax.training.interruption import Interrupted
+from segjax.training.interruption import Interrupted, kill_workers, say
 
 EXIT_BUG, EXIT_USER_ERROR, EXIT_SIGINT = 1, 2, 128 + signal.SIGINT
 # Of a process that has lost another one, and did nothing wrong itself.
@@ -67,7 +66,7 @@ def together(*expected: type[Exception]) -> Iterator[None]:
         if _others is None:
             raise
         if isinstance(error, expected) and not isinstance(error, ConnectionError):
-            _say(f"error: {error}")
+            say(f"error: {error}")
             _others.end(str(error), EXIT_USER_ERROR)
         if isinstance(error, KeyboardInterrupt):
             _others.end("", EXIT_SIGINT)
@@ -100,7 +99,7 @@ class _Others:
         """Waits: the error may come of the end of another process, which says so soon, or of its
         death, which JAX is about to notice; in both cases this one does not come back from here."""
         time.sleep(3 * _POLL_S)
-        _say(
+        say(
             f"process {self._number} of {self._count}: {str(error).splitlines()[0]} (waiting "
             f"{HEARTBEAT_S + _VERDICT_S} s to hear whether another process has died)"
         )
@@ -126,7 +125,7 @@ class _Others:
 
     def _follow(self, key: str, text: str) -> NoReturn:
         code, _, why = text.partition("\n")
-        _say(
+        say(
             f"error: process {key.rpartition('/')[2]} of {self._count} has ended"
             f"{f': {why}' if why else ''}. Process {self._number} ends too; when that is mended, "
             f"{_AGAIN}"
@@ -187,16 +186,9 @@ class OnAbort:
         _exit(EXIT_LOST)
 
 
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # stderr may be closed
-        print(line, file=sys.stderr, flush=True)
-
-
 def _exit(code: int) -> NoReturn:
     """Ends this process and its workers at once, whatever its threads are doing."""
-    with contextlib.suppress(Exception):
-        for worker in multiprocessing.active_children():
-            worker.kill()
+    kill_workers()
     with contextlib.suppress(Exception):  # in a thread: the main one may hold the stream's lock
         flushing = threading.Thread(target=sys.stdout.flush, daemon=True)
         flushing.start()

@@ -135,24 +135,30 @@ class Interruption:
 
     def _end_if_stuck(self) -> None:
         if not self._heard.is_set() and not self.unsaved:
-            _say(f"{self._signal}: nothing was unsaved; the run has stopped")
+            say(f"{self._signal}: nothing was unsaved; the run has stopped")
             self._end(EXIT_INTERRUPTED)
 
     def _end(self, code: int) -> None:
         """Ends this process and its workers, now."""
         with contextlib.suppress(Exception):
             self._release()
-        with contextlib.suppress(Exception):
-            for worker in multiprocessing.active_children():
-                worker.kill()
+        kill_workers()
         os._exit(code)
 
 
 def _say_what_follows(name: str) -> None:
     at_once = "; a second one stops at once" if name == "SIGINT" else ""
-    _say(f"{name}: the step is finished and saved, then the run stops{at_once}")
+    say(f"{name}: the step is finished and saved, then the run stops{at_once}")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Prints a line to stderr."""
     with contextlib.suppress(OSError, ValueError):  # stderr may be closed
         print(line, file=sys.stderr, flush=True)
+
+
+def kill_workers() -> None:
+    """Ends the processes that this one has started, now."""
+    with contextlib.suppress(Exception):
+        for worker in multiprocessing.active_children():
+            worker.kill()

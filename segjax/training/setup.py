@@ -1,6 +1,7 @@
 """From a config to everything a run needs, checked before anything is compiled."""
 
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Mapping
@@ -75,12 +76,17 @@ class Setup:
 
     def abstract_state(self) -> TrainState:
         """The state's structure with shardings, without computing it."""
-        shapes = jax.eval_shape(self._create_state, jax.random.key(0))
+        shapes = self._state_shapes
         return jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             shapes,
             self.devices.state_shardings(shapes),
         )
+
+    @functools.cached_property
+    def _state_shapes(self) -> TrainState:
+        """Kept: tracing a deep network takes seconds, and a start asks for it three times."""
+        return jax.eval_shape(self._create_state, jax.random.key(0))
 
     def _create_state(self, key):
         ema = self.objective.ema_decay > 0
