@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from segjax.layers.banded import rows_product
+from segjax.layers.precision import at_least_float32
 
 
 def source_positions(size: int, out: int, align_corners: bool) -> np.ndarray:
@@ -43,11 +44,11 @@ def resize_bilinear(
 
     Equal to torch's `interpolate(mode="bilinear")` in both conventions. Each axis is one product
     with a constant matrix, so the derivative is a product too, and never a scatter; an axis that
-    keeps its size is left alone. Sums are taken in float32.
+    keeps its size is left alone. Sums are taken in float32 at least.
 
     Where rows are shared between devices, only those next to a border travel, see `rows_product`.
     """
-    y = x.astype(jnp.float32)
+    y = at_least_float32(x)
     # An axis that shrinks goes before one that grows: fewer numbers for the other one. Else rows
     # go first: what travels between devices is then a row of the small map.
     axes = sorted((1, 2), key=lambda axis: min(1, size[axis - 1] / x.shape[axis]))

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from segjax.layers.banded import rows_product
 from segjax.layers.conv import he_normal
 from segjax.layers.marks import conv_output
+from segjax.layers.precision import at_least_float32
 
 
 def conv_transpose(
@@ -111,13 +112,13 @@ def bilinear_conv_transpose(
 
     What a `ConvTranspose(bilinear=True)` of that size computes before it has learnt anything.
     The filter is separable, so this is one product with a constant matrix per axis. Sums are
-    taken in float32.
+    taken in float32 at least.
 
     Raises:
       ValueError: if the padding leaves no output.
     """
     tent = _tent(kernel_size) / _gain(kernel_size, strides)
-    y = x.astype(jnp.float32)
+    y = at_least_float32(x)
     for axis in (1, 2):
         cells = x.shape[axis]
         out = (cells - 1) * strides + kernel_size - 2 * padding

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from segjax.layers import Conv, ConvNormAct, ConvTranspose, max_unpool_2x2
 from segjax.layers.conv import he_normal
 from segjax.layers.marks import block_output
+from segjax.layers.precision import at_least_float32
 from segjax.models.vgg import VGGEncoder, mirrored, scaled_stages
 
 
@@ -74,7 +75,7 @@ class DeconvNet(nn.Module):
             if s > 1:
                 x = block_output(x)
         x = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")(x)
-        return {"logits": x.astype(jnp.float32)}
+        return {"logits": at_least_float32(x)}
 
     def _bottleneck(self, x, *, train: bool, **options):
         """From the bottom map through fc6 and fc7 and back to its size and channels."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.layers import AtrousSpatialPyramidPooling, Conv, ConvNormAct, resize_bilinear
+from segjax.layers.precision import at_least_float32
 from segjax.models.fcn import SegmentationHead
 from segjax.models.resnet import ResNet, check_encoder
 
@@ -101,7 +102,7 @@ class DeepLabV3(nn.Module):
             x = ConvNormAct(features, **norm, name="head_conv")(x, train=train)
         x = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")(x)
         resize = lambda y: resize_bilinear(  # noqa: E731
-            y.astype(jnp.float32), size, align_corners=self.align_corners
+            at_least_float32(y), size, align_corners=self.align_corners
         )
         outputs = {"logits": resize(x)}
         if self.aux:

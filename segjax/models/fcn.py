@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.layers import Conv, ConvNormAct, resize_bilinear
+from segjax.layers.precision import at_least_float32
 from segjax.models.resnet import ResNet, check_encoder
 
 
@@ -38,7 +39,7 @@ class SegmentationHead(nn.Module):
         )
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         x = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")(x)
-        return resize_bilinear(x.astype(jnp.float32), size, align_corners=self.align_corners)
+        return resize_bilinear(at_least_float32(x), size, align_corners=self.align_corners)
 
 
 class FCN(nn.Module):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.layers import Conv, ConvTranspose, bilinear_conv_transpose
+from segjax.layers.precision import at_least_float32
 from segjax.models.vgg import PlainVGG, max_pool, scaled_stages
 
 # Zeros around the image. Five poolings and the 7x7 convolution fc6 shrink any image; with so many
@@ -90,7 +91,7 @@ class FCNVGG(nn.Module):
             name = f"upscore_pool{stage}"
         scores = self._upsample(scores, self.stride, f"upscore{self.stride}")
         logits = crop(scores, IMAGE_OFFSET[self.stride], images.shape[1:3])
-        return {"logits": logits.astype(jnp.float32)}
+        return {"logits": at_least_float32(logits)}
 
     def _score(self, x, name: str):
         return Conv(

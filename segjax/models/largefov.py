@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.layers import Conv, resize_bilinear
+from segjax.layers.precision import at_least_float32
 from segjax.models.vgg import PlainVGG, scaled_stages
 
 
@@ -85,7 +86,7 @@ class DeepLabLargeFOV(nn.Module):
             name="fc8",
         )(x)
         size = images.shape[1:3]
-        return {"logits": resize_bilinear(x.astype(jnp.float32), size, align_corners=True)}
+        return {"logits": resize_bilinear(at_least_float32(x), size, align_corners=True)}
 
 
 def max_pool_3x3(x: Float[Array, "n H W c"], *, strides: int) -> Float[Array, "n h w c"]:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, UInt8
 
 from segjax.layers import Conv, adaptive_avg_pool, max_pool_2x2, max_unpool_2x2, resize_bilinear
 from segjax.layers.marks import block_output
+from segjax.layers.precision import at_least_float32
 from segjax.models.notebook_resnet import ConvActNorm, NotebookResNet, he_normal, scaled
 from segjax.models.vgg import PlainVGG, max_pool, mirrored, scaled_stages
 
@@ -73,7 +74,7 @@ class NotebookSegNet(nn.Module):
             kernel_init=he_normal,
             name="classifier",
         )(x)
-        return {"logits": nn.relu(x).astype(jnp.float32)}
+        return {"logits": at_least_float32(nn.relu(x))}
 
 
 class NotebookPSPNet(nn.Module):
@@ -144,7 +145,7 @@ class NotebookPSPNet(nn.Module):
             kernel_init=he_normal,
             name="classifier",
         )(x)
-        return {"logits": nn.relu(x).astype(jnp.float32)}
+        return {"logits": at_least_float32(nn.relu(x))}
 
 
 class NotebookDeepLabV3(nn.Module):
@@ -194,7 +195,7 @@ class NotebookDeepLabV3(nn.Module):
         x = resize_bilinear(x, (16 * x.shape[1], 16 * x.shape[2]))
         x = nn.relu(x[:, : images.shape[1], : images.shape[2]])
         x = conv(self.num_classes, 1, name="classifier")(x)
-        return {"logits": nn.relu(x).astype(jnp.float32)}
+        return {"logits": at_least_float32(nn.relu(x))}
 
 
 class NCSUSegNet(nn.Module):
@@ -245,7 +246,7 @@ class NCSUSegNet(nn.Module):
             kernel_init=glorot_uniform,
             name="classifier",
         )(x)
-        x = resize_bilinear(x.astype(jnp.float32), (2 * x.shape[1], 2 * x.shape[2]))
+        x = resize_bilinear(at_least_float32(x), (2 * x.shape[1], 2 * x.shape[2]))
         return {"logits": x[:, : images.shape[1], : images.shape[2]]}
 
 

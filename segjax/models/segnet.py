@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from segjax.layers import Conv, ConvNormAct, max_unpool_2x2
 from segjax.layers.marks import block_output
+from segjax.layers.precision import at_least_float32
 from segjax.models.vgg import VGGEncoder, mirrored, scaled_stages
 
 
@@ -64,4 +65,4 @@ class SegNet(nn.Module):
             if s >= 3:
                 x = nn.Dropout(self.dropout_rate, deterministic=not train, name=f"decdrop{s}")(x)
         x = Conv(self.num_classes, use_bias=True, dtype=self.dtype, name="classifier")(x)
-        return {"logits": x.astype(jnp.float32)}
+        return {"logits": at_least_float32(x)}

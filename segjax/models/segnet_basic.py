@@ -21,6 +21,7 @@ from segjax.layers import (
 )
 from segjax.layers.conv import he_normal
 from segjax.layers.marks import block_output
+from segjax.layers.precision import at_least_float32
 from segjax.models.vgg import Pooled
 
 UPSAMPLING = ("indices", "bilinear", "deconv")
@@ -131,7 +132,7 @@ class SegNetBasic(nn.Module):
                 x = nn.Dropout(self.dropout_rate, deterministic=not train, name=f"decdrop{s}")(x)
         if not self.reduction:
             x = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")(x)
-        return {"logits": x.astype(jnp.float32)}
+        return {"logits": at_least_float32(x)}
 
     @property
     def _conv_options(self) -> dict[str, Any]:
@@ -211,7 +212,7 @@ def local_response_norm(
     form (alpha over size, k = 1), which is torch's `local_response_norm` too.
     """
     squares = jax.lax.reduce_window(
-        jnp.square(x.astype(jnp.float32)),
+        jnp.square(at_least_float32(x)),
         0.0,
         jax.lax.add,
         window_dimensions=(1, 1, 1, size),

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.layers import Conv, ConvNormAct, adaptive_avg_pool, resize_bilinear
+from segjax.layers.precision import at_least_float32
 from segjax.models.resnet import ResNet, check_encoder
 
 
@@ -87,6 +88,6 @@ class SMPPSPNet(nn.Module):
         x = nn.Dropout(self.dropout_rate, broadcast_dims=(1, 2), deterministic=not train)(x)
         x = Conv(self.num_classes, 3, use_bias=True, dtype=self.dtype, name="classifier")(x)
         logits = resize_bilinear(
-            x.astype(jnp.float32), images.shape[1:3], align_corners=self.align_corners
+            at_least_float32(x), images.shape[1:3], align_corners=self.align_corners
         )
         return {"logits": logits}

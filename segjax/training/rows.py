@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from segjax.layers.precision import at_least_float32
+
 
 def whole_batch(
     index: Int[Array, "n"], *, axis_name: str | None = None, padded: bool = False
@@ -55,9 +57,10 @@ def _dropout(module: nn.Dropout, x: Float[Array, "n *rest"], index: Int[Array, "
 
 def _batch_norm(module: nn.BatchNorm, x, counts, axis_name):
     """Normalises by the statistics of the rows that count, over all devices; moves the running
-    ones. In float32, as linen: E[x^2] - E[x]^2."""
+    ones. In float32 at least, as linen: E[x^2] - E[x]^2."""
     axes = tuple(range(x.ndim - 1))
-    wide = x.astype(jnp.float32) * counts.reshape(-1, *[1] * (x.ndim - 1))
+    wide = at_least_float32(x)
+    wide *= counts.reshape(-1, *[1] * (x.ndim - 1))
     cells = jnp.sum(counts) * (x.size / x.shape[0] / x.shape[-1])
     sums = (jnp.sum(wide, axes), jnp.sum(jnp.square(wide), axes), cells)
     if axis_name:
