@@ -64,7 +64,11 @@ def test_resnet_output_strides(output_stride, sizes, stem):
 
 @pytest.mark.parametrize(
     ("variant", "blocks"),
-    [("resnet50", 3 + 4 + 6 + 3), ("resnet101", 3 + 4 + 23 + 3), ("resnet152", 3 + 8 + 36 + 3)],
+    [
+        ("resnet50", 3 + 4 + 6 + 3),
+        ("resnet101", 3 + 4 + 23 + 3),
+        pytest.param("resnet152", 3 + 8 + 36 + 3, marks=pytest.mark.slow),
+    ],
 )
 def test_resnet_depths(variant, blocks):
     assert len(calls(thin_resnet(variant=variant), (8, 8), Bottleneck)) == blocks

@@ -1,9 +1,9 @@
 """One run on any number of devices: the same inputs, losses, parameters and counts.
 
-Sums in another order round otherwise. A deep network with batch normalisation, drawn at random and
-trained on small maps, makes such a difference grow, be it of one unit in the last place of its
-first parameters: by 1e4 and more within these 20 steps (`python -m tests.training.rounding`). So
-float32 says nothing about it, and float64 all: 1e-5 of agreement becomes 1e-8.
+Sums in another order round otherwise. In float32 that is enough for a deep network with batch
+normalisation, drawn at random, on small maps, to part from itself within these 20 steps; so is one
+unit in the last place of its first parameters, on one device (`python -m tests.training.rounding`).
+In float64 it is not, and 1e-5 of agreement becomes 1e-8.
 """
 
 import dataclasses

@@ -177,7 +177,8 @@ def assert_same_numbers(name, policy):
     assert distance(plain.grads, remat.grads) < 5e-6
 
 
-@pytest.mark.parametrize("policy", ["blocks", pytest.param("convs", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["blocks", "convs"])
 def test_a_network_has_the_same_numbers_in_less_memory(policy):
     assert_same_numbers("segnet_basic", policy)
     assert run("segnet_basic", policy).memory < 0.8 * run("segnet_basic", "none").memory

@@ -131,7 +131,8 @@ def relative_error(found, wanted) -> float:
 
 
 @pytest.mark.parametrize(
-    "name", ["segnet", "deeplabv3", pytest.param("pspnet", marks=pytest.mark.slow)]
+    "name",
+    ["segnet", *(pytest.param(n, marks=pytest.mark.slow) for n in ("deeplabv3", "pspnet"))],
 )
 def test_rows_on_four_devices(name, shallow):
     case = Case.drawn(MODELS[name])
