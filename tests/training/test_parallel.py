@@ -60,12 +60,12 @@ def run(
     steps=STEPS,
     rate=0.05,
     dtype="float32",
-    nudged=False,
+    nudge=None,
     **train,
 ):
     """The first steps of a run, and an evaluation in batches of 3, on some devices.
 
-    `nudged`: every parameter starts one unit in the last place higher.
+    `nudge`: a seed; every parameter starts one unit in the last place higher or lower.
     """
     config = small_config(model, **train)
     config.optim.learning_rate = rate
@@ -76,8 +76,8 @@ def run(
         state = jax.tree.map(
             lambda x: x.astype(dtype) if x.dtype == jnp.float32 else x, setup.init_state()
         )
-        if nudged:
-            state = state.replace(params=jax.tree.map(lambda x: jnp.nextafter(x, 1), state.params))
+        if nudge is not None:
+            state = state.replace(params=nudged(state.params, jax.random.key(nudge)))
         drawn = jax.device_get(state.params)
         step, losses = setup.train_step(), []
         batches = train_iterator(setup.train, config.train.batch_size, seed=0, rows=setup.rows)
@@ -88,6 +88,14 @@ def run(
             setup.eval_step(), state.eval_variables(), setup.validation, 3, setup.devices
         )
         return Run(drawn, losses, jax.device_get(state), np.asarray(metrics["confusion"]), found)
+
+
+def nudged(params, key):
+    def moved(x):
+        up = jax.random.bernoulli(key, 0.5, x.shape)
+        return jnp.nextafter(x, jnp.where(up, jnp.inf, -jnp.inf).astype(x.dtype))
+
+    return jax.tree.map(moved, params)
 
 
 def assert_same(ours: Run, alone: Run, tolerance=1e-5):
