@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import grain
+import jax
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -68,6 +69,17 @@ def fit_label(label: UInt8[np.ndarray, "h w"], canvas: tuple[int, int]) -> UInt8
     out = np.full(canvas, IGNORE, np.uint8)
     out[: size[0], : size[1]] = label
     return out
+
+
+def batch_shapes(
+    count: int, size: tuple[int, int], label_size: tuple[int, int], channels: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The arrays of a batch of `count` rows, without them."""
+    return {
+        "image": jax.ShapeDtypeStruct((count, *size, channels), np.uint8),
+        "label": jax.ShapeDtypeStruct((count, *label_size), np.uint8),
+        "index": jax.ShapeDtypeStruct((count,), np.int32),
+    }
 
 
 class UnreadableSample(ValueError):
@@ -130,12 +142,8 @@ class Canvas:
 
     def padding(self, count: int) -> Batch:
         """A batch of rows that are no samples, see `pad_batch`."""
-        shapes = {"image": (*self.size, self.channels), "label": self.label_size, "index": ()}
-        types = {"image": np.uint8, "label": np.uint8, "index": np.int32}
-        return {
-            name: np.full((count, *shape), _PADDING[name], types[name])
-            for name, shape in shapes.items()
-        }
+        shapes = batch_shapes(count, self.size, self.label_size, self.channels)
+        return {name: np.full(x.shape, _PADDING[name], x.dtype) for name, x in shapes.items()}
 
     def decode(self, index: int) -> Batch:
         """`self[index]`, read anew and not kept.

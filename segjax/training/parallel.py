@@ -7,7 +7,7 @@ that does not divide over the devices is filled up with rows that count for noth
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -69,12 +69,31 @@ class Devices:
             return shares if jax.process_count() > 1 else self._put(shares, range(len(own)), 1)
         return self._put(batch, own, len(next(iter(batch.values()))) // len(own))
 
+    def abstract(
+        self, batch: Mapping[str, jax.ShapeDtypeStruct]
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        """A padded batch's shapes as `put` would lay it out over all processes, without any array:
+        devices that are compiled for hold none."""
+
+        def placed(rows):
+            shape = rows.shape
+            if self.mode == "pmap":
+                parts = self.mesh.shape["data"]
+                shape = (parts, shape[0] // parts, *shape[1:])
+            sharding = self._batch_sharding(rows.ndim)
+            return jax.ShapeDtypeStruct(shape, rows.dtype, sharding=sharding)
+
+        return {name: placed(rows) for name, rows in batch.items()}
+
+    def _batch_sharding(self, ndim: int) -> NamedSharding:
+        space = ("space",) if ndim > 1 and self.mode == "jit" else ()
+        return NamedSharding(self.mesh, PartitionSpec("data", *space))
+
     def _put(self, batch, own: range, share: int) -> dict[str, jax.Array]:
         first, total = own.start * share, self.mesh.shape["data"] * share
 
         def put(rows):
-            space = ("space",) if rows.ndim > 1 and self.mode == "jit" else ()
-            sharding = NamedSharding(self.mesh, PartitionSpec("data", *space))
+            sharding = self._batch_sharding(rows.ndim)
 
             def part(index):
                 start, stop, _ = index[0].indices(total)
@@ -196,12 +215,17 @@ def devices_here(config: Mapping[str, Any]) -> Devices:
     return make_devices({**config, "data": data, "space": space, "shard_optimizer": False})
 
 
-def make_devices(config: Mapping[str, Any], rows: int | None = None) -> Devices:
+def make_devices(
+    config: Mapping[str, Any],
+    rows: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Devices:
     """The devices that `config.parallel` asks for.
 
     Args:
       config: `mode`, `data`, `space`, `shard_optimizer`, see configs/base.py.
       rows: of the images, if they are to be divided over `space`.
+      devices: to choose from; None = those that JAX finds. Others can be compiled for, not used.
 
     Raises:
       ValueError: if the mode is unknown or cannot do what is asked, the devices do not fill the
@@ -215,7 +239,8 @@ def make_devices(config: Mapping[str, Any], rows: int | None = None) -> Devices:
             f"parallel.mode=pmap with parallel.space={space}, parallel.shard_optimizer="
             f"{shard_optimizer}; these want parallel.mode=jit"
         )
-    count = jax.device_count()
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
     data = config["data"] or count // max(space, 1)
     if space < 1 or data < 1 or data * space > count:
         raise ValueError(
@@ -234,7 +259,7 @@ def make_devices(config: Mapping[str, Any], rows: int | None = None) -> Devices:
             f"devices; use a multiple of {space}, or parallel.space={nearest}"
         )
     # By process, which JAX's own order is not on every TPU: a process reads neighbouring rows.
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    devices = sorted(devices, key=lambda device: (device.process_index, device.id))
     grid = np.array(devices[: data * space]).reshape(data, space)
     mesh = Mesh(grid, ("data", "space"), axis_types=(AxisType.Auto,) * 2)
     return Devices(mesh, mode, shard_optimizer)

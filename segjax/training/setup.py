@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,11 +12,11 @@ import grain
 import jax
 import optax
 
-from segjax.data import checks, sampling
+from segjax.data import checks, sampling, statistics
 from segjax.data.augment import Augmentation
 from segjax.data.classes import ClassTable
 from segjax.data.datasets import class_table, make_source, used_splits
-from segjax.data.pipeline import Canvas
+from segjax.data.pipeline import Canvas, batch_shapes
 from segjax.metrics import PROTOCOL
 from segjax.models import build
 from segjax.training import optim
@@ -43,8 +43,9 @@ class Setup:
       classes: names and colours.
       model, optimizer, schedule, objective: see their modules.
       devices: see `parallel`.
-      train, validation: the training split and the one that decides the best checkpoint.
-      total_steps, eval_every: in steps.
+      train, validation: the training split and the one that decides the best checkpoint; None where
+        there are no files, see `prepare_programs`.
+      total_steps, eval_every: in steps; 0 = not known without the files.
       initial: the weights of `init_from`, for a run that starts.
       order: of the training images, without end; None = each once an epoch.
     """
@@ -56,10 +57,10 @@ class Setup:
     schedule: optim.Schedule
     objective: Objective
     devices: Devices
-    train: Canvas
-    validation: Canvas
     total_steps: int
     eval_every: int
+    train: Canvas | None = None
+    validation: Canvas | None = None
     initial: Initial | None = None
     order: grain.MapDataset | None = None
 
@@ -105,11 +106,18 @@ class Setup:
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """A training batch's structure with shardings, as the step takes it."""
-        rows = self.train.padding(self.rows.stop - self.rows.start)
-        return {
-            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-            for name, x in self.devices.put(rows).items()
-        }
+        return self._abstract_batch(self.padded_batch_size, self.config["data"]["image_size"])
+
+    def abstract_eval_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """An evaluation batch's structure with shardings, as the step takes it."""
+        train, data = self.config["train"], self.config["data"]
+        rows = self.devices.padded(train["eval_batch_size"] or train["batch_size"])
+        return self._abstract_batch(rows, scored_size(data))
+
+    def _abstract_batch(self, rows: int, label_size: tuple[int, int]):
+        data = self.config["data"]
+        shapes = batch_shapes(rows, tuple(data["image_size"]), tuple(label_size), data["channels"])
+        return self.devices.abstract(shapes)
 
     def evaluates_at(self, step: int) -> bool:
         """Whether the model is evaluated after `step` steps."""
@@ -154,8 +162,7 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
     initial = None if has_checkpoint(workdir) else read_initial(config, model)
     config = with_normalization(config, initial, workdir)
     train, data = config["train"], config["data"]
-    rows = data["image_size"][0]
-    devices = make_devices(config["parallel"], rows)
+    devices = make_devices(config["parallel"], data["image_size"][0])
     splits = used_splits(data, config["seed"])  # all of them: fail now rather than at the end
     sources = {split: make_source(data, split, config["seed"]) for split in splits}
     checks.quick_check(
@@ -164,7 +171,59 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
         skip_unreadable=[data["train_split"]] if data["on_unreadable"] == "skip" else [],
     )
     source = sources[data["train_split"]]
-    total_steps = train["steps"] or math.ceil(train["epochs"] * len(source) / train["batch_size"])
+    setup = _programs(config, classes, model, devices, len(source))
+    weights = class_weights(config, source, classes, workdir)
+    return dataclasses.replace(
+        setup,
+        objective=dataclasses.replace(setup.objective, class_weights=weights),
+        train=_canvas(data, source, data["image_size"], data["on_unreadable"]),
+        validation=eval_canvas(data, sources[data["val_split"]]),
+        initial=initial,
+        order=sampling.make_order(data, source, config["seed"], workdir),
+    )
+
+
+def prepare_programs(
+    config: Mapping[str, Any], devices: Sequence[jax.Device] | None = None
+) -> Setup:
+    """A run's programs without its data: to be lowered and compiled, not to be run.
+
+    No file of the data set is opened, only class lists that the config names. What would be read
+    from the data are numbers of the program, which do not change its shape: class weights that are
+    counted are 1 each, the mean and deviation of `init_from`'s network are ImageNet's.
+
+    Args:
+      config: see configs/base.py.
+      devices: to compile for, as `parallel.make_devices` takes them.
+
+    Raises:
+      ValueError: naming the option that is wrong, or what must be given where classes or sizes are
+        known from files alone.
+    """
+    check_options(config)
+    classes = class_table(config["data"])
+    model = build(config["model"], len(classes), config["dtype"])
+    config = with_normalization(config, None, None)
+    devices = make_devices(config["parallel"], config["data"]["image_size"][0], devices)
+    setup = _programs(config, classes, model, devices)
+    if config["loss"]["class_weights"] in statistics.WEIGHTINGS:
+        weights = (1.0,) * len(classes)
+    else:
+        weights = class_weights(config, None, classes, None)
+    objective = dataclasses.replace(setup.objective, class_weights=weights)
+    return dataclasses.replace(setup, objective=objective)
+
+
+def _programs(
+    config: Mapping[str, Any],
+    classes: ClassTable,
+    model: nn.Module,
+    devices: Devices,
+    images: int = 0,
+) -> Setup:
+    """What does not depend on the data, but for how many training `images` there are."""
+    train, data = config["train"], config["data"]
+    total_steps = train["steps"] or math.ceil(train["epochs"] * images / train["batch_size"])
     # A run of no steps has no use for a schedule, but the options are checked all the same.
     schedule = optim.make_schedule(
         config["optim"], total_steps or config["optim"]["warmup_steps"] + 1
@@ -173,7 +232,6 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
         augmentation=Augmentation.from_config(config),
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
-        class_weights=class_weights(config, source, classes, workdir),
         aux_weight=config["loss"]["aux_weight"],
         accumulate=train["accumulate"],
         ema_decay=train["ema_decay"],
@@ -189,12 +247,8 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
         schedule=schedule,
         objective=objective,
         devices=devices,
-        train=_canvas(data, source, data["image_size"], data["on_unreadable"]),
-        validation=eval_canvas(data, sources[data["val_split"]]),
         total_steps=total_steps,
-        eval_every=train["eval_every"] or math.ceil(len(source) / train["batch_size"]),
-        initial=initial,
-        order=sampling.make_order(data, source, config["seed"], workdir),
+        eval_every=train["eval_every"] or math.ceil(images / train["batch_size"]),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from segjax.accelerators.collectives import collectives
 from segjax.layers import (
     adaptive_avg_pool,
     atrous_conv,
@@ -21,7 +22,6 @@ from segjax.layers import (
 )
 from segjax.metrics import confusion_matrix
 from segjax.models.resnet import max_pool_3x3
-from tests.training.hlo import collectives
 
 WIDTH, CHANNELS = 48, 2
 

@@ -12,8 +12,8 @@ import os
 
 import jax
 
+from segjax.accelerators.collectives import collectives
 from segjax.models import build
-from tests.training.hlo import collectives
 from tests.training.space import compiled_steps
 
 # The papers' networks.

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.accelerators.collectives import collectives
 from segjax.data.pipeline import train_iterator
 from segjax.training.evaluation import evaluate
 from segjax.training.parallel import devices_here, make_devices
 from segjax.training.setup import prepare
 from segjax.training.step import augmented
 from tests.conftest import make_tiny_config
-from tests.training import hlo
 
 STEPS = 20
 
@@ -213,7 +213,7 @@ def test_a_data_parallel_step_moves_the_gradients_once():
     setup = prepare(config)
     state = setup.abstract_state()
     compiled = setup.train_step().lower(state, setup.abstract_batch()).compile()
-    found = hlo.collectives(compiled.as_text())
+    found = collectives(compiled.as_text())
     assert {c.kind for c in found} == {"all-reduce"}
     gradients = sum(x.size * 4 for x in jax.tree.leaves(state.params))
     moved = sum(c.bytes for c in found)

@@ -6,7 +6,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from tests.training.hlo import Array, Collective, collectives
+from segjax.accelerators.collectives import Collective, collectives
+from segjax.accelerators.hlo import Array
 
 
 def test_reads_what_was_written():
