@@ -7,7 +7,7 @@ python launch.py --mode=export --workdir=DIR [--format=stablehlo|safetensors] [-
 python launch.py --mode=compare --runs=DIR,DIR [--splits=test]
 python launch.py --mode=uncertainty --workdir=DIR | --runs=DIR,DIR,... [--samples=50]
 python launch.py --mode=recalibrate --workdir=DIR [--output=DIR]
-python launch.py --mode=plan --config=configs/pspnet.py:paper
+python launch.py --mode=plan --config=configs/pspnet.py:paper [--target=h100x8|tpu:v5e:4x4]
 python launch.py --mode=doctor --config=configs/pspnet.py [--config.data.root=DIR] [--splits=train]
 python launch.py --mode=prepare --config=... [--output=DIR] [--format=encoded] [--size=240x480]
 python launch.py --mode=benchmark --config=...
@@ -46,9 +46,11 @@ def run(mode: str) -> None:
     from rich.console import Console
 
     from configs import base  # imported late, so that a wrong flag is answered at once
-    from segjax import modes
+    from segjax import accelerators, modes
     from segjax.training import determinism, ending, environment, interruption, processes
 
+    if FLAGS.target:
+        accelerators.without_devices()  # before JAX looks for some
     if FLAGS.deterministic:
         determinism.use_deterministic_kernels()
     environment.use_compilation_cache()
@@ -70,7 +72,7 @@ def run(mode: str) -> None:
         "compare": lambda: modes.compare(runs, split=one_split),
         "uncertainty": lambda: modes.uncertainty(runs, one_split, FLAGS.samples, output=output),
         "recalibrate": lambda: modes.recalibrate(workdir, output),
-        "plan": lambda: modes.plan(config, workdir),
+        "plan": lambda: modes.plan(config, workdir, FLAGS.target, console),
         "doctor": lambda: modes.doctor(config, workdir, splits),
         "prepare": lambda: modes.prepare(config, output, splits, FLAGS.format, FLAGS.size),
         "benchmark": lambda: modes.benchmark_data(config),

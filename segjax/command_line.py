@@ -55,6 +55,12 @@ def define_flags() -> None:
         "train: START:STEPS, such as 10:5, to trace the steps 10 to 14 into WORKDIR/profile; the "
         "first step of a process compiles.",
     )
+    flags.DEFINE_string(
+        "target",
+        None,
+        "plan: accelerators to compile for, which need not be here: a100, h100, h200, b200, or xN "
+        "of them as h100x8; tpu:v5e:4x4, tpu:v4:2x2x2, tpu:v5p:2x2x2, tpu:v6e:4x4.",
+    )
     flags.DEFINE_boolean(
         "deterministic", False, "GPUs repeat a run bit for bit, slower; CPUs do anyway."
     )
@@ -73,6 +79,8 @@ def check_flags() -> None:
     check_processes(FLAGS.mode, FLAGS.num_processes or 1)
     if parse_profile(FLAGS.profile) and FLAGS.mode != "train":
         raise ValueError(f"--profile is for --mode=train, not for --mode={FLAGS.mode}")
+    if FLAGS.target and FLAGS.mode != "plan":
+        raise ValueError(f"--target is for --mode=plan, not for --mode={FLAGS.mode}")
     needs = NEEDS[FLAGS.mode]
     given = [name for name in needs if FLAGS[name].value]
     if FLAGS.mode == "uncertainty":

@@ -143,7 +143,7 @@ def test_bad_mask_found_before_training(finished, tmp_path):
 def test_plan(finished, tmp_path, capsys):
     config, console = finished[0].copy_and_resolve_references(), quiet()
     recipes.nothing(config)  # few pictures
-    numbers = modes.plan(config, tmp_path, console)
+    numbers = modes.plan(config, tmp_path, console=console)
     printed = console.file.getvalue()
     # Four encoder and four decoder stages of 4 channels, and the classifier.
     convolutions = 3 * 49 * 4 + 4 + 7 * (4 * 49 * 4 + 4)

@@ -4,7 +4,6 @@ collectives(jax.jit(f).lower(x).compile().as_text())
 """
 
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator
 
 from segjax.accelerators.hlo import Array, instruction
@@ -66,5 +65,4 @@ def _collectives(lines: Iterable[str]) -> Iterator[Collective]:
             # (operands, results, and for a permute two counters)
             count = len(found.operands)
             arrays = arrays[count : 2 * count]
-        op_name = re.search(r'op_name="([^"]*)"', line)
-        yield Collective(kind, arrays, op_name[1] if op_name else "")
+        yield Collective(kind, arrays, found.source)

@@ -36,7 +36,7 @@ class Device:
 
     Attributes:
       name: as a target calls it.
-      kind: in the vendor's words.
+      kind: as JAX calls it.
       memory: bytes that a program can be given, as XLA sees them.
       bandwidth: of the memory, bytes a second.
       peak: FLOP/s by the dtype of what is multiplied, as JAX spells it.
@@ -44,6 +44,8 @@ class Device:
       sources: addresses.
       gpu: for XLA's GPU compiler; None = a TPU.
       dimensions: of a TPU's topology, 2 or 3; 0 = a GPU, of which there is a number.
+      per_chip: devices that XLA makes of a chip; they share its memory and its peak. The TPU
+        library compiles for the two cores of a v4 apart.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Device:
     sources: tuple[str, ...]
     gpu: Gpu | None = None
     dimensions: int = 0
+    per_chip: int = 1
 
     @property
     def platform(self) -> str:
@@ -92,7 +95,7 @@ DEVICES: Mapping[str, Device] = {
         ),
         Device(
             "h200",
-            "NVIDIA H200 141GB HBM3e",
+            "NVIDIA H200",
             memory=151397597184,
             bandwidth=4.8e12,
             peak=_HOPPER_PEAK,
@@ -123,6 +126,7 @@ DEVICES: Mapping[str, Device] = {
             float32_runs_as="one bfloat16 pass",
             sources=("https://cloud.google.com/tpu/docs/v4", _TPU_BOOK),
             dimensions=3,
+            per_chip=2,
         ),
         Device(
             "v5e",

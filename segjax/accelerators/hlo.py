@@ -90,6 +90,12 @@ class Instruction:
         return found[1] if found else ""
 
     @property
+    def source(self) -> str:
+        """Where in the traced program it comes from, as JAX names it; "" where that is lost."""
+        found = re.search(r'op_name="([^"]*)"', self.attributes)
+        return found[1] if found else ""
+
+    @property
     def trips(self) -> int:
         """How often a loop's body runs, as far as the compiler knows; else 1."""
         found = re.search(r'known_trip_count":\{"n":"(\d+)"', self.attributes)

@@ -51,11 +51,14 @@ class Target:
     def chips(self) -> int:
         return math.prod(self.topology)
 
+    @property
+    def count(self) -> int:
+        """Of devices, as XLA counts."""
+        return self.chips * self.device.per_chip
+
     def devices(self) -> list[jax.Device]:
         """The devices for XLA to compile for. The first call of a process should come before JAX
         looks for real devices, see `without_devices`.
-
-        There is one for each chip but on TPU v4, whose two cores the TPU library takes apart.
 
         Raises:
           ValueError: if what compiles for them is not installed (the message is the line that

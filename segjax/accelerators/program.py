@@ -1,0 +1,307 @@
+"""What a compiled program costs on a device: memory, kernels, bytes, multiplications, messages.
+
+    program = read(step.lower(state, batch).compile())
+    bound(program, DEVICES["h200"])
+
+It is read from the program's text, which holds for one device of all. XLA's own cost analysis knows
+no CUDA program without a device. On TPUs it counts its own estimates of bytes, which are no bound:
+they are counted here by the rule of `work.kernel_bytes` too.
+
+A *map* is an array of `MAP_BYTES` or more that has other than as many elements as one of the
+program's floating-point arguments: those are weights, and their gradients and an optimiser's state
+have their sizes.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from segjax.accelerators import work
+from segjax.accelerators.collectives import collectives
+from segjax.accelerators.devices import Device
+from segjax.accelerators.hlo import Array, Instruction, Module, parse
+
+MAP_BYTES = 2**18
+# Of a device's memory: the rest is for its driver, the scratch of libraries, and what allocation
+# loses. A TPU's compiler has a limit of its own, just under all of it, and refuses what is above.
+USABLE = 0.9
+_FLOATS = ("f64", "f32", "bf16", "f16")
+_NAMES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "f64": "float64"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolutions:
+    """Convolutions of one kind, see `work.Product`: how many kernels, and the FLOPs of all."""
+
+    kind: str
+    dtype: str
+    layout: str
+    count: int
+    flops: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Moves:
+    """Maps of one dtype that are laid out anew ("transpose") or only copied ("copy"): how often,
+    the bytes of the maps, and where in the source that comes from."""
+
+    kind: str
+    dtype: str
+    count: int
+    bytes: float
+    sources: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Messages:
+    """Collectives of one kind: how many, and bytes on one device."""
+
+    kind: str
+    count: int
+    bytes: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """One program on one device; sizes in bytes.
+
+    Attributes:
+      arguments, temporaries, outputs: as XLA has laid them out.
+      peak: their sum, less what is updated in place.
+      kernels: instructions that start something, those of loops once; without `transfers`, copies
+        between a TPU's memories.
+      moved: bytes that kernels read and write.
+      flops: of convolutions and matrix products, by the dtype that is multiplied.
+      convolutions, moves, messages: see there.
+      products: matrix products, by dtype.
+      custom_calls: calls of libraries, by name.
+      gathers, scatters: instructions that make a map by gathering, or by scattering; where in the
+        source each comes from.
+      kernel_work: per kernel and run, its bytes and FLOPs by dtype, and how often it runs.
+      open_loops: loops of unknown length, whose work counts once.
+    """
+
+    arguments: int
+    temporaries: int
+    outputs: int
+    peak: int
+    kernels: int
+    transfers: int
+    moved: float
+    flops: Mapping[str, float]
+    convolutions: tuple[Convolutions, ...]
+    products: Mapping[str, int]
+    moves: tuple[Moves, ...]
+    custom_calls: Mapping[str, int]
+    gathers: tuple[str, ...]
+    scatters: tuple[str, ...]
+    messages: tuple[Messages, ...]
+    open_loops: int = 0
+    kernel_work: tuple[tuple[float, Mapping[str, float], int], ...] = ()
+
+    @property
+    def total_flops(self) -> float:
+        return sum(self.flops.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: plain numbers, names and lists, without the list of kernels."""
+        small = dataclasses.replace(self, kernel_work=())
+        plain = dataclasses.asdict(small)
+        del plain["kernel_work"]
+        return plain
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """No run of a program is faster than this.
+
+    Attributes:
+      seconds: the longer of `compute` and `memory`.
+      compute: FLOPs over the device's peak.
+      memory: bytes over its bandwidth.
+      in_turn: the same for each kernel by itself, added up: what it takes if kernels run one after
+        another and none shares its wait with another.
+      share_of_peak: of the peak of what is multiplied, in a run that takes `seconds`.
+    """
+
+    seconds: float
+    compute: float
+    memory: float
+    in_turn: float
+    share_of_peak: float
+
+
+class TooLargeError(Exception):
+    """The compiler has refused a program: it needs `needed` bytes of a device, and has `limit`."""
+
+    def __init__(self, needed: float, limit: float):
+        super().__init__(needed, limit)
+        self.needed, self.limit = needed, limit
+
+
+def compile_and_read(lowered: jax.stages.Lowered) -> Program:
+    """Compiles a program and counts what it costs on one device.
+
+    Raises:
+      TooLargeError: if the compiler knows the device's memory, as a TPU's does, and the program
+        does not fit.
+    """
+    try:
+        return read(lowered.compile())
+    except jax.errors.JaxRuntimeError as error:
+        sizes = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", str(error))
+        if "RESOURCE_EXHAUSTED" not in str(error) or not sizes:
+            raise
+        units = {letter: 2.0 ** (10 * power) for power, letter in enumerate("KMGT", 1)}
+        needed, limit = float(sizes[1]) * units[sizes[2]], float(sizes[3]) * units[sizes[4]]
+        raise TooLargeError(needed, limit) from error
+
+
+def read(compiled: jax.stages.Compiled) -> Program:
+    """What a compiled program costs on one device."""
+    memory = compiled.memory_analysis()
+    arguments, outputs = memory.argument_size_in_bytes, memory.output_size_in_bytes
+    temporaries = memory.temp_size_in_bytes
+    peak = arguments + temporaries + outputs - memory.alias_size_in_bytes
+    return read_text(compiled.as_text(), (arguments, temporaries, outputs, peak))
+
+
+def read_text(text: str, sizes: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Program:
+    """As `read`, from the program's text and the sizes of arguments, temporaries, outputs and all
+    together."""
+    module = parse(text)
+    is_map = _map_test(module)
+    kernels = list(work.kernels(module))
+    convolutions, products = collections.defaultdict(list), collections.Counter()
+    moves, flops, kernel_work = collections.defaultdict(list), collections.Counter(), []
+    gathers, scatters = [], []
+    for kernel in kernels:
+        of_kernel = collections.Counter()
+        for product in work.products(module, kernel):
+            dtype = _NAMES.get(product.dtype, product.dtype)
+            of_kernel[dtype] += product.flops
+            if product.layout:
+                key = (product.kind, dtype, product.layout)
+                convolutions[key].append(product.flops * kernel.times)
+            else:
+                products[dtype] += 1
+        for key, size, source in _moved_maps(module, kernel, is_map):
+            moves[key].append((size, source))
+        for part, _ in work.inside(module, kernel):
+            if any(map(is_map, part.results)):
+                if part.opcode == "gather":
+                    gathers.append(part.source)
+                elif part.opcode in ("scatter", "select-and-scatter"):
+                    scatters.append(part.source)
+        kernel_work.append((work.kernel_bytes(module, kernel), dict(of_kernel), kernel.times))
+        for dtype, count in of_kernel.items():
+            flops[dtype] += count * kernel.times
+    sent = collections.defaultdict(list)
+    for collective in collectives(text):
+        sent[collective.kind].append(collective.bytes)
+    transfers = sum(map(work.is_transfer, kernels))
+    calls = collections.Counter(k.instruction.target for k in kernels if k.instruction.target)
+    return Program(
+        *sizes,
+        kernels=len(kernels) - transfers,
+        transfers=transfers,
+        moved=sum(size * times for size, _, times in kernel_work),
+        flops=dict(flops),
+        convolutions=tuple(
+            Convolutions(*key, len(each), sum(each)) for key, each in sorted(convolutions.items())
+        ),
+        products=dict(products),
+        moves=tuple(
+            Moves(
+                *key,
+                len(each),
+                sum(size for size, _ in each),
+                tuple(dict.fromkeys(source for _, source in each)),
+            )
+            for key, each in sorted(moves.items())
+        ),
+        custom_calls=dict(sorted(calls.items())),
+        gathers=tuple(gathers),
+        scatters=tuple(scatters),
+        messages=tuple(Messages(kind, len(each), sum(each)) for kind, each in sorted(sent.items())),
+        open_loops=work.loops_of_unknown_length(module),
+        kernel_work=tuple(kernel_work),
+    )
+
+
+def bound(program: Program, device: Device) -> Bound:
+    """The least time of a program on a device of the table, by its published numbers."""
+
+    def compute(flops: Mapping[str, float]) -> float:
+        return sum(count / peak_of(device, dtype) for dtype, count in flops.items())
+
+    bandwidth = device.bandwidth / device.per_chip
+    computing, moving = compute(program.flops), program.moved / bandwidth
+    seconds = max(computing, moving)
+    return Bound(
+        seconds,
+        computing,
+        moving,
+        sum(
+            max(size / bandwidth, compute(flops)) * times
+            for size, flops, times in program.kernel_work
+        ),
+        computing / seconds if seconds else 0.0,
+    )
+
+
+def usable_memory(device: Device) -> float:
+    """Bytes that a program may need on one device of the table: `USABLE` of all."""
+    return USABLE * device.memory / device.per_chip
+
+
+def peak_of(device: Device, dtype: str) -> float:
+    """FLOP/s of a device that multiplies this dtype; of one that the table lacks, float32's."""
+    dtype = "bfloat16" if dtype == "float16" else dtype
+    return device.peak.get(dtype, device.peak["float32"]) / device.per_chip
+
+
+def _map_test(module: Module):
+    weights = {
+        array.elements
+        for parameter in module.entry.parameters
+        for array in parameter.results
+        if array.dtype in _FLOATS
+    }
+
+    def is_map(array: Array) -> bool:
+        return array.bytes >= MAP_BYTES and array.elements not in weights
+
+    return is_map
+
+
+def _moved_maps(module: Module, kernel: work.Kernel, is_map):
+    """((kind, dtype), bytes, source) for each map that a kernel copies or lays out anew."""
+    parts = list(work.inside(module, kernel))
+    if any(part.opcode in ("dot", "convolution") for part, _ in parts):
+        return  # it reads its operands in any order: no map is written anew
+    for part, computation in parts:
+        if part.opcode not in ("copy", "transpose") or not is_map(part.results[0]):
+            continue
+        source = computation.instructions[part.operands[0]].results[0]
+        kind = "transpose" if _is_turned(part, source) else "copy"
+        if kind == "copy" and part.opcode == "transpose":
+            continue  # only the names of the axes change
+        dtype = _NAMES.get(source.dtype, source.dtype)
+        yield (kind, dtype), part.results[0].bytes, part.source
+
+
+def _is_turned(part: Instruction, source: Array) -> bool:
+    """Whether the elements' order in memory changes."""
+    result = part.results[0]
+    places = range(len(result.shape))
+    if part.opcode == "transpose":
+        names = part.attributes.split("dimensions={")[1].split("}")[0]
+        places = [int(n) for n in names.split(",") if n]
+    before = [axis for axis in source.layout if source.shape[axis] > 1]
+    after = [places[axis] for axis in result.layout if result.shape[axis] > 1]
+    return before != after

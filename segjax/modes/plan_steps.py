@@ -1,0 +1,139 @@
+"""The programs of a config, compiled and counted; and which change of it fits where it does not."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+from rich.console import Console
+
+from segjax.accelerators import Program, TooLargeError, compile_and_read
+from segjax.training.setup import Setup, prepare_programs
+
+STEPS = ("train", "evaluate")
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A change of the config, compiled.
+
+    Attributes:
+      options: "train.batch_size" and the like, with their values.
+      peak: bytes a device.
+      fits: whether that is less than what the device has.
+    """
+
+    options: Mapping[str, Any]
+    peak: float
+    fits: bool
+
+    def __str__(self) -> str:
+        return " ".join(f"--config.{name}={value}" for name, value in self.options.items())
+
+
+def compiled(setup: Setup, step: str) -> Program:
+    """Compiles "train" or "evaluate" and counts it.
+
+    Raises:
+      TooLargeError: if the compiler knows the device's memory and the program does not fit.
+    """
+    state = setup.abstract_state()
+    if step == "train":
+        lowered = setup.train_step().lower(state, setup.abstract_batch())
+    else:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        lowered = setup.eval_step().lower(variables, setup.abstract_eval_batch())
+    return compile_and_read(lowered)
+
+
+def what_fits(
+    config: Mapping[str, Any],
+    devices: Sequence[jax.Device],
+    limit: float,
+    peak: float,
+    console: Console,
+) -> list[Change]:
+    """Changes of a config whose training step does not fit, found by compiling: the largest batch,
+    rematerialisation, and image rows shared by several devices.
+
+    Args:
+      limit: bytes that a device has for a program.
+      peak: bytes that the config's own step needs.
+    """
+
+    def tried(**options: Any) -> Change:
+        options = {name.replace("__", "."): value for name, value in options.items()}
+        began = time.monotonic()
+        try:
+            setup = prepare_programs(_changed(config, options), devices)
+            needed = float(compiled(setup, "train").peak)
+        except TooLargeError as error:
+            needed = error.needed
+        change = Change(options, needed, needed <= limit)
+        verdict = "fits" if change.fits else "does not fit"
+        console.print(
+            f"  {change}: {needed / 2**30:,.2f} GiB, {verdict} "
+            f"({time.monotonic() - began:.0f} s to compile)",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return change
+
+    changes = [tried(train__remat=policy) for policy in _policies(config["train"]["remat"])]
+    changes += [
+        tried(parallel__space=space, parallel__data=len(devices) // space)
+        for space in _shares(config, len(devices))
+    ]
+    setup = prepare_programs(config, devices)
+    unit = setup.devices.mesh.shape["data"] * config["train"]["accumulate"]
+    units = setup.padded_batch_size // unit
+
+    def batch(count: int) -> Change:
+        return tried(train__batch_size=count * unit)
+
+    return [*changes, *largest(batch, units, peak, limit)]
+
+
+def largest(batch: Callable[[int], Change], count: int, peak: float, limit: float) -> list[Change]:
+    """The largest of 1..count-1 that fits, as a list of one, or the smallest if none does.
+
+    What a program needs grows about evenly with the batch: so the next guess lies on the line
+    between the nearest that fits and the nearest that does not.
+
+    Args:
+      batch: compiles so many.
+      count: that are known to need `peak`, more than `limit`.
+    """
+    if count == 1:
+        return []
+    low = batch(1)
+    at, low_peak, high, high_peak = 1, low.peak, count, peak
+    while low.fits and high - at > 1:
+        slope = max((high_peak - low_peak) / (high - at), 1.0)
+        guess = min(max(int(at + (limit - low_peak) / slope), at + 1), high - 1)
+        found = batch(guess)
+        if found.fits:
+            low, at, low_peak = found, guess, found.peak
+        else:
+            high, high_peak = guess, found.peak
+    return [low]
+
+
+def _policies(now: str) -> tuple[str, ...]:
+    policies = ("none", "convs", "blocks")
+    return policies[policies.index(now) + 1 :]
+
+
+def _shares(config: Mapping[str, Any], count: int) -> Iterator[int]:
+    """Numbers of devices that may share the rows of an image, where they do not yet."""
+    rows, parallel = config["data"]["image_size"][0], config["parallel"]
+    if parallel["mode"] == "jit" and parallel["space"] == 1:
+        yield from [n for n in (2, 4, 8) if count % n == 0 and rows % n == 0]
+
+
+def _changed(config: Mapping[str, Any], options: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    changed = ml_collections.ConfigDict(config).copy_and_resolve_references()
+    changed.update_from_flattened_dict(options)
+    return changed
