@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import jax
+import jaxlib
 import numpy as np
 import pytest
 
@@ -26,12 +27,27 @@ jax.config.update("jax_default_matmul_precision", "highest")
 GOLDENS = Path(__file__).parent / "goldens"
 
 
-# The default tests run each program once or twice, so what makes programs fast and compilation slow
-# never pays off: the expensive passes, and XLA's own emitters of fused loops (2.5 times the compile
-# time). Slow tests are compiled as users' programs are.
-_QUICK = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false"
+# These run each program once or twice, so what makes programs fast and compilation slow never pays
+# off: the expensive passes, and XLA's own emitters of fused loops (2.5 times the compile time).
+# Slow tests are compiled as users' programs are.
+QUICK_RUNS = ("not slow", "versions")
+
+
+def quick_flags(version: str) -> str:
+    """XLA's flags for quick compilation that this version of jaxlib knows: it aborts at others."""
+    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    # From 0.11.1 on the emitters cannot be left out any more, nor does another flag save as much.
+    minor = tuple(int(part) for part in version.split(".")[:2])
+    return flags + (" --xla_cpu_use_fusion_emitters=false" if minor < (0, 11) else "")
+
+
+# What the run of `make versions` makes of warnings: the next break is seen before it comes.
+VERSIONS_WARNINGS = (
+    "error::DeprecationWarning",
+    "error::FutureWarning",
+    "error::PendingDeprecationWarning",
+    # jaxlib's type for the events of a trace, made by nanobind, says so of itself.
+    "ignore:builtin type event_stats has no __module__ attribute:DeprecationWarning",
 )
 
 
@@ -42,8 +58,12 @@ DEVICES = 8
 def pytest_configure(config):
     """Compiles quickly where slow tests are left out; before the first array makes JAX look."""
     jax.config.update("jax_num_cpu_devices", DEVICES)
-    if "not slow" in config.option.markexpr:
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICK}".strip()
+    chosen = config.option.markexpr
+    if any(quick in chosen for quick in QUICK_RUNS):
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {quick_flags(jaxlib.__version__)}"
+        os.environ["XLA_FLAGS"] = flags.strip()
+    for line in VERSIONS_WARNINGS if chosen == "versions" else ():
+        config.addinivalue_line("filterwarnings", line)
 
 
 @functools.cache
