@@ -1,6 +1,8 @@
 """The architecture, read from the source: who imports whom, and what no file may hold."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,20 @@ def test_upward_edges_are_found():
     assert upward_edges("training", "from segjax import inference")
     assert not upward_edges("training", "import segjax\nfrom segjax.training import state")
     assert not upward_edges("inference", "from segjax import config, layers as l")
+
+
+@pytest.mark.versions
+def test_modules_import_without_a_warning():
+    """All in one fresh process, where a warning of deprecation is an error."""
+    names = [path.relative_to(ROOT).with_suffix("") for path in SOURCES if path.stem != "launch"]
+    names = [".".join(name.parts).removesuffix(".__init__") for name in names]
+    warnings = ("DeprecationWarning", "FutureWarning", "PendingDeprecationWarning")
+    options = [f"-Werror::{warning}" for warning in warnings]
+    code = f"import importlib\nfor name in {names}:\n    importlib.import_module(name)"
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

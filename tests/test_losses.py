@@ -5,6 +5,8 @@ import pytest
 
 from segjax.losses import cross_entropy_sum
 
+pytestmark = pytest.mark.versions
+
 K = 4
 
 

@@ -21,6 +21,8 @@ from segjax.metrics import (
     summarize,
 )
 
+pytestmark = pytest.mark.versions
+
 NAN = math.nan
 # Row = label, column = prediction.
 TWO = np.array([[6, 2], [1, 3]])

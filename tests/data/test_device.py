@@ -9,6 +9,8 @@ from segjax.data.device import DeviceData
 from segjax.data.pipeline import Canvas, train_iterator
 from segjax.data.streets import Streets
 
+pytestmark = pytest.mark.versions
+
 SIZE = (16, 24)
 
 

@@ -186,6 +186,7 @@ def test_a_batch_larger_than_the_data_set_runs_over_its_end():
     assert all(sorted(indices[k : k + 3]) == [0, 1, 2] for k in range(0, 21, 3))
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("taken", [0, 1, 4])
 def test_a_restored_position_goes_on_exactly(taken):
     whole, _ = batches(taken + 5)
@@ -206,6 +207,7 @@ def test_the_state_is_that_of_the_batches_taken_and_not_of_those_read_ahead():
     assert order([next(iterator) for _ in range(6)]) == ahead
 
 
+@pytest.mark.versions
 def test_a_position_that_grain_saved_is_understood():
     # As its own iterator says it, which older checkpoints hold: two workers after 5 batches.
     parts = {"iterators_in_use_states": [{"next_index": 3}, {"next_index": 2}]}

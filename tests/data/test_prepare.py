@@ -52,6 +52,7 @@ def shards(manifest):
     return [shard for split in manifest.splits.values() for shard in split.shards]
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("encoding", ["raw", "png"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_plain_tfds_reads_it_without_tensorflow(tmp_path, encoding, channels):

@@ -103,7 +103,7 @@ MULTIPLES = {
 @pytest.mark.parametrize(
     "name",
     [
-        name if name == "segnet_basic" else pytest.param(name, marks=slow)
+        pytest.param(name, marks=pytest.mark.versions if name == "segnet_basic" else slow)
         for name in sorted(MULTIPLES)
     ],
 )
@@ -128,6 +128,7 @@ def test_same_labels_as_the_predictor(name, tmp_path):
     np.testing.assert_array_equal(model(images[1:2]), labels[1:2])
 
 
+@pytest.mark.versions
 def test_free_height_and_width(tmp_path):
     """At another size than the canvas: as a predictor for that size."""
     config = small_config("segnet_basic", local_contrast=3)
@@ -181,6 +182,7 @@ def miou_by_hand(canvas, predict):
     return np.mean(ious)
 
 
+@pytest.mark.versions
 def test_the_mode_writes_scores_before_and_after(monkeypatch, tmp_path):
     config = small_config("segnet_basic")
     config.data.label_size = (64, 96)

@@ -172,6 +172,7 @@ def test_fold_by_hand():
     assert folded.apply(fewer, jnp.full((1, 1, 1, 1), 7.0)).item() == pytest.approx(23)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(
     "size, align_corners",
     [((40, 33), False), ((40, 33), True), ((9, 5), False), ((16, 7), True), ((1, 1), False)],

@@ -12,6 +12,8 @@ from segjax.inference.predictor import Predictor, forward_fn
 from segjax.layers import resize_bilinear
 from tests.inference.toys import BrightestThird, SeesItsPlace, toy_predictor
 
+pytestmark = pytest.mark.versions
+
 
 def scene(size):
     """Left half green, right half blue, upper rows red; the classes and the image."""

@@ -63,6 +63,7 @@ def test_the_second_layer_sees_normalised_batches_without_dropout():
     np.testing.assert_allclose(stats["second"]["norm"]["var"], inputs.var((0, 1, 2)), rtol=1e-4)
 
 
+@pytest.mark.versions
 def test_stale_statistics_become_right():
     """Trained with a momentum that forgets nothing the running statistics stay 0 and 1; recomputed
     over one batch, evaluation on it is what training computes on it (dropout apart)."""

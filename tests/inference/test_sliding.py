@@ -49,6 +49,7 @@ def twin(image, window, overlap, blend, flip=False):
     return total / weight
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(
     "options",
     [

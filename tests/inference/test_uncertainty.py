@@ -122,6 +122,7 @@ def small():
     return Small(), Small().init(jax.random.key(0), images, train=False), images
 
 
+@pytest.mark.versions
 def test_mc_dropout_is_the_mean_of_its_samples(small):
     model, variables, images = small
     key, ids, size = jax.random.key(3), jnp.array([5, 6]), (15, 20)

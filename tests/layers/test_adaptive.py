@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from segjax.layers import adaptive_avg_pool
+
+pytestmark = pytest.mark.versions
 
 
 def test_adaptive_average_equals_torch(torch_adaptive):

@@ -9,6 +9,8 @@ from segjax.layers import resize_bilinear
 from segjax.layers.banded import _blocks, rows_product
 from segjax.layers.resize import _interpolation_matrix
 
+pytestmark = pytest.mark.versions
+
 
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)

@@ -8,6 +8,8 @@ import pytest
 
 from segjax.layers import AtrousSpatialPyramidPooling, PyramidPooling
 
+pytestmark = pytest.mark.versions
+
 
 def normal(*shape):
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)

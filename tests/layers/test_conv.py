@@ -10,6 +10,8 @@ from jax.test_util import check_grads
 from segjax.layers import Conv, ConvNormAct, atrous_conv
 from segjax.layers.conv import _TAP_SUM_BELOW, _share_inside
 
+pytestmark = pytest.mark.versions
+
 
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)

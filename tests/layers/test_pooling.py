@@ -88,6 +88,7 @@ def torch_pads(case):
     return tuple((p, max(p, (out - 1) * s + k - n - p)) for n, out, k, s, p in sizes)
 
 
+@pytest.mark.versions
 def test_pooling_and_unpooling_equal_torch(torch_pool):
     case = torch_pool
     dtype = jnp.bfloat16 if case["input"] == "bfloat16" else jnp.float32
@@ -148,6 +149,7 @@ def test_pooling_equals_brute_force(window, strides, padding):
         np.testing.assert_array_equal(found[1], indices, err_msg=kind)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 4, 6, 2), (2, 1, 1, 3), (1, 1, 9, 2)], ids=str)
 def test_2x2_form_equals_general_form(shape):
     size = shape[1:3]
@@ -188,6 +190,7 @@ def test_2x2_form_equals_general_form(shape):
                 np.testing.assert_array_equal(found, wanted, err_msg=kind)
 
 
+@pytest.mark.versions
 def test_gradients_are_derivatives():
     # A permutation: no ties, and steps far larger than the numerical derivative's.
     x = np.random.default_rng(0).permutation(2 * 5 * 7).reshape(1, 5, 7, 2).astype(np.float32)
@@ -231,6 +234,7 @@ def test_overlapping_windows_count_a_shared_maximum_once():
     np.testing.assert_array_equal(gradient, jnp.where(back != 0, x, 0))
 
 
+@pytest.mark.versions
 def test_vmap():
     x = jnp.asarray(sample("random", (3, 2, 5, 7, 2)))
 

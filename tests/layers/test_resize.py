@@ -8,6 +8,8 @@ from jax.test_util import check_grads
 
 from segjax.layers import resize_bilinear, resize_nearest
 
+pytestmark = pytest.mark.versions
+
 
 def test_bilinear_equals_torch(torch_bilinear):
     case = torch_bilinear

@@ -23,6 +23,8 @@ from segjax.layers import (
 from segjax.metrics import confusion_matrix
 from segjax.models.resnet import max_pool_3x3
 
+pytestmark = pytest.mark.versions
+
 WIDTH, CHANNELS = 48, 2
 
 

@@ -16,6 +16,8 @@ from segjax.layers import (
     resize_bilinear,
 )
 
+pytestmark = pytest.mark.versions
+
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "comparison.npz"
 CASES = 10  # make_comparison.py: TRANSPOSES
 

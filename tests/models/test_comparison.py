@@ -33,6 +33,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("network", NETWORKS)
 def test_equals_torch(network):
     model = build(NETWORKS[network], 3)

@@ -173,6 +173,7 @@ class TestEveryModel:
                 assert logits.shape == (2, *size, K)
                 assert logits.dtype == jnp.float32
 
+    @pytest.mark.versions
     def test_logits_are_finite_and_differ_between_images(self, run):
         for logits in run.outputs.values():
             assert np.isfinite(logits).all()
@@ -194,6 +195,7 @@ class TestEveryModel:
         with pytest.raises(TypeError, match="positional"):
             run.model.apply(run.variables, jnp.zeros((1, 8, 8, 3)), False)
 
+    @pytest.mark.versions
     def test_batch_stats_move_only_in_training(self, run):
         before = paths(run.batch_stats)
         still, moved = paths(run.still), paths(run.moved)
@@ -203,6 +205,7 @@ class TestEveryModel:
             assert np.isfinite(moved[path]).all(), path
             assert np.any(moved[path] != value), path
 
+    @pytest.mark.versions
     def test_every_parameter_has_a_gradient(self, run):
         gradient = paths(run.gradient)
         for path, value in gradient.items():

@@ -201,6 +201,7 @@ def test_segnet_basic_decoder_has_no_activation():
     }
 
 
+@pytest.mark.versions
 def test_local_response_norm_equals_torch(torch_lrn):
     found = local_response_norm(torch_lrn["x"])
     np.testing.assert_allclose(found, torch_lrn["y"], rtol=1e-5, atol=1e-6)

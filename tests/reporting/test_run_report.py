@@ -48,6 +48,7 @@ def write(run, evaluation, seconds=None) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.versions
 def test_what_was_measured_is_in_the_files(run):
     names, confusions = counted()
     bins = [{"low": 0.0, "high": 1.0, "pixels": 9, "confidence": 0.5, "accuracy": 0.25}]

@@ -15,6 +15,7 @@ from segjax.training.pretrained import has_checkpoint
 
 # Orbax leaves coroutines behind when arrays cannot be read; several checkpoints warn one by one.
 pytestmark = [
+    pytest.mark.versions,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:checkpoint:UserWarning"),
 ]

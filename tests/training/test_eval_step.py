@@ -24,6 +24,8 @@ from tests.training.toys import (
     numpy_confusion,
 )
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.mark.parametrize("label_size", [SIZE, (20, 24)])
 def test_eval_step_counts_each_image_at_the_labels_size(label_size):

@@ -7,6 +7,8 @@ import pytest
 from configs import base
 from segjax.training.optim import OPTIMIZERS, SCHEDULES, kernels_only, make_optimizer, make_schedule
 
+pytestmark = pytest.mark.versions
+
 
 def optim_config(**options):
     optim = base.get_config().optim

@@ -121,6 +121,7 @@ def largest_move(run: Run) -> float:
     return max(jax.tree.leaves(moves))
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("options", [{"mode": "pmap"}, {"mode": "jit", "shard": True}], ids=str)
 def test_four_devices_are_one_though_nothing_divides(options):
     """6 rows over 4 devices, 3 evaluated at a time, the last 2 of 5."""

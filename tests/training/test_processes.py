@@ -57,7 +57,13 @@ def start(*arguments, environment=()) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize("scheduler", [slurm, pytest.param(open_mpi, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        pytest.param(slurm, marks=pytest.mark.versions),
+        pytest.param(open_mpi, marks=pytest.mark.slow),
+    ],
+)
 def test_two_processes_that_a_scheduler_starts(scheduler, tmp_path):
     """They find each other by the environment alone, and evaluate as one process does."""
     job, files = free_job(), [tmp_path / "0", tmp_path / "1"]

@@ -54,6 +54,7 @@ def test_a_window_of_steps_is_traced(tmp_path, window, steps, expected):
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.versions
 def test_the_trace_holds_the_programs_that_ran(tmp_path):
     """The device is waited for before the trace ends, so the last step's program is in it; that of
     the step before the window is not."""

@@ -97,6 +97,7 @@ def test_a_gradient_that_is_not_finite_is_no_other():
     assert_close(jax.jit(gradient(function, "blocks"))(jnp.ones(4), x), expected)
 
 
+@pytest.mark.versions
 def test_within_scan_and_pmap():
     params, x, labels, key = toy_arguments()
 

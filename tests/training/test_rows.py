@@ -90,6 +90,7 @@ def test_padding_alone_leaves_the_running_statistics():
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
 
 
+@pytest.mark.versions
 def test_parts_on_devices_are_one_batch():
     """Two programs of two rows each: dropout and all."""
     model = Block(rate=0.4)

@@ -85,6 +85,7 @@ def by_hand(model, params, batch, objective):
     return jax.value_and_grad(loss)(params)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("aux_weight, weights", [(0.0, None), (1.5, WEIGHTS)])
 def test_one_step_is_the_gradient_of_the_mean_loss(compiled, aux_weight, weights):
     model, batch = Plain(aux=True), make_batch()
@@ -132,6 +133,7 @@ def test_a_step_that_is_not_finite_changes_nothing_if_so_wanted(compiled, skips)
         assert np.isnan(jax.tree.leaves(after.params)[0]).any()
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("count", [2, 4])
 def test_accumulation_changes_nothing_though_labels_are_uneven(compiled, count):
     model, batch = Plain(), make_batch()

@@ -68,6 +68,7 @@ def test_what_is_not_finite_is_null(tmp_path):
     ]
 
 
+@pytest.mark.versions
 def test_tensorboard_events_hold_scalars_and_pictures(tmp_path):
     with MetricsWriter(tmp_path) as writer:
         writer.scalars(3, "train", {"loss": 0.5})

@@ -12,6 +12,8 @@ from segjax.models import build
 from segjax.weights.export import twin
 from tests.weights.test_transfer import drawn, flatten
 
+pytestmark = pytest.mark.versions
+
 K = 5
 THIN = {"encoder": "resnet18", "width": 1 / 32}
 TORCHVISION = THIN | {"output_stride": 8, "stem": "7x7", "contract_dilation": True}

@@ -32,6 +32,7 @@ NETWORKS = [name for name in KNOWN if not name.startswith(CLASSIFIERS)]
 SHALLOW = [name for name in NETWORKS if "101" not in name and "152" not in name]
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("name", KNOWN)
 def test_every_array_has_its_place(name):
     """The table names all arrays of the file but what our network does not have."""

@@ -67,6 +67,7 @@ def segnet():
     return model, drawn(model)
 
 
+@pytest.mark.versions
 def test_vgg16_with_normalisation_fills_segnets_encoder(file, segnet):
     model, before = segnet
     arrays = vgg16(norm=True)
@@ -178,6 +179,7 @@ class TestOwnFiles:
         weights.save(path, *segnet, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0))
         return path
 
+    @pytest.mark.versions
     def test_the_same_network_comes_back(self, saved, segnet):
         loaded = weights.from_file(saved)
         assert loaded.model == segnet[0]

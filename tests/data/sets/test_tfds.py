@@ -98,6 +98,7 @@ def config(data_dir):
     return configured
 
 
+@pytest.mark.versions
 def test_a_prepared_data_set_is_read_without_tensorflow(config):
     source = make_source(config(), "train")
     sample = source[3]
