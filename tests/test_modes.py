@@ -54,7 +54,6 @@ def finished(tmp_path_factory):
     return config, workdir, results, console.file.getvalue()
 
 
-@pytest.mark.versions
 def test_train_leaves_everything(finished):
     _, workdir, results, printed = finished
     for name in (
@@ -83,7 +82,6 @@ def test_train_leaves_everything(finished):
     assert saved["results"]["test"]["miou"] == pytest.approx(results["test"]["miou"])
 
 
-@pytest.mark.versions
 def test_evaluate_from_the_workdir_alone(finished):
     _, workdir, results, _ = finished
     console = quiet()
@@ -103,7 +101,6 @@ def test_evaluate_from_the_workdir_alone(finished):
     assert again["test"]["pixels"] == results["test"]["pixels"] > 0
 
 
-@pytest.mark.versions
 def test_predict_a_folder_at_its_own_sizes(finished, tmp_path):
     config, workdir, _, _ = finished
     source = pathlib.Path(config.data.root) / "images" / "val"
@@ -143,7 +140,6 @@ def test_bad_mask_found_before_training(finished, tmp_path):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-@pytest.mark.versions
 def test_plan(finished, tmp_path, capsys):
     config, console = finished[0].copy_and_resolve_references(), quiet()
     recipes.nothing(config)  # few pictures
@@ -156,6 +152,13 @@ def test_plan(finished, tmp_path, capsys):
     assert "encoder1/conv/kernel" in printed
     assert numbers["flops"] > 1e6
     assert 0 < numbers["temporaries"] <= numbers["peak"]
+    assert json.loads((tmp_path / "plan.json").read_text()) == numbers
+    for step, kinds in (("train", 3), ("evaluate", 1)):  # forward; and two gradients
+        counted = numbers[step]
+        assert counted["kernels"] > 10
+        assert counted["moved"] > 2 * 4 * numbers["parameters"]
+        assert sum(c["count"] for c in counted["convolutions"]) in range(7, 9 * kinds + 1)
+        assert "fits" not in counted  # nothing is known of this machine's memory
     with Image.open(tmp_path / "augmentation.png") as picture:
         assert picture.width > 300
 
@@ -174,6 +177,11 @@ def test_plan(finished, tmp_path, capsys):
         ),
         (["--mode=uncertainty"], "--mode=uncertainty wants --workdir or --runs"),
         (["--mode=doctor", "--profile=1:2"], "--profile is for --mode=train"),
+        (["--mode=doctor", "--target=h200"], "--target is for --mode=plan, not for --mode=doctor"),
+        (
+            ["--config=configs/pspnet.py", "--mode=plan", "--target=h300"],
+            "--target=h300 is unknown; known: a100, h100, h200, b200",
+        ),
         (["--config=configs/pspnet.py", "--profile=0:2"], "--profile=0:2; use START:STEPS"),
         (["--config=configs/pspnet.py:nothing"], "preset 'nothing' is unknown"),
         (["--config=configs/pspnet.py", "--config.model.depth=3"], "depth"),

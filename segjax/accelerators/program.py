@@ -14,6 +14,7 @@ have their sizes.
 
 import collections
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -109,10 +110,9 @@ class Program:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: plain numbers, names and lists, without the list of kernels."""
-        small = dataclasses.replace(self, kernel_work=())
-        plain = dataclasses.asdict(small)
+        plain = dataclasses.asdict(dataclasses.replace(self, kernel_work=()))
         del plain["kernel_work"]
-        return plain
+        return json.loads(json.dumps(plain))
 
 
 @dataclasses.dataclass(frozen=True)

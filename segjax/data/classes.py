@@ -65,7 +65,8 @@ def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
 
 def from_names(names) -> ClassTable:
     """A table with the default palette."""
-    return ClassTable(tuple(names), default_palette(len(names)))
+    names = tuple(names)
+    return ClassTable(names, default_palette(len(names)))
 
 
 @dataclasses.dataclass(frozen=True)

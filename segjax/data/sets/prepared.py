@@ -4,11 +4,12 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from segjax.data import manifest as manifests
 from segjax.data.array_records import from_png
-from segjax.data.classes import ClassTable
+from segjax.data.classes import ClassTable, from_names
 from segjax.data.manifest import Manifest
 from segjax.data.spec import DatasetSpec
 
@@ -97,12 +98,19 @@ def open_prepared(root: str | pathlib.Path, split: str, channels: int | None = N
     return Prepared(manifest, split)
 
 
+def _classes(data: Mapping[str, Any]) -> ClassTable:
+    """Of the manifest; nameless ones where only their number is known, to plan a run with."""
+    if not data["root"] and data["num_classes"]:
+        return from_names(f"class {k}" for k in range(data["num_classes"]))
+    return manifests.find(data["root"]).classes
+
+
 SPEC = DatasetSpec(
     title="prepared: what --mode=prepare wrote",
     licence="that of the data it was made from; segjax.json says it",
     url="",
     layout=f"<name>/<version>/{manifests.FILE} and shards, or the folder of these itself",
     splits=("train", "val", "test"),
-    classes=lambda data: manifests.find(data["root"]).classes,
+    classes=_classes,
     open=lambda data, split: open_prepared(data["root"], split, data["channels"]),
 )
