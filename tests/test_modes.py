@@ -54,6 +54,7 @@ def finished(tmp_path_factory):
     return config, workdir, results, console.file.getvalue()
 
 
+@pytest.mark.versions
 def test_train_leaves_everything(finished):
     _, workdir, results, printed = finished
     for name in (
@@ -82,6 +83,7 @@ def test_train_leaves_everything(finished):
     assert saved["results"]["test"]["miou"] == pytest.approx(results["test"]["miou"])
 
 
+@pytest.mark.versions
 def test_evaluate_from_the_workdir_alone(finished):
     _, workdir, results, _ = finished
     console = quiet()
@@ -101,6 +103,7 @@ def test_evaluate_from_the_workdir_alone(finished):
     assert again["test"]["pixels"] == results["test"]["pixels"] > 0
 
 
+@pytest.mark.versions
 def test_predict_a_folder_at_its_own_sizes(finished, tmp_path):
     config, workdir, _, _ = finished
     source = pathlib.Path(config.data.root) / "images" / "val"
@@ -140,6 +143,7 @@ def test_bad_mask_found_before_training(finished, tmp_path):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.versions
 def test_plan(finished, tmp_path, capsys):
     config, console = finished[0].copy_and_resolve_references(), quiet()
     recipes.nothing(config)  # few pictures
