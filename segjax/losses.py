@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 
@@ -19,12 +20,45 @@ def cross_entropy_sum(
         the loss over it is the mean of weighted terms, as in the SegNet authors' Caffe layer
         (torch's `weight=` divides by the sum of weights instead).
     """
-    num_classes = logits.shape[-1]
-    labelled = (labels >= 0) & (labels < num_classes)
-    # One-hot products instead of a gather: the derivative is then no scatter. An ignored pixel's
-    # one-hot row is all zeros.
-    one_hot = jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)
-    if class_weights is not None:
-        one_hot = one_hot * class_weights
-    log_probabilities = jax.nn.log_softmax(logits)
-    return -jnp.sum(one_hot * log_probabilities), jnp.sum(labelled)
+    labelled = (labels >= 0) & (labels < logits.shape[-1])
+    if class_weights is None:
+        class_weights = jnp.ones(logits.shape[-1], logits.dtype)
+    return _cross_entropy_sum(logits, labels, class_weights), jnp.sum(labelled)
+
+
+def _chosen(labels, num_classes):
+    """[*shape, k]: whether a class is the label's; never where the label is ignored.
+
+    A comparison instead of a gather, whose derivative would be a scatter.
+    """
+    return labels[..., None] == jnp.arange(num_classes, dtype=labels.dtype)
+
+
+@jax.custom_vjp
+def _cross_entropy_sum(logits, labels, class_weights):
+    """The sum alone. Its derivative computes softmax and labels' classes again from what it reads:
+    as JAX would derive it, both are stored at full size."""
+    return _forward(logits, labels, class_weights)[0]
+
+
+def _forward(logits, labels, class_weights):
+    chosen = _chosen(labels, logits.shape[-1])
+    normalizer = jax.nn.logsumexp(logits, -1)
+    weight = jnp.sum(jnp.where(chosen, class_weights, 0), -1)
+    logit = jnp.sum(jnp.where(chosen, logits, 0), -1)
+    # Nothing where nothing is labelled, whatever the logits are there.
+    loss = jnp.sum(jnp.where(jnp.any(chosen, -1), weight * (normalizer - logit), 0))
+    return loss, (logits, labels, class_weights, normalizer)
+
+
+def _backward(kept, cotangent):
+    logits, labels, class_weights, normalizer = kept
+    # Behind the barrier the comparison is made again; else XLA stores it, at full size.
+    chosen = _chosen(lax.optimization_barrier(labels), logits.shape[-1])
+    weight = jnp.sum(jnp.where(chosen, class_weights, 0), -1, keepdims=True)
+    softmax = jnp.exp(logits - normalizer[..., None])
+    gradient = cotangent * weight * (softmax - chosen)
+    return gradient, None, None
+
+
+_cross_entropy_sum.defvjp(_forward, _backward)

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped, UInt8
 
 from segjax.data.classes import IGNORE
@@ -240,6 +241,8 @@ def blur(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
 
 # RGB to luma and two colour differences (ITU-R BT.601, analogue YIQ); hue turns the latter two.
 _YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
+# Inverted here: on a GPU jnp.linalg.inv is three calls of cuSOLVER and cuBLAS for every image.
+_TO_RGB = np.linalg.inv(np.array(_YIQ)).astype(np.float32)
 
 
 def jitter_colours(
@@ -267,5 +270,5 @@ def jitter_colours(
         chroma = factor(saturation_key, config.saturation)
         change = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
         change = change.at[1:, 1:].set(chroma * jnp.array([[cos, -sin], [sin, cos]]))
-        image = image @ (jnp.linalg.inv(to_yiq) @ change @ to_yiq).T
+        image = image @ (_TO_RGB @ change @ to_yiq).T
     return image

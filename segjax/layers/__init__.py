@@ -1,10 +1,13 @@
 """Layers: pure functions on channels-last arrays, and the small linen modules made of them."""
 
-from segjax.layers.adaptive import adaptive_avg_pool
+from segjax.layers.activation import relu
+from segjax.layers.adaptive import adaptive_avg_pool, adaptive_avg_pools
 from segjax.layers.context import AtrousSpatialPyramidPooling, PyramidPooling
 from segjax.layers.conv import Conv, ConvNormAct, atrous_conv
+from segjax.layers.norm import BatchNorm
 from segjax.layers.pooling import (
     max_pool_2x2,
+    max_pool_3x3,
     max_pool_argmax,
     max_unpool,
     max_unpool_2x2,
@@ -21,21 +24,25 @@ from segjax.layers.transpose import (
 
 __all__ = [
     "AtrousSpatialPyramidPooling",
+    "BatchNorm",
     "Conv",
     "ConvNormAct",
     "ConvTranspose",
     "PyramidPooling",
     "adaptive_avg_pool",
+    "adaptive_avg_pools",
     "atrous_conv",
     "bilinear_conv_transpose",
     "bilinear_kernel",
     "conv_transpose",
     "max_pool_2x2",
+    "max_pool_3x3",
     "max_pool_argmax",
     "max_unpool",
     "max_unpool_2x2",
     "pool_padding",
     "positions_to_indices",
+    "relu",
     "resize_bilinear",
     "resize_nearest",
 ]

@@ -1,5 +1,7 @@
 """Adaptive average pooling: a map's means over a grid of bins, whatever its size."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -20,18 +22,31 @@ def adaptive_avg_pool(
     x: Float[Array, "n H W c"], output_size: tuple[int, int]
 ) -> Float[Array, "n h w c"]:
     """Averages over h x w bins that cover the map; neighbouring bins overlap where sizes do not
-    divide, as torch's `adaptive_avg_pool2d`. More bins than cells repeat cells.
+    divide, as torch's `adaptive_avg_pool2d`. More bins than cells repeat cells."""
+    return adaptive_avg_pools(x, [output_size])[0]
+
+
+def adaptive_avg_pools(
+    x: Float[Array, "n H W c"], output_sizes: Sequence[tuple[int, int]]
+) -> list[Float[Array, "n h w c"]]:
+    """`adaptive_avg_pool` to several sizes, reading the map once.
 
     Two small matrix products: static in shape, exportable, and their own derivative. Sums are
     taken in float32 at least. Columns go first: where rows are shared between devices, what is
-    left to sum over them is the result's size.
+    left to sum over them is the result's size. The columns of all sizes are one product, so that
+    the derivative writes one map rather than one for each size and their sum.
     """
-    rows = _bin_means(x.shape[1], output_size[0])
-    columns = _bin_means(x.shape[2], output_size[1])
+    widths = [width for _, width in output_sizes]
+    columns = np.concatenate([_bin_means(x.shape[2], width) for width in widths])
     # The matrix once per row of the map: as one product for all rows, XLA would transpose the map
     # first, which takes longer than the sums.
     columns = jnp.broadcast_to(columns, (*x.shape[:2], *columns.shape))
-    wide = at_least_float32(x)
-    pooled = jnp.matmul(columns, wide, precision="highest")
-    pooled = jnp.einsum("ah,nhbc->nabc", rows, pooled, precision="highest")
-    return pooled.astype(x.dtype)
+    means = jnp.matmul(columns, at_least_float32(x), precision="highest")
+    pooled = []
+    for (height, _), part in zip(
+        output_sizes, jnp.split(means, np.cumsum(widths)[:-1], axis=2), strict=True
+    ):
+        rows = _bin_means(x.shape[1], height)
+        part = jnp.einsum("ah,nhbc->nabc", rows, part, precision="highest")
+        pooled.append(part.astype(x.dtype))
+    return pooled

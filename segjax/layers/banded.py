@@ -1,10 +1,13 @@
-"""Products of a constant matrix with the rows of a map, kept local where the matrix is banded.
+"""Products of a constant matrix with the rows or columns of a map, local where it is banded.
 
 Interpolation reads a few neighbouring rows only. A plain matrix product hides that from the
 compiler: on a map whose rows are shared between devices it gathers all of them. By blocks of rows,
-each a small product, the compiled program sends a row or two to each neighbour.
+each a small product, the compiled program sends a row or two to each neighbour. On GPUs each output
+is a sum of its few neighbours, which XLA fuses with what is made of it: upsampled logits are never
+stored, and no product has two or three terms, for which XLA 0.10 finds no tiles.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,12 +19,16 @@ from jaxtyping import Array, Float
 # local already, and its result is shared as its rows are.
 _LEAST_BLOCKS = 8
 
+# More neighbours of an output than this, or more weights of a block, are a product.
+_MOST_TERMS = 6
+_MOST_WEIGHTS = 128
+
 
 class _Blocks(NamedTuple):
     """A banded matrix by blocks of `inputs` columns.
 
-    A block's outputs read its own inputs from `first` on and before `last`; below 0 those of the
-    block before, from `inputs` on those of the block after. `weights` is [blocks, outputs, last -
+    A block's outputs read its own inputs from `first` on and before `last`; below 0 those of blocks
+    before, from `inputs` on those of blocks after. `weights` is [blocks, outputs, last -
     first]; the last block may have more outputs than the matrix has rows.
     """
 
@@ -31,56 +38,112 @@ class _Blocks(NamedTuple):
     weights: np.ndarray
 
 
-def rows_product(
-    matrix: Float[np.ndarray, "h H"], x: Float[Array, "n H w c"]
+def banded_product(
+    matrix: Float[np.ndarray, "o i"], x: Float[Array, "n H W c"], axis: int
 ) -> Float[Array, "n h w c"]:
-    """The rows of x mixed by a constant matrix: `einsum("hH,nHwc->nhwc")`.
+    """The rows (axis 1) or columns (axis 2) of x mixed by a constant matrix.
 
-    Where the matrix is banded, as interpolation's is at any ratio, each block of output rows is a
-    product with the few input rows that it reads: the same sums, fewer zeros, and a derivative of
-    the same form. Rows shared between devices stay where they are if the shares are whole blocks:
-    each input row is a block where h is a multiple of H; at other ratios there are 8 or more, if H
-    has such a divisor.
+    As `einsum("oi,nihc->nohc")`, in x's dtype. Rows shared between devices stay where they are if
+    the shares are whole blocks: each input row is a block where `o` is a multiple of `i`; at other
+    ratios there are 8 or more, if the rows have such a divisor.
     """
-    blocks = _blocks(matrix)
+    product = functools.partial(_product, matrix, axis=axis)
+    blocks = _narrow_blocks(matrix)
     if blocks is None:
-        return jnp.einsum("oh,nhwc->nowc", matrix.astype(x.dtype), x, precision="highest")
+        return product(x)
+    summed = functools.partial(_summed, blocks, axis=axis, out=len(matrix))
+    return lax.platform_dependent(x, cuda=summed, rocm=summed, default=product)
+
+
+def _product(matrix, x, axis: int):
+    """As matrix products: what CPUs are fastest at, and TPUs are made for."""
+    blocks = _blocks(matrix) if axis == 1 else None
+    if blocks:
+        return _multiplied(blocks, x, len(matrix))
+    equation = "oi,nihc->nohc" if axis == 1 else "oi,nhic->nhoc"
+    return jnp.einsum(equation, matrix.astype(x.dtype), x, precision="highest")
+
+
+def _summed(blocks: _Blocks, x, axis: int, out: int):
+    """As sums over each block's few neighbours. The derivative is a sum over a block's outputs."""
+    count, outputs, terms = blocks.weights.shape
+    # [count, outputs, terms, 1 ...]: the blocks lie along the axis, the outputs on a new one.
+    weights = blocks.weights.reshape(*blocks.weights.shape, *[1] * (x.ndim - axis - 1))
+    weights = weights.astype(x.dtype)
+    own = x.reshape(*x.shape[:axis], count, blocks.inputs, *x.shape[axis + 1 :])
+    total = None
+    for t in range(terms):
+        distance, place = divmod(blocks.first + t, blocks.inputs)
+        neighbour = lax.slice_in_dim(own, place, place + 1, axis=axis + 1)
+        term = weights[:, :, t] * _moved(neighbour, axis, -distance)
+        total = term if total is None else total + term
+    y = total.reshape(*x.shape[:axis], count * outputs, *x.shape[axis + 1 :])
+    return lax.slice_in_dim(y, 0, out, axis=axis)
+
+
+def _moved(x, axis: int, by: int):
+    """x moved by so many places along an axis, zeros in its place."""
+    if not by:
+        return x
+    pads = [(by, -by, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)]
+    return lax.pad(x, jnp.zeros((), x.dtype), pads)
+
+
+def _multiplied(blocks: _Blocks, x: Float[Array, "n H w c"], out: int) -> Float[Array, "n h w c"]:
+    """The product with rows as one small product per block."""
     n, _, width, channels = x.shape
     count, inputs = len(blocks.weights), blocks.inputs
     own = x.reshape(n, count, inputs, width * channels)
     taps = [own[:, :, max(0, blocks.first) : min(inputs, blocks.last)]]
-    zero = jnp.zeros((), x.dtype)
     if blocks.first < 0:
-        above = own[:, :, inputs + blocks.first :]
-        taps.insert(0, lax.pad(above, zero, [(0, 0, 0), (1, -1, 0), (0, 0, 0), (0, 0, 0)]))
+        taps.insert(0, _moved(own[:, :, inputs + blocks.first :], 1, 1))
     if blocks.last > inputs:
-        below = own[:, :, : blocks.last - inputs]
-        taps.append(lax.pad(below, zero, [(0, 0, 0), (-1, 1, 0), (0, 0, 0), (0, 0, 0)]))
+        taps.append(_moved(own[:, :, : blocks.last - inputs], 1, -1))
     # Blocks are a batch of the product; the weights are repeated for n, so that XLA need not
     # transpose x to make it one.
     weights = jnp.broadcast_to(blocks.weights.astype(x.dtype), (n, *blocks.weights.shape))
     y = jnp.matmul(weights, jnp.concatenate(taps, 2), precision="highest")
-    return y.reshape(n, count * y.shape[2], width, channels)[:, : len(matrix)]
+    return y.reshape(n, count * y.shape[2], width, channels)[:, :out]
+
+
+def _narrow_blocks(matrix: np.ndarray) -> _Blocks | None:
+    """The matrix [out, size] in as many blocks as it has, if each output is a short sum."""
+    out, size = matrix.shape
+    counts = [count for count in range(size, _LEAST_BLOCKS - 1, -1) if size % count == 0]
+    for count in counts if out >= _LEAST_BLOCKS else []:
+        blocks = _in_blocks(matrix, count)
+        _, outputs, terms = blocks.weights.shape
+        if terms <= _MOST_TERMS and terms * outputs <= _MOST_WEIGHTS:
+            return blocks
+    if size <= _MOST_TERMS and size * out <= _MOST_WEIGHTS:
+        return _Blocks(size, 0, size, matrix[None])
+    return None
 
 
 def _blocks(matrix: np.ndarray) -> _Blocks | None:
-    """The matrix [out, size] in as many blocks as it has; None if those are too few."""
+    """The matrix [out, size] in as many blocks as it has that read no further than their
+    neighbours; None if those are too few."""
     out, size = matrix.shape
-    i, j = np.nonzero(matrix)
-    if out < _LEAST_BLOCKS or not i.size:
+    if out < _LEAST_BLOCKS or not matrix.any():
         return None
     for count in range(size, _LEAST_BLOCKS - 1, -1):
-        if size % count:
-            continue
-        inputs, outputs = size // count, -(-out // count)
-        block = i // outputs
-        offset = j - inputs * block
-        first, last = int(offset.min()), int(offset.max()) + 1
-        if first < -inputs or last > 2 * inputs:
-            continue  # a block would read beyond its neighbours
-        # At least one input of its own, so that there is something to put the others beside.
-        first, last = min(first, inputs - 1), max(last, 1)
-        weights = np.zeros((count, outputs, last - first), matrix.dtype)
-        weights[block, i - outputs * block, offset - first] = matrix[i, j]
-        return _Blocks(inputs, first, last, weights)
+        if size % count == 0:
+            blocks = _in_blocks(matrix, count)
+            if blocks.first >= -blocks.inputs and blocks.last <= 2 * blocks.inputs:
+                return blocks
     return None
+
+
+def _in_blocks(matrix: np.ndarray, count: int) -> _Blocks:
+    """The matrix [out, size] in `count` blocks, a divisor of its size."""
+    out, size = matrix.shape
+    inputs, outputs = size // count, -(-out // count)
+    i, j = np.nonzero(matrix)
+    block = i // outputs
+    offset = j - inputs * block
+    # At least one input of its own, so that there is something to put the others beside.
+    first = min(int(offset.min(initial=0)), inputs - 1)
+    last = max(int(offset.max(initial=0)) + 1, 1)
+    weights = np.zeros((count, outputs, last - first), matrix.dtype)
+    weights[block, i - outputs * block, offset - first] = matrix[i, j]
+    return _Blocks(inputs, first, last, weights)

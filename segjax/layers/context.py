@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax.layers.adaptive import adaptive_avg_pool
+from segjax.layers.adaptive import adaptive_avg_pool, adaptive_avg_pools
 from segjax.layers.conv import ConvNormAct
 from segjax.layers.resize import resize_bilinear
 
@@ -37,8 +37,8 @@ class PyramidPooling(nn.Module):
         features = self.features or x.shape[-1] // len(self.bins)
         block = partial(ConvNormAct, features, 1, momentum=self.momentum, dtype=self.dtype)
         levels = [x.astype(self.dtype)]
-        for bins in self.bins:
-            pooled = adaptive_avg_pool(x, (bins, bins))
+        means = adaptive_avg_pools(x, [(bins, bins) for bins in self.bins])
+        for bins, pooled in zip(self.bins, means, strict=True):
             pooled = block(name=f"bin{bins}")(pooled, train=train)
             levels.append(resize_bilinear(pooled, x.shape[1:3], align_corners=self.align_corners))
         return jnp.concatenate(levels, axis=-1)

@@ -1,5 +1,6 @@
 """Convolution with an atrous rate, and the convolution-normalisation-activation block."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from segjax.layers.marks import conv_output
+from segjax.layers.norm import BatchNorm
 
 # Below this share of taps that see the map at all, summing the taps one by one beats a convolution
 # that multiplies the padding's zeros (measured on CPU; see tests/layers/bench_layers.py).
@@ -20,6 +23,10 @@ _TAP_SUM_BELOW = 0.55
 # partitioner gathers the map where its reach, up and down, covers the shards of all devices: from
 # 3/8 of the rows on 4 devices, 1/2 on 8. Up to 1/4 it never does.
 _FAR = 0.25
+
+# Phases of fewer rows or columns than this see little but padding: their kernel's gradient is taken
+# tap by tap.
+_LEAST_PHASE = 4
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -61,18 +68,34 @@ def atrous_conv(
     else:
         centered = False
     if kernel.shape[:2] == (1, 1) and not any(map(any, padding)):
-        # A 1x1 convolution is a matrix product, and XLA's CPU backend runs it faster as one.
-        return jnp.dot(x[:, ::strides, ::strides], kernel[0, 0])
+        return _pointwise(x, kernel, strides)
     # At rate 1 only tiny maps have so few taps inside, and there is nothing to gain: 49 products of
     # a 7x7 kernel on a 4x4 map would take XLA ten seconds to compile.
+    # (GPUs and TPUs take the zeros.)
     sparse = rate > 1 and _share_inside(x.shape[1:3], kernel.shape, rate) < _TAP_SUM_BELOW
     far = rate > 1 and padding[0][0] > _FAR * x.shape[1]
-    if centered and strides == 1 and (sparse or far):
-        return _sum_of_rows(x, kernel, rate, _row_of_taps if sparse else _row_convolved)
-    return _convolved(x, kernel, rate, padding, strides)
+    if not centered or strides > 1 or not (sparse or far):
+        return _convolved(x, kernel, rate, padding, strides)
+    by_taps = functools.partial(_sum_of_rows, rate=rate, row_of_taps=_row_of_taps)
+    by_rows = functools.partial(_sum_of_rows, rate=rate, row_of_taps=_row_convolved)
+    whole = functools.partial(_convolved, rate=rate, padding=padding)
+    elsewhere = by_rows if far else whole
+    if not sparse:
+        return elsewhere(x, kernel)
+    # Fewer products are what counts on a CPU, few kernels and one pass on accelerators.
+    return lax.platform_dependent(x, kernel, cpu=by_taps, default=elsewhere)
 
 
 def _convolved(x, kernel, rate, padding, strides=1):
+    centered = padding == tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
+    plain = functools.partial(_plain_conv, rate=rate, padding=padding, strides=strides)
+    if rate == 1 or strides > 1 or not centered:
+        return plain(x, kernel)
+    by_phases = functools.partial(_atrous_with_phases, rate)
+    return lax.platform_dependent(x, kernel, cuda=by_phases, rocm=by_phases, default=plain)
+
+
+def _plain_conv(x, kernel, rate, padding, strides=1):
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -80,6 +103,78 @@ def _convolved(x, kernel, rate, padding, strides=1):
         padding=padding,
         rhs_dilation=(rate, rate),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _atrous_with_phases(rate, x, kernel):
+    """A centred convolution of stride 1 whose kernel's gradient is that of a plain convolution.
+
+    XLA has no cuDNN call for the kernel's gradient of an atrous convolution: it transposes both
+    maps and convolves one with the other as the kernel. Every `rate`-th row and column is a phase,
+    and to a phase the convolution is a plain one.
+    """
+    padding = tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
+    return _plain_conv(x, kernel, rate, padding)
+
+
+def _atrous_forward(rate, x, kernel):
+    return _atrous_with_phases(rate, x, kernel), (x, kernel)
+
+
+def _atrous_backward(rate, kept, dy):
+    x, kernel = kept
+    padding = tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
+    dx = jax.vjp(lambda x: _plain_conv(x, kernel, rate, padding), x)[1](dy)[0]
+    rates = [rate if k > 1 else 1 for k in kernel.shape[:2]]
+    if any(r > 1 and n < _LEAST_PHASE * r for n, r in zip(x.shape[1:3], rates, strict=True)):
+        return dx, _kernel_gradient_by_taps(rate, x, dy, kernel)
+    x, dy = _phases(x, rates), _phases(dy, rates)
+    padding = tuple((k // 2,) * 2 for k in kernel.shape[:2])
+    return dx, jax.vjp(lambda kernel: _plain_conv(x, kernel, 1, padding), kernel)[1](dy)[0]
+
+
+def _kernel_gradient_by_taps(rate, x, dy, kernel):
+    """One product per tap, of the cells that it sees with those that they went to."""
+    height, width = x.shape[1:3]
+    taps = []
+    for i, j in np.ndindex(*kernel.shape[:2]):
+        down, across = rate * (i - kernel.shape[0] // 2), rate * (j - kernel.shape[1] // 2)
+        if abs(down) >= height or abs(across) >= width:
+            taps.append(jnp.zeros(kernel.shape[2:], kernel.dtype))
+            continue
+        seen = x[:, max(0, down) : height + min(0, down), max(0, across) : width + min(0, across)]
+        went = dy[
+            :, max(0, -down) : height - max(0, down), max(0, -across) : width - max(0, across)
+        ]
+        taps.append(jnp.einsum("nhwi,nhwo->io", seen, went))
+    return jnp.stack(taps).reshape(kernel.shape)
+
+
+_atrous_with_phases.defvjp(_atrous_forward, _atrous_backward)
+
+
+def _phases(x, rates):
+    """[n, H, W, c] to [n * phases, h, w, c]; zeros at the end make H and W divide."""
+    (down, across), (n, _, _, c) = rates, x.shape
+    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % down), (0, -x.shape[2] % across), (0, 0)))
+    height, width = x.shape[1] // down, x.shape[2] // across
+    x = x.reshape(n, height, down, width, across, c).transpose(0, 2, 4, 1, 3, 5)
+    return x.reshape(n * down * across, height, width, c)
+
+
+def _pointwise(x, kernel, strides):
+    """A 1x1 convolution.
+
+    It is a matrix product, and XLA's CPU backend runs it faster as one. GPUs have their own kernels
+    for it, which add a residual's gradient in the same pass. And a product of a strided slice
+    aborts the compiler for CUDA in jaxlib 0.10 (`triton_tiling_propagation.cc`, check failed).
+    """
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=lambda x, kernel: jnp.dot(x[:, ::strides, ::strides], kernel[0, 0]),
+        default=lambda x, kernel: _convolved(x, kernel, 1, ((0, 0), (0, 0)), strides),
     )
 
 
@@ -136,13 +231,18 @@ def _row_convolved(x, taps, rate):
 
 
 class Conv(nn.Module):
-    """`atrous_conv` with its own kernel [k, k, i, features] and, if asked, a bias."""
+    """`atrous_conv` with its own kernel [k, k, i, features] and, if asked, a bias.
+
+    `frozen_bias`: the bias gets no gradient. Before a normalisation by the batch, which takes the
+    mean away again, its gradient is zero, and computing that costs a pass over the map.
+    """
 
     features: int
     kernel_size: int = 3
     strides: int = 1
     rate: int = 1
     use_bias: bool = False
+    frozen_bias: bool = False
     padding: str | tuple[tuple[int, int], tuple[int, int]] = "CENTER"
     dtype: Any = jnp.float32
     kernel_init: Callable = he_normal
@@ -161,6 +261,7 @@ class Conv(nn.Module):
         x = conv_output(x)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            bias = lax.stop_gradient(bias) if self.frozen_bias else bias
             x = x + bias.astype(self.dtype)
         return x
 
@@ -193,16 +294,17 @@ class ConvNormAct(nn.Module):
             self.strides,
             self.rate,
             self.use_bias,
+            frozen_bias=train,
             dtype=self.dtype,
             kernel_init=self.kernel_init,
             name="conv",
         )(x)
-        x = nn.BatchNorm(
+        norm = BatchNorm(
             use_running_average=not train,
             momentum=self.momentum,
             epsilon=self.epsilon,
             dtype=self.dtype,
             scale_init=self.scale_init,
             name="norm",
-        )(x)
-        return self.activation(x) if self.activation else x
+        )
+        return norm(x, activation=self.activation)

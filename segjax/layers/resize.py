@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from segjax.layers.banded import rows_product
+from segjax.layers.banded import banded_product
 from segjax.layers.precision import at_least_float32
 
 
@@ -56,11 +56,11 @@ def resize_bilinear(
         out = size[axis - 1]
         if out == x.shape[axis]:
             continue
-        matrix = _interpolation_matrix(x.shape[axis], out, align_corners)
-        if axis == 1:
-            y = rows_product(matrix, y)
+        if x.shape[axis] == 1:
+            y = jnp.repeat(y, out, axis)
         else:
-            y = jnp.einsum("ow,nhwc->nhoc", matrix, y, precision="highest")
+            matrix = _interpolation_matrix(x.shape[axis], out, align_corners)
+            y = banded_product(matrix, y, axis)
     return y.astype(x.dtype)
 
 

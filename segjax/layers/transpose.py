@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax.layers.banded import rows_product
+from segjax.layers.banded import banded_product
 from segjax.layers.conv import he_normal
 from segjax.layers.marks import conv_output
 from segjax.layers.precision import at_least_float32
@@ -128,10 +128,7 @@ def bilinear_conv_transpose(
         for cell in range(cells):
             matrix[cell * strides : cell * strides + kernel_size, cell] = tent
         matrix = matrix[padding : padding + out]
-        if axis == 1:
-            y = rows_product(matrix, y)
-        else:
-            y = jnp.einsum("ow,nhwc->nhoc", matrix, y, precision="highest")
+        y = banded_product(matrix, y, axis)
     return y.astype(x.dtype)
 
 

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax.layers import Conv, ConvNormAct, ConvTranspose, max_unpool_2x2
+from segjax.layers import BatchNorm, Conv, ConvNormAct, ConvTranspose, max_unpool_2x2
 from segjax.layers.conv import he_normal
 from segjax.layers.marks import block_output
 from segjax.layers.precision import at_least_float32
@@ -120,11 +120,11 @@ class FullMapBlock(nn.Module):
                 dtype=self.dtype,
                 name="conv",
             )
-        x = nn.BatchNorm(
+        norm = BatchNorm(
             use_running_average=not train,
             momentum=self.momentum,
             epsilon=1e-5,
             dtype=self.dtype,
             name="norm",
-        )(conv(x))
-        return nn.relu(x)
+        )
+        return norm(conv(x), activation=nn.relu)

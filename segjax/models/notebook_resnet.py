@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax.layers import Conv, pool_padding
+from segjax.layers import BatchNorm, Conv, pool_padding, relu
 from segjax.layers.marks import block_output
 
 # Keras's "he_normal" is a truncated normal distribution, as linen's of that name.
@@ -64,7 +64,7 @@ class ConvActNorm(nn.Module):
             name="conv",
         )(x)
         x = self.activation(x) if self.activation else x
-        return nn.BatchNorm(
+        return BatchNorm(
             use_running_average=not train,
             momentum=self.momentum,
             epsilon=1e-3,
@@ -96,7 +96,7 @@ class NotebookBottleneck(nn.Module):
         y = block(out, 1, activation=None, name="expand")(y, train=train)
         if self.shortcut:
             x = block(out, 1, self.strides, activation=None, name="shortcut")(x, train=train)
-        return nn.relu(y + x)
+        return relu(y + x)
 
 
 class NotebookResNet(nn.Module):

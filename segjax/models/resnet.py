@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax.layers import ConvNormAct
+from segjax.layers import ConvNormAct, max_pool_3x3, relu
 from segjax.layers.marks import block_output
 
 EXPANSION = 4  # of the bottleneck block
@@ -43,7 +43,7 @@ class BasicBlock(nn.Module):
         )
         if x.shape[-1] != self.features or self.strides != 1:
             x = block(1, self.strides, activation=None, name="shortcut")(x, train=train)
-        return nn.relu(x + y)
+        return relu(x + y)
 
 
 class Bottleneck(nn.Module):
@@ -74,7 +74,7 @@ class Bottleneck(nn.Module):
         y = block(out, 1, activation=None, scale_init=scale_init, name="expand")(y, train=train)
         if x.shape[-1] != out or self.strides != 1:
             x = block(out, 1, self.strides, activation=None, name="shortcut")(x, train=train)
-        return nn.relu(x + y)
+        return relu(x + y)
 
 
 # Table 1 of the paper: the block and how many of it each stage has.
@@ -159,11 +159,6 @@ class ResNet(nn.Module):
                 x = block_output(x)
             stages.append(x)
         return tuple(stages)
-
-
-def max_pool_3x3(x: Float[Array, "n H W c"]) -> Float[Array, "n h w c"]:
-    """3x3 max pooling, stride 2, one row of padding before: h = ceil(H / 2), as torchvision's."""
-    return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
 
 
 def check_encoder(encoder: str, output_stride: int, stem: str, strided_1x1: bool = False) -> None:

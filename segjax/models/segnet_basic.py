@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.layers import (
+    BatchNorm,
     Conv,
     ConvNormAct,
     ConvTranspose,
@@ -193,7 +194,7 @@ class SingleChannelConv(nn.Module):
             dtype=self.dtype,
             name="conv",
         )(x)
-        return nn.BatchNorm(
+        return BatchNorm(
             use_running_average=not train,
             momentum=self.momentum,
             epsilon=1e-5,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from segjax.layers.precision import at_least_float32
+from segjax.layers.norm import normalize_batch
 
 
 def whole_batch(
@@ -35,8 +35,11 @@ def whole_batch(
             alone = not axis_name and not padded  # then linen's own does it
             norm = isinstance(module, nn.BatchNorm) and not alone
             if norm and not _is_off(module, "use_running_average", kwargs):
-                counts = index >= 0 if padded else jnp.ones_like(index, bool)
-                return _batch_norm(module, args[0], counts, axis_name)
+                counts = (index >= 0).reshape(-1, *[1] * (args[0].ndim - 1)) if padded else None
+                activation = kwargs.get("activation")
+                return normalize_batch(
+                    module, args[0], mask=counts, activation=activation, axis_name=axis_name
+                )
         return next_function(*args, **kwargs)
 
     return nn.intercept_methods(intercept)
@@ -53,29 +56,3 @@ def _dropout(module: nn.Dropout, x: Float[Array, "n *rest"], index: Int[Array, "
     kept = 1 - module.rate
     mask = jax.vmap(lambda key: jax.random.bernoulli(key, kept, shape[1:]))(keys)
     return jnp.where(mask, x / kept, jnp.zeros_like(x))
-
-
-def _batch_norm(module: nn.BatchNorm, x, counts, axis_name):
-    """Normalises by the statistics of the rows that count, over all devices; moves the running
-    ones. In float32 at least, as linen: E[x^2] - E[x]^2."""
-    axes = tuple(range(x.ndim - 1))
-    wide = at_least_float32(x)
-    wide *= counts.reshape(-1, *[1] * (x.ndim - 1))
-    cells = jnp.sum(counts) * (x.size / x.shape[0] / x.shape[-1])
-    sums = (jnp.sum(wide, axes), jnp.sum(jnp.square(wide), axes), cells)
-    if axis_name:
-        sums = jax.lax.psum(sums, axis_name)
-    first, second, cells = sums
-    mean = first / jnp.maximum(cells, 1)
-    variance = jnp.maximum(second / jnp.maximum(cells, 1) - jnp.square(mean), 0)
-    keep = jnp.where(cells > 0, module.momentum, 1.0)  # padding alone says nothing
-    for name, value in (("mean", mean), ("var", variance)):
-        running = module.get_variable("batch_stats", name)
-        module.put_variable("batch_stats", name, keep * running + (1 - keep) * value)
-    factor = jax.lax.rsqrt(variance + module.epsilon)
-    if module.use_scale:
-        factor *= module.get_variable("params", "scale")
-    y = (x - mean) * factor
-    if module.use_bias:
-        y += module.get_variable("params", "bias")
-    return y.astype(module.dtype or x.dtype)

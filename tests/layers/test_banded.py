@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segjax.layers import resize_bilinear
-from segjax.layers.banded import _blocks, rows_product
+from segjax.layers.banded import _blocks, _narrow_blocks, _product, _summed, banded_product
 from segjax.layers.resize import _interpolation_matrix
 
 pytestmark = pytest.mark.versions
@@ -46,7 +46,7 @@ def test_equals_the_plain_product(size, out, count):
 
         @jax.jit
         def product(x, cotangent, matrix=matrix):
-            y, vjp = jax.vjp(lambda x: rows_product(matrix, x), x)
+            y, vjp = jax.vjp(lambda x: banded_product(matrix, x, 1), x)
             return y, vjp(cotangent)[0]
 
         y, gradient = product(x, cotangent)
@@ -54,6 +54,26 @@ def test_equals_the_plain_product(size, out, count):
         np.testing.assert_allclose(y, np.einsum("oh,nhwc->nowc", wide, x), rtol=0, atol=3e-6)
         wanted = np.einsum("oh,nowc->nhwc", wide, cotangent)
         np.testing.assert_allclose(gradient, wanted, rtol=0, atol=1e-6 * max(1, out / size) * 10)
+
+
+@pytest.mark.parametrize(("size", "out"), [(r[0], r[1]) for r in RATIOS] + [(33, 513), (2, 60)])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_sums_of_neighbours_are_the_product(size, out, axis):
+    """What GPUs compute, here on a CPU."""
+    shape = (2, size, 3, 2) if axis == 1 else (2, 3, size, 2)
+    x = normal(*shape)
+    for align_corners in (False, True):
+        matrix = _interpolation_matrix(size, out, align_corners)
+        blocks = _narrow_blocks(matrix)
+        if blocks is None:
+            assert size > 6 or size * out > 128, "a short sum is one"
+            continue
+        y, vjp = jax.vjp(lambda x, b=blocks: _summed(b, x, axis, out), x)
+        wanted, wanted_vjp = jax.vjp(lambda x, m=matrix: _product(m, x, axis), x)
+        np.testing.assert_allclose(y, wanted, rtol=0, atol=3e-6)
+        cotangent = normal(*y.shape, seed=1)
+        for a, b in zip(vjp(cotangent), wanted_vjp(cotangent), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * max(1, out / size) * 10)
 
 
 @pytest.mark.parametrize("shape", [(40, 30), (64, 64), (24, 100), (9, 8)])
@@ -65,9 +85,9 @@ def test_any_matrix(shape):
     distance = np.abs(np.arange(out)[:, None] * size / out - np.arange(size))
     matrix[(distance > rng.integers(1, 4)) | (rng.random((out, 1)) < 0.2)] = 0
     x = normal(1, size, 2, 3)
-    found = rows_product(matrix, x)
+    found = banded_product(matrix, x, 1)
     np.testing.assert_allclose(found, np.einsum("oh,nhwc->nowc", matrix, x), rtol=0, atol=1e-5)
-    assert not np.any(rows_product(np.zeros_like(matrix), x))
+    assert not np.any(banded_product(np.zeros_like(matrix), x, 1))
 
 
 def test_enlargement_equals_jax_image():
@@ -92,7 +112,7 @@ def test_derivatives_and_vmap():
     matrix = _interpolation_matrix(16, 40, False)
     assert _blocks(matrix) is not None
     x, v = normal(3, 1, 16, 2, 2), normal(1, 16, 2, 2, seed=1)
-    product = lambda x: rows_product(matrix, x)  # noqa: E731
+    product = lambda x: banded_product(matrix, x, 1)  # noqa: E731
     np.testing.assert_allclose(jax.vmap(product)(x)[1], product(x[1]), rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(jax.jvp(product, (x[0],), (v,))[1], product(v), rtol=1e-6)
     # Of the sum of squares the second derivative is twice the matrix's own square.

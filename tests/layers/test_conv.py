@@ -8,7 +8,7 @@ from jax import lax
 from jax.test_util import check_grads
 
 from segjax.layers import Conv, ConvNormAct, atrous_conv
-from segjax.layers.conv import _TAP_SUM_BELOW, _share_inside
+from segjax.layers.conv import _TAP_SUM_BELOW, _atrous_with_phases, _share_inside
 
 pytestmark = pytest.mark.versions
 
@@ -67,8 +67,8 @@ def test_sum_of_taps_is_the_convolution(size, kernel_size, rate, taps):
     x, kernel = normal(2, *size, 16), normal(*kernel_size, 16, 8, seed=1)
     if rate > 1:
         assert (_share_inside(size, kernel.shape, rate) < _TAP_SUM_BELOW) == taps
-    program = str(jax.make_jaxpr(lambda x: atrous_conv(x, kernel, rate=rate))(x))
-    assert ("conv_general_dilated" in program) != taps
+    program = jax.jit(lambda x: atrous_conv(x, kernel, rate=rate)).lower(x).as_text()
+    assert ("stablehlo.convolution" in program) != taps
 
     @jax.jit
     def both(x, kernel):
@@ -87,10 +87,37 @@ def test_sum_of_taps_is_the_convolution(size, kernel_size, rate, taps):
 def test_far_rates_go_by_rows(rate, convolutions):
     """At more than a quarter of 48 rows, row by row of the kernel, as long as most taps count."""
     x, kernel = normal(1, 48, 48, 2), normal(3, 3, 2, 2, seed=1)
-    program = str(jax.make_jaxpr(lambda x: atrous_conv(x, kernel, rate=rate))(x))
-    assert program.count("conv_general_dilated[") == convolutions
+    program = jax.jit(lambda x: atrous_conv(x, kernel, rate=rate)).lower(x).as_text()
+    assert program.count("stablehlo.convolution(") == convolutions
     found = atrous_conv(x, kernel, rate=rate)
     np.testing.assert_allclose(found, xla_conv(x, kernel, rate), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "rate"),
+    [((12, 8), (3, 3), 2), ((13, 9), (3, 3), 2), ((19, 17), (5, 3), 3), ((9, 20), (1, 3), 4),
+     ((9, 9), (3, 3), 4), ((9, 7), (3, 3), 8)],
+    ids=str,
+)  # fmt: skip
+def test_the_kernels_gradient_by_phases_or_taps(size, kernel_size, rate):
+    """What GPUs compute, here on a CPU."""
+    x, kernel = normal(2, *size, 3), normal(*kernel_size, 3, 2, seed=1)
+    y, vjp = jax.vjp(lambda x, k: _atrous_with_phases(rate, x, k), x, kernel)
+    wanted, wanted_vjp = jax.vjp(lambda x, k: xla_conv(x, k, rate), x, kernel)
+    np.testing.assert_array_equal(y, wanted)
+    cotangent = normal(*y.shape, seed=2)
+    for a, b in zip(vjp(cotangent), wanted_vjp(cotangent), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
+
+
+def test_a_frozen_bias_has_no_gradient():
+    x = normal(1, 4, 4, 2)
+    for frozen in (False, True):
+        conv = Conv(3, use_bias=True, frozen_bias=frozen)
+        variables = conv.init(jax.random.key(0), x)
+        gradient = jax.grad(lambda v, conv=conv: jnp.sum(conv.apply(v, x)))(variables)["params"]
+        np.testing.assert_array_equal(gradient["bias"], 0 if frozen else 16)
+        assert np.any(gradient["kernel"])
 
 
 def test_share_inside_counts_taps():

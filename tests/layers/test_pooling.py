@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 from jax.test_util import check_grads
 
 from segjax.layers import (
     max_pool_2x2,
+    max_pool_3x3,
     max_pool_argmax,
     max_unpool,
     max_unpool_2x2,
@@ -188,6 +190,29 @@ def test_2x2_form_equals_general_form(shape):
         if jnp.issubdtype(x.dtype, jnp.floating):
             for found, wanted in zip(*both_gradients(x), strict=True):
                 np.testing.assert_array_equal(found, wanted, err_msg=kind)
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 8, 9, 2), (1, 1, 1, 3), (1, 2, 6, 1)], ids=str)
+def test_3x3_pooling_equals_xlas_window(shape):
+    """Values, and which cell of a window gets the derivative, ties too."""
+
+    def window(x):
+        low = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+        pads = ((0, 0), (1, 1), (1, 1), (0, 0))
+        low = np.asarray(low, x.dtype)
+        return lax.reduce_window(x, low, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
+
+    for kind in KINDS:
+        x = sample(kind, shape)
+        np.testing.assert_array_equal(max_pool_3x3(x), window(x), err_msg=kind)
+        if kind in ("random", "tied", "negative"):
+            y, vjp = jax.vjp(max_pool_3x3, x)
+            cotangent = np.arange(y.size, dtype=np.float32).reshape(y.shape)
+            wanted = jax.vjp(window, x)[1](cotangent)[0]
+            np.testing.assert_array_equal(vjp(cotangent)[0], wanted, err_msg=kind)
+    program = str(jax.make_jaxpr(jax.grad(lambda x: jnp.sum(max_pool_3x3(x))))(x.astype("f4")))
+    assert "scatter" not in program
 
 
 @pytest.mark.versions

@@ -16,12 +16,12 @@ from segjax.layers import (
     atrous_conv,
     bilinear_conv_transpose,
     max_pool_2x2,
+    max_pool_3x3,
     max_unpool_2x2,
     resize_bilinear,
     resize_nearest,
 )
 from segjax.metrics import confusion_matrix
-from segjax.models.resnet import max_pool_3x3
 
 pytestmark = pytest.mark.versions
 
