@@ -89,13 +89,13 @@ class TestRefusedWrite:
                 warnings.simplefilter("error")
                 store.wait()  # it is said once
                 assert (store.steps(), store.best_step(), store.failures) == ([2, 4], 2, 1)
-            assert names(tmp_path) == ["2", "4"]
             assert store.finish().endswith(
                 f"step 6 was not written to {tmp_path}/checkpoints: File too large"
             )
             save(store, 8, val_miou=0.2)
             assert store.finish() == ""
             assert store.steps() == [2, 4, 8]
+        assert names(tmp_path) == ["2", "4", "8"]
         with CheckpointStore(tmp_path) as store:
             for step in (2, 4, 8):
                 assert_holds(store, step)
@@ -120,7 +120,9 @@ class TestRefusedWrite:
                 store.save(2, content(3), {}, 0.6, replace=True)
                 assert "File too large" in store.finish()
             assert_holds(store, 2)
-            assert (store.steps(), names(tmp_path)) == ([2], ["2"])
+            assert store.steps() == [2]
+        # Closed: until then a thread of the broken-off write may still add files to its folder.
+        assert names(tmp_path) == ["2"]
 
     def test_a_folder_that_is_gone(self, tmp_path):
         """A network disk that went away, and came back."""
