@@ -7,10 +7,12 @@ one matrix per image; other rules than this one are in `segjax.protocols`.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 PROTOCOL = (
@@ -35,13 +37,55 @@ def confusion_matrix(
     """
     # Small label dtypes would overflow in label * num_classes.
     labels, predictions = jnp.asarray(labels, jnp.int32), jnp.asarray(predictions, jnp.int32)
+    # GPUs add to few counters one after the other, so there every counter looks at all pixels; to
+    # many they scatter, as CPUs do. TPUs scatter one by one, and multiply.
+    few = num_classes**2 <= _FEW_COUNTERS
+    gpu = functools.partial(_counts_compared if few else _counts_scattered, num_classes=num_classes)
+    tpu = functools.partial(_counts_multiplied, num_classes=num_classes)
+    cpu = functools.partial(_counts_scattered, num_classes=num_classes)
+    return lax.platform_dependent(labels, predictions, cuda=gpu, rocm=gpu, tpu=tpu, default=cpu)
+
+
+# Each looks at all pixels, so the work grows with their number.
+_FEW_COUNTERS = 32**2
+
+
+def _pairs(labels, predictions, num_classes):
+    """One number for label and prediction; k * k where the pixel is not counted."""
     labelled = (labels >= 0) & (labels < num_classes)
-    # Ignored pixels go to one extra bin at the end, which is cut off.
-    pair = jnp.where(labelled, labels * num_classes + predictions, num_classes**2)
-    # Not `bincount`, which makes one line of the pixels: devices that share an image's rows would
-    # send each other all of them. So each counts its own, and the counts are added.
-    counts = jnp.zeros(num_classes**2 + 1, jnp.int32).at[pair].add(1)
+    return jnp.where(labelled, labels * num_classes + predictions, num_classes**2)
+
+
+def _counts_scattered(labels, predictions, num_classes):
+    # Ignored pixels go to one extra bin at the end, which is cut off. Not `bincount`, which makes
+    # one line of the pixels: devices that share an image's rows would send each other all of them.
+    # So each counts its own, and the counts are added.
+    pairs = _pairs(labels, predictions, num_classes)
+    counts = jnp.zeros(num_classes**2 + 1, jnp.int32).at[pairs].add(1)
     return counts[:-1].reshape(num_classes, num_classes)
+
+
+def _counts_compared(labels, predictions, num_classes):
+    chosen = _pairs(labels, predictions, num_classes)[..., None] == jnp.arange(num_classes**2)
+    counts = jnp.sum(chosen, range(labels.ndim), dtype=jnp.int32)
+    return counts.reshape(num_classes, num_classes)
+
+
+def _counts_multiplied(labels, predictions, num_classes):
+    """One-hot labels times one-hot predictions, row by row: exact in float32 up to 2**24 pixels a row."""
+
+    def one_hot(ids):
+        return (ids[..., None] == jnp.arange(num_classes)).astype(jnp.bfloat16)
+
+    if labels.ndim == 0:
+        labels, predictions = labels[None], predictions[None]
+    rows = jnp.einsum(
+        "...pk,...pl->...kl",
+        one_hot(labels),
+        one_hot(predictions),
+        preferred_element_type=jnp.float32,
+    )
+    return jnp.sum(rows.astype(jnp.int32), range(labels.ndim - 1))
 
 
 def ratio(numerator, denominator) -> Float[np.ndarray, "*shape"]:

@@ -12,6 +12,9 @@ import pytest
 from segjax.metrics import (
     PROTOCOL,
     ImageConfusions,
+    _counts_compared,
+    _counts_multiplied,
+    _counts_scattered,
     class_average_accuracy,
     confusion_matrix,
     frequency_weighted_iou,
@@ -62,6 +65,10 @@ def test_confusion_equals_brute_force(k, dtype):
     assert found.dtype == jnp.int32
     np.testing.assert_array_equal(found, wanted)
     np.testing.assert_array_equal(confusion_matrix(labels, predictions, k), wanted)
+    for form in (_counts_scattered, _counts_compared, _counts_multiplied):  # by platform
+        counts = form(labels.astype(np.int32), predictions, k)
+        assert counts.dtype == jnp.int32
+        np.testing.assert_array_equal(counts, wanted)
 
 
 def test_ignored_pixels_change_nothing():
