@@ -307,4 +307,7 @@ class ConvNormAct(nn.Module):
             scale_init=self.scale_init,
             name="norm",
         )
-        return norm(x, activation=self.activation)
+        if train:
+            return norm(x, activation=self.activation)  # one derivative for both
+        x = norm(x)
+        return self.activation(x) if self.activation else x

@@ -127,4 +127,5 @@ class FullMapBlock(nn.Module):
             dtype=self.dtype,
             name="norm",
         )
-        return norm(conv(x), activation=nn.relu)
+        x = conv(x)
+        return norm(x, activation=nn.relu) if train else nn.relu(norm(x))
