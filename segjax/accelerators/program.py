@@ -21,28 +21,31 @@ from typing import Any
 
 import jax
 
-from segjax.accelerators import work
+from segjax.accelerators import products, work
 from segjax.accelerators.collectives import collectives
 from segjax.accelerators.devices import Device
 from segjax.accelerators.hlo import Array, Instruction, Module, parse
 
 MAP_BYTES = 2**18
-# Of a device's memory: the rest is for its driver, the scratch of libraries, and what allocation
-# loses. A TPU's compiler has a limit of its own, just under all of it, and refuses what is above.
-USABLE = 0.9
+# Of a device's memory, by platform. On GPUs the rest is for the driver, the scratch of libraries,
+# and what allocation loses. A TPU's compiler knows its device, leaves as much out, and refuses what
+# is above.
+USABLE = {"cuda": 0.9, "tpu": 0.98}
 _FLOATS = ("f64", "f32", "bf16", "f16")
 _NAMES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "f64": "float64"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Convolutions:
-    """Convolutions of one kind, see `work.Product`: how many kernels, and the FLOPs of all."""
+    """Convolutions of one kind, see `products.Product`: how many there are, the FLOPs of all, and
+    where in the source they come from."""
 
     kind: str
     dtype: str
     layout: str
     count: int
     flops: float
+    sources: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +138,13 @@ class Bound:
     share_of_peak: float
 
 
+def _together(make, groups: Mapping[tuple[str, ...], list[tuple[float, str]]]):
+    """For each group, what it is of, how many there are, the sum of what they have, and whence."""
+    for key, each in sorted(groups.items()):
+        sources = dict.fromkeys(source for _, source in each)
+        yield make(*key, len(each), sum(amount for amount, _ in each), tuple(sources))
+
+
 class TooLargeError(Exception):
     """The compiler has refused a program: it needs `needed` bytes of a device, and has `limit`."""
 
@@ -176,19 +186,19 @@ def read_text(text: str, sizes: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Pro
     module = parse(text)
     is_map = _map_test(module)
     kernels = list(work.kernels(module))
-    convolutions, products = collections.defaultdict(list), collections.Counter()
+    convolutions, matrices = collections.defaultdict(list), collections.Counter()
     moves, flops, kernel_work = collections.defaultdict(list), collections.Counter(), []
     gathers, scatters = [], []
     for kernel in kernels:
         of_kernel = collections.Counter()
-        for product in work.products(module, kernel):
+        for product in products.products(module, kernel):
             dtype = _NAMES.get(product.dtype, product.dtype)
             of_kernel[dtype] += product.flops
             if product.layout:
                 key = (product.kind, dtype, product.layout)
-                convolutions[key].append(product.flops * kernel.times)
+                convolutions[key].append((product.flops * kernel.times, product.source))
             else:
-                products[dtype] += 1
+                matrices[dtype] += 1
         for key, size, source in _moved_maps(module, kernel, is_map):
             moves[key].append((size, source))
         for part, _ in work.inside(module, kernel):
@@ -211,19 +221,9 @@ def read_text(text: str, sizes: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Pro
         transfers=transfers,
         moved=sum(size * times for size, _, times in kernel_work),
         flops=dict(flops),
-        convolutions=tuple(
-            Convolutions(*key, len(each), sum(each)) for key, each in sorted(convolutions.items())
-        ),
-        products=dict(products),
-        moves=tuple(
-            Moves(
-                *key,
-                len(each),
-                sum(size for size, _ in each),
-                tuple(dict.fromkeys(source for _, source in each)),
-            )
-            for key, each in sorted(moves.items())
-        ),
+        convolutions=tuple(_together(Convolutions, convolutions)),
+        products=dict(matrices),
+        moves=tuple(_together(Moves, moves)),
         custom_calls=dict(sorted(calls.items())),
         gathers=tuple(gathers),
         scatters=tuple(scatters),
@@ -256,7 +256,7 @@ def bound(program: Program, device: Device) -> Bound:
 
 def usable_memory(device: Device) -> float:
     """Bytes that a program may need on one device of the table: `USABLE` of all."""
-    return USABLE * device.memory / device.per_chip
+    return USABLE[device.platform] * device.memory / device.per_chip
 
 
 def peak_of(device: Device, dtype: str) -> float:

@@ -1,5 +1,6 @@
 """What a step costs on one device, as numbers for plan.json and as a table to read."""
 
+import collections
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,10 +93,18 @@ def _memory(step: Mapping[str, Any], device: Device | None) -> str:
 
 
 def _convolutions(step, device) -> str:
-    return _lines(
-        f"{c['count']} {c['kind']}, {c['dtype']}, {c['layout']}"
-        for c in step.get("convolutions", ())
-    )
+    counts = collections.defaultdict(collections.Counter)
+    for c in step.get("convolutions", ()):
+        counts[c["dtype"]][c["layout"]] += c["count"]
+    return _lines(f"{sum(of.values())} {dtype}: {_layouts(of)}" for dtype, of in counts.items())
+
+
+def _layouts(counts: collections.Counter) -> str:
+    """The most frequent; a TPU's compiler uses many."""
+    most = counts.most_common(2)
+    named = [layout if len(counts) == 1 else f"{count} {layout}" for layout, count in most]
+    others = sum(counts.values()) - sum(count for _, count in most)
+    return ", ".join([*named, *([f"{others} others"] if others else [])])
 
 
 def _products(step, device) -> str:

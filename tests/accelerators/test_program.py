@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.accelerators import DEVICES, bound, program, read, work
+from segjax.accelerators import DEVICES, bound, products, program, read
 from segjax.accelerators.hlo import Array, arrays, instruction, parse
 
 
@@ -62,7 +62,7 @@ def convolution(target: str, operands: str, result: str) -> str:
   %w = bf16[6,3,3,4]{{3,2,1,0}} parameter(1)
   %dy = bf16[2,9,8,6]{{3,2,1,0}} parameter(2)
   %c = ({result}, u8[64]{{0}}) custom-call({operands}), window={{size=3x3 pad=1_1x1_1}}, \
-dim_labels=b01f_o01i->b01f, custom_call_target="{target}"
+dim_labels=b01f_o01i->b01f, custom_call_target="{target}", metadata={{op_name="f/conv"}}
 """
 
 
@@ -80,7 +80,9 @@ CONV_FLOPS = 2 * 2 * 4 * 6 * (3 * 9 - 2) * (3 * 8 - 2)
 )
 def test_cudnn_convolutions(kind, target, operands, result):
     found = read_program(convolution(target, operands, result))
-    assert found.convolutions == (program.Convolutions(kind, "bfloat16", "NHWC", 1, CONV_FLOPS),)
+    assert found.convolutions == (
+        program.Convolutions(kind, "bfloat16", "NHWC", 1, CONV_FLOPS, ("f/conv",)),
+    )
     assert found.custom_calls == {target: 1}
     x, w, y = 2 * 9 * 8 * 4 * 2, 6 * 9 * 4 * 2, 2 * 9 * 8 * 6 * 2
     assert found.moved == x + w + y  # without the library's scratch
@@ -103,7 +105,7 @@ def test_pairs_inside_a_map(stride, rate, spread, low):
     padded = np.pad(image, low)
     outs = (len(padded) - (size - 1) * rate - 1) // stride + 1
     pairs = sum(padded[o * stride + k * rate] for o in range(outs) for k in range(size))
-    assert work._inside_pairs(5, outs, size, stride, low, spread, rate) == pairs
+    assert products._inside_pairs(5, outs, size, stride, low, spread, rate) == pairs
 
 
 def test_matrix_products():
