@@ -45,6 +45,20 @@ def test_the_largest_batch_of_an_uneven_program():
     assert found.options == {"train.batch_size": 7}
 
 
+def test_the_largest_batch_near_a_limit_that_the_compiler_keeps():
+    """As XLA's GPU compiler does: above 300 it rematerialises more and more."""
+    tried = []
+
+    def batch(n):
+        tried.append(n)
+        needed = n if n < 300 else 300 + (n - 300) / 10
+        return plan_steps.Change({"train.batch_size": n}, needed, needed <= 310)
+
+    (found,) = plan_steps.largest(batch, 1000, 700, 310)
+    assert 385 <= found.options["train.batch_size"] <= 400
+    assert len(tried) < 12
+
+
 def test_what_fits_is_compiled(tiny_config):
     """On two devices of this machine, with a limit between what some of them need."""
     devices, console = jax.devices()[:2], Console(file=io.StringIO(), width=200)

@@ -28,6 +28,7 @@ _ENVIRONMENT = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # what goes wrong is raised as well
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # nothing is taken that another process might want
 }
 FORMS = "a100, h100, h200, b200, with xN for N of them, as h100x8; tpu:v5e:4x4, tpu:v4:2x2x2, ..."

@@ -97,7 +97,7 @@ def what_fits(
 
 
 def largest(batch: Callable[[int], Change], count: int, peak: float, limit: float) -> list[Change]:
-    """The largest of 1..count-1 that fits, as a list of one, or the smallest if none does.
+    """The largest of 1..count-1 that fits, to within 3 %, as a list of one; 1 if none does.
 
     What a program needs grows about evenly with the batch: so the next guess lies on the line
     between the nearest that fits and the nearest that does not.
@@ -110,9 +110,12 @@ def largest(batch: Callable[[int], Change], count: int, peak: float, limit: floa
         return []
     low = batch(1)
     at, low_peak, high, high_peak = 1, low.peak, count, peak
-    while low.fits and high - at > 1:
+    while low.fits and high - at > 1 + at // 32:
         slope = max((high_peak - low_peak) / (high - at), 1.0)
-        guess = min(max(int(at + (limit - low_peak) / slope), at + 1), high - 1)
+        # At least so much further: near the limit XLA's GPU compiler rematerialises by itself, and
+        # the line is a curve.
+        step = max(int((limit - low_peak) / slope), 1 + at // 32)
+        guess = min(at + step, high - 1)
         found = batch(guess)
         if found.fits:
             low, at, low_peak = found, guess, found.peak

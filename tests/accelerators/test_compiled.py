@@ -135,8 +135,13 @@ def check_messages(model, found, target, step, dtype, mode) -> None:
         sum(4 * math.prod(x.shape) for x in jax.tree.leaves(tree))
         for tree in (state.params, state.batch_stats)
     )
+    # XLA sums each device's share of a bfloat16 convolution's gradient in bfloat16; under pmap the
+    # step sums them itself, after they have become float32.
+    least = gradients / 2 if (dtype, mode) == ("bfloat16", "jit") else gradients
     # Statistics forwards and backwards, two sums each; the confusion matrix and a few scalars.
-    assert gradients <= sent <= gradients + 6 * statistics + 4 * 11**2 + 4096
+    assert least <= sent <= gradients + 6 * statistics + 4 * 11**2 + 4096
+    big = [m for m in found.messages if m.bytes > gradients / 4]
+    assert len(big) == 1
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
