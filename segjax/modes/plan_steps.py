@@ -33,19 +33,22 @@ class Change:
         return " ".join(f"--config.{name}={value}" for name, value in self.options.items())
 
 
+def lowered(setup: Setup, step: str) -> jax.stages.Lowered:
+    """ "train" or "evaluate", ready to be compiled."""
+    state = setup.abstract_state()
+    if step == "train":
+        return setup.train_step().lower(state, setup.abstract_batch())
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    return setup.eval_step().lower(variables, setup.abstract_eval_batch())
+
+
 def compiled(setup: Setup, step: str) -> Program:
     """Compiles "train" or "evaluate" and counts it.
 
     Raises:
       TooLargeError: if the compiler knows the device's memory and the program does not fit.
     """
-    state = setup.abstract_state()
-    if step == "train":
-        lowered = setup.train_step().lower(state, setup.abstract_batch())
-    else:
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        lowered = setup.eval_step().lower(variables, setup.abstract_eval_batch())
-    return compile_and_read(lowered)
+    return compile_and_read(lowered(setup, step))
 
 
 def what_fits(
