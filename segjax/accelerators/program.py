@@ -8,13 +8,14 @@ no CUDA program without a device. On TPUs it counts its own estimates of bytes, 
 they are counted here by the rule of `work.kernel_bytes` too.
 
 A *map* is an array of `MAP_BYTES` or more that has other than as many elements as one of the
-program's floating-point arguments: those are weights, and their gradients and an optimiser's state
-have their sizes.
+program's floating-point arguments, or as a row or one of their taps: those are weights, and their
+gradients and an optimiser's state have their sizes.
 """
 
 import collections
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -267,10 +268,12 @@ def peak_of(device: Device, dtype: str) -> float:
 
 def _map_test(module: Module):
     weights = {
-        array.elements
+        math.prod(array.shape[first:])
         for parameter in module.entry.parameters
         for array in parameter.results
         if array.dtype in _FLOATS
+        # Of a convolution's kernel also a row of taps, and a tap.
+        for first in (range(3) if len(array.shape) == 4 else (0,))
     }
 
     def is_map(array: Array) -> bool:

@@ -38,15 +38,17 @@ def adaptive_avg_pools(
     """
     widths = [width for _, width in output_sizes]
     columns = np.concatenate([_bin_means(x.shape[2], width) for width in widths])
-    # The matrix once per row of the map: as one product for all rows, XLA would transpose the map
-    # first, which takes longer than the sums.
+    # The matrix once per row of the map, and below once per image: as one product for all, XLA
+    # would transpose the map first, which takes longer than the sums.
     columns = jnp.broadcast_to(columns, (*x.shape[:2], *columns.shape))
     means = jnp.matmul(columns, at_least_float32(x), precision="highest")
     pooled = []
     for (height, _), part in zip(
         output_sizes, jnp.split(means, np.cumsum(widths)[:-1], axis=2), strict=True
     ):
-        rows = _bin_means(x.shape[1], height)
-        part = jnp.einsum("ah,nhbc->nabc", rows, part, precision="highest")
-        pooled.append(part.astype(x.dtype))
+        n, cells, width, channels = part.shape
+        rows = _bin_means(cells, height)
+        rows = jnp.broadcast_to(rows, (n, *rows.shape))
+        part = jnp.matmul(rows, part.reshape(n, cells, width * channels), precision="highest")
+        pooled.append(part.reshape(n, height, width, channels).astype(x.dtype))
     return pooled

@@ -109,14 +109,13 @@ def _multiplied(blocks: _Blocks, x: Float[Array, "n H w c"], out: int) -> Float[
 def _narrow_blocks(matrix: np.ndarray) -> _Blocks | None:
     """The matrix [out, size] in as many blocks as it has, if each output is a short sum."""
     out, size = matrix.shape
-    counts = [count for count in range(size, _LEAST_BLOCKS - 1, -1) if size % count == 0]
-    for count in counts if out >= _LEAST_BLOCKS else []:
+    for count in range(size, 0, -1):
+        if size % count:
+            continue
         blocks = _in_blocks(matrix, count)
         _, outputs, terms = blocks.weights.shape
         if terms <= _MOST_TERMS and terms * outputs <= _MOST_WEIGHTS:
             return blocks
-    if size <= _MOST_TERMS and size * out <= _MOST_WEIGHTS:
-        return _Blocks(size, 0, size, matrix[None])
     return None
 
 

@@ -17,13 +17,15 @@ def use_compilation_cache() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Has glibc's malloc keep freed memory instead of returning every large block to the system.
+    """Has glibc's malloc keep freed memory instead of returning every large block to the system,
+    where the CPU is what JAX computes on.
 
-    On the CPU a step's arrays are allocated anew each time, and the kernel's clearing of fresh
-    pages costs more than writing them (2x240x320x64 floats: 10 ms fresh, 2 ms kept). Does nothing
-    where there is no glibc.
+    There a step's arrays are allocated anew each time, and the kernel's clearing of fresh pages
+    costs more than writing them (2x240x320x64 floats: 10 ms fresh, 2 ms kept). Does nothing where
+    there is no glibc. To be called once the processes of a run have found each other: it has JAX
+    look for devices.
     """
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or jax.default_backend() != "cpu":
         return
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt

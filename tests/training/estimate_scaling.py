@@ -2,8 +2,8 @@
 
     python -m tests.training.estimate_scaling > docs/scaling.md
 
-Counts what the three networks compute and send (a minute; nothing is compiled or run), and does the
-arithmetic of `scaling_model` on it.
+Counts what the three networks compute and send (a minute; nothing is compiled or run), takes what
+they move and hold from `scaling_compiled`, and does the arithmetic of `scaling_model` on it.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from segjax.training import optim
 from segjax.training.state import create_state
 from segjax.training.step import Objective, make_train_step
 from tests.training import scaling_page
-from tests.training.scaling_model import Layer, Network
+from tests.training.scaling_model import Layer, Network, load_compiled
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Billions of multiplications ("GFLOPS") in https://docs.pytorch.org/vision/stable/models.html.
@@ -187,7 +187,10 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path, help="file to write; default: print")
     options = parser.parse_args()
     page = scaling_page.write(
-        networks=[count(name, config) for name, config in configs().items()],
+        networks=[
+            dataclasses.replace(count(name, config), compiled=load_compiled()[name])
+            for name, config in configs().items()
+        ],
         images=IMAGES,
         checks=[check(name) for name in TORCHVISION],
         resnet=resnet50(),

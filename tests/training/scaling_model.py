@@ -5,7 +5,10 @@ image are too (`parallel.space`). Times in seconds, sizes in bytes.
 """
 
 import dataclasses
+import json
 import math
+import pathlib
+from collections.abc import Mapping
 
 from tests.training.scaling_links import Accelerator, all_reduce
 
@@ -53,6 +56,24 @@ class Layer:
         )
 
 
+COMPILED = pathlib.Path(__file__).with_name("scaling_compiled.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """Read from a training step that was compiled for an accelerator.
+
+    Attributes:
+      moved: bytes between it and its memory, per image, without the update of the parameters.
+      peak: bytes of memory.
+      kernels: that it starts.
+    """
+
+    moved: float
+    peak: float
+    kernels: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Network:
     """What was counted of a network's training step.
@@ -64,6 +85,7 @@ class Network:
         normalisations.
       flops: of a training step, per image.
       layers: its convolutions.
+      compiled: by an accelerator's name; None where the step does not fit.
     """
 
     name: str
@@ -75,6 +97,7 @@ class Network:
     norms: int
     flops: float
     layers: tuple[Layer, ...]
+    compiled: Mapping[str, Compiled | None] = dataclasses.field(default_factory=dict)
 
     @property
     def forward_flops(self) -> int:
@@ -86,7 +109,7 @@ class Network:
 
     @property
     def traffic(self) -> float:
-        """Bytes between the accelerator and its memory, per image."""
+        """Bytes between an accelerator and its memory, per image, by the passes above."""
         maps = sum(
             INPUT_PASSES * math.prod(layer.input) + OUTPUT_PASSES * math.prod(layer.output)
             for layer in self.layers
@@ -95,9 +118,15 @@ class Network:
 
     @property
     def kept(self) -> float:
-        """Bytes kept for the backward pass, per image."""
+        """Bytes kept for the backward pass, per image, by the passes above."""
         maps = sum(math.prod(layer.output) for layer in self.layers)
         return KEPT_MAPS * (MAP_BYTES * maps + SUM_BYTES * self.logits)
+
+    def moved(self, accelerator: Accelerator) -> float:
+        """Bytes between the accelerator and its memory, per image: as compiled for it, or by the
+        passes above; without the update of the parameters, which `compute_time` adds."""
+        found = self.compiled.get(accelerator.name)
+        return found.moved if found else self.traffic
 
     def uneven(self, space: int) -> float:
         """Work of the device with the most rows, over an even share of it."""
@@ -109,11 +138,21 @@ class Network:
         return most * space / work
 
 
+def load_compiled() -> dict[str, dict[str, Compiled | None]]:
+    """What `scaling_compiled` wrote, by network and accelerator; None where a step does not fit."""
+    stored = json.loads(COMPILED.read_text())["steps"]
+    return {
+        network: {name: Compiled(**c) if c else None for name, c in row.items()}
+        for network, row in stored.items()
+    }
+
+
 def compute_time(
     network: Network, accelerator: Accelerator, images: float, efficiency: float
 ) -> float:
     """Products, then memory, at `efficiency` of both peaks; and the update of the parameters."""
-    per_image = network.flops / accelerator.flops + network.traffic / accelerator.memory_bandwidth
+    moved = network.moved(accelerator)
+    per_image = network.flops / accelerator.flops + moved / accelerator.memory_bandwidth
     update = UPDATE_BYTES * network.parameters / accelerator.memory_bandwidth
     return (images * per_image + update) / efficiency
 

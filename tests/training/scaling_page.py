@@ -62,6 +62,9 @@ def write(
         _counted(networks, images),
         text.COUNTED,
         _checked(checks),
+        "## What is compiled",
+        text.COMPILED.format(images=images),
+        _compiled(networks, images),
         text.ASSUMPTIONS.format(
             input_passes=INPUT_PASSES,
             output_passes=OUTPUT_PASSES,
@@ -146,8 +149,8 @@ def _counted(networks, images) -> str:
         "parameters",
         "gradients, MB a step",
         "normalisations, KB of statistics a step",
-        "memory traffic, GB",
-        f"kept maps, GB at {images} images",
+        "memory traffic by passes, GB",
+        f"kept maps by passes, GB at {images} images",
     )
     rows = (
         (
@@ -162,6 +165,32 @@ def _counted(networks, images) -> str:
         )
         for m in networks
     )
+    return text.table(header, rows)
+
+
+def _compiled(networks, images) -> str:
+    def row(m, a):
+        found = m.compiled[a.name]
+        if found is None:
+            return (m.name, a.name, "does not fit", "", "", "")
+        return (
+            m.name,
+            a.name,
+            f"{found.moved / 1e9:.1f} ({found.moved / m.traffic:.2f})",
+            f"{found.peak / 1e9:.1f}",
+            f"{found.peak / a.memory:.2f}",
+            f"{found.kernels:,}",
+        )
+
+    header = (
+        "network",
+        "accelerator",
+        "GB an image (over that by passes)",
+        f"GB of memory at {images} images",
+        "share",
+        "kernels",
+    )
+    rows = [row(m, a) for m in networks for a in ACCELERATORS if a.name in m.compiled]
     return text.table(header, rows)
 
 

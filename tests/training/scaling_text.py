@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 INTRODUCTION = """
 # 1 to 256 accelerators, estimated
 
-Nothing here was measured on an accelerator. FLOPs and bytes are counted from the programs; speeds
-are the vendors'; the rest are assumptions, written out below. `python -m
-tests.training.estimate_scaling > docs/scaling.md` writes the page.
+Nothing here was measured on an accelerator. FLOPs are counted from the steps, memory and bytes from
+programs that were compiled for the accelerators; speeds are the vendors'; the rest are assumptions,
+written out below. `python -m tests.training.estimate_scaling > docs/scaling.md` writes the page.
 """
 
 SUMMARY = """
@@ -30,22 +30,29 @@ FLOPs are XLA's cost analysis of the lowered training step (augmentation, loss a
 dtype bfloat16), per image. XLA leaves out products with the padding's zeros, and so does our
 `atrous_conv` at large rates: hence less than three forward passes. Gradients are float32.
 Statistics are what one step sums for batch normalisation, which is over the whole batch whatever
-the number of accelerators. Kept maps and memory traffic are estimates: two maps, and the passes
-below, per convolution.
+the number of accelerators. Traffic and kept maps by passes are what a program must move and keep
+that stores each map once: two maps, and the passes below, per convolution.
 
 The count by layers against what torchvision publishes for its networks at 520x520 (billions of
 multiplications of a forward pass, https://docs.pytorch.org/vision/stable/models.html):
+"""
+
+COMPILED = """
+Steps of {images} images in bfloat16, compiled without the accelerators: `python -m
+tests.training.scaling_compiled`, on the newest JAX. Bytes are what kernels read and write, the
+update of the parameters apart; memory is what XLA lays out. These bytes are used below; where
+nothing is compiled (TPU v4) or the step does not fit, those by passes.
 """
 
 ASSUMPTIONS = """
 ## What is assumed
 
 - **Computation** takes `FLOPs / peak + bytes / memory bandwidth`, over an efficiency between {slow}
-and {fast}. Per convolution the bytes are {input_passes} passes over its input and {output_passes}
-over its output (convolution, statistics, normalisation with activation, and their gradients, each
-fused into one kernel), in bfloat16, and {logit_passes} passes over the full-size float32 logits;
-per step, five over the parameters. That memory term is why these networks reach {best_share} of an
-H100's peak at most.
+and {fast}. The bytes are the compiled program's, above. Where there is none they are, per
+convolution, {input_passes} passes over its input and {output_passes} over its output (convolution,
+statistics, normalisation with activation, and their gradients, each fused into one kernel), in
+bfloat16, and {logit_passes} passes over the full-size float32 logits; per step, five over the
+parameters. That memory term is why these networks reach {best_share} of an H100's peak at most.
 - **An all-reduce** of B bytes over n accelerators takes `2 (n-1)/n B / bandwidth + 2 (n-1) latency`
 around a ring. With nodes of 8 GPUs: reduce-scatter over NVLink, all-reduce of an eighth over each
 GPU's own network card, all-gather; or up and down a tree, with fewer hops, if that is faster. TPUs:
@@ -120,7 +127,8 @@ The progress bar shows images/s: compare `parallel.data` = 1, 2, 4, 8 with a `tr
 times that; images/s over n times those of one are the weak efficiency. `--profile` writes steps 40
 to 49 for `tensorboard --logdir WORKDIR/profile`: the time of all-reduces that no kernel runs beside
 is the step's exposed communication, and the short ones before each normalisation are the
-statistics. `--mode=plan` gives XLA's FLOPs and memory of the compiled step, `--mode=benchmark` the
+statistics. `--mode=plan --target=h100x8` gives the compiled step's memory, bytes and messages (see
+accelerators.md), `--mode=benchmark` the
 loader's rate on your files, and nccl-tests' `all_reduce_perf -b 8 -e 512M -f 2` the links: bus
 bandwidth at the gradients' size, latency at 8 KB. Put those numbers into
 `tests/training/scaling_links.py` and write the page anew. If gradients do not overlap on GPUs, see
