@@ -72,7 +72,7 @@ def _counts_compared(labels, predictions, num_classes):
 
 
 def _counts_multiplied(labels, predictions, num_classes):
-    """One-hot labels times one-hot predictions, row by row: exact in float32 up to 2**24 pixels a row."""
+    """One-hot labels times one-hot predictions, row by row: exact up to 2**24 pixels a row."""
 
     def one_hot(ids):
         return (ids[..., None] == jnp.arange(num_classes)).astype(jnp.bfloat16)

@@ -108,7 +108,7 @@ def _multiplied(blocks: _Blocks, x: Float[Array, "n H w c"], out: int) -> Float[
 
 def _narrow_blocks(matrix: np.ndarray) -> _Blocks | None:
     """The matrix [out, size] in as many blocks as it has, if each output is a short sum."""
-    out, size = matrix.shape
+    size = matrix.shape[1]
     for count in range(size, 0, -1):
         if size % count:
             continue
