@@ -8,10 +8,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from segjax.layers.dilated import dilated_conv, dilated_conv_with_phases
 from segjax.layers.marks import conv_output
 from segjax.layers.norm import BatchNorm
 
@@ -23,10 +23,6 @@ _TAP_SUM_BELOW = 0.55
 # partitioner gathers the map where its reach, up and down, covers the shards of all devices: from
 # 3/8 of the rows on 4 devices, 1/2 on 8. Up to 1/4 it never does.
 _FAR = 0.25
-
-# Phases of fewer rows or columns than this see little but padding: their kernel's gradient is taken
-# tap by tap.
-_LEAST_PHASE = 4
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -50,7 +46,8 @@ def atrous_conv(
         padding (XLA's "SAME" differs from it at stride 2); or explicit pairs.
 
     At large rates most taps fall outside the map (rate 24 on a 33x33 map: the corner taps see
-    only 9x9 cells of it). Those products are not computed: the same sum, several times faster.
+    only 9x9 cells of it). On CPUs those products are not computed: the same sum, several times
+    faster. GPUs take the kernel's gradient in another way, see `segjax.layers.dilated`.
 
     Where rows are shared between devices, none ever holds the whole map, whatever the rate: see
     `_sum_of_rows`.
@@ -71,7 +68,6 @@ def atrous_conv(
         return _pointwise(x, kernel, strides)
     # At rate 1 only tiny maps have so few taps inside, and there is nothing to gain: 49 products of
     # a 7x7 kernel on a 4x4 map would take XLA ten seconds to compile.
-    # (GPUs and TPUs take the zeros.)
     sparse = rate > 1 and _share_inside(x.shape[1:3], kernel.shape, rate) < _TAP_SUM_BELOW
     far = rate > 1 and padding[0][0] > _FAR * x.shape[1]
     if not centered or strides > 1 or not (sparse or far):
@@ -88,79 +84,11 @@ def atrous_conv(
 
 def _convolved(x, kernel, rate, padding, strides=1):
     centered = padding == tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
-    plain = functools.partial(_plain_conv, rate=rate, padding=padding, strides=strides)
+    plain = functools.partial(dilated_conv, rate=rate, padding=padding, strides=strides)
     if rate == 1 or strides > 1 or not centered:
         return plain(x, kernel)
-    by_phases = functools.partial(_atrous_with_phases, rate)
+    by_phases = functools.partial(dilated_conv_with_phases, rate)
     return lax.platform_dependent(x, kernel, cuda=by_phases, rocm=by_phases, default=plain)
-
-
-def _plain_conv(x, kernel, rate, padding, strides=1):
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(strides, strides),
-        padding=padding,
-        rhs_dilation=(rate, rate),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _atrous_with_phases(rate, x, kernel):
-    """A centred convolution of stride 1 whose kernel's gradient is that of a plain convolution.
-
-    XLA has no cuDNN call for the kernel's gradient of an atrous convolution: it transposes both
-    maps and convolves one with the other as the kernel. Every `rate`-th row and column is a phase,
-    and to a phase the convolution is a plain one.
-    """
-    padding = tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
-    return _plain_conv(x, kernel, rate, padding)
-
-
-def _atrous_forward(rate, x, kernel):
-    return _atrous_with_phases(rate, x, kernel), (x, kernel)
-
-
-def _atrous_backward(rate, kept, dy):
-    x, kernel = kept
-    padding = tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
-    dx = jax.vjp(lambda x: _plain_conv(x, kernel, rate, padding), x)[1](dy)[0]
-    rates = [rate if k > 1 else 1 for k in kernel.shape[:2]]
-    if any(r > 1 and n < _LEAST_PHASE * r for n, r in zip(x.shape[1:3], rates, strict=True)):
-        return dx, _kernel_gradient_by_taps(rate, x, dy, kernel)
-    x, dy = _phases(x, rates), _phases(dy, rates)
-    padding = tuple((k // 2,) * 2 for k in kernel.shape[:2])
-    return dx, jax.vjp(lambda kernel: _plain_conv(x, kernel, 1, padding), kernel)[1](dy)[0]
-
-
-def _kernel_gradient_by_taps(rate, x, dy, kernel):
-    """One product per tap, of the cells that it sees with those that they went to."""
-    height, width = x.shape[1:3]
-    taps = []
-    for i, j in np.ndindex(*kernel.shape[:2]):
-        down, across = rate * (i - kernel.shape[0] // 2), rate * (j - kernel.shape[1] // 2)
-        if abs(down) >= height or abs(across) >= width:
-            taps.append(jnp.zeros(kernel.shape[2:], kernel.dtype))
-            continue
-        seen = x[:, max(0, down) : height + min(0, down), max(0, across) : width + min(0, across)]
-        went = dy[
-            :, max(0, -down) : height - max(0, down), max(0, -across) : width - max(0, across)
-        ]
-        taps.append(jnp.einsum("nhwi,nhwo->io", seen, went))
-    return jnp.stack(taps).reshape(kernel.shape)
-
-
-_atrous_with_phases.defvjp(_atrous_forward, _atrous_backward)
-
-
-def _phases(x, rates):
-    """[n, H, W, c] to [n * phases, h, w, c]; zeros at the end make H and W divide."""
-    (down, across), (n, _, _, c) = rates, x.shape
-    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % down), (0, -x.shape[2] % across), (0, 0)))
-    height, width = x.shape[1] // down, x.shape[2] // across
-    x = x.reshape(n, height, down, width, across, c).transpose(0, 2, 4, 1, 3, 5)
-    return x.reshape(n * down * across, height, width, c)
 
 
 def _pointwise(x, kernel, strides):

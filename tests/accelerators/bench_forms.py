@@ -18,7 +18,8 @@ import jax.numpy as jnp
 
 from configs import deeplabv3, pspnet, segnet
 from segjax.accelerators import parse
-from segjax.layers import adaptive, banded, conv
+from segjax.layers import adaptive, banded
+from segjax.layers.dilated import dilated_conv
 from segjax.modes import plan_steps
 from segjax.training.setup import prepare_programs
 
@@ -69,7 +70,7 @@ def _pool_alone(x, size):
 
 
 def _plainly_convolved(x, kernel, rate, padding, strides=1):
-    return conv._plain_conv(x, kernel, rate, padding, strides)
+    return dilated_conv(x, kernel, rate, padding, strides)
 
 
 def _scattered(labels, predictions, num_classes):

@@ -8,7 +8,8 @@ from jax import lax
 from jax.test_util import check_grads
 
 from segjax.layers import Conv, ConvNormAct, atrous_conv
-from segjax.layers.conv import _TAP_SUM_BELOW, _atrous_with_phases, _share_inside
+from segjax.layers.conv import _TAP_SUM_BELOW, _share_inside
+from segjax.layers.dilated import dilated_conv_with_phases
 
 pytestmark = pytest.mark.versions
 
@@ -102,7 +103,7 @@ def test_far_rates_go_by_rows(rate, convolutions):
 def test_the_kernels_gradient_by_phases_or_taps(size, kernel_size, rate):
     """What GPUs compute, here on a CPU."""
     x, kernel = normal(2, *size, 3), normal(*kernel_size, 3, 2, seed=1)
-    y, vjp = jax.vjp(lambda x, k: _atrous_with_phases(rate, x, k), x, kernel)
+    y, vjp = jax.vjp(lambda x, k: dilated_conv_with_phases(rate, x, k), x, kernel)
     wanted, wanted_vjp = jax.vjp(lambda x, k: xla_conv(x, k, rate), x, kernel)
     np.testing.assert_array_equal(y, wanted)
     cotangent = normal(*y.shape, seed=2)

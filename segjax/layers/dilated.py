@@ -1,0 +1,90 @@
+"""The atrous convolution as XLA has it, and one whose kernel's gradient GPUs have a kernel for."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+# Phases of fewer rows or columns than this see little but padding: their kernel's gradient is taken
+# tap by tap.
+_LEAST_PHASE = 4
+
+
+def dilated_conv(
+    x: Float[Array, "n H W i"],
+    kernel: Float[Array, "kh kw i o"],
+    rate: int,
+    padding: tuple[tuple[int, int], tuple[int, int]],
+    strides: int = 1,
+) -> Float[Array, "n h w o"]:
+    """XLA's convolution, channels-last, with `rate - 1` zeros between the kernel's taps."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(strides, strides),
+        padding=padding,
+        rhs_dilation=(rate, rate),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def dilated_conv_with_phases(
+    rate: int, x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"]
+) -> Float[Array, "n h w o"]:
+    """A centred convolution of stride 1 whose kernel's gradient is that of a plain convolution.
+
+    XLA has no cuDNN call for the kernel's gradient of an atrous convolution: it transposes both
+    maps and convolves one with the other as the kernel. Every `rate`-th row and column is a phase,
+    and to a phase the convolution is a plain one.
+    """
+    padding = tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
+    return dilated_conv(x, kernel, rate, padding)
+
+
+def _forward(rate, x, kernel):
+    return dilated_conv_with_phases(rate, x, kernel), (x, kernel)
+
+
+def _backward(rate, kept, dy):
+    x, kernel = kept
+    padding = tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
+    dx = jax.vjp(lambda x: dilated_conv(x, kernel, rate, padding), x)[1](dy)[0]
+    rates = [rate if k > 1 else 1 for k in kernel.shape[:2]]
+    if any(r > 1 and n < _LEAST_PHASE * r for n, r in zip(x.shape[1:3], rates, strict=True)):
+        return dx, _kernel_gradient_by_taps(rate, x, dy, kernel)
+    x, dy = _phases(x, rates), _phases(dy, rates)
+    padding = tuple((k // 2,) * 2 for k in kernel.shape[:2])
+    return dx, jax.vjp(lambda kernel: dilated_conv(x, kernel, 1, padding), kernel)[1](dy)[0]
+
+
+def _kernel_gradient_by_taps(rate, x, dy, kernel):
+    """One product per tap, of the cells that it sees with those that they went to."""
+    height, width = x.shape[1:3]
+    taps = []
+    for i, j in np.ndindex(*kernel.shape[:2]):
+        down, across = rate * (i - kernel.shape[0] // 2), rate * (j - kernel.shape[1] // 2)
+        if abs(down) >= height or abs(across) >= width:
+            taps.append(jnp.zeros(kernel.shape[2:], kernel.dtype))
+            continue
+        seen = x[:, max(0, down) : height + min(0, down), max(0, across) : width + min(0, across)]
+        went = dy[
+            :, max(0, -down) : height - max(0, down), max(0, -across) : width - max(0, across)
+        ]
+        taps.append(jnp.einsum("nhwi,nhwo->io", seen, went))
+    return jnp.stack(taps).reshape(kernel.shape)
+
+
+dilated_conv_with_phases.defvjp(_forward, _backward)
+
+
+def _phases(x, rates):
+    """[n, H, W, c] to [n * phases, h, w, c]; zeros at the end make H and W divide."""
+    (down, across), (n, _, _, c) = rates, x.shape
+    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % down), (0, -x.shape[2] % across), (0, 0)))
+    height, width = x.shape[1] // down, x.shape[2] // across
+    x = x.reshape(n, height, down, width, across, c).transpose(0, 2, 4, 1, 3, 5)
+    return x.reshape(n * down * across, height, width, c)
