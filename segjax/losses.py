@@ -21,9 +21,10 @@ def cross_entropy_sum(
         (torch's `weight=` divides by the sum of weights instead).
     """
     labelled = (labels >= 0) & (labels < logits.shape[-1])
-    if class_weights is None:
-        class_weights = jnp.ones(logits.shape[-1], logits.dtype)
-    return _cross_entropy_sum(logits, labels, class_weights), jnp.sum(labelled)
+    weights = labelled.astype(logits.dtype)
+    if class_weights is not None:
+        weights = jnp.sum(jnp.where(_chosen(labels, logits.shape[-1]), class_weights, 0), -1)
+    return _weighted_sum(logits, labels, weights), jnp.sum(labelled)
 
 
 def _chosen(labels, num_classes):
@@ -35,30 +36,29 @@ def _chosen(labels, num_classes):
 
 
 @jax.custom_vjp
-def _cross_entropy_sum(logits, labels, class_weights):
-    """The sum alone. Its derivative computes softmax and labels' classes again from what it reads:
-    as JAX would derive it, both are stored at full size."""
-    return _forward(logits, labels, class_weights)[0]
+def _weighted_sum(logits, labels, weights):
+    """Cross-entropy summed over pixels with their weights, 0 where a pixel is ignored.
+
+    Its derivative computes softmax and the labels' classes again from what it reads: as JAX would
+    derive it, both are stored at full size. There is none with respect to the weights.
+    """
+    return _forward(logits, labels, weights)[0]
 
 
-def _forward(logits, labels, class_weights):
-    chosen = _chosen(labels, logits.shape[-1])
+def _forward(logits, labels, weights):
     normalizer = jax.nn.logsumexp(logits, -1)
-    weight = jnp.sum(jnp.where(chosen, class_weights, 0), -1)
-    logit = jnp.sum(jnp.where(chosen, logits, 0), -1)
+    logit = jnp.sum(jnp.where(_chosen(labels, logits.shape[-1]), logits, 0), -1)
     # Nothing where nothing is labelled, whatever the logits are there.
-    loss = jnp.sum(jnp.where(jnp.any(chosen, -1), weight * (normalizer - logit), 0))
-    return loss, (logits, labels, class_weights, normalizer)
+    loss = jnp.sum(jnp.where(weights != 0, weights * (normalizer - logit), 0))
+    return loss, (logits, labels, weights, normalizer)
 
 
 def _backward(kept, cotangent):
-    logits, labels, class_weights, normalizer = kept
+    logits, labels, weights, normalizer = kept
     # Behind the barrier the comparison is made again; else XLA stores it, at full size.
     chosen = _chosen(lax.optimization_barrier(labels), logits.shape[-1])
-    weight = jnp.sum(jnp.where(chosen, class_weights, 0), -1, keepdims=True)
     softmax = jnp.exp(logits - normalizer[..., None])
-    gradient = cotangent * weight * (softmax - chosen)
-    return gradient, None, None
+    return (cotangent * weights)[..., None] * (softmax - chosen), None, None
 
 
-_cross_entropy_sum.defvjp(_forward, _backward)
+_weighted_sum.defvjp(_forward, _backward)
