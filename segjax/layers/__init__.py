@@ -6,8 +6,8 @@ from segjax.layers.context import AtrousSpatialPyramidPooling, PyramidPooling
 from segjax.layers.conv import Conv, ConvNormAct, atrous_conv
 from segjax.layers.norm import BatchNorm
 from segjax.layers.pooling import (
+    max_pool,
     max_pool_2x2,
-    max_pool_3x3,
     max_pool_argmax,
     max_unpool,
     max_unpool_2x2,
@@ -35,8 +35,8 @@ __all__ = [
     "bilinear_conv_transpose",
     "bilinear_kernel",
     "conv_transpose",
+    "max_pool",
     "max_pool_2x2",
-    "max_pool_3x3",
     "max_pool_argmax",
     "max_unpool",
     "max_unpool_2x2",

@@ -298,81 +298,63 @@ def _max_unpool_2x2_bwd(output_size, positions, cotangent):
 max_unpool_2x2.defvjp(_max_unpool_2x2_fwd, _max_unpool_2x2_bwd)
 
 
-@jax.custom_vjp
-def max_pool_3x3(x: Shaped[Array, "n H W c"]) -> Shaped[Array, "n h w c"]:
-    """3x3 max pooling, stride 2, one row and column of padding before: h = ceil(H / 2).
+def max_pool(
+    x: Shaped[Array, "n H W c"],
+    window: tuple[int, int] = (2, 2),
+    strides: tuple[int, int] | None = None,
+    padding: Padding = "VALID",
+) -> Shaped[Array, "n h w c"]:
+    """Max pooling without the positions, for windows that overlap or are padded.
 
-    ResNet's (torchvision's `MaxPool2d(3, 2, 1)`). The first position wins a tie; NaN wins over
-    everything. Windows overlap, so a cell may be the maximum of four of them.
+    Args:
+      x, window, strides, padding: see `max_pool_argmax`; windows of up to 255 cells.
 
-    One byte per window waits for the backward pass, which compares and adds: no scatter, and none
-    of the four int32 maps that XLA's GPU backend makes of a pooling window and its derivative.
-    Reverse mode only.
+    The first position (row by row) wins a tie; NaN wins over everything. One byte per window waits
+    for the backward pass, which compares and adds: no scatter, and none of the four int32 maps
+    that XLA's GPU backend makes of a pooling window and its derivative. Reverse mode only.
     """
-    return _pool_3x3(x)[0]
+    strides = tuple(strides or window)
+    pads = pool_padding(x.shape[1:3], window, strides, padding)
+    places = list(np.ndindex(*window))
 
+    def cells(padded, size, place):
+        """What each of size (h, w) windows has at a place."""
+        ends = [p + (n - 1) * s + 1 for p, n, s in zip(place, size, strides, strict=True)]
+        return padded[:, place[0] : ends[0] : strides[0], place[1] : ends[1] : strides[1]]
 
-def _pool_3x3(x):
-    """The maxima and their positions in the window, 0 to 8, row by row."""
-    low = _lowest(x.dtype)
-    x = _pad_to_even(x, low)
-    n, h, w, c = x.shape
-    pairs = x.reshape(n, h // 2, 2, w // 2, 2, c)
-    best = positions = None
-    # A window has the second row of the pair before it, and both of its own; so of columns.
-    for k, (row, column) in enumerate(np.ndindex(3, 3)):
-        cells = pairs[:, :, 1 - row % 2, :, 1 - column % 2]
-        if row == 0:
-            cells = _shifted(cells, 1, 1, low)
-        if column == 0:
-            cells = _shifted(cells, 2, 1, low)
-        if best is None:
-            best, positions = cells, jnp.zeros(cells.shape, jnp.uint8)
-        else:
-            better = _better(cells, best)
-            best = jnp.where(better, cells, best)
+    def forward(x):
+        padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=_lowest(x.dtype))
+        size = [
+            (n - k) // s + 1 for n, k, s in zip(padded.shape[1:3], window, strides, strict=True)
+        ]
+        best = cells(padded, size, places[0])
+        positions = jnp.zeros(best.shape, jnp.uint8)
+        for k, place in enumerate(places[1:], 1):
+            candidate = cells(padded, size, place)
+            better = _better(candidate, best)
+            best = jnp.where(better, candidate, best)
             positions = jnp.where(better, jnp.uint8(k), positions)
-    return best, positions
+        return best, positions
 
+    def backward(positions, dy):
+        total = None
+        for k, place in enumerate(places):
+            term = jnp.where(positions == k, dy, 0)
+            edges = []
+            for n, pad, d, p, stride in zip(
+                x.shape[1:3], pads, dy.shape[1:3], place, strides, strict=True
+            ):
+                # Into the padded map, and cut later: XLA's partitioner aborts at fewer than none.
+                edges.append((p, n + sum(pad) - p - (d - 1) * stride - 1, stride - 1))
+            term = lax.pad(term, jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+            total = term if total is None else total + term
+        (top, _), (left, _) = pads
+        total = total[:, top : top + x.shape[1], left : left + x.shape[2]]
+        return (total,)
 
-def _shifted(x, axis, by, fill):
-    """x moved along an axis by one place, forwards (1) or back (-1)."""
-    pads = [(by, -by, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)]
-    return lax.pad(x, jnp.asarray(fill, x.dtype), pads)
-
-
-def _pool_3x3_forward(x):
-    values, positions = _pool_3x3(x)
-    return values, (positions, np.empty((*x.shape[1:3], 0)))
-
-
-def _pool_3x3_backward(kept, dy):
-    positions, (height, width, _) = kept[0], kept[1].shape
-    n, h, w, c = dy.shape
-    # What cell (row, column) of a pair of rows and a pair of columns is to the pairs' own window,
-    # and to those that begin in it: the next on the right, below, and both.
-    row, column = np.ogrid[:2, :2]
-    none = 255
-    codes = {
-        (0, 0): 4 + 3 * row + column,
-        (0, 1): np.where(column, 3 + 3 * row, none),
-        (1, 0): np.where(row, 1 + column, none),
-        (1, 1): np.where(row & column, 0, none),
-    }
-    total = None
-    for (down, right), code in codes.items():
-        at, cotangent = positions, dy
-        for axis, moved in ((1, down), (2, right)):
-            if moved:
-                at, cotangent = _shifted(at, axis, -1, none - 1), _shifted(cotangent, axis, -1, 0)
-        code = jnp.asarray(code, jnp.uint8).reshape(1, 1, 2, 1, 2, 1)
-        chosen = at[:, :, None, :, None] == code
-        term = jnp.where(chosen, cotangent[:, :, None, :, None], 0)
-        total = term if total is None else total + term
-    return (total.reshape(n, 2 * h, 2 * w, c)[:, :height, :width],)
-
-
-max_pool_3x3.defvjp(_pool_3x3_forward, _pool_3x3_backward)
+    pool = jax.custom_vjp(lambda x: forward(x)[0])
+    pool.defvjp(forward, backward)
+    return pool(x)
 
 
 def positions_to_indices(

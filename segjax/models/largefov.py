@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax.layers import Conv, resize_bilinear
+from segjax.layers import Conv, max_pool, resize_bilinear
 from segjax.layers.precision import at_least_float32
 from segjax.models.vgg import PlainVGG, scaled_stages
 
@@ -96,4 +96,4 @@ def max_pool_3x3(x: Float[Array, "n H W c"], *, strides: int) -> Float[Array, "n
     At stride 1 the size stays.
     """
     padding = tuple((1, 1 if strides == 1 else 2 - n % 2) for n in x.shape[1:3])
-    return nn.max_pool(x, (3, 3), (strides, strides), padding=padding)
+    return max_pool(x, (3, 3), (strides, strides), padding)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax.layers import BatchNorm, Conv, pool_padding, relu
+from segjax.layers import BatchNorm, Conv, max_pool, pool_padding, relu
 from segjax.layers.marks import block_output
 
 # Keras's "he_normal" is a truncated normal distribution, as linen's of that name.
@@ -120,7 +120,7 @@ class NotebookResNet(nn.Module):
     def __call__(self, x: Float[Array, "n H W i"], *, train: bool) -> Float[Array, "n h w o"]:
         options = dict(momentum=self.momentum, dtype=self.dtype)
         x = ConvActNorm(self.stem, 7, 2, **options, name="stem")(x, train=train)
-        x = nn.max_pool(x, (3, 3), (2, 2), padding="SAME")  # uneven as the convolutions' padding
+        x = max_pool(x, (3, 3), (2, 2), "SAME")  # uneven as the convolutions' padding
         x = block_output(x)
         stages = zip(self.features, self.strides, self.rates, strict=True)
         for s, (features, strides, rates) in enumerate(stages, 2):

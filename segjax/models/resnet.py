@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segjax.layers import ConvNormAct, max_pool_3x3, relu
+from segjax.layers import ConvNormAct, max_pool, relu
 from segjax.layers.marks import block_output
 
 EXPANSION = 4  # of the bottleneck block
@@ -159,6 +159,11 @@ class ResNet(nn.Module):
                 x = block_output(x)
             stages.append(x)
         return tuple(stages)
+
+
+def max_pool_3x3(x: Float[Array, "n H W c"]) -> Float[Array, "n h w c"]:
+    """3x3 max pooling, stride 2, one row of padding before: h = ceil(H / 2), as torchvision's."""
+    return max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
 
 def check_encoder(encoder: str, output_stride: int, stem: str, strided_1x1: bool = False) -> None:

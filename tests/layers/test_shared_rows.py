@@ -15,8 +15,8 @@ from segjax.layers import (
     adaptive_avg_pool,
     atrous_conv,
     bilinear_conv_transpose,
+    max_pool,
     max_pool_2x2,
-    max_pool_3x3,
     max_unpool_2x2,
     resize_bilinear,
     resize_nearest,
@@ -48,7 +48,7 @@ LAYERS = {
     "rate of more": (conv(rate=18), 48, 8),  # by rows of the kernel
     "rate of more than half": (conv(rate=18), 32, 4),  # by taps
     "rate of almost all rows": (conv(rate=24), 32, 8),
-    "3x3 max pooling": (max_pool_3x3, 64, 8),
+    "3x3 max pooling": (lambda x: max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), 64, 8),
     "unpooling": (lambda x: max_unpool_2x2(*max_pool_2x2(x), x.shape[1:3]), 32, 8),
     "pyramid": (lambda x: [adaptive_avg_pool(x, (b, b)) for b in (1, 2, 3, 6)], 64, 8),
     "pyramid and back": (

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.layers import AtrousSpatialPyramidPooling, Conv, max_pool_3x3
+from segjax.layers import AtrousSpatialPyramidPooling, Conv
 from segjax.models import build
-from segjax.models.resnet import Bottleneck, ResNet
+from segjax.models.resnet import Bottleneck, ResNet, max_pool_3x3
 from segjax.models.segnet_basic import local_response_norm
 from segjax.models.vgg import VGGEncoder
 
