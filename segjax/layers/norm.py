@@ -158,8 +158,8 @@ def _backward(epsilon, activation, axis_name, dtype, kept, cotangents):
 def _sums(a: Array, b: Array) -> tuple[Array, Array]:
     """Both summed over all axes but the last, reading what they are made of once.
 
-    XLA's GPU backend makes several passes of two reductions, and its CPU backend one slow pass of
-    one reduction of two. Only the columns are summed as two: over devices XLA would gather such
+    XLA's GPU backend makes several passes of two reductions; its CPU backend makes one slow pass of
+    one reduction of two, and its TPU backend stores what that reads. Only the columns are summed as two: over devices XLA would gather such
     sums; what is left is one plain sum, and one message.
     """
     axes = tuple(range(a.ndim - 1))
@@ -175,7 +175,7 @@ def _sums(a: Array, b: Array) -> tuple[Array, Array]:
     def apart(a, b):
         return jnp.sum(a, axes), jnp.sum(b, axes)
 
-    return lax.platform_dependent(a, b, cpu=apart, default=together)
+    return lax.platform_dependent(a, b, cuda=together, rocm=together, default=apart)
 
 
 _normalized.defvjp(_forward, _backward)

@@ -1,12 +1,14 @@
 """What the networks' training steps move and hold, read from programs compiled for accelerators.
 
-    python -m tests.training.scaling_compiled
+    python -m tests.training.scaling_compiled ["H100 SXM" "TPU v5e" ...]
 
-writes scaling_compiled.json beside this file, which `estimate_scaling` reads: a quarter of an hour
-on two cores, and no accelerator. It wants what compiles for them:
+writes scaling_compiled.json beside this file, which `estimate_scaling` reads; with names, only what
+is compiled for those accelerators. One to two minutes a network on two cores for a GPU, several for
+a TPU, and no accelerator. It wants what compiles for them:
 pip install "jax-cuda12-plugin[with-cuda]" "jax[tpu]", in the version of jax.
 """
 
+import argparse
 import dataclasses
 import json
 import subprocess
@@ -43,22 +45,26 @@ def compiled(target: str, network: str) -> Compiled | None:
 
 def _in_a_process(target: str, network: str) -> Mapping[str, float] | None:
     """JAX takes one choice of platforms a process."""
-    call = [sys.executable, "-m", __spec__.name, target, network]
+    call = [sys.executable, "-m", __spec__.name, "--one", target, network]
     printed = subprocess.run(call, check=True, capture_output=True, text=True).stdout
     return json.loads(printed.splitlines()[-1])
 
 
 def main() -> None:
-    if len(sys.argv) == 3:
-        found = compiled(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("accelerators", nargs="*", choices=[*TARGETS, []], help="default: all")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # target, network: see above
+    options = parser.parse_args()
+    if options.one:
+        found = compiled(*options.one)
         print(json.dumps(dataclasses.asdict(found) if found else None))
         return
-    steps = {
-        network: {name: _in_a_process(target, network) for name, target in TARGETS.items()}
-        for network in estimate_scaling.configs()
-    }
-    text = json.dumps({"jax": jax.__version__, "steps": steps}, indent=1)
-    COMPILED.write_text(text + "\n")
+    steps = json.loads(COMPILED.read_text())["steps"] if COMPILED.exists() else {}
+    for network in estimate_scaling.configs():
+        for name in options.accelerators or TARGETS:
+            steps.setdefault(network, {})[name] = _in_a_process(TARGETS[name], network)
+            text = json.dumps({"jax": jax.__version__, "steps": steps}, indent=1)
+            COMPILED.write_text(text + "\n")
 
 
 if __name__ == "__main__":
