@@ -159,8 +159,8 @@ def _sums(a: Array, b: Array) -> tuple[Array, Array]:
     """Both summed over all axes but the last, reading what they are made of once.
 
     XLA's GPU backend makes several passes of two reductions; its CPU backend makes one slow pass of
-    one reduction of two, and its TPU backend stores what that reads. Only the columns are summed as two: over devices XLA would gather such
-    sums; what is left is one plain sum, and one message.
+    one reduction of two, and its TPU backend stores what that reads. Only the columns are summed as
+    two: over devices XLA would gather such sums; what is left is one plain sum, and one message.
     """
     axes = tuple(range(a.ndim - 1))
 
