@@ -159,23 +159,23 @@ def _sums(a: Array, b: Array) -> tuple[Array, Array]:
     """Both summed over all axes but the last, reading what they are made of once.
 
     XLA's GPU backend makes several passes of two reductions; its CPU backend makes one slow pass of
-    one reduction of two, and its TPU backend stores what that reads. Only the columns are summed as
-    two: over devices XLA would gather such sums; what is left is one plain sum, and one message.
+    one reduction of two, and its TPU backend stores what that reads.
     """
-    axes = tuple(range(a.ndim - 1))
+    return lax.platform_dependent(a, b, cuda=_together, rocm=_together, default=_apart)
 
-    def together(a, b):
-        def add(x, y):
-            return x[0] + y[0], x[1] + y[1]
 
-        zero = jnp.zeros((), a.dtype)
-        of_rows = lax.reduce((a, b), (zero, zero), add, axes[-1:])
-        return tuple(jnp.split(jnp.sum(jnp.concatenate(of_rows, -1), axes[:-1]), 2))
+def _together(a, b):
+    """Columns first, as one reduction of two: over devices XLA would gather the results of such a
+    reduction. What is left is one plain sum, and one message."""
+    zero = jnp.zeros((), a.dtype)
+    columns, *others = range(a.ndim - 1)[::-1]
+    sums = lax.reduce((a, b), (zero, zero), lambda x, y: (x[0] + y[0], x[1] + y[1]), (columns,))
+    return tuple(jnp.split(jnp.sum(jnp.concatenate(sums, -1), others), 2))
 
-    def apart(a, b):
-        return jnp.sum(a, axes), jnp.sum(b, axes)
 
-    return lax.platform_dependent(a, b, cuda=together, rocm=together, default=apart)
+def _apart(a, b):
+    axes = range(a.ndim - 1)
+    return jnp.sum(a, axes), jnp.sum(b, axes)
 
 
 _normalized.defvjp(_forward, _backward)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from segjax.layers import BatchNorm, relu
+from segjax.layers.norm import _apart, _together
 
 pytestmark = pytest.mark.versions
 
@@ -81,6 +82,14 @@ def test_running_statistics_evaluate():
     variables = module.init(jax.random.key(0), X)
     y = module.apply(variables, X - 3, activation=nn.relu)
     np.testing.assert_allclose(y, nn.relu((X - 3) / np.sqrt(1 + 1e-5)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7, 4), (6, 4), (2, 3, 4)], ids=str)
+def test_sums_on_gpus_are_sums(shape):
+    """What GPUs compute, here on a CPU."""
+    a, b = jax.random.normal(jax.random.key(0), (2, *shape))
+    for x, y in zip(_together(a, b), _apart(a, b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
 
 
 def test_relu_has_jax_derivative():
