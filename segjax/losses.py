@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Int
+
+from segjax.layers.recompute import again
 
 
 def cross_entropy_sum(
@@ -55,8 +56,7 @@ def _forward(logits, labels, weights):
 
 def _backward(kept, cotangent):
     logits, labels, weights, normalizer = kept
-    # Behind the barrier the comparison is made again; else XLA stores it, at full size.
-    chosen = _chosen(lax.optimization_barrier(labels), logits.shape[-1])
+    chosen = _chosen(again(labels), logits.shape[-1])
     softmax = jnp.exp(logits - normalizer[..., None])
     return (cotangent * weights)[..., None] * (softmax - chosen), None, None
 

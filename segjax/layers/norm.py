@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from segjax.layers.precision import at_least_float32
+from segjax.layers.recompute import again
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -123,8 +124,8 @@ def _backward(epsilon, activation, axis_name, dtype, kept, cotangents):
     del epsilon, dtype
     x, scale, bias, mask, mean, inverse, cells = kept
     factor = inverse * scale
-    # Behind a barrier: computed once per channel, not once per cell.
-    factor, shift = lax.optimization_barrier((factor, bias - mean * factor))
+    # Once per channel, not once per cell.
+    factor, shift = again(factor), again(bias - mean * factor)
 
     def before_activation(x, dy):
         """The cotangent of what was activated."""
@@ -140,14 +141,13 @@ def _backward(epsilon, activation, axis_name, dtype, kept, cotangents):
 
     cells = jnp.maximum(cells, 1)
     dy = cotangents[0]
-    # Each barrier has XLA compute what follows once more, from the map, rather than store it.
-    x = lax.optimization_barrier(x)
+    x = again(x)
     g = before_activation(x, dy)
     d_bias, d_scale = _sums(g, g * (at_least_float32(x) - mean))
     d_scale *= inverse
     of_all = lax.psum((d_bias, d_scale), axis_name) if axis_name else (d_bias, d_scale)
     constant, slope = (factor * of_all[0] / cells, factor * inverse * of_all[1] / cells)
-    x = lax.optimization_barrier(x)
+    x = again(x)
     through_statistics = constant + (at_least_float32(x) - mean) * slope
     if mask is not None:
         through_statistics *= mask

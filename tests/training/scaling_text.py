@@ -41,7 +41,7 @@ COMPILED = """
 Steps of {images} images in bfloat16, compiled without the accelerators: `python -m
 tests.training.scaling_compiled`, on the newest JAX. Bytes are what kernels read and write, the
 update of the parameters apart; memory is what XLA lays out. These bytes are used below; where
-nothing is compiled (TPU v4) or the step does not fit, those by passes.
+nothing is compiled or the step does not fit, those by passes.
 """
 
 ASSUMPTIONS = """
