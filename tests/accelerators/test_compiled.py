@@ -163,8 +163,14 @@ def test_rows_shared_between_devices_are_exchanged_with_neighbours(model, target
         _, messages = program(model, target, step, dtype, "jit", space=2)
         kinds = {m.kind for m in messages}
         assert "collective-permute" in kinds
-        assert kinds <= {"collective-permute", "all-reduce", "all-gather"}
-        gathered = [m for m in messages if m.kind == "all-gather"]
-        # Images and labels, in bytes, come together for augmentation; else only statistics.
-        maps = [array for m in gathered if m.bytes > STATISTICS for array in m.arrays]
-        assert all(step == "train" and array.dtype == "u8" for array in maps)
+        assert kinds <= {"collective-permute", "all-reduce", "all-gather", "reduce-scatter"}
+        # Images and labels, in bytes, come together for augmentation; else only statistics, and of
+        # a pyramid what is left of a map when its columns are a few bins.
+        for message in messages:
+            if message.kind not in ("all-gather", "reduce-scatter") or message.bytes <= STATISTICS:
+                continue
+            if "/pyramid/" in message.op_name or message.kind == "reduce-scatter":
+                assert message.bytes < 2**20 * 8
+            else:
+                assert step == "train"
+                assert {array.dtype for array in message.arrays} == {"u8"}
