@@ -6,7 +6,7 @@ collectives(jax.jit(f).lower(x).compile().as_text())
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from segjax.accelerators.hlo import Array, instruction
+from segjax.accelerators.hlo import Array, Instruction, instruction
 
 KINDS = (
     "all-gather",
@@ -44,15 +44,13 @@ def collectives(hlo_text: str) -> list[Collective]:
 
     A collective that is split in two counts once, where it starts.
     """
-    return list(_collectives(hlo_text.splitlines()))
+    return list(collectives_among(filter(None, map(instruction, hlo_text.splitlines()))))
 
 
-def _collectives(lines: Iterable[str]) -> Iterator[Collective]:
+def collectives_among(instructions: Iterable[Instruction]) -> Iterator[Collective]:
+    """As `collectives`, of a program's instructions in order."""
     results = {}
-    for line in lines:
-        found = instruction(line)
-        if not found:
-            continue
+    for found in instructions:
         results[found.name] = found.results
         started = found.opcode.endswith("-start")
         kind = found.opcode.removesuffix("-start")

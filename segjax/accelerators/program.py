@@ -23,7 +23,7 @@ from typing import Any
 import jax
 
 from segjax.accelerators import products, work
-from segjax.accelerators.collectives import collectives
+from segjax.accelerators.collectives import collectives_among
 from segjax.accelerators.devices import Device
 from segjax.accelerators.hlo import Array, Instruction, Module, parse
 
@@ -212,7 +212,8 @@ def read_text(text: str, sizes: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Pro
         for dtype, count in of_kernel.items():
             flops[dtype] += count * kernel.times
     sent = collections.defaultdict(list)
-    for collective in collectives(text):
+    instructions = (i for c in module.computations.values() for i in c.instructions.values())
+    for collective in collectives_among(instructions):
         sent[collective.kind].append(collective.bytes)
     transfers = sum(map(work.is_transfer, kernels))
     calls = collections.Counter(k.instruction.target for k in kernels if k.instruction.target)

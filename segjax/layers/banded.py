@@ -75,13 +75,13 @@ def _summed(blocks: _Blocks, x, axis: int, out: int):
     for t in range(terms):
         distance, place = divmod(blocks.first + t, blocks.inputs)
         neighbour = lax.slice_in_dim(own, place, place + 1, axis=axis + 1)
-        term = weights[:, :, t] * _moved(neighbour, axis, -distance)
+        term = weights[:, :, t] * moved(neighbour, axis, -distance)
         total = term if total is None else total + term
     y = total.reshape(*x.shape[:axis], count * outputs, *x.shape[axis + 1 :])
     return lax.slice_in_dim(y, 0, out, axis=axis)
 
 
-def _moved(x, axis: int, by: int):
+def moved(x, axis: int, by: int):
     """x moved by so many places along an axis, zeros in its place."""
     if not by:
         return x
@@ -96,9 +96,9 @@ def _multiplied(blocks: _Blocks, x: Float[Array, "n H w c"], out: int) -> Float[
     own = x.reshape(n, count, inputs, width * channels)
     taps = [own[:, :, max(0, blocks.first) : min(inputs, blocks.last)]]
     if blocks.first < 0:
-        taps.insert(0, _moved(own[:, :, inputs + blocks.first :], 1, 1))
+        taps.insert(0, moved(own[:, :, inputs + blocks.first :], 1, 1))
     if blocks.last > inputs:
-        taps.append(_moved(own[:, :, : blocks.last - inputs], 1, -1))
+        taps.append(moved(own[:, :, : blocks.last - inputs], 1, -1))
     # Blocks are a batch of the product; the weights are repeated for n, so that XLA need not
     # transpose x to make it one.
     weights = jnp.broadcast_to(blocks.weights.astype(x.dtype), (n, *blocks.weights.shape))

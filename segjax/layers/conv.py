@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax.layers.dilated import dilated_conv, dilated_conv_with_phases
+from segjax.layers.banded import moved
+from segjax.layers.dilated import centered_padding, dilated_conv, dilated_conv_with_phases
 from segjax.layers.marks import conv_output
 from segjax.layers.norm import BatchNorm
 
@@ -61,7 +62,7 @@ def atrous_conv(
         if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
             raise ValueError(f"an even kernel {kernel.shape[:2]} has no centre; give padding pairs")
         centered = True
-        padding = tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
+        padding = centered_padding(kernel, rate)
     else:
         centered = False
     if kernel.shape[:2] == (1, 1) and not any(map(any, padding)):
@@ -83,7 +84,7 @@ def atrous_conv(
 
 
 def _convolved(x, kernel, rate, padding, strides=1):
-    centered = padding == tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
+    centered = padding == centered_padding(kernel, rate)
     plain = functools.partial(dilated_conv, rate=rate, padding=padding, strides=strides)
     if rate == 1 or strides > 1 or not centered:
         return plain(x, kernel)
@@ -131,11 +132,7 @@ def _sum_of_rows(x, kernel, rate, row_of_taps):
         above, below = (0, cropped) if dy > 0 else (cropped, 0)
         term = row_of_taps(x[:, below : height - above], taps, rate)
         term = jnp.pad(term, ((0, 0), (above, below), (0, 0), (0, 0)))
-        left = dy + above - below
-        if left:
-            term = lax.pad(
-                term, jnp.zeros((), term.dtype), [(0, 0, 0), (-left, left, 0), (0, 0, 0), (0, 0, 0)]
-            )
+        term = moved(term, 1, below - above - dy)
         out = term if out is None else out + term
     return out
 

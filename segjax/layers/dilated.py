@@ -13,6 +13,11 @@ from jaxtyping import Array, Float
 _LEAST_PHASE = 4
 
 
+def centered_padding(kernel, rate: int) -> tuple[tuple[int, int], ...]:
+    """Zeros on every side that keep a map's size at stride 1, for a kernel of odd sides."""
+    return tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
+
+
 def dilated_conv(
     x: Float[Array, "n H W i"],
     kernel: Float[Array, "kh kw i o"],
@@ -41,8 +46,7 @@ def dilated_conv_with_phases(
     maps and convolves one with the other as the kernel. Every `rate`-th row and column is a phase,
     and to a phase the convolution is a plain one.
     """
-    padding = tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
-    return dilated_conv(x, kernel, rate, padding)
+    return dilated_conv(x, kernel, rate, centered_padding(kernel, rate))
 
 
 def _forward(rate, x, kernel):
@@ -51,13 +55,13 @@ def _forward(rate, x, kernel):
 
 def _backward(rate, kept, dy):
     x, kernel = kept
-    padding = tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
+    padding = centered_padding(kernel, rate)
     dx = jax.vjp(lambda x: dilated_conv(x, kernel, rate, padding), x)[1](dy)[0]
     rates = [rate if k > 1 else 1 for k in kernel.shape[:2]]
     if any(r > 1 and n < _LEAST_PHASE * r for n, r in zip(x.shape[1:3], rates, strict=True)):
         return dx, _kernel_gradient_by_taps(rate, x, dy, kernel)
     x, dy = _phases(x, rates), _phases(dy, rates)
-    padding = tuple((k // 2,) * 2 for k in kernel.shape[:2])
+    padding = centered_padding(kernel, 1)
     return dx, jax.vjp(lambda kernel: dilated_conv(x, kernel, 1, padding), kernel)[1](dy)[0]
 
 

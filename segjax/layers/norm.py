@@ -146,7 +146,7 @@ def _backward(epsilon, activation, axis_name, dtype, kept, cotangents):
     d_bias, d_scale = _sums(g, g * (at_least_float32(x) - mean))
     d_scale *= inverse
     of_all = lax.psum((d_bias, d_scale), axis_name) if axis_name else (d_bias, d_scale)
-    constant, slope = (factor * of_all[0] / cells, factor * inverse * of_all[1] / cells)
+    constant, slope = factor * of_all[0] / cells, factor * inverse * of_all[1] / cells
     x = again(x)
     through_statistics = constant + (at_least_float32(x) - mean) * slope
     if mask is not None:

@@ -90,33 +90,39 @@ def _better(candidate, best):
     return (candidate > best) | (candidate != candidate)
 
 
+def _largest_of_windows(x, window, strides, pads, mark):
+    """Running maximum over the window's places, in the order of rows: values and what
+    `mark(place, size)` says of each one's place; size is that of the result, (h, w)."""
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=_lowest(x.dtype))
+    size = [(n - k) // s + 1 for n, k, s in zip(padded.shape[1:3], window, strides, strict=True)]
+    values = marks = None
+    for place in np.ndindex(*window):
+        rows, columns = (
+            slice(p, p + (n - 1) * s + 1, s) for p, n, s in zip(place, size, strides, strict=True)
+        )
+        candidate, marked = padded[:, rows, columns], mark(place, size)
+        if values is None:
+            values, marks = candidate, jnp.broadcast_to(marked, candidate.shape)
+        else:
+            better = _better(candidate, values)
+            values = jnp.where(better, candidate, values)
+            marks = jnp.where(better, marked, marks)
+    return values, marks
+
+
 def _argmax_windows(x, window, strides, pads):
-    """Running maximum over the window's positions: values and flat input indices."""
+    """The largest of each window, and its flat input index."""
     _, height, width, _ = x.shape
     (top, _), (left, _) = pads
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=_lowest(x.dtype))
-    rows = (padded.shape[1] - window[0]) // strides[0] + 1
-    cols = (padded.shape[2] - window[1]) // strides[1] + 1
-    values = indices = None
-    for dy in range(window[0]):
-        for dx in range(window[1]):
-            candidate = padded[
-                :,
-                dy : dy + (rows - 1) * strides[0] + 1 : strides[0],
-                dx : dx + (cols - 1) * strides[1] + 1 : strides[1],
-            ]
-            # Clipping matters only where every value so far is the padding's own (-inf): then the
-            # clipped position is the first one of the window that lies inside the input.
-            y = jnp.clip(jnp.arange(rows) * strides[0] - top + dy, 0, height - 1)
-            x_ = jnp.clip(jnp.arange(cols) * strides[1] - left + dx, 0, width - 1)
-            index = (y[:, None] * width + x_).astype(jnp.int32)[None, :, :, None]
-            if values is None:
-                values, indices = candidate, jnp.broadcast_to(index, candidate.shape)
-            else:
-                better = _better(candidate, values)
-                values = jnp.where(better, candidate, values)
-                indices = jnp.where(better, index, indices)
-    return values, indices
+
+    def index(place, size):
+        # Clipping matters only where every value so far is the padding's own (-inf): then the
+        # clipped position is the first one of the window that lies inside the input.
+        y = jnp.clip(jnp.arange(size[0]) * strides[0] - top + place[0], 0, height - 1)
+        x_ = jnp.clip(jnp.arange(size[1]) * strides[1] - left + place[1], 0, width - 1)
+        return (y[:, None] * width + x_).astype(jnp.int32)[None, :, :, None]
+
+    return _largest_of_windows(x, window, strides, pads, index)
 
 
 def _gather(x, indices):
@@ -315,30 +321,17 @@ def max_pool(
     """
     strides = tuple(strides or window)
     pads = pool_padding(x.shape[1:3], window, strides, padding)
-    places = list(np.ndindex(*window))
-
-    def cells(padded, size, place):
-        """What each of size (h, w) windows has at a place."""
-        ends = [p + (n - 1) * s + 1 for p, n, s in zip(place, size, strides, strict=True)]
-        return padded[:, place[0] : ends[0] : strides[0], place[1] : ends[1] : strides[1]]
 
     def forward(x):
-        padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=_lowest(x.dtype))
-        size = [
-            (n - k) // s + 1 for n, k, s in zip(padded.shape[1:3], window, strides, strict=True)
-        ]
-        best = cells(padded, size, places[0])
-        positions = jnp.zeros(best.shape, jnp.uint8)
-        for k, place in enumerate(places[1:], 1):
-            candidate = cells(padded, size, place)
-            better = _better(candidate, best)
-            best = jnp.where(better, candidate, best)
-            positions = jnp.where(better, jnp.uint8(k), positions)
-        return best, positions
+        def position(place, size):
+            del size
+            return jnp.uint8(place[0] * window[1] + place[1])
+
+        return _largest_of_windows(x, window, strides, pads, position)
 
     def backward(positions, dy):
         total = None
-        for k, place in enumerate(places):
+        for k, place in enumerate(np.ndindex(*window)):
             term = jnp.where(positions == k, dy, 0)
             edges = []
             for n, pad, d, p, stride in zip(

@@ -6,6 +6,7 @@ import optax
 from jax.sharding import AxisType, Mesh
 
 from segjax.data.augment import Augmentation
+from segjax.data.pipeline import batch_shapes
 from segjax.training.parallel import Devices
 from segjax.training.state import create_state
 from segjax.training.step import Objective, make_eval_step, make_train_step
@@ -19,16 +20,7 @@ def devices_for(space: int) -> Devices:
 
 def abstract_batch(devices: Devices, size, n: int) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of a batch, as it lies on the devices."""
-    arrays = devices.put(
-        dict(
-            image=np.zeros((n, *size, 3), np.uint8),
-            label=np.zeros((n, *size), np.uint8),
-            index=np.zeros(n, np.int32),
-        )
-    )
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), arrays
-    )
+    return devices.abstract(batch_shapes(n, size, size, 3))
 
 
 def compiled_steps(model, size, space: int, *, n=1, remat="none"):
