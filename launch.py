@@ -55,7 +55,8 @@ def run(mode: str) -> None:
         determinism.use_deterministic_kernels()
     environment.use_compilation_cache()
     count = processes.start(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    environment.keep_freed_memory()
+    if mode not in command_line.WITHOUT_DEVICES:
+        environment.keep_freed_memory()
     command_line.check_processes(mode, count)
     console = Console(quiet=count > 1 and not processes.is_first())
     config, splits, output = FLAGS.config, FLAGS.splits, FLAGS.output

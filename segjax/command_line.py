@@ -21,6 +21,9 @@ NEEDS = {
     "prepare": ("config",),
     "benchmark": ("config",),
 }
+# Modes that only read data or results: JAX need not look for devices, which on a GPU takes seconds
+# and memory, nor have threads when they start processes.
+WITHOUT_DEVICES = ("compare", "doctor", "prepare", "benchmark")
 # Modes that several processes, as on several hosts, can share.
 IN_MANY_PROCESSES = ("train", "evaluate")
 
