@@ -17,12 +17,12 @@ import sys
 
 from absl import app, flags, logging
 
-from segjax import command_line
+from segjax import cli
 
 FLAGS = flags.FLAGS
 # Whose text is all that the user needs to read.
 EXPECTED = (ValueError, OSError, ArithmeticError)
-command_line.define_flags()
+cli.define_flags()
 
 
 def main(_) -> None:
@@ -41,12 +41,12 @@ def main(_) -> None:
 
 def run(mode: str) -> None:
     """Runs the mode that the flags ask for."""
-    command_line.check_flags()
+    cli.check_flags()
 
     from rich.console import Console
 
     from configs import base  # imported late, so that a wrong flag is answered at once
-    from segjax import accelerators, modes
+    from segjax import accelerators, commands
     from segjax.training import determinism, ending, environment, interruption, processes
 
     if FLAGS.target:
@@ -55,28 +55,28 @@ def run(mode: str) -> None:
         determinism.use_deterministic_kernels()
     environment.use_compilation_cache()
     count = processes.start(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    if mode not in command_line.WITHOUT_DEVICES:
+    if mode not in cli.WITHOUT_DEVICES:
         environment.keep_freed_memory()
-    command_line.check_processes(mode, count)
+    cli.check_processes(mode, count)
     console = Console(quiet=count > 1 and not processes.is_first())
     config, splits, output = FLAGS.config, FLAGS.splits, FLAGS.output
-    workdir = FLAGS.workdir or (command_line.default_workdir() if config else None)
+    workdir = FLAGS.workdir or (cli.default_workdir() if config else None)
     one_split = splits[0] if splits else None
-    runs, profile = FLAGS.runs or [workdir], command_line.parse_profile(FLAGS.profile)
+    runs, profile = FLAGS.runs or [workdir], cli.parse_profile(FLAGS.profile)
     calls = {
-        "train": lambda: modes.train(config, workdir, base.get_config(), console, profile),
-        "evaluate": lambda: modes.evaluate(workdir, splits, console, protocol=FLAGS.protocol),
-        "predict": lambda: modes.predict(
-            workdir, FLAGS.input, output, options=command_line.inference_options()
+        "train": lambda: commands.train(config, workdir, base.get_config(), console, profile),
+        "evaluate": lambda: commands.evaluate(workdir, splits, console, protocol=FLAGS.protocol),
+        "predict": lambda: commands.predict(
+            workdir, FLAGS.input, output, options=cli.inference_options()
         ),
-        "export": lambda: modes.export(workdir, output, FLAGS.format),
-        "compare": lambda: modes.compare(runs, split=one_split),
-        "uncertainty": lambda: modes.uncertainty(runs, one_split, FLAGS.samples, output=output),
-        "recalibrate": lambda: modes.recalibrate(workdir, output),
-        "plan": lambda: modes.plan(config, workdir, FLAGS.target, console),
-        "doctor": lambda: modes.doctor(config, workdir, splits),
-        "prepare": lambda: modes.prepare(config, output, splits, FLAGS.format, FLAGS.size),
-        "benchmark": lambda: modes.benchmark_data(config),
+        "export": lambda: commands.export(workdir, output, FLAGS.format),
+        "compare": lambda: commands.compare(runs, split=one_split),
+        "uncertainty": lambda: commands.uncertainty(runs, one_split, FLAGS.samples, output=output),
+        "recalibrate": lambda: commands.recalibrate(workdir, output),
+        "plan": lambda: commands.plan(config, workdir, FLAGS.target, console),
+        "doctor": lambda: commands.doctor(config, workdir, splits),
+        "prepare": lambda: commands.prepare(config, output, splits, FLAGS.format, FLAGS.size),
+        "benchmark": lambda: commands.benchmark_data(config),
     }
     try:
         with ending.together(*(() if logging.level_debug() else EXPECTED)):
@@ -88,4 +88,4 @@ def run(mode: str) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=command_line.parse)
+    app.run(main, flags_parser=cli.parse)

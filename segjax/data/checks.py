@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from segjax.data.classes import IGNORE
-from segjax.data.ids import class_ids
+from segjax.data.files.ids import class_ids
 
 Result = TypeVar("Result")
 

@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 
 from segjax.data.classes import IGNORE, ClassTable
-from segjax.data.ids import IdMap
-from segjax.data.pairs import PairedFiles
+from segjax.data.files.ids import IdMap
+from segjax.data.files.paired import PairedFiles
 
 _FORM = (
     'use `vehicle: [car, bus]`, or `- {name: vehicle, from: [car, bus], color: [0, 0, 142]}`; "*" '

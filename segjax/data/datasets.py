@@ -11,7 +11,7 @@ from segjax.data.class_map import ClassMap, map_classes, read_class_map
 from segjax.data.classes import IDD_LEVEL1, ClassTable
 from segjax.data.sets import ade20k, camvid, cityscapes, folder, idd, prepared, sunrgbd, tfds, voc
 from segjax.data.spec import DatasetSpec
-from segjax.data.streets import Streets
+from segjax.data.streets.dataset import Streets
 
 STREETS = DatasetSpec(
     title="streets: procedural street scenes, drawn from (seed, index)",

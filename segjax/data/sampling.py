@@ -16,7 +16,7 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from segjax.data.pairs import PairedFiles
+from segjax.data.files.paired import PairedFiles
 from segjax.data.statistics import kept_count
 
 SAMPLINGS = ("uniform", "repeat_factor", "balanced")

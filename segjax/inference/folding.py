@@ -75,7 +75,7 @@ def fold(
     On the CPU this gains nothing (0.99 to 1.02 of the time of SegNet, PSPNet and DeepLabV3): there
     XLA makes one pass over the map of normalisation and ReLU together, and a bias and a ReLU take
     one too. It leaves a plain network of convolutions and biases, for export to other runtimes.
-    `tests/inference/bench_folding.py` measures it on other devices.
+    `benchmarks/folding.py` measures it on other devices.
 
     Args:
       model, variables: {"params", "batch_stats"} as trained, evaluated with running statistics.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from segjax.data.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, list_images, read_image, some
+from segjax.data.files.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, list_images, read_image, some
 from segjax.inference import video
 
 LIST_SUFFIX = ".txt"

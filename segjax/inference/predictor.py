@@ -15,7 +15,6 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from segjax import config as configs
 from segjax.data.classes import ClassTable
-from segjax.data.normalize import normalize
 from segjax.data.pipeline import fit_image, fitted_size, resize_image
 from segjax.inference.options import InferenceOptions
 from segjax.inference.sliding import SlidingWindows
@@ -23,6 +22,7 @@ from segjax.inference.tta import combine, taps, view_logits
 from segjax.inference.windows import bucket
 from segjax.models import build
 from segjax.training.checkpoint import CheckpointStore
+from segjax.transforms.normalize import normalize
 
 
 def forward_fn(

@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from segjax import protocols
-from segjax.boundary import Boundaries, distance_to_boundary
-from segjax.calibration import add_counts, calibration_counts
-from segjax.calibration import summarize as summarize_calibration
 from segjax.data.pipeline import Canvas
-from segjax.strata import Strata
+from segjax.metrics import protocols
+from segjax.metrics.boundary import Boundaries, distance_to_boundary
+from segjax.metrics.by_object import Strata
+from segjax.metrics.calibration import add_counts, calibration_counts
+from segjax.metrics.calibration import summarize as summarize_calibration
 from segjax.training.evaluation import Evaluation, ImageCounts, device_outputs
-from segjax.training.parallel import Devices
+from segjax.training.mesh import Devices
 from segjax.training.processes import gather
 from segjax.training.step import Batch, make_eval_step
 
@@ -33,10 +33,10 @@ class FullEvaluation(Evaluation):
     """An evaluation with all that is measured at the end of a run.
 
     Attributes:
-      boundary: see `segjax.boundary.Boundaries.summary`.
-      calibration: see `segjax.calibration.summarize`.
-      strata: see `segjax.strata.Strata.summary`.
-      rule: in `segjax.protocols.RULES`; by which `summary` divides the counts.
+      boundary: see `segjax.metrics.boundary.Boundaries.summary`.
+      calibration: see `segjax.metrics.calibration.summarize`.
+      strata: see `segjax.metrics.by_object.Strata.summary`.
+      rule: in `segjax.metrics.protocols.RULES`; by which `summary` divides the counts.
     """
 
     boundary: Mapping[str, Any]

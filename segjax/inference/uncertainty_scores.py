@@ -12,19 +12,19 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int, UInt8
 
 from segjax import metrics
-from segjax.calibration import (
+from segjax.data.classes import IGNORE
+from segjax.data.pipeline import Batch
+from segjax.inference.uncertainty import MEASURES, Samples, Uncertainty, mc_dropout
+from segjax.layers import resize_bilinear
+from segjax.metrics.calibration import (
     add_counts,
     calibration_counts,
     summarize_risk,
     uncertainty_counts,
 )
-from segjax.calibration import summarize as summarize_calibration
-from segjax.data.classes import IGNORE
-from segjax.data.normalize import normalize
-from segjax.data.pipeline import Batch
-from segjax.inference.uncertainty import MEASURES, Samples, Uncertainty, mc_dropout
-from segjax.layers import resize_bilinear
-from segjax.training.parallel import Devices
+from segjax.metrics.calibration import summarize as summarize_calibration
+from segjax.training.mesh import Devices
+from segjax.transforms.normalize import normalize
 
 
 @dataclasses.dataclass(frozen=True)

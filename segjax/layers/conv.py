@@ -12,12 +12,12 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segjax.layers.banded import moved
+from segjax.layers.checkpoint_names import conv_output
 from segjax.layers.dilated import centered_padding, dilated_conv, dilated_conv_with_phases
-from segjax.layers.marks import conv_output
 from segjax.layers.norm import BatchNorm
 
 # Below this share of taps that see the map at all, summing the taps one by one beats a convolution
-# that multiplies the padding's zeros (measured on CPU; see tests/layers/bench_layers.py).
+# that multiplies the padding's zeros (measured on CPU; see benchmarks/layers.py).
 _TAP_SUM_BELOW = 0.55
 
 # Rates of more than this share of the rows go row by row of the kernel. Of one convolution XLA's

@@ -14,8 +14,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segjax.layers.banded import banded_product
+from segjax.layers.checkpoint_names import conv_output
 from segjax.layers.conv import he_normal
-from segjax.layers.marks import conv_output
 from segjax.layers.precision import at_least_float32
 
 

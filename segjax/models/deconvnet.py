@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.layers import BatchNorm, Conv, ConvNormAct, ConvTranspose, max_unpool_2x2
+from segjax.layers.checkpoint_names import block_output
 from segjax.layers.conv import he_normal
-from segjax.layers.marks import block_output
 from segjax.layers.precision import at_least_float32
 from segjax.models.vgg import VGGEncoder, mirrored, scaled_stages
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.layers import BatchNorm, Conv, max_pool, pool_padding, relu
-from segjax.layers.marks import block_output
+from segjax.layers.checkpoint_names import block_output
 
 # Keras's "he_normal" is a truncated normal distribution, as linen's of that name.
 he_normal = nn.initializers.he_normal()

@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from segjax.layers import Conv, adaptive_avg_pool, max_pool_2x2, max_unpool_2x2, resize_bilinear
-from segjax.layers.marks import block_output
+from segjax.layers.checkpoint_names import block_output
 from segjax.layers.precision import at_least_float32
 from segjax.models.notebook_resnet import ConvActNorm, NotebookResNet, he_normal, scaled
 from segjax.models.vgg import PlainVGG, max_pool, mirrored, scaled_stages

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.layers import ConvNormAct, max_pool, relu
-from segjax.layers.marks import block_output
+from segjax.layers.checkpoint_names import block_output
 
 EXPANSION = 4  # of the bottleneck block
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segjax.layers import Conv, ConvNormAct, max_unpool_2x2
-from segjax.layers.marks import block_output
+from segjax.layers.checkpoint_names import block_output
 from segjax.layers.precision import at_least_float32
 from segjax.models.vgg import VGGEncoder, mirrored, scaled_stages
 

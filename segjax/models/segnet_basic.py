@@ -20,8 +20,8 @@ from segjax.layers import (
     max_unpool_2x2,
     resize_bilinear,
 )
+from segjax.layers.checkpoint_names import block_output
 from segjax.layers.conv import he_normal
-from segjax.layers.marks import block_output
 from segjax.layers.precision import at_least_float32
 from segjax.models.vgg import Pooled
 

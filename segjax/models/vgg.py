@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from segjax.layers import Conv, ConvNormAct, max_pool_2x2
-from segjax.layers.marks import block_output
+from segjax.layers.checkpoint_names import block_output
 
 Stages = tuple[tuple[int, ...], ...]
 

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 
 from segjax import metrics
 from segjax.data.pipeline import Canvas, eval_batches
-from segjax.metrics import ImageConfusions
-from segjax.training.parallel import Devices
+from segjax.metrics.confusion import ImageConfusions
+from segjax.training.mesh import Devices
 from segjax.training.processes import gather
 
 

@@ -10,14 +10,14 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from segjax.training.batches import Feed
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.evaluation import evaluate
-from segjax.training.feed import Feed
 from segjax.training.interruption import Interrupted, Interruption
-from segjax.training.plateau import Progress
+from segjax.training.metrics_log import NonFiniteLoss, Record
 from segjax.training.profiling import Profile
 from segjax.training.progress import ProgressBar
-from segjax.training.record import NonFiniteLoss, Record
+from segjax.training.run_state import Progress
 from segjax.training.setup import Setup
 from segjax.training.state import TrainState
 from segjax.training.writers import MetricsWriter

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from segjax.data import normalize, sampling
+from segjax.data import sampling
+from segjax.transforms import normalize
 
 
 def check_options(config: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Rematerialisation: what the backward pass computes again instead of keeping it in memory.
 
-The loss function is cut into parts at the marks of `segjax.layers.marks`. What crosses a cut is
+The loss function is cut into parts at the marks of `layers.checkpoint_names`. What crosses a cut is
 kept; all else inside a part is computed again when the backward pass comes to it. Numbers stay the
 same, and the last part, whose backward pass follows at once, is not computed twice.
 
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 
-from segjax.layers.marks import BLOCK, CONV
+from segjax.layers.checkpoint_names import BLOCK, CONV
 
 # Per policy, the marks to cut at. "convs" keeps what convolutions computed; normalisation,
 # activation, pooling and resizing are cheap to compute again. "blocks" keeps the blocks' outputs,

@@ -13,16 +13,15 @@ import jax
 import optax
 
 from segjax.data import checks, sampling, statistics
-from segjax.data.augment import Augmentation
 from segjax.data.classes import ClassTable
 from segjax.data.datasets import class_table, make_source, used_splits
 from segjax.data.pipeline import Canvas, batch_shapes
-from segjax.metrics import PROTOCOL
+from segjax.metrics.confusion import PROTOCOL
 from segjax.models import build
 from segjax.training import optim
 from segjax.training.class_weights import class_weights
+from segjax.training.mesh import Devices, make_devices
 from segjax.training.options import check_options, scored_size
-from segjax.training.parallel import Devices, make_devices
 from segjax.training.pretrained import (
     Initial,
     has_checkpoint,
@@ -32,6 +31,7 @@ from segjax.training.pretrained import (
 )
 from segjax.training.state import TrainState, create_state
 from segjax.training.step import Objective, make_eval_step, make_train_step
+from segjax.transforms.augment import Augmentation
 
 
 @dataclasses.dataclass(frozen=True)

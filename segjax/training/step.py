@@ -17,14 +17,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from segjax.data.augment import Augmentation, augment
-from segjax.data.normalize import normalize
 from segjax.layers import resize_bilinear
-from segjax.losses import cross_entropy_sum
-from segjax.metrics import confusion_matrix
+from segjax.losses.pixelwise import cross_entropy_sum
+from segjax.metrics.confusion import confusion_matrix
 from segjax.training.remat import rematerialised
 from segjax.training.rows import whole_batch
 from segjax.training.state import TrainState
+from segjax.transforms.augment import Augmentation, augment
+from segjax.transforms.normalize import normalize
 
 Batch = dict[str, jax.Array]
 

@@ -15,7 +15,7 @@ import pytest
 from configs import base
 from segjax.accelerators import Collective, Program, collectives, missing_plugin, parse, read
 from segjax.models import MODELS
-from segjax.modes.plan_steps import lowered
+from segjax.training.planning import lowered
 from segjax.training.setup import prepare_programs
 
 # By target: pixels of a side, images. All maps of 97 pixels at stride 8 are above `MAP_BYTES`.

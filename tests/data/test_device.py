@@ -7,7 +7,7 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from segjax.data.device import DeviceData
 from segjax.data.pipeline import Canvas, train_iterator
-from segjax.data.streets import Streets
+from segjax.data.streets.dataset import Streets
 
 pytestmark = pytest.mark.versions
 

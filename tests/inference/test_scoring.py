@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.boundary import Boundaries
-from segjax.calibration import calibration_counts, summarize
 from segjax.data.pipeline import Canvas
-from segjax.data.streets import Streets
+from segjax.data.streets.dataset import Streets
 from segjax.inference import scoring
-from segjax.protocols import RULES
-from segjax.strata import Strata
+from segjax.metrics.boundary import Boundaries
+from segjax.metrics.by_object import Strata
+from segjax.metrics.calibration import calibration_counts, summarize
+from segjax.metrics.protocols import RULES
 from segjax.training.evaluation import Evaluation, evaluate
-from segjax.training.parallel import make_devices
+from segjax.training.mesh import make_devices
 from segjax.training.step import make_eval_step
 
 K, SIZE, SCORED, LENGTH = 7, (16, 24), (32, 48), 5

@@ -347,7 +347,7 @@ def test_errors_name_what_fits():
 def test_2x2_form_takes_a_quarter_of_the_general_forms_time():
     """In a process of its own: the tests' compiles leave out what makes programs fast."""
     env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    command = [sys.executable, "-m", "tests.layers.bench_layers", "pool"]
+    command = [sys.executable, "-m", "benchmarks.layers", "pool"]
     printed = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     ratios = [float(line.split()[-1]) for line in printed.splitlines() if line.startswith("  2x2")]
     assert ratios[0] <= 0.25, printed

@@ -21,7 +21,7 @@ from segjax.layers import (
     resize_bilinear,
     resize_nearest,
 )
-from segjax.metrics import confusion_matrix
+from segjax.metrics.confusion import confusion_matrix
 
 pytestmark = pytest.mark.versions
 

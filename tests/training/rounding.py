@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from tests import conftest
-from tests.training.test_parallel import Run, run
+from tests.training.test_mesh import Run, run
 
 
 def departure(ours: Run, alone: Run) -> str:

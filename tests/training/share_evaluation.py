@@ -12,7 +12,7 @@ from segjax.data.pipeline import Canvas
 from segjax.inference.scoring import FullEvaluation, evaluate_fully, make_scoring_step
 from segjax.training import processes
 from segjax.training.evaluation import Evaluation, evaluate
-from segjax.training.parallel import make_devices
+from segjax.training.mesh import make_devices
 from tests.inference import test_scoring as scored
 from tests.training import test_evaluation as counted
 

@@ -5,11 +5,11 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh
 
-from segjax.data.augment import Augmentation
 from segjax.data.pipeline import batch_shapes
-from segjax.training.parallel import Devices
+from segjax.training.mesh import Devices
 from segjax.training.state import create_state
 from segjax.training.step import Objective, make_eval_step, make_train_step
+from segjax.transforms.augment import Augmentation
 
 
 def devices_for(space: int) -> Devices:

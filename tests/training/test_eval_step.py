@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.losses import cross_entropy_sum
+from segjax.losses.pixelwise import cross_entropy_sum
 from segjax.training.step import augmented, make_eval_step
 from tests.training.toys import (
     FIXED,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from segjax.data.pipeline import Canvas
-from segjax.metrics import ImageConfusions, confusion_matrix, mean_iou
+from segjax.metrics.confusion import ImageConfusions, confusion_matrix, mean_iou
 from segjax.training import evaluation
 from segjax.training.evaluation import Evaluation, evaluate, evaluated_splits, evaluation_path
-from segjax.training.parallel import make_devices
+from segjax.training.mesh import make_devices
 
 K, SIZE = 3, (4, 6)
 NONE = {"none": {"x": np.zeros(1)}}  # pmap of JAX 0.10 goes wrong where there are no arrays

@@ -15,8 +15,8 @@ from rich.console import Console
 from segjax import config as configs
 from segjax.training import environment, loop
 from segjax.training.checkpoint import CheckpointStore
-from segjax.training.lock import WorkdirLock
 from segjax.training.setup import prepare
+from segjax.training.workdir_lock import WorkdirLock
 from segjax.training.writers import read_metrics
 from tests.conftest import make_tiny_config
 

@@ -10,14 +10,14 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from segjax.data.augment import Augmentation
-from segjax.layers.marks import BLOCK, CONV, block_output, conv_output
-from segjax.losses import cross_entropy_sum
+from segjax.layers.checkpoint_names import BLOCK, CONV, block_output, conv_output
+from segjax.losses.pixelwise import cross_entropy_sum
 from segjax.models import MODELS, build, model_options
 from segjax.models.resnet import VARIANTS, Bottleneck
 from segjax.training.remat import rematerialised
 from segjax.training.state import create_state
 from segjax.training.step import Objective, make_train_step
+from segjax.transforms.augment import Augmentation
 
 K, SIZE = 5, (33, 49)
 POLICIES = ("convs", "blocks")

@@ -18,8 +18,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from segjax.accelerators.collectives import Collective, collectives
 from segjax.accelerators.hlo import Array
 from segjax.layers import Conv
-from segjax.losses import cross_entropy_sum
-from segjax.metrics import confusion_matrix
+from segjax.losses.pixelwise import cross_entropy_sum
+from segjax.metrics.confusion import confusion_matrix
 from segjax.models import build, resnet, vgg
 from tests.models.probing import abstract_variables, modules
 from tests.training.space import compiled_steps, devices_for

@@ -9,12 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-from segjax.data.augment import Augmentation
 from segjax.training.step import (
     augmented,
     make_train_step,
     microbatches,
 )
+from segjax.transforms.augment import Augmentation
 from tests.training.toys import (
     CROP,
     FIXED,

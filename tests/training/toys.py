@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from segjax.data.augment import Augmentation
 from segjax.training.state import create_state
 from segjax.training.step import Objective
+from segjax.transforms.augment import Augmentation
 
 K, N, SIZE, CROP = 3, 4, (10, 12), (8, 8)
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

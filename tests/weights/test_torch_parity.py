@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from segjax.losses import cross_entropy_sum
+from segjax.losses.pixelwise import cross_entropy_sum
 from segjax.models import build
 from segjax.models.resnet import ResNet
 from segjax.models.vgg import VGGEncoder

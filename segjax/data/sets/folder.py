@@ -9,10 +9,16 @@ from typing import Any
 
 from segjax.data import classes as class_tables
 from segjax.data.classes import IGNORE, ClassList, ClassTable
-from segjax.data.ids import IdMap, class_ids
-from segjax.data.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, read_image, some
-from segjax.data.masks import read_listed_mask
-from segjax.data.pairs import PairedFiles, existing_root, listed_pair, pair_files, read_listing
+from segjax.data.files.ids import IdMap, class_ids
+from segjax.data.files.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, read_image, some
+from segjax.data.files.masks import read_listed_mask
+from segjax.data.files.paired import (
+    PairedFiles,
+    existing_root,
+    listed_pair,
+    pair_files,
+    read_listing,
+)
 from segjax.data.spec import DatasetSpec
 
 _LISTS = ("{}.txt", "{}.csv", "list/{}.txt", "list/{}.csv")

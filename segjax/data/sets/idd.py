@@ -13,9 +13,9 @@ from jaxtyping import Integer
 from PIL import Image
 
 from segjax.data.classes import IGNORE
-from segjax.data.ids import IdMap
-from segjax.data.images import read_mask, some
-from segjax.data.pairs import PairedFiles, existing_root
+from segjax.data.files.ids import IdMap
+from segjax.data.files.images import read_mask, some
+from segjax.data.files.paired import PairedFiles, existing_root
 from segjax.data.sets.idd_polygons import MASK_ENDINGS, class_table, draw_polygons
 from segjax.data.spec import DatasetSpec
 

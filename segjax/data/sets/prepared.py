@@ -7,10 +7,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from segjax.data import manifest as manifests
-from segjax.data.array_records import from_png
 from segjax.data.classes import ClassTable, from_names
-from segjax.data.manifest import Manifest
+from segjax.data.prepared import manifest as manifests
+from segjax.data.prepared.array_records import from_png
+from segjax.data.prepared.manifest import Manifest
 from segjax.data.spec import DatasetSpec
 
 

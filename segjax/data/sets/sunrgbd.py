@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Integer
 
 from segjax.data.classes import IGNORE, ClassTable, from_file
-from segjax.data.ids import IdMap
-from segjax.data.images import some
-from segjax.data.pairs import PairedFiles, existing_root
-from segjax.data.sets.archive import check_split, files_by_key, held, need_folders, pair_by_key
+from segjax.data.files.archive import check_split, files_by_key, held, need_folders, pair_by_key
+from segjax.data.files.ids import IdMap
+from segjax.data.files.images import some
+from segjax.data.files.paired import PairedFiles, existing_root
 from segjax.data.spec import DatasetSpec
 
 _SPLITS = ("train", "test")

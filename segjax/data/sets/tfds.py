@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from segjax.data.classes import IGNORE, ClassTable, from_names
-from segjax.data.ids import IdMap, class_ids
-from segjax.data.images import mask_ids, open_image
+from segjax.data.files.ids import IdMap, class_ids
+from segjax.data.files.images import mask_ids, open_image
 from segjax.data.sets import folder
 from segjax.data.sets.tfds_features import check_features, find_feature, prepared_builder
 from segjax.data.spec import DatasetSpec

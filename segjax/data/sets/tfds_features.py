@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from segjax.data.images import some
+from segjax.data.files.images import some
 
 
 def prepared_builder(name: str, data_dir: str):

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Integer
 
 from segjax.data.classes import ClassTable
-from segjax.data.ids import class_ids
-from segjax.data.images import read_mask, some
-from segjax.data.pairs import PairedFiles, existing_root
-from segjax.data.sets.archive import check_split, files_by_key, held, need_folders
+from segjax.data.files.archive import check_split, files_by_key, held, need_folders
+from segjax.data.files.ids import class_ids
+from segjax.data.files.images import read_mask, some
+from segjax.data.files.paired import PairedFiles, existing_root
 from segjax.data.spec import DatasetSpec
 
 _NAMES = (

@@ -7,7 +7,7 @@ from PIL import Image
 
 from segjax.data.classes import IDD_LEVEL1, IGNORE
 from segjax.data.sets.folder import open_folder
-from segjax.data.streets import Streets
+from segjax.data.streets.dataset import Streets
 
 SIZE = (72, 144)
 LENGTHS = {"train": 10, "val": 4}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from segjax.data.doctor.duplicates import Duplicate, duplicates
 from segjax.data.doctor.samples import THUMBNAIL, SampleFacts, image_facts
-from segjax.data.streets import Streets
+from segjax.data.streets.dataset import Streets
 
 
 def facts(image, mask_hash=""):

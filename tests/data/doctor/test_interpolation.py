@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from segjax.data.doctor.interpolation import looks_interpolated, total, transitions
-from segjax.data.streets import Streets
+from segjax.data.streets.dataset import Streets
 from tests.data.drawn import uint8
 
 FILTERS = Image.Resampling

@@ -10,7 +10,7 @@ from configs import base
 from segjax.data.doctor import HARMS, STOPS, WORTH, diagnose
 from segjax.data.sets.camvid import open_segnet
 from segjax.data.sets.folder import open_folder
-from segjax.data.streets import Streets
+from segjax.data.streets.dataset import Streets
 from tests.data.doctor import planted
 from tests.data.drawn import CAMVID_ROOT, THREE, TWO, mask, photo
 

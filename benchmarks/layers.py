@@ -1,0 +1,170 @@
+"""Times the layers against what they replace, side by side in one process.
+
+    python -m benchmarks.layers [pool] [atrous] [resize]
+
+The repeats of the compared programs alternate, so that a busy machine slows both; read the
+ratios, not the milliseconds. Each program is one jitted call that returns its output and, in
+"forward + backward", its gradients for a given cotangent.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from segjax.layers import (
+    atrous_conv,
+    max_pool_2x2,
+    max_pool_argmax,
+    max_unpool,
+    max_unpool_2x2,
+    resize_bilinear,
+)
+from segjax.layers.conv import _row_convolved, _row_of_taps, _share_inside, _sum_of_rows
+
+
+def time_interleaved(
+    programs: dict[str, Callable[[], jax.Array]], repeats: int = 7
+) -> dict[str, list[float]]:
+    """Seconds per run of each program, the programs taking turns; the first turn is not kept."""
+    times = {name: [] for name in programs}
+    for repeat in range(repeats + 1):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program())
+            if repeat:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def _normal(seed: int, *shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+def _forward(function, *inputs) -> Callable[[], jax.Array]:
+    program = jax.jit(function)
+    return lambda: program(*inputs)
+
+
+def _with_gradients(function, cotangent, *inputs, reuse=True) -> Callable[[], jax.Array]:
+    """The output, and the gradient of every input for the cotangent.
+
+    With `reuse` the results go where those of the run before were: a fresh buffer costs a page
+    fault every 4 KiB, which for a cheap program is most of its time (two copies of 39 MB took as
+    long as the 2x2 form's whole forward and backward pass).
+    """
+
+    def run(cotangent, inputs, results):
+        del results
+        out, vjp = jax.vjp(function, *inputs)
+        return out, vjp(cotangent)
+
+    if not reuse:
+        program = jax.jit(run)
+        return lambda: program(cotangent, inputs, None)
+    program = jax.jit(run, donate_argnums=2, keep_unused=True)
+    results = [jax.tree.map(jnp.zeros_like, (cotangent, inputs))]
+
+    def again():
+        results[0] = program(cotangent, inputs, results[0])
+        return results[0]
+
+    return again
+
+
+def pooling_programs(shape=(2, 240, 320, 64), reuse=True) -> dict[str, Callable[[], jax.Array]]:
+    """Pool and unpool, forward and backward."""
+    make = partial(_with_gradients, reuse=reuse)
+    x, cotangent, size = _normal(0, *shape), _normal(1, *shape), shape[1:3]
+    return {
+        "scatter": make(
+            lambda x: max_unpool(*max_pool_argmax(x, padding="CEIL"), size), cotangent, x
+        ),
+        "2x2": make(lambda x: max_unpool_2x2(*max_pool_2x2(x), size), cotangent, x),
+    }
+
+
+def atrous_programs(
+    size=(33, 33), rate=12, channels=(256, 64), backward=True
+) -> dict[str, Callable[[], jax.Array]]:
+    """A 3x3 atrous convolution: XLA's, by taps, by rows, and the one that `atrous_conv` picks."""
+    x = _normal(0, 1, *size, channels[0])
+    kernel = _normal(1, 3, 3, *channels)
+    cotangent = _normal(2, 1, *size, channels[1])
+
+    def xla(x, kernel):
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (1, 1),
+            ((rate, rate),) * 2,
+            rhs_dilation=(rate, rate),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    functions = {
+        "xla": xla,
+        "taps": lambda x, kernel: _sum_of_rows(x, kernel, rate, _row_of_taps),
+        "rows": lambda x, kernel: _sum_of_rows(x, kernel, rate, _row_convolved),
+        "atrous_conv": lambda x, kernel: atrous_conv(x, kernel, rate=rate),
+    }
+    make = (
+        (lambda f: _with_gradients(f, cotangent, x, kernel))
+        if backward
+        else (lambda f: _forward(f, x, kernel))
+    )
+    return {name: make(function) for name, function in functions.items()}
+
+
+def resize_programs(
+    size=(60, 80), channels=16, factor=8, backward=True
+) -> dict[str, Callable[[], jax.Array]]:
+    """Bilinear enlargement by a factor."""
+    out = (factor * size[0], factor * size[1])
+    x, cotangent = _normal(0, 2, *size, channels), _normal(1, 2, *out, channels)
+    functions = {
+        "jax.image.resize": lambda x: jax.image.resize(x, cotangent.shape, "bilinear"),
+        "resize_bilinear": lambda x: resize_bilinear(x, out),
+    }
+    make = (lambda f: _with_gradients(f, cotangent, x)) if backward else (lambda f: _forward(f, x))
+    return {name: make(function) for name, function in functions.items()}
+
+
+def benchmarks(wanted: set[str]) -> Iterator[tuple[str, dict]]:
+    if "pool" in wanted:
+        title = "pool + unpool, forward + backward, 2x240x320x64"
+        yield f"{title}, buffers reused", pooling_programs()
+        yield f"{title}, fresh buffers", pooling_programs(reuse=False)
+    for direction, backward in (("forward", False), ("forward + backward", True)):
+        if "atrous" in wanted:
+            for size, rates in (((33, 33), (6, 12, 18, 24, 36)), ((12, 24), (6, 12, 18))):
+                for rate in rates:
+                    share = _share_inside(size, (3, 3), rate)
+                    title = f"3x3 rate {rate} at {size[0]}x{size[1]}, 256 to 64, taps inside"
+                    yield (
+                        f"{title} {share:.0%}, {direction}",
+                        atrous_programs(size, rate, backward=backward),
+                    )
+        if "resize" in wanted:
+            yield f"bilinear x8 from 2x60x80x16, {direction}", resize_programs(backward=backward)
+
+
+def main(wanted: set[str]) -> None:
+    for title, programs in benchmarks(wanted):
+        times = {name: np.array(t) * 1e3 for name, t in time_interleaved(programs).items()}
+        print(title)
+        reference = next(iter(times))
+        for name, t in times.items():
+            print(
+                f"  {name:17s} median {np.median(t):8.1f} ms   min {t.min():8.1f} ms   "
+                f"ratio to {reference} {np.median(t) / np.median(times[reference]):.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main(set(sys.argv[1:]) or {"pool", "atrous", "resize"})

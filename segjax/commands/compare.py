@@ -1,0 +1,166 @@
+"""The mode that sets finished runs side by side: options, metrics, classes, and images in pairs."""
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from segjax import config as configs
+from segjax.data.classes import ClassTable
+from segjax.metrics.paired import paired_test
+from segjax.report import comparison_tables
+from segjax.report import run as run_report
+from segjax.training.evaluation import Evaluation, evaluated_splits, evaluation_path
+from segjax.training.setup import protocol
+
+_METRICS = ("miou", "global_accuracy", "class_average_accuracy", "fw_iou", "loss", "images")
+# Those that the kept counts do not give, from results.json; left out where no run has them.
+_MORE_METRICS = ("boundary_f1", "boundary_iou", "ece", "brier")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    name: str
+    config: Mapping[str, Any]
+    classes: ClassTable
+    evaluation: Evaluation
+
+
+def compare(
+    runs: Sequence[str | pathlib.Path], console: Console | None = None, split: str | None = None
+) -> dict[str, Any]:
+    """Compares finished runs with the first of them, from what --mode=evaluate kept.
+
+    Args:
+      runs: workdirs of two or more runs with the same classes.
+      split: "test" by default, or else the first that all of them have evaluated.
+
+    Returns:
+      `split`; `runs`; `config` (option -> a value per run, where they differ); `protocols` (how
+      each run's numbers are made); `metrics` (name -> a value per run, classes absent left out);
+      `iou` (class -> a value per run); `paired` (for each run but the first: `run`, `against`,
+      `PairedTest`'s numbers on the images' own mIoU, run less first, and `notes` on what does not
+      match). All of plain types.
+
+    Raises:
+      ValueError: for fewer than two runs, a folder that holds none, a missing evaluation, or other
+        classes.
+    """
+    console = console or Console()
+    if len(runs) < 2:
+        raise ValueError(f"--runs has {len(runs)} workdir(s); give two or more, with commas")
+    split = split or _common_split(runs)
+    opened = [_open(workdir, split) for workdir in runs]
+    first, *others = opened
+    for run in others:
+        if run.classes.names != first.classes.names:
+            raise ValueError(
+                f"--runs: {first.name} has classes {', '.join(first.classes.names)}, but "
+                f"{run.name} has {', '.join(run.classes.names)}; compare runs of one class table"
+            )
+    summaries = [run.evaluation.summary() for run in opened]
+    result = {
+        "split": split,
+        "runs": [run.name for run in opened],
+        "config": _config_differences(opened),
+        "protocols": [protocol(run.config) for run in opened],
+        "metrics": {key: [summary[key] for summary in summaries] for key in _METRICS}
+        | _more_metrics(opened, split),
+        "iou": {
+            name: [summary["iou"][k] for summary in summaries]
+            for k, name in enumerate(first.classes.names)
+        },
+        "paired": [_paired(first, run) for run in others],
+    }
+    comparison_tables.print_comparison(result, console)
+    return result
+
+
+def _common_split(runs: Sequence[str | pathlib.Path]) -> str:
+    for workdir in runs:
+        configs.load(workdir)  # which says that a folder holds no run
+    found = [evaluated_splits(workdir) for workdir in runs]
+    common = [split for split in found[0] if all(split in splits for splits in found)]
+    if not common:
+        have = "; ".join(
+            f"{workdir}: {', '.join(splits) or 'none'}"
+            for workdir, splits in zip(runs, found, strict=True)
+        )
+        raise ValueError(
+            f"--runs have no evaluated split in common ({have}); evaluate them first: python "
+            "launch.py --mode=evaluate --workdir=RUN --splits=test"
+        )
+    return "test" if "test" in common else common[0]
+
+
+def _open(workdir: str | pathlib.Path, split: str) -> _Run:
+    config, path = configs.load(workdir), evaluation_path(workdir, split)
+    if not path.is_file():
+        have = ", ".join(evaluated_splits(workdir)) or "none"
+        raise ValueError(
+            f"run {workdir} has no evaluation of {split!r} (it has: {have}); make it first: python "
+            f"launch.py --mode=evaluate --workdir={workdir} --splits={split}"
+        )
+    return _Run(str(workdir), config, configs.load_classes(config, workdir), Evaluation.load(path))
+
+
+def _more_metrics(opened: Sequence[_Run], split: str) -> dict[str, list[float]]:
+    saved = []
+    for run in opened:
+        path = pathlib.Path(run.name) / run_report.RESULTS_FILE
+        results = json.loads(path.read_text())["results"] if path.is_file() else {}
+        saved.append(results.get(split, {}))
+    values = {key: [numbers.get(key) for numbers in saved] for key in _MORE_METRICS}
+    return {
+        key: [math.nan if value is None else value for value in row]
+        for key, row in values.items()
+        if any(value is not None for value in row)
+    }
+
+
+def _config_differences(opened: Sequence[_Run]) -> dict[str, list[Any]]:
+    flat = [configs.flatten(configs.plain(run.config)) for run in opened]
+    different = set()
+    for run in opened[1:]:
+        different |= configs.difference(opened[0].config, run.config).keys()
+    return {name: [options.get(name) for options in flat] for name in sorted(different)}
+
+
+def _paired(first: _Run, run: _Run) -> dict[str, Any]:
+    """The paired test of a run against the first, over the images that both have scored."""
+    a, b = first.evaluation, run.evaluation
+    places, notes = _same_images(a.names, b.names)
+    miou = a.image_miou[places[0]], b.image_miou[places[1]]
+    # The labels' pixels per class: other ones mean another scored size, or other labels.
+    labels = [e.confusions.class_pixels()[1][p] for e, p in zip((a, b), places, strict=True)]
+    other = int(np.sum(np.any(labels[0] != labels[1], axis=1)))
+    if other:
+        notes.append(
+            f"the label pixels of {other} images differ: scored at another size, or other labels"
+        )
+    test = paired_test(miou[1] - miou[0])
+    if test.images < len(places[0]):
+        notes.append(f"{len(places[0]) - test.images} images have nothing labelled")
+    return {"run": run.name, "against": first.name, **dataclasses.asdict(test), "notes": notes}
+
+
+def _same_images(a: Sequence[str], b: Sequence[str]) -> tuple[tuple[list, list], list[str]]:
+    """Positions of the images that both lists hold, by name, and what did not match, in words."""
+    if list(a) == list(b):
+        return (list(range(len(a))), list(range(len(b)))), []
+    places = [{name: place for place, name in enumerate(names)} for names in (a, b)]
+    if any(len(p) < len(names) for p, names in zip(places, (a, b), strict=True)):
+        return ([], []), ["image names repeat and the runs' splits differ: no image is paired"]
+    shared = [name for name in a if name in places[1]]
+    note = (
+        f"the runs' splits differ: of {len(a)} and {len(b)} images {len(shared)} have the same "
+        "name; only these are paired, while all count in the metrics"
+        if len(shared) < max(len(a), len(b))
+        else "the runs' splits hold the same images in another order"
+    )
+    return ([places[0][name] for name in shared], [places[1][name] for name in shared]), [note]

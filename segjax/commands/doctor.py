@@ -1,0 +1,40 @@
+"""The command doctor: what is wrong with a data set, before anything is trained on it."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from segjax.data.doctor import STOPS, Diagnosis, diagnose_config
+from segjax.report import doctor as doctor_report
+from segjax.report.progress import progress_bar
+
+
+def doctor(
+    config: Mapping[str, Any],
+    workdir: str | pathlib.Path,
+    splits: Sequence[str] = (),
+    console: Console | None = None,
+) -> Diagnosis:
+    """Decodes the data as the config sees it; prints what is wrong, writes doctor.html and .json.
+
+    Args:
+      config: see configs/base.py.
+      workdir: made if it does not exist.
+      splits: those that the config trains and evaluates on by default.
+
+    Raises:
+      ValueError: if a finding stops training, after all of them are printed and written.
+    """
+    console, workdir = console or Console(), pathlib.Path(workdir)
+    with progress_bar(console, "reading") as progress:
+        diagnosis = diagnose_config(config, splits, progress=progress)
+    workdir.mkdir(parents=True, exist_ok=True)
+    doctor_report.print_findings(diagnosis, console)
+    page = doctor_report.write_report(diagnosis, workdir)
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    worst = diagnosis.of(STOPS)
+    if worst:
+        raise ValueError(f"{len(worst)} finding(s) stop training; see above, or {page}")
+    return diagnosis

@@ -1,0 +1,97 @@
+"""The command prepare: a data set written as ArrayRecord."""
+
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from segjax.cli import parse_size
+from segjax.data.datasets import class_table, make_source, spec_of, used_splits
+from segjax.data.prepared import write as preparation
+from segjax.data.prepared.manifest import Manifest
+from segjax.data.sets.idd import write_masks
+from segjax.report.progress import progress_bar
+
+# --format of --mode=prepare, and what prepare calls it.
+_ENCODINGS = {"decoded": "raw", "encoded": "png"}
+
+
+def prepare(
+    config: Mapping[str, Any],
+    output: str | pathlib.Path | None = None,
+    splits: Sequence[str] = (),
+    format: str | None = None,
+    size: str | None = None,
+    console: Console | None = None,
+) -> Manifest | int:
+    """Writes the config's data set as ArrayRecord, for `data.name=prepared`.
+
+    The same command goes on with what a killed one left.
+
+    Args:
+      config: see configs/base.py; `data.workers` processes write (0 = one per core).
+      output: a folder; data/prepared by default. The files go to OUTPUT/NAME/1.0.0.
+      splits: those that the config trains and evaluates on by default.
+      format: "decoded" (default, fast to read), "encoded" (PNG), or "masks": for IDD, mask PNGs
+        beside the polygons in `data.root` and nothing else.
+      size: "HEIGHTxWIDTH" to fit images to; each image's own by default.
+
+    Returns:
+      The manifest; for masks, the number that was written.
+
+    Raises:
+      ValueError: for an option that will not do, or a bad sample.
+    """
+    console, data = console or Console(), config["data"]
+    workers = data["workers"] or os.cpu_count() or 1
+    splits = splits or used_splits(data, config["seed"])
+    if format == "masks":
+        return _prepare_masks(data, splits, workers, console)
+    encoding = _ENCODINGS.get(format or "decoded")
+    if encoding is None:
+        raise ValueError(f"--format={format}; prepare has {', '.join(_ENCODINGS)}, masks (IDD)")
+    sources = {split: make_source(data, split, config["seed"]) for split in splits}
+    spec = spec_of(data)
+    with progress_bar(console, "preparing") as progress:
+        manifest = preparation.prepare(
+            sources,
+            output or "data/prepared",
+            name=_plain_name(data),
+            classes=class_table(data),
+            size=parse_size(size, "size"),
+            encoding=encoding,
+            workers=workers,
+            title=spec.title,
+            licence=spec.licence,
+            url=spec.url,
+            command=" ".join(["python", *sys.argv]),
+            progress=progress,
+        )
+    counts = ", ".join(f"{split.samples} {name}" for name, split in manifest.splits.items())
+    console.print(
+        f"{manifest.folder}: {counts}\ntrain on it with --config.data.name=prepared "
+        f"--config.data.root={manifest.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return manifest
+
+
+def _prepare_masks(data: Mapping[str, Any], splits, workers: int, console: Console) -> int:
+    if data["name"] != "idd":
+        raise ValueError(f"--format=masks is for data.name=idd, not {data['name']}; leave it out")
+    with progress_bar(console, "drawing") as progress:
+        variant = data["variant"] or spec_of(data).variants[0]
+        written = write_masks(data["root"], splits, variant, workers=workers, progress=progress)
+    console.print(f"{written} masks written into {data['root']}/gtFine", highlight=False)
+    return written
+
+
+def _plain_name(data: Mapping[str, Any]) -> str:
+    """camvid_original for camvid's variant; of tfds:NAME the NAME."""
+    name = "_".join([data["name"].removeprefix("tfds:"), *filter(None, [data["variant"]])])
+    return re.sub(r"\W", "_", name.lower())

@@ -1,0 +1,89 @@
+"""The command recalibrate: batch normalisation statistics, recomputed over the training images."""
+
+import json
+import pathlib
+import shutil
+import time
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from segjax import config as configs
+from segjax.data.datasets import make_source
+from segjax.data.pipeline import Canvas
+from segjax.inference.predictor import Predictor
+from segjax.inference.recalibrate import copy_checkpoint, even_batches, recomputed_statistics
+from segjax.inference.uncertainty_scores import Member
+from segjax.training.checkpoint import CheckpointStore
+
+# What makes a folder a run, besides its checkpoints.
+_RUN_FILES = ("config.json", "classes.json", "run.json", "metrics.jsonl", "class_statistics.json")
+
+
+def recalibrate(
+    workdir: str | pathlib.Path,
+    output: str | pathlib.Path | None = None,
+    console: Console | None = None,
+) -> pathlib.Path:
+    """Recomputes the batch normalisation statistics of a run's best checkpoint over all training
+    images, as they are (no augmentation, no dropout), as SegNet's authors do before testing.
+
+    The result is a run of its own, whose only checkpoint is that one with the new statistics:
+    evaluate, predict and export take it. The old run is left as it was.
+
+    Args:
+      workdir: of a training run.
+      output: a folder that does not exist yet; WORKDIR_recalibrated by default.
+
+    Returns:
+      The new workdir.
+
+    Raises:
+      ValueError: if `output` exists, or the network has no batch normalisation.
+    """
+    console, workdir = console or Console(), pathlib.Path(workdir)
+    output = pathlib.Path(output or f"{workdir.resolve()}_recalibrated")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"{output} exists; give another folder (--output), or remove it")
+    configs.load(workdir)  # says so if it holds no run
+    with CheckpointStore(workdir, read_only=True) as store:
+        step = store.best_step()
+    predictor = Predictor.from_workdir(workdir, step)
+    config = predictor.config
+    source = make_source(config["data"], config["data"]["train_split"], config["seed"])
+    canvas = Canvas(source, tuple(config["data"]["image_size"]))
+    member = Member(predictor.model, predictor.variables, config["data"])
+    batches = even_batches(len(canvas), config["train"]["batch_size"])
+    images = (
+        member.normalize(np.stack([canvas[i]["image"] for i in batch]))
+        for batch in track(batches, "recomputing", console=console, transient=True)
+    )
+    began = time.perf_counter()
+    statistics = recomputed_statistics(predictor.model, predictor.variables, images)
+    seconds = time.perf_counter() - began
+    output.mkdir(parents=True, exist_ok=True)
+    for name in _RUN_FILES:
+        if (workdir / name).is_file():
+            shutil.copy2(workdir / name, output / name)
+    note = (
+        f"recomputed over {len(canvas)} images of {config['data']['train_split']} in "
+        f"{len(batches)} batches, from step {step} of {workdir}"
+    )
+    _note(output, note)
+    copy_checkpoint(workdir, output, step, statistics)
+    console.print(
+        f"batch normalisation statistics {note}, {seconds:.1f} s: {output}\n"
+        f"evaluate it with --mode=evaluate --workdir={output}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return output
+
+
+def _note(workdir: pathlib.Path, note: str) -> None:
+    """Writes the origin of the statistics where the report lists what numbers depend on."""
+    path = workdir / "run.json"
+    run = json.loads(path.read_text()) if path.is_file() else {"changes": {}}
+    run.setdefault("environment", {})["batch_stats"] = note
+    path.write_text(json.dumps(run, indent=2) + "\n")

@@ -1,0 +1,96 @@
+"""The command train: trains or resumes a run, then evaluates its best checkpoint."""
+
+import contextlib
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from segjax import config as configs
+from segjax.commands.evaluate import evaluate
+from segjax.inference.predictor import Predictor
+from segjax.report import run as run_report
+from segjax.training import loop
+from segjax.training.setup import Setup, prepare
+from segjax.training.workdir_lock import WorkdirLock
+
+
+def train(
+    config: Mapping[str, Any],
+    workdir: str | pathlib.Path,
+    base: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+    profile: tuple[int, int] | None = None,
+) -> dict[str, dict]:
+    """Trains (or resumes) the run in `workdir`, evaluates its best checkpoint, writes its report.
+
+    Args:
+      config: see configs/base.py.
+      workdir: made if it does not exist.
+      base: the config that the report lists differences from.
+      profile: (first step, number of steps) to trace into the workdir.
+
+    Returns:
+      The results of `evaluate`.
+
+    Raises:
+      ValueError: for a config, data set or workdir that does not fit, or a workdir that another
+        run is using, before any compilation.
+      Interrupted: if a signal asked the run to stop; it is saved.
+    """
+    console, workdir = console or Console(), pathlib.Path(workdir)
+    first = jax.process_index() == 0
+    with WorkdirLock(workdir) if first else contextlib.nullcontext() as lock:
+        configs.check_same_run(config, workdir)
+        setup = prepare(config, workdir)
+        if first:
+            configs.save(setup.config, workdir)
+            configs.save_classes(setup.classes, workdir)
+            run_report.save_run(workdir, base, setup.config)
+            _announce(setup, workdir, console, lock.taken_over)
+        progress = loop.train(setup, workdir, console, preview=_preview(setup), profile=profile)
+        if progress.stopped:
+            console.print(f"stopped early: {progress.stopped}", highlight=False)
+        return evaluate(workdir, console=console, seconds=progress.seconds)
+
+
+def _announce(setup: Setup, workdir: pathlib.Path, console: Console, taken_over: str) -> None:
+    """Says what is about to run, and where."""
+    config, devices = setup.config, setup.devices.mesh
+    size, rows = config["train"]["batch_size"], setup.padded_batch_size
+    shape = " x ".join(f"{n} {axis}" for axis, n in devices.shape.items() if n > 1)
+    lines = [
+        f"{config['model']['name']} on {config['data']['name']}: {len(setup.train)} images, "
+        f"{len(setup.classes)} classes, {setup.total_steps} steps of {size}, {devices.size} "
+        f"{jax.devices()[0].platform} device(s){f' ({shape})' if shape else ''}"
+        f"{f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''}, workdir "
+        f"{workdir}"
+    ]
+    if rows > size:
+        lines.append(
+            f"{size} images do not divide over the devices: {rows - size} of {rows} rows of each "
+            "batch are padding, which costs their share of the time"
+        )
+    lines += [taken_over] if taken_over else []
+    lines += [str(setup.initial.report)] if setup.initial else []
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _preview(setup: Setup):
+    """Pictures of a few validation images, as TensorBoard shows them after each evaluation."""
+    source = setup.validation.source
+    chosen = run_report.evenly_spaced(len(source), setup.config["report"]["samples"])
+    predictor = Predictor(setup.model, None, setup.classes, setup.config)
+
+    def preview(variables) -> dict[str, np.ndarray]:
+        predictor.variables = variables
+        return {
+            f"val/{sample['name']}": run_report.panels(sample, setup.classes)
+            for sample in run_report.predicted_samples(predictor, source, chosen)
+        }
+
+    return preview

@@ -1,0 +1,207 @@
+"""Sources of image and mask files that belong together, and how their names pair."""
+
+import csv
+import dataclasses
+import itertools
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from segjax.data.classes import ClassTable
+from segjax.data.files.ids import IdMap
+from segjax.data.files.images import IMAGE_SUFFIXES, list_images, read_image, read_mask, some
+
+# The words of a file name, where affixes may end: gtFine_03 is gt, Fine, _, 03.
+_WORDS = re.compile(r"\d+|[A-Z]*[a-z]+|[A-Z]+|.")
+# A number that stands alone, as in `seq1_`, and not inside a word, as in `leftImg8bit`.
+_NUMBER = re.compile(r"(?<![^\W_])\d|\d(?![^\W_])")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class PairedFiles:
+    """A split whose samples are an image file and a mask file each.
+
+    `source[i]` is {"image": uint8 [h, w, 3], "label": uint8 [h, w] of ids 0..K-1 and 255 = ignore,
+    "name": str}. Nothing is decoded before, and the source pickles, so that worker processes can
+    read for themselves. `image(i)` and `ids(i)` are what the files hold, for whoever looks for
+    what is wrong with them.
+
+    Attributes:
+      dataset, split: in words.
+      classes: the K classes.
+      names: unique in the split.
+      image_paths, mask_paths: one each per sample.
+      id_map: from the ids in a mask to labels.
+      read_image: of a path, uint8 [h, w, 3].
+      read_ids: of a path, the raw ids, an integer array [h, w].
+      pairing: how names were paired, where that was a guess.
+
+    Raises:
+      ValueError: on reading, if a file cannot be read, the sizes differ, or an id has no label.
+    """
+
+    dataset: str
+    split: str
+    classes: ClassTable
+    names: Sequence[str]
+    image_paths: Sequence[pathlib.Path]
+    mask_paths: Sequence[pathlib.Path]
+    id_map: IdMap
+    read_image: Callable[[pathlib.Path], UInt8[np.ndarray, "h w c"]] = read_image
+    read_ids: Callable[[pathlib.Path], Integer[np.ndarray, "h w"]] = read_mask
+    pairing: str = ""
+
+    def __len__(self) -> int:
+        return len(self.image_paths)
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
+        return self.read_image(self.image_paths[index])
+
+    def ids(self, index: int) -> Integer[np.ndarray, "h w"]:
+        return self.read_ids(self.mask_paths[index])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image, ids = self.image(index), self.ids(index)
+        image_path, mask_path = self.image_paths[index], self.mask_paths[index]
+        if image.shape[:2] != ids.shape:
+            remedy = "use a mask of the image's size (resize masks by nearest neighbour)"
+            if image.shape[:2] == ids.shape[::-1]:
+                remedy = "use files turned alike (training does not apply EXIF orientation)"
+            raise ValueError(
+                f"{image_path} is {image.shape[0]}x{image.shape[1]} but its mask {mask_path} is "
+                f"{ids.shape[0]}x{ids.shape[1]} (height x width); {remedy}"
+            )
+        label = self.id_map.labels_of(ids, mask_path)
+        return {"image": image, "label": label, "name": self.names[index]}
+
+    def __repr__(self) -> str:
+        # Without the root: grain compares this text on resume, and the data may have moved.
+        return f"{self.dataset}(split={self.split!r}, samples={len(self)})"
+
+
+def pair_files(
+    images: pathlib.Path, masks: pathlib.Path, image_suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+):
+    """Pairs two folders' files one to one: (names, image paths, mask paths, in words how).
+
+    Equal stems pair. Otherwise affixes that all stems of a side share are left out, the shortest
+    that will do: `a.jpg` with `a_mask.png`, `img_003` with `mask_003`. An affix ends where a word
+    ends and holds no number, so it takes no part of an id: `seq1_04` is not `seq2_04`.
+
+    Raises:
+      ValueError: if two files share a name, or a file has no partner; up to 5 are named.
+    """
+    sides = [_files_by_name(images, image_suffixes), _files_by_name(masks, IMAGE_SUFFIXES)]
+    ways = itertools.product(*map(_ways_to_name, sides))
+    most = -1
+    for way in sorted(ways, key=lambda way: sum(len(pattern) for pattern, _ in way)):
+        (image_pattern, images_by_key), (mask_pattern, masks_by_key) = way
+        common = len(images_by_key.keys() & masks_by_key.keys())
+        if common > most:
+            most, found = common, (images_by_key, masks_by_key)
+            how = f"{image_pattern} with {mask_pattern}"
+        if common == len(images_by_key) == len(masks_by_key):
+            break
+    alone = [[found[s][k].name for k in found[s] if k not in found[1 - s]] for s in (0, 1)]
+    if any(alone):
+        raise ValueError(
+            f"{len(alone[0])} images in {images} have no mask ({some(alone[0])}) and "
+            f"{len(alone[1])} masks in {masks} have no image ({some(alone[1])}), names read as "
+            f"{how}; use one mask of class ids per image, in the same subfolder, named alike but "
+            "for an affix that all share"
+        )
+    names = [(folder / stem).as_posix() for folder, stem in sides[0]]
+    return names, list(found[0].values()), [found[1][key] for key in found[0]], how
+
+
+def _files_by_name(
+    folder: pathlib.Path, suffixes: tuple[str, ...]
+) -> dict[tuple[pathlib.Path, str], pathlib.Path]:
+    files = {}
+    for path in list_images(folder, suffixes):
+        key = (path.parent.relative_to(folder), path.stem)
+        if key in files:
+            raise ValueError(f"{path} has the same name as {files[key].name}; use one of the two")
+        files[key] = path
+    return files
+
+
+def _ways_to_name(files) -> list[tuple[str, dict]]:
+    """(pattern such as `*_mask`, files by what `*` stands for), per affix that all stems share."""
+    words = [_WORDS.findall(stem) for _, stem in files]
+    prefixes = ["", *itertools.accumulate(_shared(words))]
+    suffixes = ["", *itertools.accumulate(_shared([w[::-1] for w in words]), lambda s, w: w + s)]
+    shortest = min(len(stem) for _, stem in files)
+    ways = []
+    for p, s in itertools.product(prefixes, suffixes):
+        if len(p + s) < shortest and not _NUMBER.search(f"{p} {s}"):
+            keyed = {(d, n[len(p) : len(n) - len(s)]): file for (d, n), file in files.items()}
+            ways.append((f"{p}*{s}", keyed))
+    return ways
+
+
+def _shared(words: list[list[str]]) -> list[str]:
+    columns = zip(*words, strict=False)
+    return [c[0] for c in itertools.takewhile(lambda c: len(set(c)) == 1, columns)]
+
+
+def read_listing(
+    root: pathlib.Path, listing: pathlib.Path
+) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """Image and mask paths of a file with `image mask` on each line.
+
+    The two are separated by a tab, else by a comma, else by spaces. Empty lines, lines that start
+    with #, and a header `image,mask` are passed over. A path counts from `root`, or by its last
+    two components (lists often start with their authors' own folders); an absolute path of an
+    existing file is that file.
+
+    Raises:
+      ValueError: naming the line that is no pair or whose file is not there.
+    """
+    columns = [], []
+    for number, line in enumerate(listing.read_text(encoding="utf-8-sig").splitlines(), 1):
+        words = listed_pair(line)
+        if not words or (not columns[0] and [w.lower() for w in words] == ["image", "mask"]):
+            continue
+        if len(words) != 2:
+            raise ValueError(
+                f"{listing}, line {number}: {line!r}; use `image.png mask.png`, with a tab or a "
+                "comma between names that hold spaces"
+            )
+        for column, word in zip(columns, words, strict=True):
+            path = pathlib.PurePosixPath(word)
+            tried = root / word.lstrip("/"), root.joinpath(*path.parts[-2:])
+            found = [p for p in (root / path, *tried) if p.is_file()]
+            if not found:
+                raise ValueError(
+                    f"{listing}, line {number}: {word} is not there (looked for "
+                    f"{' and '.join(map(str, dict.fromkeys(tried)))}); "
+                    "use a complete copy of the data, or take the line out of the list"
+                )
+            column.append(found[0])
+    if not columns[0]:
+        raise ValueError(f"{listing} lists no images; use lines of `image.png mask.png`")
+    return columns
+
+
+def listed_pair(line: str) -> list[str]:
+    """The words of a list's line; none for a line that is empty or starts with #."""
+    line = line.strip()
+    if not line or line.startswith("#"):
+        return []
+    if "\t" not in line and "," not in line:
+        return line.split()
+    separator = "\t" if "\t" in line else ","
+    return [w.strip() for w in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
+
+
+def existing_root(root, layout: str) -> pathlib.Path:
+    """`data.root` as a path; ValueError, with the layout that is expected, if it is no folder."""
+    root = pathlib.Path(root)
+    if not root.is_dir():
+        raise ValueError(f"data.root={root} is not an existing folder; use one with {layout}")
+    return root

@@ -1,0 +1,217 @@
+"""The manifest of a prepared data set: what it holds, which of its shards are done, checksums.
+
+A prepared data set is a folder `<name>/<version>/` of ArrayRecord shards with `segjax.json` beside
+them; see `prepare.prepare`, which writes it, and `sets.prepared`, which reads it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from segjax.data.classes import ClassTable
+from segjax.data.files.images import some
+from segjax.data.files.paired import existing_root
+
+FILE = "segjax.json"
+_LAYOUT = f"<name>/<version>/{FILE}, as --mode=prepare writes it"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One file of consecutive samples; `sha256` is "" until it is written whole."""
+
+    file: str
+    samples: int
+    bytes: int = 0
+    sha256: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The shards of a split in order, and a fingerprint of the source that they are made from."""
+
+    source: str
+    shards: tuple[Shard, ...]
+
+    @property
+    def samples(self) -> int:
+        return sum(shard.samples for shard in self.shards)
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """A prepared data set, finished or not.
+
+    Attributes:
+      folder: that holds the shards.
+      name, version: of the data set, as TFDS has them.
+      title, licence, url: where the samples are from.
+      classes: the class table.
+      encoding: of images and labels; "raw" or "png".
+      channels: of the images.
+      size: (h, w) that every sample was fitted to; None = each has its own.
+      command: that prepares the data set, or goes on with it.
+      finished: whether all shards and TFDS's metadata are there.
+      splits: by name.
+    """
+
+    folder: pathlib.Path
+    name: str
+    version: str
+    title: str
+    licence: str
+    url: str
+    classes: ClassTable
+    encoding: str
+    channels: int
+    size: tuple[int, int] | None
+    command: str
+    finished: bool
+    splits: Mapping[str, Split]
+
+    def path(self, shard: Shard) -> pathlib.Path:
+        return self.folder / shard.file
+
+    def done(self, shard: Shard) -> bool:
+        """Whether a shard was written whole and still has its size."""
+        path = self.path(shard)
+        return bool(shard.sha256) and path.is_file() and path.stat().st_size == shard.bytes
+
+    def check_sizes(self, split: str) -> None:
+        """Raises ValueError, naming the file, if a shard is missing or has another size."""
+        for shard in self.splits[split].shards:
+            if not self.done(shard):
+                path = self.path(shard)
+                size = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
+                raise ValueError(f"{path} is {size}, not {shard.bytes} bytes; {self.remedy()}")
+
+    def remedy(self) -> str:
+        """What to do about a shard that is not there or not whole, in words."""
+        command = self.command or "the --mode=prepare command that began it, unchanged"
+        return f"use {command} (it keeps the shards that are whole and writes the others)"
+
+    def with_shard(self, split: str, index: int, shard: Shard) -> "Manifest":
+        shards = list(self.splits[split].shards)
+        shards[index] = shard
+        changed = dataclasses.replace(self.splits[split], shards=tuple(shards))
+        return dataclasses.replace(self, splits={**self.splits, split: changed})
+
+    def save(self) -> None:
+        """Writes the file anew, whole or not at all."""
+        values = dataclasses.asdict(self)
+        values.pop("folder")
+        table = zip(self.classes.names, self.classes.palette, strict=True)
+        values["classes"] = [{"name": name, "color": list(color)} for name, color in table]
+        partial = self.folder / f"{FILE}.{os.getpid()}.part"
+        partial.write_text(json.dumps({"format": 1, **values}, indent=1))
+        partial.replace(self.folder / FILE)
+
+
+def load(folder: pathlib.Path) -> Manifest:
+    """The manifest in a folder.
+
+    Raises:
+      ValueError: if it cannot be understood.
+    """
+    path = folder / FILE
+    try:
+        values = json.loads(path.read_text())
+        if values.pop("format") != 1:
+            raise ValueError("written by another version of segjax")
+        rows = values.pop("classes")
+        classes = ClassTable(
+            tuple(row["name"] for row in rows), tuple(tuple(row["color"]) for row in rows)
+        )
+        splits = {
+            name: Split(split["source"], tuple(Shard(**shard) for shard in split["shards"]))
+            for name, split in values.pop("splits").items()
+        }
+        size = values.pop("size")
+        return Manifest(folder, classes=classes, splits=splits, size=size and tuple(size), **values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not a manifest of prepared data ({error!r}); use another folder, or delete "
+            "this one and prepare it again"
+        ) from error
+
+
+def find(root: str | os.PathLike) -> Manifest:
+    """The manifest of the finished data set in `root`, or one or two folders below it.
+
+    Raises:
+      ValueError: if there is none, there are several, or its preparation has not ended.
+    """
+    if not os.fspath(root):
+        raise ValueError(f"data.root is empty; prepared wants --config.data.root=FOLDER: {_LAYOUT}")
+    root = existing_root(root, _LAYOUT)
+    found = next(
+        (files for depth in ("", "*/", "*/*/") if (files := sorted(root.glob(depth + FILE)))), []
+    )
+    if not found:
+        raise ValueError(
+            f"data.root={root} holds no prepared data ({_LAYOUT}); it holds: "
+            f"{some([p.name for p in root.iterdir()], 9)}; use such a folder, or make one with "
+            "--mode=prepare"
+        )
+    if len(found) > 1:
+        folders = some([file.parent.relative_to(root).as_posix() for file in found], 9)
+        raise ValueError(f"data.root={root} holds several data sets: {folders}; use one of them")
+    manifest = load(found[0].parent)
+    if not manifest.finished:
+        shards = [shard for split in manifest.splits.values() for shard in split.shards]
+        done = sum(map(manifest.done, shards))
+        raise ValueError(
+            f"{manifest.folder} is unfinished: {done} of {len(shards)} shards are there; "
+            f"{manifest.remedy()}"
+        )
+    return manifest
+
+
+def verify(root: str | os.PathLike, progress: Callable[[int, int], None] | None = None) -> Manifest:
+    """Reads every shard of a prepared data set and compares its SHA-256 with the manifest's.
+
+    Args:
+      root: the data set's folder, or one or two above it.
+      progress: called with the shards that are read and all of them.
+
+    Raises:
+      ValueError: naming every shard that is missing or has changed.
+    """
+    manifest, bad = find(root), []
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    for number, shard in enumerate(shards, 1):
+        if not manifest.done(shard) or sha256(manifest.path(shard)) != shard.sha256:
+            bad.append(shard.file)
+        if progress is not None:
+            progress(number, len(shards))
+    if bad:
+        raise ValueError(
+            f"{manifest.folder}: {len(bad)} of {len(shards)} shards are not as they were written: "
+            f"{some(bad)}; delete them and {manifest.remedy()}"
+        )
+    return manifest
+
+
+def sha256(path: pathlib.Path) -> str:
+    """A file's SHA-256 in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def differences(wanted: Manifest, found: Manifest) -> list[str]:
+    """In words, what keeps the shards of `found` from being those that `wanted` would write."""
+
+    def facts(manifest: Manifest) -> dict[str, Any]:
+        names = ("name", "version", "classes", "encoding", "channels", "size")
+        splits = {
+            f"split {name}": (split.source, tuple((s.file, s.samples) for s in split.shards))
+            for name, split in manifest.splits.items()
+        }
+        return {name: getattr(manifest, name) for name in names} | splits
+
+    ours, theirs = facts(wanted), facts(found)
+    return [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]

@@ -1,0 +1,218 @@
+"""Running an exported model: jax, numpy and flatbuffers are enough; this file stands by itself.
+
+An artifact is one zip file, NAME.segjax:
+
+- `metadata.json`: classes, palette, preprocessing, input and output, versions, scores;
+- `model.stablehlo`: the program, as `jax.export` serialises it, without its weights. It takes them
+  and uint8 images, normalises, runs the network and returns the best class of each pixel;
+- `weights.npz`: the weights, float32, by name;
+- `test.npz`: `images` [1, H, W, c] and the `labels` [1, H, W] they gave when the file was written;
+- `sha256.json`: the SHA-256 of each of the others.
+
+The hashes tell a damaged or edited file, not who made it: load files of people you trust.
+"""
+
+import hashlib
+import io
+import json
+import pathlib
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+SUFFIX = ".segjax"
+METADATA, PROGRAM, WEIGHTS, TEST = "metadata.json", "model.stablehlo", "weights.npz", "test.npz"
+PARTS = (METADATA, PROGRAM, WEIGHTS, TEST)
+HASHES = "sha256.json"
+FORMAT, FORMAT_VERSION = "segjax export", 1
+
+
+class ExportedModel:
+    """A model from an artifact: `model(images) -> labels`; see `load_exported`.
+
+    Attributes:
+      metadata: of the artifact, a dict; `segjax.export.program` writes it.
+      classes: the names, in id order.
+      palette: their RGB colours, 0..255.
+      size: (H, W) of the canvas that it was trained, evaluated and tested on.
+      multiple: images of any H and W that are multiples of it are taken; None: only of `size`.
+    """
+
+    def __init__(self, metadata: Mapping[str, Any], program: bytes, weights: Mapping[str, Any]):
+        self.metadata = dict(metadata)
+        self.classes = tuple(metadata["classes"])
+        self.palette = tuple(tuple(color) for color in metadata["palette"])
+        self.size, self.multiple = tuple(metadata["size"]), metadata["multiple"]
+        _check_platform(metadata["platforms"])
+        self._call = jax.jit(_deserialize(program, metadata).call)
+        self._weights = jax.device_put(dict(weights))
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """The class of each pixel.
+
+        Args:
+          images: uint8 [n, H, W, c] as read from image files (RGB, 0..255); n >= 1, H and W as
+            `size` or `multiple` say. Each new shape compiles once.
+
+        Returns:
+          uint8 [n, H, W], ids 0..K-1.
+
+        Raises:
+          ValueError: for images of another dtype or shape.
+        """
+        images = np.asarray(images)
+        self._check(images)
+        return np.asarray(self._call(self._weights, images))
+
+    def colorize(self, labels: np.ndarray) -> np.ndarray:
+        """Paints labels [...] in the palette's colours: uint8 [..., 3]; other ids are black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self.palette)] = self.palette
+        return table[np.asarray(labels, np.uint8)]
+
+    def _check(self, images: np.ndarray) -> None:
+        (height, width), step = self.size, self.multiple
+        channels = self.metadata["channels"]
+        if images.ndim == 4 and images.dtype == np.uint8 and len(images):
+            given = images.shape[1:3]
+            fits = all(n and n % step == 0 for n in given) if step else given == self.size
+            if fits and images.shape[3] == channels:
+                return
+        wanted = f"[n, {height}, {width}, {channels}]"
+        if step:
+            wanted = f"[n, H, W, {channels}] with n >= 1 and H and W multiples of {step}"
+        raise ValueError(
+            f"this model takes uint8 images {wanted}, found {images.dtype} "
+            f"{list(images.shape)}; resize or pad them (metadata['preprocessing'] says how its "
+            "training did)"
+        )
+
+
+def load_exported(path: str | pathlib.Path) -> ExportedModel:
+    """Loads an artifact of `--mode=export`, and makes sure that it computes here what it should.
+
+    Checks the hashes of its parts, then runs the stored test: all but the share
+    `metadata["test_tolerance"][platform]` of the pixels must have the class they had where the file
+    was written: 0.1 % on a CPU for a float32 model from a CPU, 5 % otherwise (products are rounded
+    differently there, which turns pixels whose two best classes are nearly tied).
+
+    Raises:
+      ValueError: naming the file, if it is missing, no such artifact, damaged or edited, written
+        for other platforms than this process runs on or by a jax that this one cannot read, or if
+        the stored test does not come out.
+      ImportError: if flatbuffers is missing, which jax.export needs.
+    """
+    parts = _read(pathlib.Path(path))
+    metadata = json.loads(parts[METADATA])
+    if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format {metadata.get('format')!r} version "
+            f"{metadata.get('format_version')}; this segjax reads {FORMAT!r} version "
+            f"{FORMAT_VERSION}; export the run again, or use the segjax that wrote the file"
+        )
+    try:
+        model = ExportedModel(metadata, parts[PROGRAM], _arrays(parts[WEIGHTS]))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    test = _arrays(parts[TEST])
+    versions = (
+        f"written with jax {metadata['versions']['jax']} on {metadata['written_on']}, here jax "
+        f"{jax.__version__} on {platform()}; use that jax, or export the run again"
+    )
+    try:
+        labels = model(test["images"])
+    except Exception as error:  # an older jax may misread a newer program
+        raise ValueError(f"{path} does not run here ({error}); {versions}") from error
+    share = float(np.mean(labels != test["labels"]))
+    tolerance = metadata["test_tolerance"][platform()]
+    if share > tolerance:
+        raise ValueError(
+            f"{path} does not compute here what it computed when it was written: {share:.2%} of "
+            f"the test's pixels differ, {tolerance:.2%} may; {versions}"
+        )
+    return model
+
+
+def platform() -> str:
+    """What programs are compiled for here, in `jax.export`'s names: cpu, cuda, rocm or tpu."""
+    device = jax.devices()[0]
+    if device.platform != "gpu":
+        return device.platform
+    return "rocm" if "rocm" in device.client.platform_version.lower() else "cuda"
+
+
+def arrays_to_npz(arrays: Mapping[str, np.ndarray], *, compress: bool = False) -> bytes:
+    """The bytes of an .npz file."""
+    file = io.BytesIO()
+    (np.savez_compressed if compress else np.savez)(file, **arrays)
+    return file.getvalue()
+
+
+def write_parts(path: pathlib.Path, parts: Mapping[str, bytes]) -> None:
+    """Writes an artifact: the parts and their hashes."""
+    hashes = {name: hashlib.sha256(parts[name]).hexdigest() for name in PARTS}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in PARTS:
+            archive.writestr(name, parts[name])
+        archive.writestr(HASHES, json.dumps(hashes, indent=1) + "\n")
+
+
+def _arrays(data: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _read(path: pathlib.Path) -> dict[str, bytes]:
+    """The parts of an artifact, as they were written."""
+    again = "; copy it again, or write it with --mode=export"
+    if not path.is_file():
+        raise ValueError(f"exported model {path} does not exist{again}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            missing = sorted({*PARTS, HASHES} - set(archive.namelist()))
+            if missing:
+                raise ValueError(
+                    f"{path} is no exported model of segjax: there is no {', '.join(missing)} in "
+                    f"it; give a {SUFFIX} file that --mode=export wrote"
+                )
+            parts = {name: archive.read(name) for name in PARTS}
+            hashes = json.loads(archive.read(HASHES))
+    except (zipfile.BadZipFile, EOFError, OSError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is damaged, or no exported model of segjax ({error}){again}"
+        ) from error
+    changed = [n for n in PARTS if hashes.get(n) != hashlib.sha256(parts[n]).hexdigest()]
+    if changed:
+        raise ValueError(
+            f"{path} was changed after it was written: the SHA-256 of {', '.join(changed)} is not "
+            f"the one in {HASHES}{again}"
+        )
+    return parts
+
+
+def _check_platform(platforms: list[str]) -> None:
+    if platform() not in platforms:
+        raise ValueError(
+            f"exported for {', '.join(platforms)}, but jax runs on {platform()} here; set the "
+            "environment's JAX_PLATFORMS to one of those that this machine has"
+        )
+
+
+def _deserialize(program: bytes, metadata: Mapping[str, Any]):
+    try:
+        from jax import export
+
+        return export.deserialize(bytearray(program))
+    except ImportError as error:
+        raise ImportError(
+            f"jax.export needs a package that is not installed ({error}): pip install flatbuffers"
+        ) from error
+    except Exception as error:  # of a newer format: whatever its parser meets first
+        raise ValueError(
+            f"the program was written by jax {metadata['versions']['jax']} and cannot be read by "
+            f"jax {jax.__version__} ({type(error).__name__}: {error}); install that jax, or export "
+            "the run again with this one"
+        ) from error

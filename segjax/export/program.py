@@ -1,0 +1,295 @@
+"""Writing a run as StableHLO: one file that `segjax.load_exported` runs with jax alone."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+
+from segjax import metrics
+from segjax.data.pipeline import Canvas, eval_batches
+from segjax.export import load as exported
+from segjax.inference.predictor import Predictor, forward_fn
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+# The strides of the networks that take any multiple of theirs; what is tried for free H and W.
+_MULTIPLES = (16, 32)
+# Share of the pixels whose class may change: between CPUs, and between network and program on one
+# device, next to none; on accelerators, whose float32 products have 8 to 11 bits, or in bfloat16,
+# those with two classes nearly tied. A SegNet computed in bfloat16 in place of float32 changed
+# 2.4 % and 3.5 % of the pixels of such pictures as `test_image` draws.
+TOLERANCE, COARSE_TOLERANCE = 0.001, 0.05
+# Pictures that the stored test is chosen from.
+_CANDIDATES = 4
+
+Labels = Callable[[Mapping[str, Any], UInt8[Any, "n h w c"]], UInt8[Any, "n h w"]]
+
+
+def write(
+    path: str | pathlib.Path,
+    predictor: Predictor,
+    validation: Canvas | None,
+    *,
+    platforms: Sequence[str] = PLATFORMS,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Exports a run, checks the export against the run, and writes it.
+
+    The program takes uint8 images [n, H, W, c] of the canvas's size and returns uint8 labels
+    [n, H, W]; n is free, and so are H and W where the network can be traced without knowing them
+    (see `make_program`). Normalisation and argmax are inside.
+
+    Args:
+      path: ends in .segjax.
+      predictor: of the run.
+      validation: the validation split, labels at the canvas's size; None leaves the check of the
+        scores out (the stored test is still checked).
+      platforms: of "cpu", "cuda", "rocm", "tpu".
+      environment: further entries for the metadata, e.g. {"commit": ...}.
+
+    Returns:
+      The metadata. Its "validation" holds `miou_before` of the run's network, `miou_after` of the
+      exported program, and `pixels_differing`, a share; all at the canvas's size.
+
+    Raises:
+      ValueError: for another suffix; if the exported program gives other labels than the network
+        (nothing is written then).
+    """
+    path = pathlib.Path(path)
+    if path.suffix != exported.SUFFIX:
+        raise ValueError(f"--output={path}; an exported model's name ends in {exported.SUFFIX}")
+    data = predictor.config["data"]
+    weights = flatten(predictor.variables)
+    labels = labels_function(predictor.model, predictor.config)
+    image_shape = (*data["image_size"], data["channels"])
+    program, multiple = make_program(labels, weights, image_shape, platforms)
+    described = _describe(predictor, platforms, multiple, environment)
+    # What is checked is what will be loaded: the serialised program.
+    after = exported.ExportedModel(described, program, weights)
+    before = jax.jit(labels)
+
+    def network(images):
+        return np.asarray(before(weights, images))
+
+    described["validation"] = (
+        None if validation is None else compare(network, after, validation, predictor)
+    )
+    _check(described["validation"], path)
+    image = test_image(network, image_shape)
+    parts = {
+        exported.METADATA: json.dumps(described, indent=1).encode(),
+        exported.PROGRAM: program,
+        exported.WEIGHTS: exported.arrays_to_npz(weights),
+        exported.TEST: exported.arrays_to_npz(
+            {"images": image[None], "labels": network(image[None])}, compress=True
+        ),
+    }
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        exported.write_parts(unfinished, parts)
+        exported.load_exported(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return described
+
+
+def flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """A network's variables by their paths, "params/.../kernel"."""
+    flat = flax.traverse_util.flatten_dict(flax.core.unfreeze(variables), sep="/")
+    return {name: np.asarray(value) for name, value in flat.items()}
+
+
+def labels_function(model: nn.Module, config: Mapping[str, Any]) -> Labels:
+    """The function to export: weights by path and uint8 images to uint8 labels."""
+    forward = forward_fn(model, config)
+
+    def labels(weights, images):
+        logits = forward(flax.traverse_util.unflatten_dict(weights, sep="/"), images)
+        return jnp.argmax(logits, -1).astype(jnp.uint8)
+
+    return labels
+
+
+def make_program(
+    labels: Labels,
+    weights: Mapping[str, np.ndarray],
+    image_shape: tuple[int, int, int],
+    platforms: Sequence[str] = PLATFORMS,
+) -> tuple[bytes, int | None]:
+    """Lowers `labels` once for all platforms, with the weights as arguments.
+
+    The batch size is free. H and W are tried as free multiples of 16, then of 32, if the canvas
+    is one; networks whose layers decide by the size (strides after padding, resizing matrices,
+    adaptive pooling) cannot be traced so, and get the canvas's size.
+
+    Returns:
+      The program, serialised by `jax.export`, and the multiple; None for the canvas alone.
+    """
+    height, width, channels = image_shape
+    spec = {name: jax.ShapeDtypeStruct(w.shape, w.dtype) for name, w in weights.items()}
+
+    def lower(shape):
+        images = jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), jnp.uint8)
+        program = jax.export.export(jax.jit(labels), platforms=tuple(platforms))(spec, images)
+        if program.out_avals[0].shape != images.shape[:3]:
+            raise TypeError(f"labels {program.out_avals[0].shape} for images {images.shape}")
+        return bytes(program.serialize())
+
+    for multiple in _MULTIPLES:
+        if height % multiple or width % multiple:
+            continue
+        try:
+            return lower(f"b, {multiple}*h, {multiple}*w, {channels}"), multiple
+        except Exception:  # each operation refuses an unknown size in its own way
+            continue
+    return lower(f"b, {height}, {width}, {channels}"), None
+
+
+def test_image(
+    labels: Callable[[np.ndarray], np.ndarray], shape: tuple[int, int, int]
+) -> UInt8[np.ndarray, "h w c"]:
+    """A picture to test an export with: smooth noise, so that nobody's photograph is passed on.
+
+    Of a few seeds the one whose labels are most varied (by entropy), for a picture of one class
+    would hide most errors.
+    """
+    best = None
+    for seed in range(_CANDIDATES):
+        image = _noise(np.random.default_rng(seed), shape)
+        share = np.bincount(labels(image[None]).reshape(-1)) / (shape[0] * shape[1])
+        entropy = -np.sum(share[share > 0] * np.log(share[share > 0]))
+        if best is None or entropy > best[0]:
+            best = entropy, image
+    return best[1]
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> UInt8[np.ndarray, "h w c"]:
+    """Blocks of random colours of every size from the whole picture down, larger ones stronger."""
+    height, width, channels = shape
+    image, side = np.zeros(shape), max(height, width)
+    while side >= 2:
+        rows, columns = -(-height // side), -(-width // side)
+        blocks = rng.standard_normal((rows, columns, channels)) * np.sqrt(side)
+        image += blocks.repeat(side, 0).repeat(side, 1)[:height, :width]
+        side //= 2
+    low, high = image.min(), image.max()
+    return np.round(255 * (image - low) / max(high - low, 1e-9)).astype(np.uint8)
+
+
+def compare(
+    before: Callable[[np.ndarray], np.ndarray],
+    after: Callable[[np.ndarray], np.ndarray],
+    canvas: Canvas,
+    predictor: Predictor,
+) -> dict[str, Any]:
+    """Scores two functions from images to labels on one pass over a split.
+
+    Returns:
+      `split`, `images`, `protocol`, `miou_before`, `miou_after` (None if nothing is labelled) and
+      `pixels_differing`, the share of all pixels.
+    """
+    config, classes = predictor.config, len(predictor.classes)
+    batch_size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
+    confusions, differing, pixels = [np.zeros((classes, classes), np.int64) for _ in range(2)], 0, 0
+    for batch in eval_batches(canvas, batch_size):
+        count = int(np.sum(batch["index"] >= 0))
+        found = [labels(batch["image"])[:count] for labels in (before, after)]
+        for confusion, prediction in zip(confusions, found, strict=True):
+            confusion += np.asarray(
+                metrics.confusion_matrix(batch["label"][:count], prediction, classes)
+            )
+        differing += int(np.sum(found[0] != found[1]))
+        pixels += found[0].size
+    scores = [metrics.mean_iou(confusion)[0] for confusion in confusions]
+    height, width = config["data"]["image_size"]
+    return {
+        "split": config["data"]["val_split"],
+        "images": len(canvas),
+        "protocol": f"{metrics.PROTOCOL}; images at {height}x{width}, scored there",
+        "miou_before": None if np.isnan(scores[0]) else scores[0],
+        "miou_after": None if np.isnan(scores[1]) else scores[1],
+        "pixels_differing": differing / pixels,
+    }
+
+
+def _check(validation: Mapping[str, Any] | None, path: pathlib.Path) -> None:
+    if validation and validation["pixels_differing"] > TOLERANCE:
+        raise ValueError(
+            f"the exported program gives {validation['pixels_differing']:.2%} of the validation "
+            f"pixels another class than the network ({TOLERANCE:.2%} may); mIoU "
+            f"{validation['miou_before']} before, {validation['miou_after']} after. {path} is not "
+            "written; use --format=safetensors, and report the model's options and jax's version"
+        )
+
+
+def _describe(
+    predictor: Predictor,
+    platforms: Sequence[str],
+    multiple: int | None,
+    environment: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    """What metadata.json holds, the scores apart."""
+    config, data = predictor.config, predictor.config["data"]
+    (height, width), channels = data["image_size"], data["channels"]
+    sides = [f"{multiple}*h", f"{multiple}*w"] if multiple else [height, width]
+    return {
+        "format": exported.FORMAT,
+        "format_version": exported.FORMAT_VERSION,
+        "model": _plain(config["model"]),
+        "dtype": config["dtype"],
+        "classes": list(predictor.classes.names),
+        "palette": [list(map(int, color)) for color in predictor.classes.palette],
+        "channels": channels,
+        "size": [height, width],
+        "multiple": multiple,
+        "fixed_size_because": _why_fixed((height, width), multiple),
+        "input": {"dtype": "uint8", "shape": ["b", *sides, channels]},
+        "output": {"dtype": "uint8", "shape": ["b", *sides], "values": "class ids"},
+        "preprocessing": {
+            "outside": f"resize to fit {height}x{width} with the same shape (antialiased "
+            "bilinear), top left; the rest is the image's mean colour",
+            "inside": "x / 255, then (x - mean) / std per channel, or local contrast "
+            "normalisation in windows of this side where it is not 0",
+            "mean": list(data["mean"]),
+            "std": list(data["std"]),
+            "local_contrast": data.get("local_contrast", 0),
+        },
+        "platforms": list(platforms),
+        "written_on": exported.platform(),
+        "test_tolerance": test_tolerance(platforms, config["dtype"]),
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")},
+        **(environment or {}),
+    }
+
+
+def test_tolerance(platforms: Sequence[str], dtype: str) -> dict[str, float]:
+    """For each platform the share of the stored test's pixels that may have another class there."""
+    exact = ("cpu",) if exported.platform() == "cpu" and dtype == "float32" else ()
+    return {name: TOLERANCE if name in exact else COARSE_TOLERANCE for name in platforms}
+
+
+def _why_fixed(size: tuple[int, int], multiple: int | None) -> str | None:
+    """Why a program takes one size only; None if it does not."""
+    if multiple:
+        return None
+    fitting = [m for m in _MULTIPLES if size[0] % m == 0 and size[1] % m == 0]
+    if fitting:
+        return "the network's layers depend on the size, so it cannot be traced for free H and W"
+    return (
+        f"free H and W want data.image_size to be multiples of {_MULTIPLES[0]} or "
+        f"{_MULTIPLES[-1]}, found {size[0]}x{size[1]}"
+    )
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in options.items()}

@@ -1,0 +1,120 @@
+"""What the steps of a run measured, written down when it is known."""
+
+import collections
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from segjax.metrics.confusion import mean_iou
+from segjax.training.progress import ProgressBar
+from segjax.training.run_state import Progress
+from segjax.training.writers import MetricsWriter
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss or the gradient of a step was NaN or infinite."""
+
+
+class Record:
+    """Takes each step's metrics and writes them down two steps late.
+
+    Reading a number waits for the step that makes it; by then two more are queued, so the device
+    is never idle, and no more than two batches are ever in flight.
+
+    Args:
+      writer, bar: where to.
+      progress: counts the steps that were skipped.
+      batch_size: images a step.
+      log_every: steps a row.
+      epoch_images: images an epoch.
+    """
+
+    _LAG = 2
+
+    def __init__(
+        self,
+        writer: MetricsWriter,
+        bar: ProgressBar,
+        progress: Progress,
+        *,
+        batch_size: int,
+        log_every: int,
+        epoch_images: int,
+    ):
+        self._writer, self._bar, self._progress = writer, bar, progress
+        self._batch_size, self._log_every, self._epoch_images = batch_size, log_every, epoch_images
+        self._pending = collections.deque()
+        self._window, self._confusion = [], 0
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Leaves the time since the last step (an evaluation, say) out of images/s."""
+        self._since, self._images = time.perf_counter(), 0
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Takes the metrics of a step that may still run.
+
+        Raises:
+          NonFiniteLoss: if an earlier one's loss or gradient is not finite, and was not skipped.
+        """
+        self._pending.append((step, metrics))
+        if len(self._pending) > self._LAG:
+            self._read()
+
+    def flush(self) -> None:
+        """Waits for all steps and writes them down; raises as `add`."""
+        while self._pending:
+            self._read()
+
+    def validated(self, step: int, result: dict[str, Any], best: bool) -> None:
+        """Writes down an evaluation."""
+        self._bar.validated(step, result["miou"], result["loss"], best)
+        values = {k: v for k, v in result.items() if isinstance(v, float)}
+        self._writer.scalars(step, "val", {"epoch": self._epoch(step), **values})
+
+    def _epoch(self, step: int) -> float:
+        return round(step * self._batch_size / self._epoch_images, 3)
+
+    def _read(self) -> None:
+        step, metrics = self._pending.popleft()
+        metrics = jax.device_get(metrics)
+        confusion = metrics.pop("confusion").astype(np.int64)
+        skipped = bool(metrics.pop("skipped"))
+        values = {name: float(value) for name, value in metrics.items()}
+        self._images += self._batch_size
+        rate = self._images / (time.perf_counter() - self._since)
+        if skipped:
+            self._progress.skipped_steps += 1
+        else:
+            _check_finite(step, values)
+            self._window.append(values)
+            self._confusion += confusion
+        self._bar.update(step, {**values, "images_per_second": rate})
+        if step % self._log_every == 0:
+            self._write(step, values["learning_rate"], rate)
+
+    def _write(self, step: int, learning_rate: float, rate: float) -> None:
+        """One row for the steps since the last; the means are over those that were not skipped."""
+        names = ("loss", "accuracy", "grad_norm")
+        row = {"epoch": self._epoch(step)}
+        for name in names:
+            values = [row[name] for row in self._window]
+            row[name] = float(np.mean(values)) if values else float("nan")
+        row |= {"learning_rate": learning_rate, "images_per_second": rate}
+        row["miou"] = mean_iou(self._confusion)[0] if self._window else float("nan")
+        if self._progress.skipped_steps:
+            row["skipped_steps"] = float(self._progress.skipped_steps)
+        self._writer.scalars(step, "train", row)
+        self._window, self._confusion = [], 0
+
+
+def _check_finite(step: int, values: dict[str, float]) -> None:
+    for name, what in (("loss", "loss"), ("grad_norm", "gradient's norm")):
+        if not np.isfinite(values[name]):
+            raise NonFiniteLoss(
+                f"the {what} of step {step} is {values[name]}. Lower optim.learning_rate, set "
+                "optim.clip_norm=1, look at the data, or have train.on_nonfinite skip such steps "
+                "or go back (rollback); checkpoints before this step stay"
+            )

@@ -1,0 +1,207 @@
+"""The whole way, small: train, evaluate and predict from the workdir, and what users get wrong."""
+
+import io
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from configs import base, recipes
+from segjax import commands
+from segjax.data.streets.dataset import render
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def quiet():
+    return Console(file=io.StringIO(), width=100)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder data set of 8 + 3 + 2 images of two sizes, and a run trained on it."""
+    root = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 8), ("val", 3), ("test", 2)):
+        for index in range(count):
+            image, label = render(0, index, (32, 48) if index % 2 else (45, 61), split=split)
+            for kind, array in (("images", image), ("masks", label)):
+                folder = root / kind / split
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(folder / f"{index:03d}.png")
+    config = base.get_config()
+    config.parallel.data = 1
+    config.model.name = "segnet_basic"
+    config.model.features = 4
+    config.data.name = "folder"
+    config.data.root = str(root)
+    config.data.classes = "a,b,c,d,e,f,g"
+    config.data.image_size = (32, 48)
+    config.data.label_size = (64, 96)
+    config.loss.class_weights = "median_present"
+    config.train.steps = 4
+    config.train.batch_size = 3
+    config.train.eval_every = 2
+    config.report.samples = 3
+    workdir = tmp_path_factory.mktemp("run")
+    console = quiet()
+    results = commands.train(config, workdir, base.get_config(), console)
+    return config, workdir, results, console.file.getvalue()
+
+
+@pytest.mark.versions
+def test_train_leaves_everything(finished):
+    _, workdir, results, printed = finished
+    for name in (
+        "config.json",
+        "classes.json",
+        "results.json",
+        "results.md",
+        "metrics.jsonl",
+        "report.html",
+        "curves.png",
+        "confusion_matrix.png",
+        "samples/grid.png",
+        "evaluations/val.npz",
+        "evaluations/test.npz",
+        "checkpoints",
+        "tensorboard",
+    ):
+        assert (workdir / name).exists(), name
+    assert set(results) == {"val", "test"}
+    assert results["val"]["images"] == 3
+    assert sum(map(bool, ("mIoU" in printed, "scored at 64x96" in printed))) == 2
+    report = (workdir / "report.html").read_text()
+    assert f"{results['val']['miou']:.4f}" in report
+    assert "optim" in report
+    saved = json.loads((workdir / "results.json").read_text())
+    assert saved["results"]["test"]["miou"] == pytest.approx(results["test"]["miou"])
+
+
+@pytest.mark.versions
+def test_evaluate_from_the_workdir_alone(finished):
+    _, workdir, results, _ = finished
+    console = quiet()
+    again = commands.evaluate(workdir, ["test"], console, protocol="micro")
+    by_rule = {row["rule"]: row["miou"] for row in again["test"]["protocols"]}
+    assert by_rule["segjax"] == pytest.approx(results["test"]["miou"])
+    assert by_rule["micro"] == again["test"]["miou"]
+    assert again["test"]["fw_iou"] == pytest.approx(results["test"]["fw_iou"])
+    printed = " ".join(console.file.getvalue().split())
+    assert "Micro average: true positives" in printed
+    assert "scored at 64x96" in printed
+    saved = json.loads((workdir / "results.json").read_text())
+    assert saved["protocol"].startswith("micro average")
+    assert saved["results"]["test"]["rule"] == "micro"
+    with pytest.raises(ValueError, match="protocol 'voc' is unknown; use segjax"):
+        commands.evaluate(workdir, ["test"], console, protocol="voc")
+    assert again["test"]["pixels"] == results["test"]["pixels"] > 0
+
+
+@pytest.mark.versions
+def test_predict_a_folder_at_its_own_sizes(finished, tmp_path):
+    config, workdir, _, _ = finished
+    source = pathlib.Path(config.data.root) / "images" / "val"
+    masks = commands.predict(workdir, source, tmp_path, quiet())
+    assert [m.name for m in masks] == ["000.png", "001.png", "002.png"]
+    for mask, image in zip(masks, sorted(source.iterdir()), strict=True):
+        label = np.asarray(Image.open(mask))
+        assert label.shape == Image.open(image).size[::-1]
+        assert label.max() < 7
+        for kind in ("colors", "overlays"):
+            assert Image.open(tmp_path / kind / mask.name).size == Image.open(image).size
+    one = commands.predict(workdir, source / "001.png", tmp_path / "one", quiet())
+    np.testing.assert_array_equal(Image.open(one[0]), Image.open(masks[1]))
+
+
+def test_another_config_in_the_same_workdir(finished):
+    config, workdir, _, _ = finished
+    config = config.copy_and_resolve_references()
+    config.optim.learning_rate = 0.5
+    with pytest.raises(ValueError, match=r"optim.learning_rate: 0.01 there, 0.5 now"):
+        commands.train(config, workdir, console=quiet())
+
+
+def test_bad_mask_found_before_training(finished, tmp_path):
+    """One id out of range in one file: named, with its count, and no workdir is left behind."""
+    config, _, _, _ = finished
+    config = config.copy_and_resolve_references()
+    root = tmp_path / "data"
+    shutil.copytree(config.data.root, root)
+    bad = root / "masks" / "val" / "001.png"
+    label = np.array(Image.open(bad))
+    label[:2, :5] = 77
+    Image.fromarray(label).save(bad)
+    config.data.root = str(root)
+    with pytest.raises(ValueError, match=r"001\.png(.|\n)*77(.|\n)*10"):
+        commands.train(config, tmp_path / "run", console=quiet())
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.versions
+def test_plan(finished, tmp_path, capsys):
+    config, console = finished[0].copy_and_resolve_references(), quiet()
+    recipes.nothing(config)  # few pictures
+    numbers = commands.plan(config, tmp_path, console=console)
+    printed = console.file.getvalue()
+    # Four encoder and four decoder stages of 4 channels, and the classifier.
+    convolutions = 3 * 49 * 4 + 4 + 7 * (4 * 49 * 4 + 4)
+    assert numbers["parameters"] == convolutions + 8 * 8 + 4 * 7 + 7
+    assert f"{numbers['parameters']:,} parameters" in printed
+    assert "encoder1/conv/kernel" in printed
+    assert numbers["flops"] > 1e6
+    assert 0 < numbers["temporaries"] <= numbers["peak"]
+    assert json.loads((tmp_path / "plan.json").read_text()) == numbers
+    for step, kinds in (("train", 3), ("evaluate", 1)):  # forward; and two gradients
+        counted = numbers[step]
+        assert counted["kernels"] > 10
+        assert counted["moved"] > 2 * 4 * numbers["parameters"]
+        assert sum(c["count"] for c in counted["convolutions"]) in range(7, 9 * kinds + 1)
+        assert "fits" not in counted  # nothing is known of this machine's memory
+    with Image.open(tmp_path / "augmentation.png") as picture:
+        assert picture.width > 300
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--mode=evaluate"], "--mode=evaluate wants --workdir"),
+        ([], "--mode=train wants --config"),
+        (["--mode=predict", "--workdir=nowhere"], "wants --input"),
+        (["--mode=evaluate", "--workdir=nowhere"], "holds no run"),
+        (["--mode=doctor"], "--mode=doctor wants --config"),
+        (
+            ["--config=configs/pspnet.py", "--config.model.encoder=resnet20", "--mode=plan"],
+            "model.encoder='resnet20' is unknown; known: resnet18, resnet34, resnet50, resnet101",
+        ),
+        (["--mode=uncertainty"], "--mode=uncertainty wants --workdir or --runs"),
+        (["--mode=doctor", "--profile=1:2"], "--profile is for --mode=train"),
+        (["--mode=doctor", "--target=h200"], "--target is for --mode=plan, not for --mode=doctor"),
+        (
+            ["--config=configs/pspnet.py", "--mode=plan", "--target=h300"],
+            "--target=h300 is unknown; known: a100, h100, h200, b200",
+        ),
+        (["--config=configs/pspnet.py", "--profile=0:2"], "--profile=0:2; use START:STEPS"),
+        (["--config=configs/pspnet.py:nothing"], "preset 'nothing' is unknown"),
+        (["--config=configs/pspnet.py", "--config.model.depth=3"], "depth"),
+        (["--config=configs/nothing.py"], "nothing.py"),
+    ],
+)
+def test_command_line_errors(arguments, message, tmp_path):
+    """One line that says what to do, exit status not 0, and no traceback for what a user did."""
+    process = subprocess.run(
+        [sys.executable, "launch.py", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert process.returncode != 0
+    assert message in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_export_lists_its_formats(tmp_path):
+    with pytest.raises(ValueError, match="export has stablehlo, safetensors"):
+        commands.export(tmp_path, format="onnx")

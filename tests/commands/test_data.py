@@ -1,0 +1,106 @@
+"""The modes that look at the data alone, from their config to what they leave and print."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from configs import base
+from segjax import commands
+from segjax.data.datasets import make_source
+from segjax.data.streets.dataset import render
+from segjax.data.throughput import Rate
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A folder data set of streets: 4 + 2 images without a test split."""
+    for split, count in (("train", 4), ("val", 2)):
+        for index in range(count):
+            image, label = render(0, index, (48, 64), split=split)
+            for kind, array in (("images", image), ("masks", label)):
+                folder = tmp_path / "data" / kind / split
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(folder / f"{index}.png")
+    config = base.get_config()
+    config.data.name, config.data.root = "folder", str(tmp_path / "data")
+    config.data.classes = "a,b,c,d,e,f,g"
+    config.data.image_size = (48, 64)
+    config.data.workers = 1
+    config.train.batch_size = 2
+    return config
+
+
+def test_doctor_writes_what_it_prints(config, tmp_path, console):
+    diagnosis = commands.doctor(config, tmp_path / "run", console=console)
+    assert list(diagnosis.splits) == ["train", "val"]
+    written = json.loads((tmp_path / "run" / "doctor.json").read_text())
+    assert [f["code"] for f in written["findings"]] == [f.code for f in diagnosis.findings]
+    assert "4 train, 2 val images" in console.file.getvalue()
+    assert "doctor.html" in console.file.getvalue()
+
+
+def test_doctor_ends_in_an_error_where_training_would(config, tmp_path, console):
+    bad = tmp_path / "data" / "masks" / "train" / "1.png"
+    Image.fromarray(np.full((48, 64), 9, np.uint8)).save(bad)
+    with pytest.raises(ValueError, match=r"1 finding\(s\) stop training; see above, or .*html"):
+        commands.doctor(config, tmp_path / "run", ["train"], console)
+    assert "stops training: train" in console.file.getvalue()
+    assert (tmp_path / "run" / "doctor.html").exists()
+
+
+@pytest.mark.parametrize("format", ["decoded", "encoded"])
+def test_prepared_data_are_the_folders(config, tmp_path, console, format):
+    config.data.workers = 1
+    made = commands.prepare(config, tmp_path / "out", ["val"], format, "24x32", console)
+    assert made.folder == tmp_path / "out" / "folder" / "1.0.0"
+    printed = console.file.getvalue()
+    assert f"--config.data.name=prepared --config.data.root={made.folder}" in printed
+    whole = make_source(config.data, "val")
+    config.data.name, config.data.root = "prepared", str(made.folder)
+    small = make_source(config.data, "val")
+    assert [small[i]["name"] for i in range(2)] == [whole[i]["name"] for i in range(2)]
+    assert small[0]["image"].shape == (24, 32, 3)
+    assert small.classes == whole.classes
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [({"format": "zip"}, "decoded, encoded, masks"), ({"size": "240"}, "use HEIGHTxWIDTH")],
+)
+def test_options_of_prepare_that_will_not_do(config, options, message):
+    with pytest.raises(ValueError, match=message):
+        commands.prepare(config, **options)
+
+
+def test_masks_are_idds(config):
+    with pytest.raises(ValueError, match=r"--format=masks is for data\.name=idd, not folder"):
+        commands.prepare(config, format="masks")
+
+
+def test_benchmark_prints_a_row_for_each_loader(config, console, monkeypatch):
+    rates = [Rate("segjax", 0, 100, 2.0), Rate("torch", 0, skipped="torch is not installed")]
+    seen = {}
+
+    def measure(canvas, batch_size, **options):
+        seen.update(options, images=len(canvas), batch=batch_size)
+        return rates
+
+    monkeypatch.setattr("segjax.data.throughput.measure", measure)
+    assert commands.benchmark_data(config, 0.5, console) == rates
+    assert (seen["images"], seen["batch"], seen["seconds"]) == (4, 2, 0.5)
+    printed = console.file.getvalue()
+    assert "4 images at 48x64, batch 2" in printed
+    assert "50" in printed
+    assert "torch is not installed" in printed
+    config.train.batch_size = 5
+    with pytest.raises(ValueError, match=r"train\.batch_size=5, but the split has 4 images"):
+        commands.benchmark_data(config, 0.5, console)

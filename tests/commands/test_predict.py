@@ -1,0 +1,154 @@
+"""The mode predict on what users give it: folders, broken files, odd images, a video."""
+
+import io
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from configs import base
+from segjax import commands
+from segjax import config as configs
+from segjax.commands.predict import UnreadableInputs
+from segjax.data.classes import from_names
+from segjax.inference import video
+from segjax.inference.options import InferenceOptions
+from segjax.models import build
+from segjax.training.checkpoint import CheckpointStore
+
+
+def quiet(terminal=False):
+    return Console(file=io.StringIO(), width=100, force_terminal=terminal)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A run that never trained: its config, its classes, and two checkpoints."""
+    folder = tmp_path_factory.mktemp("run")
+    config = base.get_config()
+    config.model.name, config.model.features = "segnet_basic", 2
+    config.data.image_size = (32, 48)
+    config.data.mean, config.data.std = (0.5,) * 3, (0.25,) * 3
+    configs.save(config, folder)
+    configs.save_classes(from_names(["a", "b", "c"]), folder)
+    model = build(config.model, 3)
+    image = jnp.zeros((1, 32, 48, 3))
+    variables = jax.jit(lambda key: model.init(key, image, train=False))(jax.random.key(0))
+    with CheckpointStore(folder) as store:
+        for step in (1, 2):
+            store.save(step, dict(variables), {}, step / 10)
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """RGB, grey, RGBA and 16-bit files, and two that are broken."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (40, 50)).astype(np.uint8)
+    Image.fromarray(np.dstack([grey] * 3)).save(folder / "rgb.png")
+    Image.fromarray(grey).save(folder / "grey.png")
+    Image.fromarray(np.dstack([grey] * 3 + [255 - grey])).save(folder / "rgba.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "sixteen.png")
+    (folder / "broken.png").write_bytes((folder / "rgb.png").read_bytes()[:200])
+    (folder / "text.jpg").write_text("no image")
+    return folder
+
+
+def test_broken_files_are_skipped_and_listed_at_the_end(workdir, pictures, tmp_path):
+    console = quiet()
+    with pytest.raises(UnreadableInputs) as error:
+        commands.predict(workdir, pictures, tmp_path / "out", console)
+    assert isinstance(error.value, ValueError)
+    assert "2 of 6 images could not be read and were skipped" in str(error.value)
+    assert "broken.png cannot be read" in str(error.value)
+    assert "text.jpg cannot be read" in str(error.value)
+    assert "4 image(s): masks, colors and overlays in" in console.file.getvalue()
+    masks = {path.stem: np.asarray(Image.open(path)) for path in (tmp_path / "out/masks").iterdir()}
+    assert sorted(masks) == ["grey", "rgb", "rgba", "sixteen"]
+    for name, mask in masks.items():  # all four hold the same picture
+        np.testing.assert_array_equal(mask, masks["rgb"], err_msg=name)
+    assert masks["rgb"].shape == (40, 50)
+    assert Image.open(tmp_path / "out/overlays/grey.png").size == (50, 40)
+
+
+@pytest.mark.parametrize("way", ["whole", "sliding"])
+def test_ways_and_a_list(workdir, pictures, tmp_path, way):
+    (pictures / "list.txt").write_text("rgb.png\ngrey.png\n")
+    options = InferenceOptions(way=way, flip=True, batch_size=2)
+    console = quiet(terminal=True)
+    masks = commands.predict(workdir, pictures / "list.txt", tmp_path / "out", console, options)
+    assert [mask.name for mask in masks] == ["rgb.png", "grey.png"]
+    assert Image.open(masks[0]).size == (50, 40)
+    assert "rgb.png (40x50): " in console.file.getvalue()
+
+
+def test_the_previous_checkpoint_is_used(workdir, pictures, tmp_path):
+    """The newest and best is half-written: said so, and the other one predicts."""
+    broken = shutil.copytree(workdir, tmp_path / "run")
+    shutil.rmtree(broken / "checkpoints" / "2" / "state")
+    with pytest.warns(UserWarning, match=r"checkpoints/2 is damaged.*that of step 1 is used"):
+        masks = commands.predict(broken, pictures / "rgb.png", console=quiet())
+    assert masks == [broken / "predictions" / "masks" / "rgb.png"]
+
+
+def test_a_run_without_a_checkpoint(workdir, pictures, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.json", "classes.json"):
+        shutil.copy(workdir / name, run)
+    with pytest.raises(ValueError, match="has no checkpoints yet; train first"):
+        commands.predict(run, pictures, console=quiet())
+    (run / "checkpoints").mkdir()
+    with pytest.raises(ValueError, match="checkpoints is empty; train first"):
+        commands.predict(run, pictures, console=quiet())
+
+
+class FakeFrames:
+    """In place of opencv, which is no requirement: three frames, and a film that is counted."""
+
+    frames = tuple(np.full((20, 30, 3), level, np.uint8) for level in (10, 120, 250))
+    film = ()
+
+    def __init__(self, path, rate):
+        FakeFrames.film, self.works = (pathlib.Path(path).name, rate, []), True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def add(self, frame):
+        self.film[2].append(frame.shape)
+
+
+def test_a_video(workdir, tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "probe", lambda path: (3, 12.5))
+    monkeypatch.setattr(video, "read_frames", lambda path: iter(FakeFrames.frames))
+    monkeypatch.setattr("segjax.commands.predict.VideoWriter", FakeFrames)
+    (tmp_path / "a.mp4").write_bytes(b"film")
+    options = InferenceOptions(batch_size=2)
+    masks = commands.predict(workdir, tmp_path / "a.mp4", tmp_path / "out", quiet(), options)
+    assert [mask.name for mask in masks] == [f"frame_00000{i}.png" for i in range(3)]
+    assert FakeFrames.film == ("overlays.mp4", 12.5, [(20, 30, 3)] * 3)
+    assert Image.open(masks[2]).size == (30, 20)
+    assert not (tmp_path / "out" / "colors").exists()
+
+
+def test_a_real_video(workdir, tmp_path):
+    pytest.importorskip("cv2", reason="opencv-python-headless is not installed")
+    with video.VideoWriter(tmp_path / "a.mp4", 5.0) as writer:
+        for frame in FakeFrames.frames:
+            writer.add(frame)
+    console = quiet()
+    masks = commands.predict(workdir, tmp_path / "a.mp4", tmp_path / "out", console)
+    assert len(masks) == 3
+    assert len(list(video.read_frames(tmp_path / "out" / "overlays.mp4"))) == 3
+    assert "3 frame(s): masks and overlays.mp4 in" in console.file.getvalue()

@@ -1,0 +1,228 @@
+"""Reading image and mask files: modes, depths, EXIF, damage."""
+
+import pathlib
+import warnings
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from segjax.data.files.images import list_images, read_image, read_mask
+
+
+def save(path: pathlib.Path, array) -> pathlib.Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(array)).save(path)
+    return path
+
+
+def photo(path, height=4, width=6):
+    return save(path, np.full((height, width, 3), 90, np.uint8))
+
+
+def test_read_image_gives_rgb_whatever_the_mode(tmp_path):
+    red = Image.new("RGB", (3, 2), (204, 0, 51))
+    for mode in ("RGBA", "P", "CMYK"):
+        red.convert(mode).save(tmp_path / f"{mode}.tif")
+        image = read_image(tmp_path / f"{mode}.tif")
+        assert image.dtype == np.uint8
+        np.testing.assert_allclose(image, np.broadcast_to((204, 0, 51), (2, 3, 3)), atol=2)
+    for name, array, value in (
+        ("grey", np.full((2, 3), 77, np.uint8), 77),
+        ("one bit", np.ones((2, 3), bool), 255),
+        ("grey16", np.full((2, 3), 65535, np.uint16), 255),
+        ("grey16 low", np.full((2, 3), 257 * 5, np.uint16), 5),
+    ):
+        np.testing.assert_array_equal(
+            read_image(save(tmp_path / f"{name}.png", array)), np.full((2, 3, 3), value)
+        )
+
+
+def test_read_image_refuses_values_without_a_known_range(tmp_path):
+    path = save(tmp_path / "a.tif", np.array([[0.0, 0.5]], np.float32))
+    with pytest.raises(ValueError, match=r"a\.tif: float32 values from 0\.0 to 0\.5.*use 8-bit"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_read_image_turns_by_exif_only_when_asked(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[274] = 6  # orientation: turn by 90 degrees clockwise to view
+    Image.new("RGB", (6, 4)).save(tmp_path / f"a.{suffix}", exif=exif)
+    assert read_image(tmp_path / f"a.{suffix}").shape == (4, 6, 3)
+    assert read_image(tmp_path / f"a.{suffix}", exif=True).shape == (6, 4, 3)
+
+
+def test_read_mask_gives_the_ids_of_every_one_channel_mode(tmp_path):
+    ids = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
+    palette = Image.fromarray(ids)
+    palette.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
+    palette.save(tmp_path / "palette.png")
+    assert Image.open(tmp_path / "palette.png").mode == "P"
+    save(tmp_path / "grey.png", ids)
+    save(tmp_path / "grey16.png", ids.astype(np.uint16))
+    save(tmp_path / "grey32.tif", ids.astype(np.int32))
+    for name in ("palette.png", "grey.png", "grey16.png", "grey32.tif"):
+        np.testing.assert_array_equal(read_mask(tmp_path / name), ids, err_msg=name)
+    assert read_mask(tmp_path / "grey.png").dtype == np.uint8
+    one_bit = read_mask(save(tmp_path / "one bit.png", ids > 0))
+    assert one_bit.dtype == np.uint8
+    np.testing.assert_array_equal(one_bit, ids > 0)
+
+
+@pytest.mark.parametrize(
+    "pixels, words",
+    [
+        (
+            [[(0, 0, 0), (128, 64, 128)]],
+            r"found mode RGB with 2 colours \(#000000, #804080\); use id",
+        ),
+        ([[(1, 1, 1, 255)]], r"mode RGBA .*use one of the channels, which are equal: np\.asarray"),
+        ([[(1, 255)]], "one class id per pixel, found mode LA; use a one-channel PNG"),
+    ],
+)
+def test_read_mask_refuses_colours_and_says_how_to_convert(tmp_path, pixels, words):
+    with pytest.raises(ValueError, match=words):
+        read_mask(save(tmp_path / "a.png", np.array(pixels, np.uint8)))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif"])
+def test_a_truncated_file_is_named_with_the_reason(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    path = save(tmp_path / f"a.{suffix}", noise)
+    path.write_bytes(path.read_bytes()[:-400])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of a cut TIFF before it raises
+        for read in (read_image, read_mask):
+            with pytest.raises(ValueError, match=rf"a\.{suffix} cannot be read: .+; use"):
+                read(path)
+
+
+def test_list_images_takes_a_file_or_a_folder(tmp_path):
+    for name in ("b.png", "a/c.JPG", "a/.d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        photo(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("")
+    assert list_images(tmp_path / "b.png") == [tmp_path / "b.png"]
+    assert list_images(str(tmp_path)) == [tmp_path / "a/c.JPG", tmp_path / "b.png"]
+    with pytest.raises(ValueError, match=r"notes\.txt is not of a known image type; use .*\.png"):
+        list_images(tmp_path / "notes.txt")
+    with pytest.raises(ValueError, match="nothing does not exist; use an image file or a folder"):
+        list_images(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty holds no images \(types found: none\)"):
+        list_images(tmp_path / "empty")
+
+
+BANDS = np.random.default_rng(0).integers(0, 256, (7, 6, 5), np.uint8)
+SEPARATE = dict(photometric="minisblack", planarconfig="separate")
+TOGETHER = dict(photometric="minisblack", planarconfig="contig")
+
+
+@pytest.mark.parametrize(
+    "array, options",
+    [
+        (BANDS, TOGETHER),
+        (BANDS, TOGETHER | dict(compression="zlib")),
+        (BANDS, dict(photometric="rgb", planarconfig="contig")),  # and two more samples
+        (np.moveaxis(BANDS, -1, 0), SEPARATE),
+        (np.moveaxis(BANDS, -1, 0), dict(photometric="minisblack")),  # five pages
+        (BANDS, {}),  # seven pages of 6x5, which only the channels that are wanted explain
+        (BANDS.astype(np.uint16) * 257, TOGETHER),
+        (np.moveaxis(BANDS, -1, 0).astype(np.uint16) * 257 + 128, SEPARATE),
+    ],
+)
+def test_multi_band_tiffs_planar_and_interleaved(tmp_path, array, options):
+    tifffile.imwrite(tmp_path / "a.tif", array, **options)
+    image = read_image(tmp_path / "a.tif", 5)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, BANDS)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        BANDS,
+        BANDS.astype(np.uint16) * 257,
+        (BANDS / 255).astype(np.float32),
+        BANDS / 255,
+    ],
+)
+def test_npy_images_of_every_type_with_a_known_range(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    image = read_image(tmp_path / "a.npy", 5)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, BANDS)
+    np.save(tmp_path / "grey.npy", array[..., 2])
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.npy", 1), BANDS[..., 2:3])
+    np.save(tmp_path / "rgb.npy", array[..., :3])
+    np.testing.assert_array_equal(read_image(tmp_path / "rgb.npy"), BANDS[..., :3])
+
+
+def test_16_bit_values_round_to_the_nearest_of_8_bits(tmp_path):
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    np.save(tmp_path / "a.npy", values)
+    expected = np.round(values / 257)[..., None]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npy", 1), expected)
+
+
+@pytest.mark.parametrize(
+    "mode, channels, suffix",
+    [
+        *(("1", 1, "png"), ("L", 1, "png"), ("L", 1, "jpg"), ("L", 1, "tif")),
+        *(("LA", 2, "png"), ("LA", 2, "tif"), ("RGBA", 4, "png"), ("RGBA", 4, "tif")),
+        *(("CMYK", 4, "tif"), ("RGBA", 4, "webp")),
+    ],
+)
+def test_pillow_modes_keep_their_channels(tmp_path, mode, channels, suffix):
+    image = Image.fromarray(np.full((4, 6, 4), (60, 60, 60, 200), np.uint8)).convert(mode)
+    image.save(tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    expected = np.asarray(image, np.uint8).reshape(4, 6, channels) * (255 if mode == "1" else 1)
+    np.testing.assert_array_equal(read_image(tmp_path / f"a.{suffix}", channels), expected)
+
+
+def test_16_bit_grey_and_palettes_without_repeating_channels(tmp_path):
+    save(tmp_path / "a.png", np.full((2, 3), 257 * 9, np.uint16))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", 1), np.full((2, 3, 1), 9))
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8))
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.save(tmp_path / "p.png", transparency=b"\xff\x07")
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "p.png", 4), [[[10, 20, 30, 255], [40, 50, 60, 7]]]
+    )
+
+
+@pytest.mark.parametrize(
+    "name, array, channels, words",
+    [
+        ("a.png", BANDS[..., :3], 4, r"a\.png has 3 channels, but data\.channels=4; use .*=3 if"),
+        ("a.png", BANDS[..., 0], 5, "has 1 channels"),
+        ("a.tif", BANDS[..., :4], 5, "has 4 channels"),
+        ("a.npy", BANDS, 4, "has 5 channels"),
+        ("a.npy", BANDS[..., 0], 3, "has 1 channels, but data.channels=3"),
+        ("a.npy", BANDS[None], 5, r"a\.npy is \[1, 7, 6, 5\]; use an array \[height, width"),
+        ("a.npy", BANDS.astype(np.int64), 5, r"int64 values from 0 to 2\d\d, whose full range is"),
+        ("a.npy", BANDS / 200, 5, r"float64 values from 0\.0 to 1\.\d+, .*or floats from 0 to 1"),
+        ("a.npy", np.full((2, 2, 5), np.nan), 5, "float64 values from nan to nan"),
+        ("a.npy", np.array([None]), 5, r"a\.npy cannot be read: .*; use an intact \.npy"),
+    ],
+)
+def test_other_channels_or_values_than_wanted(tmp_path, name, array, channels, words):
+    path = tmp_path / name
+    np.save(path, array) if path.suffix == ".npy" else save(path, array)
+    with pytest.raises(ValueError, match=words):
+        read_image(path, channels)
+
+
+def test_tiffs_that_cannot_be_read_as_bands(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 7, 6, 5), np.uint8), **TOGETHER)
+    with pytest.raises(ValueError, match=r"axes QYXS \[2, 7, 6, 5\]; use one image of samples"):
+        read_image(tmp_path / "a.tif", 5)
+    tifffile.imwrite(tmp_path / "b.tif", BANDS / np.float32(255), **TOGETHER)
+    with pytest.raises(ValueError, match=r"b\.tif: float32 values .*; use 8-bit or 16-bit images$"):
+        read_image(tmp_path / "b.tif", 5)
+    tifffile.imwrite(tmp_path / "c.tif", BANDS, **TOGETHER)
+    (tmp_path / "c.tif").write_bytes((tmp_path / "c.tif").read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"c\.tif cannot be read: .+; use an intact TIFF"):
+        read_image(tmp_path / "c.tif", 5)

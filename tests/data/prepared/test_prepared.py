@@ -1,0 +1,186 @@
+"""`data.name=prepared`: the samples that were prepared, and messages where they are not there."""
+
+import dataclasses
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+
+from configs import base
+from segjax.data.datasets import class_table, make_source
+from segjax.data.pipeline import Canvas, train_iterator
+from segjax.data.prepared import manifest as manifests
+from segjax.data.prepared.write import prepare
+from segjax.data.sets.folder import open_folder
+from segjax.data.sets.prepared import open_prepared
+from segjax.data.statistics import class_statistics
+from tests.data.drawn import THREE, mask, photo
+
+
+def folder_sources(root, samples=5):
+    random = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for k in range(samples):
+            photo(root / "images" / split / f"{k}.png", 8, 12)
+            ids = random.integers(0, 3, (8, 12))
+            ids[0, :k] = 255
+            mask(root / "masks" / split / f"{k}.png", ids, 8, 12)
+    return {split: open_folder(root, split, THREE) for split in ("train", "val")}
+
+
+@pytest.fixture(scope="module", params=["raw", "png"])
+def data(request, tmp_path_factory):
+    """(sources, the folder they are prepared in)."""
+    root = tmp_path_factory.mktemp(request.param)
+    sources = folder_sources(root / "files")
+    prepare(
+        sources,
+        root / "out",
+        name="toy",
+        classes=THREE,
+        encoding=request.param,
+        shard_mb=8e-4,
+        command="python launch.py --mode=prepare --workdir=toy",
+    )
+    return sources, root / "out"
+
+
+@pytest.fixture
+def own(data, tmp_path):
+    """A copy of the prepared data that a test may damage."""
+    return shutil.copytree(data[1], tmp_path / "out")
+
+
+def config(root, **options):
+    section = base.get_config().data
+    section.update(dict(name="prepared", root=str(root), **options))
+    return section
+
+
+def test_samples_and_classes_are_those_of_the_sources(data):
+    sources, root = data
+    assert class_table(config(root)) == THREE
+    for split, source in sources.items():
+        found = make_source(config(root), split)
+        assert found.classes == THREE
+        assert len(found) == len(source) == 5
+        for wanted, sample in zip(source, found, strict=True):
+            assert sample["name"] == wanted["name"]
+            for name in ("image", "label"):
+                assert sample[name].dtype == np.uint8
+                np.testing.assert_array_equal(sample[name], wanted[name])
+    with pytest.raises(IndexError, match="has no sample 5"):
+        found[5]
+    with pytest.raises(IndexError):
+        found[-1]
+
+
+def test_the_root_is_the_folder_or_one_above_it(data):
+    _, root = data
+    opened = [open_prepared(r, "val") for r in (root, root / "toy", root / "toy" / "1.0.0")]
+    assert len({repr(source) for source in opened}) == 1
+
+
+def test_it_pickles_without_open_files_and_reads_where_it_arrives(data):
+    source = open_prepared(data[1], "train")
+    closed = pickle.dumps(source)
+    wanted = source[3]
+    assert pickle.dumps(source) == closed
+    np.testing.assert_array_equal(pickle.loads(closed)[3]["label"], wanted["label"])
+
+
+def test_a_worker_process_reads_the_same_and_goes_back(data):
+    canvas = Canvas(open_prepared(data[1], "train"), (8, 12))
+    if canvas.source.manifest.encoding == "png":
+        pytest.skip("a process takes seconds to start, and raw records show it")
+    plain = train_iterator(canvas, 2, seed=4)
+    taken = [next(plain) for _ in range(5)]
+    worker = train_iterator(canvas, 2, seed=4, workers=1)
+    first = [next(worker) for _ in range(2)]
+    state = pickle.loads(pickle.dumps(worker.get_state()))
+    rest = [next(worker) for _ in range(3)]
+    worker.close()
+    plain.set_state(state)
+    again = [next(plain) for _ in range(3)]
+    for wanted, found in zip(taken + taken[2:], first + rest + again, strict=True):
+        for name in wanted:
+            np.testing.assert_array_equal(found[name], wanted[name])
+
+
+def test_its_text_names_the_samples_and_not_where_they_lie(own, data):
+    source = open_prepared(own, "train")
+    assert repr(source) == repr(open_prepared(data[1], "train"))
+    assert repr(source).startswith("Prepared(toy 1.0.0, split='train', samples=5, content=")
+    assert repr(source)[:-20] != repr(open_prepared(own, "val"))[:-20]
+    shards = source.manifest.splits["train"].shards
+    other = source.manifest.with_shard("train", 1, dataclasses.replace(shards[1], sha256="0" * 64))
+    assert repr(dataclasses.replace(source, manifest=other)) != repr(source)
+
+
+def test_class_statistics_are_those_of_the_files(data, tmp_path):
+    sources, root = data
+    source = open_prepared(root, "train")
+    found = class_statistics(source, tmp_path / "statistics.json")
+    wanted = class_statistics(sources["train"])
+    for name in ("images", "class_pixels", "present_pixels", "ignored_pixels", "sizes"):
+        np.testing.assert_array_equal(found[name], wanted[name])
+    assert (tmp_path / "statistics.json").is_file()  # so the next run need not count
+
+
+def test_a_root_without_prepared_data(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "notes.txt").write_text("")
+    message = r"holds no prepared data \(<name>/<version>/segjax\.json.*it holds: images, notes\.t"
+    with pytest.raises(ValueError, match=message):
+        class_table(config(tmp_path))
+    with pytest.raises(ValueError, match=r"data\.root=.*absent is not an existing folder; use"):
+        make_source(config(tmp_path / "absent"), "train")
+    with pytest.raises(ValueError, match=r"data\.root is empty; prepared wants --config\.data\.r"):
+        make_source(config(""), "train")
+
+
+def test_a_root_with_several(own):
+    shutil.copytree(own / "toy" / "1.0.0", own / "toy" / "1.1.0")
+    message = r"holds several data sets: toy/1\.0\.0, toy/1\.1\.0; use one"
+    with pytest.raises(ValueError, match=message):
+        open_prepared(own, "train")
+    assert len(open_prepared(own / "toy" / "1.1.0", "train")) == 5
+
+
+def test_a_preparation_that_did_not_end(own):
+    manifest = manifests.find(own)
+    shard = manifest.splits["train"].shards[0]
+    half = manifest.with_shard("train", 0, dataclasses.replace(shard, bytes=0, sha256=""))
+    dataclasses.replace(half, finished=False).save()
+    total = sum(len(split.shards) for split in manifest.splits.values())
+    message = (
+        rf"1\.0\.0 is unfinished: {total - 1} of {total} shards are there; "
+        r"use python launch\.py --mode=prepare --workdir=toy \("
+    )
+    with pytest.raises(ValueError, match=message):
+        open_prepared(own, "train")
+
+
+def test_a_split_that_is_not_there(data):
+    with pytest.raises(ValueError, match=r"split 'test' is not in .*1\.0\.0, which has train, val"):
+        make_source(config(data[1]), "test")
+
+
+def test_shards_that_are_not_whole(own):
+    manifest = manifests.find(own)
+    shard = manifest.splits["train"].shards[0]
+    path = manifest.path(shard)
+    path.write_bytes(path.read_bytes()[:1000])
+    message = rf"{path.name} is 1000 bytes, not {shard.bytes} bytes; use python launch\.py --mode"
+    with pytest.raises(ValueError, match=message):
+        open_prepared(own, "train")
+    path.unlink()
+    with pytest.raises(ValueError, match=rf"{path.name} is missing, not {shard.bytes} bytes"):
+        open_prepared(own, "train")
+    assert len(open_prepared(own, "val")) == 5  # the other split is whole
+
+
+def test_channels_are_those_that_were_prepared(data):
+    with pytest.raises(ValueError, match=r"data\.channels=4, but images in .* have 3; use data\."):
+        make_source(config(data[1], channels=4), "train")

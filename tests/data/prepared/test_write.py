@@ -1,0 +1,296 @@
+"""Preparation: whole shards or none, the same whoever writes them, and a run that goes on."""
+
+import dataclasses
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets
+
+from segjax.data.pipeline import fit_image, fit_label
+from segjax.data.prepared import manifest as manifests
+from segjax.data.prepared import write as prepare_module
+from segjax.data.prepared.manifest import verify
+from segjax.data.prepared.write import prepare
+from segjax.data.sets.folder import open_folder
+from tests.data.drawn import THREE, Drawn, mask, photo, uint8
+
+
+class Varied:
+    """Samples of two sizes, noisy images, ids 0..2 and 255; fails at `bad` if told so."""
+
+    classes = THREE
+
+    def __init__(self, length=7, channels=3, bad=None):
+        self.length, self.channels, self.bad = length, channels, bad
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        if index == self.bad:
+            raise ValueError(f"sample {index} is broken")
+        random = np.random.default_rng(index)
+        size = (6 + index % 2, 10)
+        return {
+            "image": random.integers(0, 256, (*size, self.channels), np.uint8),
+            "label": random.choice(uint8(0, 1, 2, 255), size),
+            "name": f"sample {index}",
+        }
+
+
+def prepared(output, sources=None, **options):
+    sources = {"train": Varied(7), "val": Varied(2)} if sources is None else sources
+    # About two samples a shard.
+    options = {"name": "varied", "classes": THREE, "shard_mb": 6e-4, **options}
+    return prepare(sources, output, **options)
+
+
+def shards(manifest):
+    return [shard for split in manifest.splits.values() for shard in split.shards]
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("encoding", ["raw", "png"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_plain_tfds_reads_it_without_tensorflow(tmp_path, encoding, channels):
+    source = Varied(5, channels)
+    manifest = prepared(
+        tmp_path,
+        {"train": source, "val": Varied(2, channels)},
+        encoding=encoding,
+        title="Varied (nobody, 2020)",
+        licence="CC0",
+        url="https://example.org/varied",
+    )
+    assert manifest.folder == tmp_path / "varied" / "1.0.0"
+    builder = tensorflow_datasets.builder_from_directory(manifest.folder)
+    assert (builder.name, str(builder.version)) == ("varied", "1.0.0")
+    assert {name: s.num_examples for name, s in builder.info.splits.items()} == {
+        "train": 5,
+        "val": 2,
+    }
+    assert builder.info.metadata["classes"] == ["road", "car", "sky"]
+    assert builder.info.metadata["palette"] == [list(color) for color in THREE.palette]
+    assert builder.info.description == "Varied (nobody, 2020)"
+    assert builder.info.redistribution_info.license == "CC0"
+    assert builder.info.homepage == "https://example.org/varied"
+    records = builder.as_data_source("train")
+    assert len(records) == 5
+    for index in range(5):
+        found, wanted = records[index], source[index]
+        np.testing.assert_array_equal(found["image"], wanted["image"])
+        np.testing.assert_array_equal(found["segmentation_mask"], wanted["label"][..., None])
+        assert found["name"].decode() == wanted["name"]
+    assert "tensorflow" not in sys.modules
+
+
+def test_records_are_one_to_a_group_and_not_compressed(tmp_path):
+    from array_record.python import array_record_module
+
+    manifest = prepared(tmp_path)
+    for shard in shards(manifest):
+        reader = array_record_module.ArrayRecordReader(str(manifest.path(shard)))
+        assert reader.num_records() == shard.samples
+        assert "group_size:1," in reader.writer_options_string()
+        assert "uncompressed" in reader.writer_options_string()
+
+
+def test_shards_are_alike_in_length_and_named_as_tfds_wants(tmp_path):
+    splits = prepared(tmp_path).splits
+    assert [s.samples for s in splits["train"].shards] == [1, 2, 2, 2]
+    assert splits["train"].samples == 7
+    assert splits["train"].shards[0].file == "varied-train.array_record-00000-of-00004"
+    assert len(prepared(tmp_path / "b", shard_mb=100).splits["train"].shards) == 1
+    assert len(prepared(tmp_path / "c", shard_mb=1e-9).splits["train"].shards) == 7
+
+
+def test_workers_write_the_same_files(tmp_path):
+    alone = prepared(tmp_path / "a")
+    told = []
+    many = prepared(tmp_path / "b", workers=2, progress=lambda *n: told.append(n))
+    assert many.splits == alone.splits
+    assert all(shard.sha256 for shard in shards(alone))
+    for shard in shards(alone):
+        assert manifests.sha256(many.path(shard)) == shard.sha256
+    assert [total for _, total in told] == [9] * len(shards(alone))
+    done = [number for number, _ in told]
+    assert done == sorted(done)
+    assert done[-1] == 9
+
+
+def test_samples_are_fitted_to_a_size_as_a_canvas_does(tmp_path):
+    manifest = prepared(tmp_path, size=(5, 8))
+    assert manifest.size == (5, 8)
+    builder = tensorflow_datasets.builder_from_directory(manifest.folder)
+    found = builder.as_data_source("train")[1]
+    wanted = Varied()[1]
+    np.testing.assert_array_equal(found["image"], fit_image(wanted["image"], (5, 8)))
+    np.testing.assert_array_equal(
+        found["segmentation_mask"][..., 0], fit_label(wanted["label"], (5, 8))
+    )
+
+
+def test_a_run_that_broke_goes_on_and_keeps_what_is_done(tmp_path):
+    class Broken(Varied):
+        def __repr__(self):
+            return "Varied"
+
+    with pytest.raises(ValueError, match="sample 5 is broken"):
+        prepared(tmp_path, {"train": Broken(7, bad=5)})
+    folder = tmp_path / "varied" / "1.0.0"
+    half = manifests.load(folder)
+    assert not half.finished
+    assert [bool(shard.sha256) for shard in shards(half)] == [True, True, True, False]
+    assert not list(folder.glob("*.part"))
+    assert not (folder / "dataset_info.json").exists()  # nor does TFDS take it for whole
+    (folder / "varied-train.array_record-00003-of-00004.77.part").write_text("of a killed run")
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("*.array_record-*-of-00004")}
+    assert len(times) == 3
+    told = []
+    whole = prepared(tmp_path, {"train": Broken(7)}, progress=lambda *n: told.append(n))
+    assert told == [(7, 7)]
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+    assert whole.finished
+    assert not list(folder.glob("*.part"))
+    assert (
+        whole.splits["train"].shards
+        == prepared(tmp_path / "b", {"train": Broken(7)}).splits["train"].shards
+    )
+
+
+def test_a_worker_that_fails_tells_why_and_the_shards_before_it_stay(tmp_path):
+    with pytest.raises(ValueError, match="sample 6 is broken"):
+        prepared(tmp_path, {"train": Varied(7, bad=6)}, workers=1)
+    half = manifests.load(tmp_path / "varied" / "1.0.0")
+    assert [bool(shard.sha256) for shard in shards(half)] == [True, True, True, False]
+
+
+class Deadly(Varied):
+    def __getitem__(self, index):
+        if index == 5:
+            os._exit(9)  # as the kernel does to who takes all memory
+        return super().__getitem__(index)
+
+
+def test_a_worker_that_is_killed(tmp_path):
+    with pytest.raises(RuntimeError, match=r"a worker process died, .*with fewer workers"):
+        prepared(tmp_path, {"train": Deadly()}, workers=1)
+    assert manifests.load(tmp_path / "varied" / "1.0.0").finished is False
+
+
+def test_nothing_is_done_twice(tmp_path, monkeypatch):
+    first = prepared(tmp_path)
+    monkeypatch.setattr(prepare_module, "write_shard", None)
+    monkeypatch.setattr(prepare_module, "write_tfds_metadata", None)
+    assert prepared(tmp_path) == first
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_shard_that_is_not_whole_is_written_again(tmp_path, damage):
+    manifest = prepared(tmp_path)
+    bad = manifest.path(manifest.splits["train"].shards[1])
+    bad.unlink() if damage == "missing" else bad.write_bytes(bad.read_bytes()[:100])
+    told = []
+    assert prepared(tmp_path, progress=lambda *n: told.append(n)) == manifest
+    assert told == [(9, 9)]
+    assert verify(tmp_path) == manifest
+
+
+def test_verify_reads_every_byte(tmp_path):
+    manifest, told = prepared(tmp_path), []
+    assert verify(manifest.folder, lambda *n: told.append(n)) == manifest
+    assert told == [(i + 1, 5) for i in range(5)]
+    bad = manifest.path(manifest.splits["train"].shards[2])
+    content = bytearray(bad.read_bytes())
+    content[len(content) // 2] ^= 1
+    bad.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"1 of 5 shards are not as .*: {bad.name}; delete them"):
+        verify(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        ({"encoding": "png"}, "encoding"),
+        ({"size": (4, 4)}, "size"),
+        ({"classes": dataclasses.replace(THREE, names=("road", "car", "air"))}, "classes"),
+        ({"sources": {"train": Varied(7)}}, "split val"),
+        ({"sources": {"train": Varied(8), "val": Varied(2)}}, "split train"),
+        ({"shard_mb": 50}, "split train"),
+    ],
+)
+def test_other_data_are_not_mixed_with_what_is_there(tmp_path, change, named):
+    prepared(tmp_path)
+    with pytest.raises(ValueError, match=rf"1\.0\.0 holds a preparation of .*{named}.*; use an"):
+        prepared(tmp_path, **change)
+    assert prepared(tmp_path, version="1.1.0", **change).version == "1.1.0"
+
+
+def test_a_source_whose_files_changed_is_another(tmp_path):
+    root = tmp_path / "files"
+    photo(root / "images" / "train" / "a.png")
+    mask(root / "masks" / "train" / "a.png")
+    sources = {"train": open_folder(root, "train", THREE)}
+    first = prepared(tmp_path / "out", sources)
+    assert prepared(tmp_path / "out", sources) == first
+    mask(root / "masks" / "train" / "a.png", ids=np.arange(24).reshape(4, 6) % 3)
+    with pytest.raises(ValueError, match="they differ in: split train"):
+        prepared(tmp_path / "out", sources)
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    folder = tmp_path / "varied" / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("")
+    with pytest.raises(ValueError, match=r"holds other files \(thesis\.tex\); use another output"):
+        prepared(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"name": "My Data"}, r"name='My Data'; use lower-case letters"),
+        ({"version": "1"}, r"version='1'; use three numbers"),
+        ({"size": (5,)}, r"size=\(5,\); use \(height, width\)"),
+        ({"workers": -1}, r"workers=-1"),
+        ({"shard_mb": 0}, r"shard_mb=0"),
+        ({"encoding": "jpeg"}, r"encoding='jpeg' is unknown; use raw or png"),
+        ({"sources": {}}, r"there are no splits"),
+        ({"sources": {"train[:80%]": Varied()}}, r"split 'train\[:80%\]'; use a name of"),
+        ({"sources": {"train": Varied(0)}}, r"split 'train' is empty"),
+        (
+            {"sources": {"train": Varied(channels=5)}, "encoding": "png"},
+            r"encoding='png' cannot hold 5 channels; use encoding='raw'",
+        ),
+        ({"sources": {"a": Varied(), "b": Varied(channels=4)}}, r"has 4 channels, the first .* 3"),
+        ({"sources": {"train": Drawn([uint8([0, 3])])}}, r"drawn 0: bad ids 3 \(1 pixels\)"),
+        (
+            {"sources": {"train": Drawn([uint8([0, 1])], image=np.zeros((1, 3, 3), np.uint8))}},
+            r"drawn 0: image is uint8 \[1, 3, 3\] with a label \[1, 2\]; use uint8",
+        ),
+    ],
+)
+def test_what_cannot_be_prepared(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        prepared(tmp_path, **options)
+
+
+def test_five_channels_are_kept_raw(tmp_path):
+    manifest = prepared(tmp_path, {"train": Varied(2, channels=5)})
+    assert manifest.channels == 5
+    records = tensorflow_datasets.builder_from_directory(manifest.folder).as_data_source("train")
+    np.testing.assert_array_equal(records[1]["image"], Varied(2, 5)[1]["image"])
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path):
+    manifest = prepared(tmp_path, size=(4, 5), command="python launch.py --mode=prepare")
+    assert manifests.load(manifest.folder) == manifest
+    path = manifest.folder / manifests.FILE
+    values = json.loads(path.read_text())
+    for broken in ("", "[]", json.dumps({**values, "format": 2}), json.dumps({"format": 1})):
+        path.write_text(broken)
+        with pytest.raises(ValueError, match=r"segjax\.json is not a manifest of prepared data"):
+            manifests.load(manifest.folder)

@@ -1,0 +1,99 @@
+"""The sheet of what augmentation does."""
+
+import io
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from segjax.data.classes import from_names
+from segjax.report.augment_pictures import _most_different, _one_by_one, augmentation_sheet
+from segjax.transforms.augment import Augmentation
+
+CLASSES = from_names(["left", "right", "thing"])
+
+
+@pytest.fixture
+def config(tiny_config):
+    tiny_config.data.mean, tiny_config.data.std = (0.25, 0.5, 0.75), (0.2, 0.2, 0.2)
+    recipe = tiny_config.augment
+    recipe.scale, recipe.flip = (1.0, 1.0), False
+    recipe.brightness = recipe.contrast = recipe.saturation = recipe.hue = 0.0
+    return tiny_config
+
+
+def halves(size=(32, 48)):
+    label = np.zeros(size, np.uint8)
+    label[:, size[1] // 2 :] = 1
+    return np.stack([200 * label + 20] * 3, -1), label
+
+
+def drawn(config, **options):
+    buffer = io.BytesIO()
+    augmentation_sheet(*halves(), CLASSES, config, jax.random.key(0), buffer, **options)
+    return np.asarray(Image.open(buffer).convert("RGB")), buffer.tell()
+
+
+def test_rows_are_of_what_is_on():
+    nothing = Augmentation((32, 48), (1.0, 1.0), flip=False)
+    assert _one_by_one(nothing, (32, 48)) == []
+    recipe = Augmentation(
+        (16, 24), (0.5, 2.0), rotate=10.0, max_class_share=0.75, blur=0.5, brightness=0.1, hue=0.02
+    )
+    rows = _one_by_one(recipe, (32, 48))
+    assert [title for title, _ in rows] == [
+        "zoom 0.5 to 2, crop 16x24",
+        "no class over 75% of a crop, where one of 10 will do",
+        "turn by up to 10 degrees",
+        "mirror, half of the time",
+        "5x5 Gaussian blur, with probability 0.5",
+        "brightness 0.1, hue 0.02",
+    ]
+    alone = dict(scale=(1.0, 1.0), flip=False)
+    assert rows[2][1] == Augmentation((32, 48), rotate=10.0, **alone)
+    assert rows[5][1] == Augmentation((32, 48), brightness=0.1, hue=0.02, **alone)
+    assert rows[1][1] == Augmentation((16, 24), (0.5, 2.0), flip=False, max_class_share=0.75)
+
+
+def test_the_views_that_differ_the_most_are_taken():
+    views = [(np.full((2, 2, 3), value, np.uint8), None) for value in (10, 12, 90, 50, 11)]
+    assert [int(picture[0, 0, 0]) for picture, _ in _most_different(views, 3)] == [10, 90, 50]
+
+
+def test_sheet_shows_the_image_its_overlay_and_the_mirror(config):
+    config.augment.flip = True
+    picture, _ = drawn(config)
+    # Panels of 96x64 pixels, gaps of 6, a margin of 10 and a title line of 22.
+    assert picture.shape[1] == 2 * 10 + 3 * (2 * 96 + 18) - 12
+    top = 10 + 22
+    first = picture[top : top + 64, 10 : 10 + 96]
+    np.testing.assert_allclose(first[32, [10, 80]], [[20] * 3, [220] * 3], atol=3)
+    tinted = picture[top + 32, 10 + 96 + 6 + 80]
+    expected = (np.array([220] * 3) + np.array(CLASSES.palette[1])) / 2
+    np.testing.assert_allclose(tinted, expected, atol=4)
+    mirrors = picture[top + 64 + 6 + 22 + 32]  # the row below: some views mirrored, some not
+    lefts = {int(mirrors[10 + i * (2 * 96 + 18) + 10, 0]) > 128 for i in range(3)}
+    assert lefts == {True, False}
+
+
+def test_outside_has_the_mean_colour_and_contrast_is_shown(config):
+    config.augment.crop_size = (48, 72)
+    plain, _ = drawn(config)
+    colour = np.array([64, 128, 191])
+    assert np.mean(np.all(np.abs(plain.astype(int) - colour) < 5, -1)) > 0.1
+    config.data.local_contrast = 5
+    picture, _ = drawn(config)
+    assert picture.shape[0] == plain.shape[0] + 22 + 64 + 6  # one row more
+    # Flat parts are grey; the edge between the halves is not.
+    row = picture[10 + 2 * (22 + 64 + 6) + 22 + 32, 10 : 10 + 96].astype(int)
+    np.testing.assert_allclose(row[[10, 80]], 128, atol=4)
+    assert np.ptp(row[40:56]) > 80
+
+
+def test_a_bound_on_the_bytes_makes_the_pictures_smaller(config):
+    config.augment.brightness = 0.5
+    whole, size = drawn(config)
+    small, fewer = drawn(config, max_bytes=size - 1)
+    assert fewer < size
+    assert small.shape[1] < whole.shape[1]

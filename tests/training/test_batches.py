@@ -1,0 +1,121 @@
+"""What the loop is fed: the batches of `train_iterator`, on the devices."""
+
+import dataclasses
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from segjax.data.pipeline import Canvas, UnreadableSample, train_iterator
+from segjax.training.batches import Feed
+from segjax.training.setup import prepare
+
+BATCH = 4
+
+
+class Damaged:
+    """Ten images, each of its own grey; two of them cannot be read."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        if index in (3, 8):
+            raise ValueError(f"{index}.png cannot be read")
+        image = np.full((32, 48, 3), 20 * index, np.uint8)
+        return {"image": image, "label": image[..., 0] // 20 % 7, "name": str(index)}
+
+
+@pytest.fixture
+def make_setup(tiny_config):
+    def make(train=None, **options):
+        tiny_config.train.batch_size = BATCH
+        with tiny_config.unlocked():
+            tiny_config.update_from_flattened_dict(options)
+        setup = prepare(tiny_config)
+        return setup if train is None else dataclasses.replace(setup, train=train)
+
+    return make
+
+
+def take(feed, count):
+    return [jax.device_get(next(feed)) for _ in range(count)]
+
+
+def assert_equal(found, wanted):
+    for one, other in zip(found, wanted, strict=True):
+        assert set(one) == set(other) == {"image", "label", "index"}
+        for name, rows in other.items():
+            assert one[name].dtype == rows.dtype
+            np.testing.assert_array_equal(one[name].reshape(rows.shape), rows)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("mode, devices", [("jit", 1), ("jit", 3), ("pmap", 3)])
+def test_batches_are_those_of_the_iterator_padded_for_the_devices(
+    make_setup, mode, devices, on_device
+):
+    options = {"parallel.mode": mode, "parallel.data": devices, "data.on_device": on_device}
+    setup = make_setup(**options)
+    plain = train_iterator(setup.train, BATCH, seed=0, rows=slice(0, 4 if devices == 1 else 6))
+    with Feed(setup) as feed:
+        found, wanted = take(feed, 4), [next(plain) for _ in range(4)]
+    real = wanted[0]["index"] >= 0
+    assert real.sum() == BATCH
+    for batch, expected in zip(found, wanted, strict=True):
+        # What the image of a padding row shows is of no matter.
+        shown = batch["image"].reshape(expected["image"].shape)
+        batch["image"] = np.where(real[:, None, None, None], shown, 0)
+    assert_equal(found, wanted)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_the_state_is_that_of_the_batches_taken(make_setup, on_device):
+    setup = make_setup(**{"data.on_device": on_device})
+    with Feed(setup) as feed, Feed(setup) as other:
+        start = feed.get_state()
+        take(feed, 2)
+        state = feed.get_state()
+        rest = take(feed, 3)
+        other.set_state(state)
+        assert_equal(take(other, 3), rest)
+        assert other.get_state() == feed.get_state() != state
+        feed.set_state(start)
+        assert_equal(take(feed, 5)[2:], rest)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_it_tells_what_was_skipped(make_setup, on_device):
+    split = Canvas(Damaged(), (32, 48), on_unreadable="skip")
+    with Feed(make_setup(split, **{"data.on_device": on_device})) as feed:
+        assert set(feed.skipped) == ({3, 8} if on_device else set())
+        found = take(feed, 5)
+        assert {i: what.split(":")[-1] for i, what in feed.skipped.items()} == {
+            3: " 3.png cannot be read",
+            8: " 8.png cannot be read",
+        }
+    indices = np.concatenate([batch["index"] for batch in found])
+    assert sorted(set(indices.tolist())) == list(range(10))
+    greys = np.concatenate([batch["image"][:, 0, 0, 0] for batch in found])
+    np.testing.assert_array_equal(
+        greys, 20 * np.where(np.isin(indices, (3, 8)), indices + 1, indices)
+    )
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_it_stops_at_what_cannot_be_read(make_setup, on_device):
+    setup = make_setup(Canvas(Damaged(), (32, 48)), **{"data.on_device": on_device})
+    with pytest.raises(UnreadableSample, match=r"[38]\.png cannot be read"), Feed(setup) as feed:
+        take(feed, 5)
+
+
+def test_its_threads_end_when_it_is_closed(make_setup):
+    before = set(threading.enumerate())
+    with Feed(make_setup()) as feed:
+        take(feed, 1)
+        mine = set(threading.enumerate()) - before
+        assert mine
+    for thread in mine:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in mine)
