@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probing import GOLDENS, abstract_variables, count, draw, drawn_variables, modules
 
 from segjax.layers import Conv
 from segjax.models import build
@@ -17,6 +16,7 @@ from segjax.models.fcn_vgg import IMAGE_OFFSET, SKIPS
 from segjax.models.largefov import max_pool_3x3
 from segjax.models.segnet_basic import TABLE1
 from segjax.models.vgg import PlainVGG, mirrored, scaled_stages
+from tests.models.probing import GOLDENS, abstract_variables, count, draw, drawn_variables, modules
 
 # As make_comparison.py.
 IMAGE = (1, 37, 50)

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from probing import abstract_variables, count, draw, drawn_variables, modules
 
 from segjax.layers import Conv, ConvTranspose
 from segjax.models import build
 from segjax.models.segnet_basic import TABLE1
 from segjax.models.vgg import VGGEncoder
+from tests.models.probing import abstract_variables, count, draw, drawn_variables, modules
 
 # The printed millions of parameters, and ours at 11 classes.
 TABLE1_COUNTS = {
