@@ -9,7 +9,7 @@ from rich.table import Table
 
 from segjax.data import throughput
 from segjax.data.datasets import make_source
-from segjax.data.pipeline import Canvas
+from segjax.data.pipeline import FittedDataset
 
 
 def benchmark_data(
@@ -24,7 +24,7 @@ def benchmark_data(
     """
     console, data = console or Console(), config["data"]
     source = make_source(data, data["train_split"], config["seed"])
-    canvas = Canvas(source, tuple(data["image_size"]))
+    canvas = FittedDataset(source, tuple(data["image_size"]))
     batch_size = config["train"]["batch_size"]
     if batch_size > len(source):
         raise ValueError(

@@ -11,7 +11,7 @@ from rich.progress import track
 
 from segjax import config as configs
 from segjax.data.datasets import make_source
-from segjax.data.pipeline import Canvas
+from segjax.data.pipeline import FittedDataset
 from segjax.inference.predictor import Predictor
 from segjax.inference.recalibrate import copy_checkpoint, even_batches, recomputed_statistics
 from segjax.inference.uncertainty_scores import Member
@@ -52,7 +52,7 @@ def recalibrate(
     predictor = Predictor.from_workdir(workdir, step)
     config = predictor.config
     source = make_source(config["data"], config["data"]["train_split"], config["seed"])
-    canvas = Canvas(source, tuple(config["data"]["image_size"]))
+    canvas = FittedDataset(source, tuple(config["data"]["image_size"]))
     member = Member(predictor.model, predictor.variables, config["data"])
     batches = even_batches(len(canvas), config["train"]["batch_size"])
     images = (

@@ -15,7 +15,7 @@ from rich.progress import track
 from rich.table import Table
 
 from segjax.data.files.images import rgb_view
-from segjax.data.pipeline import Canvas, eval_batches
+from segjax.data.pipeline import FittedDataset, eval_batches
 from segjax.inference.predictor import Predictor
 from segjax.inference.uncertainty import MEASURES, check_dropout
 from segjax.inference.uncertainty_scores import Member, score_split
@@ -172,7 +172,7 @@ def _print(results: Mapping[str, Any], method: str, console: Console) -> None:
     console.print(f"{results['protocol']}; {results['seconds']:.1f} s", highlight=False)
 
 
-def _draw(maps, canvas: Canvas, classes, output: pathlib.Path) -> list[pathlib.Path]:
+def _draw(maps, canvas: FittedDataset, classes, output: pathlib.Path) -> list[pathlib.Path]:
     """A picture per image whose maps are given, all with the same scales."""
     ends = {name: max(float(m[name].max()) for m in maps.values()) for name in MEASURES[1:]}
     pictures = []

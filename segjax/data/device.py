@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from segjax.data.classes import IGNORE
-from segjax.data.pipeline import Canvas
+from segjax.data.pipeline import FittedDataset
 from segjax.data.read_ahead import read_ahead
 
 # Of a device's memory: the model, its gradients and activations want the rest.
@@ -35,7 +35,7 @@ class DeviceData:
     @classmethod
     def from_canvas(
         cls,
-        canvas: Canvas,
+        canvas: FittedDataset,
         sharding: jax.sharding.Sharding,
         *,
         limit_mb: float | None = None,

@@ -86,7 +86,7 @@ class UnreadableSample(ValueError):
     """A sample that cannot be read; the message names its files and what is wrong."""
 
 
-class Canvas:
+class FittedDataset:
     """A source whose samples all have one size: `{"image", "label", "index"}`.
 
     Samples are kept in memory after the first use as long as they take no more than `cache_mb`
@@ -200,7 +200,7 @@ class Canvas:
 
 
 def train_iterator(
-    canvas: Canvas,
+    canvas: FittedDataset,
     batch_size: int,
     *,
     seed: int,
@@ -224,7 +224,7 @@ def train_iterator(
       indices_only: leaves image and label out, and reads no file; see `device.DeviceData`.
 
     Raises:
-      UnreadableSample, TimeoutError, ChildProcessError: by the iterator; see `Canvas`, `Batches`.
+      UnreadableSample, TimeoutError, ChildProcessError: by the iterator; see `FittedDataset`, `Batches`.
     """
     order = shuffled(len(canvas), seed) if order is None else order
     rows = slice(0, batch_size) if rows is None else rows
@@ -242,7 +242,7 @@ def shuffled(length: int, seed: int) -> grain.MapDataset:
     return grain.MapDataset.range(length).seed(seed).shuffle().repeat(None)
 
 
-def _load(canvas: Canvas, rows: slice, indices_only: bool, indices: np.ndarray) -> Batch:
+def _load(canvas: FittedDataset, rows: slice, indices_only: bool, indices: np.ndarray) -> Batch:
     """The wanted rows of the batch that holds the samples `indices`."""
     own = np.asarray(indices[rows], np.int32)
     if indices_only:
@@ -252,7 +252,7 @@ def _load(canvas: Canvas, rows: slice, indices_only: bool, indices: np.ndarray) 
     return {**batch, "skipped": found} if found else batch
 
 
-def _rows(canvas: Canvas, indices: Sequence[int], count: int) -> Batch:
+def _rows(canvas: FittedDataset, indices: Sequence[int], count: int) -> Batch:
     """Samples, filled up with padding to `count` rows."""
     if not indices:  # a process may have padding only
         return canvas.padding(count)
@@ -261,7 +261,9 @@ def _rows(canvas: Canvas, indices: Sequence[int], count: int) -> Batch:
     return pad_batch(batch, count)
 
 
-def eval_batches(canvas: Canvas, batch_size: int, *, rows: slice | None = None) -> Iterator[Batch]:
+def eval_batches(
+    canvas: FittedDataset, batch_size: int, *, rows: slice | None = None
+) -> Iterator[Batch]:
     """Every sample once, in order; the last batch is filled up with rows whose labels are all
     ignored (index -1), so all batches have one shape.
 

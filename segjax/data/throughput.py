@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from segjax.data.pipeline import Canvas, train_iterator
+from segjax.data.pipeline import FittedDataset, train_iterator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Rate:
 
 
 def measure(
-    canvas: Canvas,
+    canvas: FittedDataset,
     batch_size: int,
     *,
     workers: Sequence[int] = (0, 1, 2),
@@ -55,7 +55,7 @@ def measure(
       seconds: to count for, each.
       torch: whether to measure torch, if it is installed.
     """
-    canvas = Canvas(canvas.source, canvas.size, label_size=canvas.label_size, cache_mb=0)
+    canvas = FittedDataset(canvas.source, canvas.size, label_size=canvas.label_size, cache_mb=0)
     rates = []
     for count in workers:
         batches = train_iterator(canvas, batch_size, seed=0, workers=count)
@@ -85,7 +85,7 @@ def _count(batches: Iterator[Any], batch_size: int, seconds: float) -> tuple[int
     return images, elapsed
 
 
-def _torch_batches(canvas: Canvas, batch_size: int, workers: int) -> Iterator[Any]:
+def _torch_batches(canvas: FittedDataset, batch_size: int, workers: int) -> Iterator[Any]:
     """Batches of torch's DataLoader without end."""
     import torch.utils.data
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segjax import metrics
-from segjax.data.pipeline import Canvas, eval_batches
+from segjax.data.pipeline import FittedDataset, eval_batches
 from segjax.export import load as exported
 from segjax.inference.predictor import Predictor, forward_fn
 
@@ -36,7 +36,7 @@ Labels = Callable[[Mapping[str, Any], UInt8[Any, "n h w c"]], UInt8[Any, "n h w"
 def write(
     path: str | pathlib.Path,
     predictor: Predictor,
-    validation: Canvas | None,
+    validation: FittedDataset | None,
     *,
     platforms: Sequence[str] = PLATFORMS,
     environment: Mapping[str, str] | None = None,
@@ -189,7 +189,7 @@ def _noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> UInt8[np.nd
 def compare(
     before: Callable[[np.ndarray], np.ndarray],
     after: Callable[[np.ndarray], np.ndarray],
-    canvas: Canvas,
+    canvas: FittedDataset,
     predictor: Predictor,
 ) -> dict[str, Any]:
     """Scores two functions from images to labels on one pass over a split.

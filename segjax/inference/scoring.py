@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from segjax.data.pipeline import Canvas
+from segjax.data.pipeline import FittedDataset
 from segjax.metrics import protocols
 from segjax.metrics.boundary import Boundaries, distance_to_boundary
 from segjax.metrics.by_object import Strata
@@ -82,7 +82,7 @@ def make_scoring_step(
 def evaluate_fully(
     scoring_step: Callable,
     variables: Any,
-    canvas: Canvas,
+    canvas: FittedDataset,
     batch_size: int,
     devices: Devices,
     num_classes: int,

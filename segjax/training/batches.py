@@ -10,7 +10,7 @@ from segjax.data.pipeline import train_iterator
 from segjax.training.setup import Setup
 
 
-class Feed:
+class DeviceIterator:
     """The endless batches of a run on its devices: `next(feed)`, with image, label and index.
 
     With `data.on_device` the split is decoded and put there now, and only indices are sent; the
@@ -61,7 +61,7 @@ class Feed:
         """Ends the threads and processes that read."""
         self._batches.close()
 
-    def __enter__(self) -> "Feed":
+    def __enter__(self) -> "DeviceIterator":
         return self
 
     def __exit__(self, *_) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from segjax import metrics
-from segjax.data.pipeline import Canvas, eval_batches
+from segjax.data.pipeline import FittedDataset, eval_batches
 from segjax.metrics.confusion import ImageConfusions
 from segjax.training.mesh import Devices
 from segjax.training.processes import gather
@@ -128,7 +128,7 @@ def evaluated_splits(workdir: str | pathlib.Path) -> list[str]:
 def evaluate(
     eval_step: Callable,
     variables: Any,
-    canvas: Canvas,
+    canvas: FittedDataset,
     batch_size: int,
     devices: Devices,
     stop: Callable[[], str] = lambda: "",
@@ -180,7 +180,7 @@ class ImageCounts:
 
 
 def device_outputs(
-    step: Callable, variables: Any, canvas: Canvas, batch_size: int, devices: Devices
+    step: Callable, variables: Any, canvas: FittedDataset, batch_size: int, devices: Devices
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]]:
     """Runs `step(variables, batch)` over a split: yields of each batch the images that this process
     is to count, what the step returned for them, and the sums over the whole batch, on the host.

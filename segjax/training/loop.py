@@ -10,14 +10,14 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from segjax.training.batches import Feed
+from segjax.training.batches import DeviceIterator
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.evaluation import evaluate
 from segjax.training.interruption import Interrupted, Interruption
-from segjax.training.metrics_log import NonFiniteLoss, Record
+from segjax.training.metrics_log import MetricsLogger, NonFiniteLoss
 from segjax.training.profiling import Profile
 from segjax.training.progress import ProgressBar
-from segjax.training.run_state import Progress
+from segjax.training.run_state import RunState
 from segjax.training.setup import Setup
 from segjax.training.state import TrainState
 from segjax.training.writers import MetricsWriter
@@ -32,7 +32,7 @@ def train(
     console: Console,
     preview: Callable[[Any], dict[str, np.ndarray]] | None = None,
     profile: tuple[int, int] | None = None,
-) -> Progress:
+) -> RunState:
     """Trains to the last step, from the newest checkpoint in `workdir` if there is one.
 
     In many processes all call it alike; the first writes what is not a checkpoint.
@@ -60,7 +60,7 @@ def train(
     with (
         Interruption() as interruption,
         CheckpointStore(workdir) as store,
-        Feed(setup) as feed,
+        DeviceIterator(setup) as feed,
         Profile(workdir, profile, say) as trace,
     ):
         run = _Run(setup, workdir, console, say, preview, store, feed, interruption, trace)
@@ -92,7 +92,7 @@ class _Run:
     say: Callable[[str], None]
     preview: Callable[[Any], dict[str, np.ndarray]] | None
     store: CheckpointStore
-    feed: Feed
+    feed: DeviceIterator
     interruption: Interruption
     trace: Profile
 
@@ -101,30 +101,30 @@ class _Run:
         self.first_batch = self.feed.get_state()
         self.has_evaluated = False
 
-    def start(self, lr_factor: float = 1.0) -> tuple[TrainState, Progress, int]:
+    def start(self, lr_factor: float = 1.0) -> tuple[TrainState, RunState, int]:
         """The newest checkpoint's state, or a fresh one, with its learning rate times a factor."""
         total, step = self.setup.total_steps, self.store.latest_step()
         if step is None:
             self.feed.set_state(self.first_batch)
-            state, progress, step = self.setup.init_state(), Progress(), 0
+            state, progress, step = self.setup.init_state(), RunState(), 0
             if not total:  # nothing to train: what is evaluated are the weights of init_from
                 self.save(state, progress, 0)
         else:
             state, host = self.store.restore(step, self.setup.abstract_state())
             self.feed.set_state(host["data"])
-            progress = Progress.from_json(host["progress"])
+            progress = RunState.from_json(host["progress"])
             self.say(f"resumed at step {step} of {total}")
         progress.lr_scale *= lr_factor
         return self.with_rate(state, progress), progress, step
 
-    def to_the_end(self, state: TrainState, progress: Progress, step: int) -> Progress:
+    def to_the_end(self, state: TrainState, progress: RunState, step: int) -> RunState:
         """The steps that are left, with their evaluations and checkpoints."""
         setup, train, total = self.setup, self.setup.config["train"], self.setup.total_steps
         with (
             MetricsWriter(self.workdir, step, progress.evaluated) as writer,
             ProgressBar(self.console, total, step, train["log_every"]) as bar,
         ):
-            record = Record(
+            record = MetricsLogger(
                 writer,
                 bar,
                 progress,
@@ -159,14 +159,14 @@ class _Run:
                 if asked:
                     self.stop(asked, step)
 
-    def name_skipped(self, progress: Progress) -> None:
+    def name_skipped(self, progress: RunState) -> None:
         """Says which samples could not be read, each once."""
         for index, problem in self.feed.skipped.items():
             if index not in progress.unreadable:
                 progress.unreadable.append(index)
                 self.say(f"{problem}; skipped, {len(progress.unreadable)} file(s) so far")
 
-    def evaluate(self, state, progress: Progress, step: int, record, writer) -> TrainState:
+    def evaluate(self, state, progress: RunState, step: int, record, writer) -> TrainState:
         """The evaluation of a step: its scores, what follows from them, and pictures."""
         record.flush()
         if not self.has_evaluated:  # the first one compiles for long, in which no signal is heard
@@ -197,7 +197,7 @@ class _Run:
                 writer.picture(step, name, picture)
         return self.with_rate(state, progress)
 
-    def save(self, state, progress: Progress, step: int, evaluated: bool = False) -> None:
+    def save(self, state, progress: RunState, step: int, evaluated: bool = False) -> None:
         """Starts writing a checkpoint, if there is none of this step; one from before the step's
         evaluation is replaced after it."""
         if not evaluated and self.store.latest_step() == step:
@@ -212,7 +212,7 @@ class _Run:
             raise OSError(f"{asked}: {problem}")
         raise Interrupted(f"{asked}: saved at step {step} of {self.setup.total_steps}")
 
-    def with_rate(self, state: TrainState, progress: Progress) -> TrainState:
+    def with_rate(self, state: TrainState, progress: RunState) -> TrainState:
         """The state with the learning rate that the progress says."""
         scale = np.asarray(progress.lr_scale, np.float32)
         return state.replace(lr_scale=self.setup.devices.replicate(scale))

@@ -9,7 +9,7 @@ import numpy as np
 
 from segjax.metrics.confusion import mean_iou
 from segjax.training.progress import ProgressBar
-from segjax.training.run_state import Progress
+from segjax.training.run_state import RunState
 from segjax.training.writers import MetricsWriter
 
 
@@ -17,7 +17,7 @@ class NonFiniteLoss(ArithmeticError):
     """The loss or the gradient of a step was NaN or infinite."""
 
 
-class Record:
+class MetricsLogger:
     """Takes each step's metrics and writes them down two steps late.
 
     Reading a number waits for the step that makes it; by then two more are queued, so the device
@@ -37,7 +37,7 @@ class Record:
         self,
         writer: MetricsWriter,
         bar: ProgressBar,
-        progress: Progress,
+        progress: RunState,
         *,
         batch_size: int,
         log_every: int,

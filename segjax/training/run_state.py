@@ -27,7 +27,7 @@ class Patience:
 
 
 @dataclasses.dataclass
-class Progress:
+class RunState:
     """Host state of a run.
 
     Attributes:
@@ -78,6 +78,6 @@ class Progress:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict) -> "Progress":
+    def from_json(cls, values: dict) -> "RunState":
         nested = {k: Patience(**values[k]) for k in ("stopping", "plateau")}
         return cls(**{**values, **nested})

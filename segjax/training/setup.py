@@ -15,7 +15,7 @@ import optax
 from segjax.data import checks, sampling, statistics
 from segjax.data.classes import ClassTable
 from segjax.data.datasets import class_table, make_source, used_splits
-from segjax.data.pipeline import Canvas, batch_shapes
+from segjax.data.pipeline import FittedDataset, batch_shapes
 from segjax.metrics.confusion import PROTOCOL
 from segjax.models import build
 from segjax.training import optim
@@ -59,8 +59,8 @@ class Setup:
     devices: Devices
     total_steps: int
     eval_every: int
-    train: Canvas | None = None
-    validation: Canvas | None = None
+    train: FittedDataset | None = None
+    validation: FittedDataset | None = None
     initial: Initial | None = None
     order: grain.MapDataset | None = None
 
@@ -252,7 +252,7 @@ def _programs(
     )
 
 
-def make_canvas(config: Mapping[str, Any], split: str) -> Canvas:
+def make_canvas(config: Mapping[str, Any], split: str) -> FittedDataset:
     """A split for evaluation, checked.
 
     Raises:
@@ -263,15 +263,15 @@ def make_canvas(config: Mapping[str, Any], split: str) -> Canvas:
     return eval_canvas(config["data"], source)
 
 
-def eval_canvas(data: Mapping[str, Any], source: Any) -> Canvas:
+def eval_canvas(data: Mapping[str, Any], source: Any) -> FittedDataset:
     """A source for evaluation: images on the canvas, labels at the size that is scored."""
     return _canvas(data, source, scored_size(data))
 
 
 def _canvas(
     data: Mapping[str, Any], source: Any, label_size: tuple[int, int], on_unreadable: str = "stop"
-) -> Canvas:
-    return Canvas(
+) -> FittedDataset:
+    return FittedDataset(
         source,
         tuple(data["image_size"]),
         label_size=label_size,

@@ -26,7 +26,7 @@ from segjax.report import run as run_report
 from segjax.training import optim
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.mesh import make_devices
-from segjax.training.run_state import Progress
+from segjax.training.run_state import RunState
 from segjax.training.setup import make_canvas
 from segjax.training.state import create_state
 
@@ -57,7 +57,7 @@ def drawn_run(workdir, config, seed=0, ema=False):
     configs.save_classes(IDD_LEVEL1, workdir)
     run_report.save_run(workdir, None, config)
     with CheckpointStore(workdir) as store:
-        store.save(3, state, {"progress": Progress().to_json(), "data": {"next": 6}}, 0.25)
+        store.save(3, state, {"progress": RunState().to_json(), "data": {"next": 6}}, 0.25)
     return state
 
 

@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from segjax.data.device import DeviceData
-from segjax.data.pipeline import Canvas, train_iterator
+from segjax.data.pipeline import FittedDataset, train_iterator
 from segjax.data.streets.dataset import Streets
 
 pytestmark = pytest.mark.versions
@@ -15,7 +15,7 @@ SIZE = (16, 24)
 
 
 def canvas(length=10, **options):
-    return Canvas(Streets("train", SIZE, length=length), SIZE, **options)
+    return FittedDataset(Streets("train", SIZE, length=length), SIZE, **options)
 
 
 def one_device():
@@ -78,9 +78,9 @@ def test_a_split_that_does_not_fit_is_refused_before_it_is_read():
         r"use data\.on_device=False, or a smaller data\.image_size"
     )
     with pytest.raises(ValueError, match=message):
-        DeviceData.from_canvas(Canvas(source, SIZE), one_device(), limit_mb=1.4)
+        DeviceData.from_canvas(FittedDataset(source, SIZE), one_device(), limit_mb=1.4)
     assert source.reads == []
-    fits = Canvas(Counting(10), SIZE)
+    fits = FittedDataset(Counting(10), SIZE)
     DeviceData.from_canvas(fits, one_device(), limit_mb=10 * each)
     with pytest.raises(ValueError, match=r"data\.on_device"):
         DeviceData.from_canvas(fits, one_device(), limit_mb=10 * each - 1e-6)
@@ -89,4 +89,4 @@ def test_a_split_that_does_not_fit_is_refused_before_it_is_read():
 def test_half_of_the_memory_is_the_limit_that_nobody_set():
     # 10**9 samples of 1536 bytes: more than half of any machine's memory.
     with pytest.raises(ValueError, match=r"take 1,536,000 MB .*\(50% of the memory of"):
-        DeviceData.from_canvas(Canvas(Counting(10**9), SIZE), one_device())
+        DeviceData.from_canvas(FittedDataset(Counting(10**9), SIZE), one_device())

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from segjax.data.pipeline import (
-    Canvas,
+    FittedDataset,
     eval_batches,
     fit_image,
     fit_label,
@@ -97,7 +97,7 @@ def test_each_of_any_number_of_channels_is_resized_as_one_of_three(channels):
 
 
 def test_canvas_sample_has_image_label_and_index():
-    canvas = Canvas(Numbered(3), (4, 6), label_size=(8, 12))
+    canvas = FittedDataset(Numbered(3), (4, 6), label_size=(8, 12))
     assert len(canvas) == 3
     sample = canvas[2]
     assert set(sample) == {"image", "label", "index"}
@@ -105,14 +105,14 @@ def test_canvas_sample_has_image_label_and_index():
     assert sample["label"].shape == (8, 12)
     assert sample["index"] == 2
     assert sample["index"].dtype == np.int32
-    assert Canvas(Numbered(3), [4, 6])[0]["label"].shape == (4, 6)
+    assert FittedDataset(Numbered(3), [4, 6])[0]["label"].shape == (4, 6)
 
 
 def test_canvas_keeps_samples_only_where_all_of_them_fit():
     bytes_of_all = 5 * (4 * 6 * 3 + 4 * 6)
     for cache_mb, reads in ((bytes_of_all / 1e6, 1), ((bytes_of_all - 1) / 1e6, 2), (0, 2)):
         source = Numbered(5)
-        canvas = Canvas(source, (4, 6), cache_mb=cache_mb)
+        canvas = FittedDataset(source, (4, 6), cache_mb=cache_mb)
         first, second = canvas[3], canvas[3]
         np.testing.assert_array_equal(first["image"], second["image"])
         assert source.reads == [3] * reads
@@ -121,13 +121,13 @@ def test_canvas_keeps_samples_only_where_all_of_them_fit():
 def test_labels_of_another_size_count_for_the_cache():
     images_alone = 5 * (4 * 6 * 3 + 4 * 6) / 1e6
     source = Numbered(5)
-    canvas = Canvas(source, (4, 6), label_size=(8, 12), cache_mb=images_alone)
+    canvas = FittedDataset(source, (4, 6), label_size=(8, 12), cache_mb=images_alone)
     assert canvas[0] is not canvas[0]
     assert source.reads == [0, 0]
 
 
 def test_pickling_drops_what_is_cached():
-    canvas = Canvas(Numbered(5, (64, 64)), (64, 64), cache_mb=1)
+    canvas = FittedDataset(Numbered(5, (64, 64)), (64, 64), cache_mb=1)
     empty = len(pickle.dumps(canvas))
     canvas[0]
     copy = pickle.loads(pickle.dumps(canvas))
@@ -135,7 +135,7 @@ def test_pickling_drops_what_is_cached():
     copy.source.reads.clear()
     assert copy[0] is copy[0]  # the copy caches for itself
     assert copy.source.reads == [0]
-    uncached = pickle.loads(pickle.dumps(Canvas(Numbered(5), (8, 12))))
+    uncached = pickle.loads(pickle.dumps(FittedDataset(Numbered(5), (8, 12))))
     assert uncached[0] is not uncached[0]
 
 
@@ -144,7 +144,7 @@ LENGTH, BATCH = 10, 4
 
 def batches(count, *, seed=0, state=None):
     """The next `count` batches and the iterator's state after them."""
-    iterator = train_iterator(Canvas(Numbered(LENGTH), (8, 12)), BATCH, seed=seed)
+    iterator = train_iterator(FittedDataset(Numbered(LENGTH), (8, 12)), BATCH, seed=seed)
     if state is not None:
         iterator.set_state(state)
     found = [next(iterator) for _ in range(count)]
@@ -181,7 +181,7 @@ def test_order_is_the_seeds():
 
 
 def test_a_batch_larger_than_the_data_set_runs_over_its_end():
-    iterator = train_iterator(Canvas(Numbered(3), (8, 12)), 7, seed=0)
+    iterator = train_iterator(FittedDataset(Numbered(3), (8, 12)), 7, seed=0)
     indices = order([next(iterator) for _ in range(3)])
     assert all(sorted(indices[k : k + 3]) == [0, 1, 2] for k in range(0, 21, 3))
 
@@ -199,7 +199,7 @@ def test_a_restored_position_goes_on_exactly(taken):
 
 
 def test_the_state_is_that_of_the_batches_taken_and_not_of_those_read_ahead():
-    iterator = train_iterator(Canvas(Numbered(LENGTH), (8, 12)), BATCH, seed=0)
+    iterator = train_iterator(FittedDataset(Numbered(LENGTH), (8, 12)), BATCH, seed=0)
     next(iterator)
     state = iterator.get_state()
     ahead = order([next(iterator) for _ in range(6)])
@@ -216,7 +216,7 @@ def test_a_position_that_grain_saved_is_understood():
 
 @pytest.mark.parametrize("length, rows", [(10, [4, 4, 2]), (8, [4, 4]), (3, [3])])
 def test_evaluation_sees_every_sample_once_in_order(length, rows):
-    found = list(eval_batches(Canvas(Numbered(length), (8, 12), label_size=(4, 6)), BATCH))
+    found = list(eval_batches(FittedDataset(Numbered(length), (8, 12), label_size=(4, 6)), BATCH))
     assert [int((b["index"] >= 0).sum()) for b in found] == rows
     indices = order(found)
     assert indices[:length] == list(range(length))
@@ -237,7 +237,7 @@ def test_the_order_of_a_seed_is_pinned():
 
 def test_decode_reads_anew_and_keeps_nothing():
     source = Numbered(5)
-    canvas = Canvas(source, (8, 12), cache_mb=1)
+    canvas = FittedDataset(source, (8, 12), cache_mb=1)
     assert canvas.decode(2) is not canvas.decode(2)
     assert source.reads == [2, 2]
     canvas[2]
@@ -246,7 +246,7 @@ def test_decode_reads_anew_and_keeps_nothing():
 
 def test_indices_alone_come_in_the_same_order_and_read_nothing():
     source = Numbered(LENGTH)
-    canvas = Canvas(source, (8, 12))
+    canvas = FittedDataset(source, (8, 12))
     whole = train_iterator(canvas, BATCH, seed=3)
     wanted = [next(whole)["index"] for _ in range(6)]
     source.reads.clear()
@@ -261,7 +261,7 @@ def test_indices_alone_come_in_the_same_order_and_read_nothing():
 
 def test_another_order_is_taken_as_it_is():
     odd = grain.MapDataset.source([1, 3, 3, 9]).repeat(None)
-    iterator = train_iterator(Canvas(Numbered(LENGTH), (8, 12)), 3, seed=0, order=odd)
+    iterator = train_iterator(FittedDataset(Numbered(LENGTH), (8, 12)), 3, seed=0, order=odd)
     found = [next(iterator) for _ in range(3)]
     assert order(found) == [1, 3, 3, 9, 1, 3, 3, 9, 1]
     np.testing.assert_array_equal(found[1]["image"][:, 0, 0, 0], [9, 1, 3])

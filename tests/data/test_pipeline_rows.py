@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segjax.data.pipeline import Canvas, eval_batches, pad_batch, train_iterator
+from segjax.data.pipeline import FittedDataset, eval_batches, pad_batch, train_iterator
 from tests.data.test_pipeline import BATCH, LENGTH, Numbered, batches
 
 
@@ -17,7 +17,7 @@ def shares(size, count):
 def test_processes_read_their_rows_of_the_batches_that_one_would(count, padded, indices_only):
     sources, options = [Numbered(LENGTH) for _ in range(count)], {"indices_only": indices_only}
     iterators = [
-        train_iterator(Canvas(source, (8, 12)), BATCH, seed=1, rows=rows, **options)
+        train_iterator(FittedDataset(source, (8, 12)), BATCH, seed=1, rows=rows, **options)
         for source, rows in zip(sources, shares(padded, count), strict=True)
     ]
     for whole in batches(6, seed=1)[0]:
@@ -36,7 +36,7 @@ def test_processes_read_their_rows_of_the_batches_that_one_would(count, padded, 
 
 def test_a_process_with_padding_only_reads_nothing():
     source = Numbered(LENGTH)
-    canvas = Canvas(source, (8, 12), label_size=(4, 6))
+    canvas = FittedDataset(source, (8, 12), label_size=(4, 6))
     trained = next(train_iterator(canvas, BATCH, seed=1, rows=slice(6, 8)))
     evaluated = list(eval_batches(canvas, BATCH, rows=slice(6, 8)))
     assert len(evaluated) == 3
@@ -53,7 +53,7 @@ def test_a_process_with_padding_only_reads_nothing():
 @pytest.mark.parametrize("count, padded", [(1, 4), (2, 4), (4, 4), (2, 6), (4, 8)])
 @pytest.mark.parametrize("length", [10, 8, 1])
 def test_evaluation_over_processes_is_that_of_one(count, padded, length):
-    canvas = Canvas(Numbered(length), (8, 12), label_size=(4, 6))
+    canvas = FittedDataset(Numbered(length), (8, 12), label_size=(4, 6))
     parts_of = [list(eval_batches(canvas, BATCH, rows=rows)) for rows in shares(padded, count)]
     for whole, *parts in zip(eval_batches(canvas, BATCH), *parts_of, strict=True):
         for name, rows in pad_batch(whole, padded).items():

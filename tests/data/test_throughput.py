@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from segjax.data import throughput
-from segjax.data.pipeline import Canvas
+from segjax.data.pipeline import FittedDataset
 from segjax.data.throughput import Rate, measure
 from tests.data.drawn import Drawn
 
 
 def canvas(length=6, **options):
-    return Canvas(Drawn([np.zeros((4, 6), np.uint8)] * length), (4, 6), **options)
+    return FittedDataset(Drawn([np.zeros((4, 6), np.uint8)] * length), (4, 6), **options)
 
 
 def test_rates_of_the_host():

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from segjax.data.pipeline import Canvas, UnreadableSample, eval_batches, train_iterator
+from segjax.data.pipeline import FittedDataset, UnreadableSample, eval_batches, train_iterator
 from segjax.data.sets.folder import open_folder
 from tests.data.drawn import THREE, mask, photo
 
@@ -42,7 +42,7 @@ def damage(path):
 
 
 def canvas(folder, **options):
-    return Canvas(open_folder(folder, "train", THREE), SIZE, **options)
+    return FittedDataset(open_folder(folder, "train", THREE), SIZE, **options)
 
 
 def test_a_damaged_file_is_named(folder):
@@ -71,10 +71,10 @@ def test_whatever_a_decoder_raises_arrives_with_the_sample_and_pickles():
     with pytest.raises(
         ValueError, match=r"^sample 1 of Odd cannot be read: KeyError: 'chunk'$"
     ) as e:
-        Canvas(Odd(), SIZE)[1]
+        FittedDataset(Odd(), SIZE)[1]
     assert str(pickle.loads(pickle.dumps(e.value))) == str(e.value)
     with pytest.raises(ValueError, match=r"none of the 3 samples .* one of them: sample \d of Odd"):
-        Canvas(Odd(), SIZE, on_unreadable="skip")[1]
+        FittedDataset(Odd(), SIZE, on_unreadable="skip")[1]
 
 
 @pytest.mark.parametrize("cache_mb", [0, 1])
@@ -185,7 +185,7 @@ def test_an_error_in_a_worker_arrives_as_it_was(folder):
         UnreadableSample, match=r"train/[234]\.\w+ cannot be read: .*; use an intact"
     ):
         next(iterator)
-    iterator = train_iterator(Canvas(Odd(), SIZE), 2, seed=0, workers=1)
+    iterator = train_iterator(FittedDataset(Odd(), SIZE), 2, seed=0, workers=1)
     with pytest.raises(
         UnreadableSample, match=r"^sample \d of Odd cannot be read: KeyError: 'chunk'"
     ):

@@ -36,7 +36,7 @@ def is_running(pid):
 
 PROGRAM = """
     import signal, sys
-    from segjax.data.pipeline import Canvas, train_iterator
+    from segjax.data.pipeline import FittedDataset, train_iterator
     from segjax.data.sets.folder import open_folder
     from tests.data.drawn import THREE
 
@@ -44,7 +44,7 @@ PROGRAM = """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         source = open_folder(sys.argv[1], "train", THREE)
-        split = Canvas(source, (8, 12), on_unreadable="skip", timeout_s=float(sys.argv[2]))
+        split = FittedDataset(source, (8, 12), on_unreadable="skip", timeout_s=float(sys.argv[2]))
         iterator = train_iterator(split, 4, seed=0, workers=2)
         for line in sys.stdin:
             try:

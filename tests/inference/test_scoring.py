@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.data.pipeline import Canvas
+from segjax.data.pipeline import FittedDataset
 from segjax.data.streets.dataset import Streets
 from segjax.inference import scoring
 from segjax.metrics.boundary import Boundaries
@@ -36,8 +36,8 @@ class Colours(nn.Module):
         return {"logits": images @ weights}
 
 
-def canvas() -> Canvas:
-    return Canvas(Streets("val", SCORED, length=LENGTH), SIZE, label_size=SCORED)
+def canvas() -> FittedDataset:
+    return FittedDataset(Streets("val", SCORED, length=LENGTH), SIZE, label_size=SCORED)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import sys
 
 import jax
 
-from segjax.data.pipeline import Canvas
+from segjax.data.pipeline import FittedDataset
 from segjax.inference.scoring import FullEvaluation, evaluate_fully, make_scoring_step
 from segjax.training import processes
 from segjax.training.evaluation import Evaluation, evaluate
@@ -22,7 +22,9 @@ PLACES = {"mode": "jit", "data": 0, "space": 1, "shard_optimizer": False}
 def quick(config) -> Evaluation:
     devices = make_devices(config)
     program = devices.compile_eval(counted.step)
-    return evaluate(program, counted.NONE, Canvas(counted.Scenes(5), counted.SIZE), 3, devices)
+    return evaluate(
+        program, counted.NONE, FittedDataset(counted.Scenes(5), counted.SIZE), 3, devices
+    )
 
 
 def full(config) -> FullEvaluation:

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.data.pipeline import Canvas, UnreadableSample, train_iterator
-from segjax.training.batches import Feed
+from segjax.data.pipeline import FittedDataset, UnreadableSample, train_iterator
+from segjax.training.batches import DeviceIterator
 from segjax.training.setup import prepare
 
 BATCH = 4
@@ -59,7 +59,7 @@ def test_batches_are_those_of_the_iterator_padded_for_the_devices(
     options = {"parallel.mode": mode, "parallel.data": devices, "data.on_device": on_device}
     setup = make_setup(**options)
     plain = train_iterator(setup.train, BATCH, seed=0, rows=slice(0, 4 if devices == 1 else 6))
-    with Feed(setup) as feed:
+    with DeviceIterator(setup) as feed:
         found, wanted = take(feed, 4), [next(plain) for _ in range(4)]
     real = wanted[0]["index"] >= 0
     assert real.sum() == BATCH
@@ -73,7 +73,7 @@ def test_batches_are_those_of_the_iterator_padded_for_the_devices(
 @pytest.mark.parametrize("on_device", [False, True])
 def test_the_state_is_that_of_the_batches_taken(make_setup, on_device):
     setup = make_setup(**{"data.on_device": on_device})
-    with Feed(setup) as feed, Feed(setup) as other:
+    with DeviceIterator(setup) as feed, DeviceIterator(setup) as other:
         start = feed.get_state()
         take(feed, 2)
         state = feed.get_state()
@@ -87,8 +87,8 @@ def test_the_state_is_that_of_the_batches_taken(make_setup, on_device):
 
 @pytest.mark.parametrize("on_device", [False, True])
 def test_it_tells_what_was_skipped(make_setup, on_device):
-    split = Canvas(Damaged(), (32, 48), on_unreadable="skip")
-    with Feed(make_setup(split, **{"data.on_device": on_device})) as feed:
+    split = FittedDataset(Damaged(), (32, 48), on_unreadable="skip")
+    with DeviceIterator(make_setup(split, **{"data.on_device": on_device})) as feed:
         assert set(feed.skipped) == ({3, 8} if on_device else set())
         found = take(feed, 5)
         assert {i: what.split(":")[-1] for i, what in feed.skipped.items()} == {
@@ -105,14 +105,17 @@ def test_it_tells_what_was_skipped(make_setup, on_device):
 
 @pytest.mark.parametrize("on_device", [False, True])
 def test_it_stops_at_what_cannot_be_read(make_setup, on_device):
-    setup = make_setup(Canvas(Damaged(), (32, 48)), **{"data.on_device": on_device})
-    with pytest.raises(UnreadableSample, match=r"[38]\.png cannot be read"), Feed(setup) as feed:
+    setup = make_setup(FittedDataset(Damaged(), (32, 48)), **{"data.on_device": on_device})
+    with (
+        pytest.raises(UnreadableSample, match=r"[38]\.png cannot be read"),
+        DeviceIterator(setup) as feed,
+    ):
         take(feed, 5)
 
 
 def test_its_threads_end_when_it_is_closed(make_setup):
     before = set(threading.enumerate())
-    with Feed(make_setup()) as feed:
+    with DeviceIterator(make_setup()) as feed:
         take(feed, 1)
         mine = set(threading.enumerate()) - before
         assert mine

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.data.pipeline import Canvas
+from segjax.data.pipeline import FittedDataset
 from segjax.metrics.confusion import ImageConfusions, confusion_matrix, mean_iou
 from segjax.training import evaluation
 from segjax.training.evaluation import Evaluation, evaluate, evaluated_splits, evaluation_path
@@ -51,7 +51,7 @@ def matrices(source):
 def evaluated(length=5, batch_size=2, **options) -> Evaluation:
     devices = make_devices({**ONE, **options})
     program = devices.compile_eval(step)
-    return evaluate(program, NONE, Canvas(Scenes(length), SIZE), batch_size, devices)
+    return evaluate(program, NONE, FittedDataset(Scenes(length), SIZE), batch_size, devices)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_every_image_once_with_its_name(length, batch_size, options):
 
 
 def test_names_come_with_cached_samples():
-    canvas, devices = Canvas(Scenes(3), SIZE, cache_mb=1), make_devices(ONE)
+    canvas, devices = FittedDataset(Scenes(3), SIZE, cache_mb=1), make_devices(ONE)
     program = devices.compile_eval(step)
     first, second = (evaluate(program, NONE, canvas, 2, devices) for _ in range(2))
     assert first.names == second.names == ["scene 0", "scene 1", "scene 2"]
@@ -87,7 +87,7 @@ def test_names_come_with_cached_samples():
 
 def test_stops_when_asked():
     devices, asked = make_devices(ONE), iter(["", "SIGTERM"])
-    canvas = Canvas(Scenes(9), SIZE)
+    canvas = FittedDataset(Scenes(9), SIZE)
     stop = lambda: next(asked)  # noqa: E731  a third call would raise
     assert evaluate(devices.compile_eval(step), NONE, canvas, 2, devices, stop=stop) is None
 

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from segjax.training.run_state import Patience, Progress
+from segjax.training.run_state import Patience, RunState
 
 OPTIM = {
     "plateau_patience": 2,
@@ -16,7 +16,7 @@ OFF = {**OPTIM, "plateau_patience": 0}
 
 def feed(scores, optim=OFF, stop_patience=0, progress=None):
     """Updates with the scores at steps 10, 20, ...; returns the progress and each lr_scale."""
-    progress = progress or Progress()
+    progress = progress or RunState()
     scales = []
     for n, score in enumerate(scores, 1):
         progress.update(10 * n, score, {"early_stop_patience": stop_patience}, optim)
@@ -118,7 +118,7 @@ def test_json_round_trip_goes_on_where_it_was():
     scores = [0.3, 0.35, 0.2, 0.34, 0.1, 0.35, 0.2]
     whole, whole_scales = feed(scores, OPTIM, stop_patience=5)
     first, _ = feed(scores[:4], OPTIM, stop_patience=5)
-    restored = Progress.from_json(json.loads(json.dumps(first.to_json())))
+    restored = RunState.from_json(json.loads(json.dumps(first.to_json())))
     assert restored == first
     assert isinstance(restored.plateau, Patience)
     rest, scales = feed(scores[4:], OPTIM, stop_patience=5, progress=restored)

@@ -55,7 +55,7 @@ def prepare(
         [h, w], "name"}`, and pickles if there are workers.
       name: of the data set, in lower case.
       classes: of all the sources.
-      size: (h, w) to fit every sample to, as `pipeline.Canvas` does; None = as they are.
+      size: (h, w) to fit every sample to, as `pipeline.FittedDataset` does; None = as they are.
       encoding: "raw" (fast to read) or "png" (smaller).
       workers: processes that write a shard each; 0 = this one.
       shard_mb: about the size of a shard, in 10**6 bytes.

@@ -9,7 +9,7 @@ import pytest
 
 from configs import base
 from segjax.data.datasets import class_table, make_source
-from segjax.data.pipeline import Canvas, train_iterator
+from segjax.data.pipeline import FittedDataset, train_iterator
 from segjax.data.prepared import manifest as manifests
 from segjax.data.prepared.write import prepare
 from segjax.data.sets.folder import open_folder
@@ -91,7 +91,7 @@ def test_it_pickles_without_open_files_and_reads_where_it_arrives(data):
 
 
 def test_a_worker_process_reads_the_same_and_goes_back(data):
-    canvas = Canvas(open_prepared(data[1], "train"), (8, 12))
+    canvas = FittedDataset(open_prepared(data[1], "train"), (8, 12))
     if canvas.source.manifest.encoding == "png":
         pytest.skip("a process takes seconds to start, and raw records show it")
     plain = train_iterator(canvas, 2, seed=4)
