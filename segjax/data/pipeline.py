@@ -224,7 +224,8 @@ def train_iterator(
       indices_only: leaves image and label out, and reads no file; see `device.DeviceData`.
 
     Raises:
-      UnreadableSample, TimeoutError, ChildProcessError: by the iterator; see `FittedDataset`, `Batches`.
+      UnreadableSample, TimeoutError, ChildProcessError: by the iterator; see `FittedDataset` and
+        `Batches`.
     """
     order = shuffled(len(canvas), seed) if order is None else order
     rows = slice(0, batch_size) if rows is None else rows
