@@ -1,174 +1,525 @@
-"""The flags of launch.py: what there are, what each mode needs, and what is wrong with them."""
+"""The command line: `python launch.py ...` in a checkout, `segjax ...` once installed.
 
+COMMANDS is the one table of what there is; the flags that are allowed and the text of --help follow
+from it. A new command is a row here and a function of the same name in a file of the same name in
+segjax/commands, whose parameters are called as its flags.
+"""
+
+import dataclasses
+import importlib.machinery
+import importlib.util
+import inspect
 import pathlib
+import re
 import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from absl import flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 FLAGS = flags.FLAGS
-# What each mode reads: a config, the workdir of a finished run, or several of these.
-NEEDS = {
-    "train": ("config",),
-    "evaluate": ("workdir",),
-    "predict": ("workdir", "input"),
-    "export": ("workdir",),
-    "compare": ("runs",),
-    "uncertainty": ("workdir", "runs"),  # one of them
-    "recalibrate": ("workdir",),
-    "plan": ("config",),
-    "doctor": ("config",),
-    "prepare": ("config",),
-    "benchmark": ("config",),
+# Errors that a user can cause: the message is all that is printed.
+USER_ERRORS = (ValueError, OSError, ArithmeticError)
+# Options of a finished run that say where its data lie and how they are read.
+_DATA = ("data.", "parallel.", "report.", "train.eval_batch_size")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A row of COMMANDS.
+
+    Attributes:
+      summary: what the command does, for --help.
+      needs: the flags that must be given.
+      takes: further flags that it knows.
+      overrides: the options of a finished run that --config.OPTION=VALUE may change, by the start
+        of their names; for a command that needs --config any of its options may be given.
+      uses_devices: whether JAX looks for accelerators. It takes seconds and memory on a GPU, and
+        processes cannot be forked after it.
+      many_processes: whether several processes, as on several hosts, can share the command.
+    """
+
+    summary: str
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    uses_devices: bool = True
+    many_processes: bool = False
+
+
+COMMANDS: Mapping[str, Command] = {
+    "train": Command(
+        "train a network, or resume its run; evaluate the best checkpoint and write the report",
+        needs=("config",),
+        takes=("workdir", "profile"),
+        many_processes=True,
+    ),
+    "evaluate": Command(
+        "evaluate the best checkpoint of a run, on its own data or on others",
+        needs=("workdir",),
+        takes=("splits", "protocol", "output"),
+        overrides=_DATA,
+        many_processes=True,
+    ),
+    "predict": Command(
+        "write label maps of an image, a folder, a list of images or a video",
+        needs=("workdir", "input"),
+        takes=(
+            *("output", "inference", "window", "overlap", "blend"),
+            *("scales", "flip", "batch_size"),
+        ),
+    ),
+    "compare": Command(
+        "set evaluated runs side by side, with paired tests over the images",
+        needs=("runs",),
+        takes=("split",),
+        uses_devices=False,
+    ),
+    "uncertainty": Command(
+        "measure uncertainty by dropout (--workdir) or by an ensemble (--runs)",
+        takes=("workdir", "runs", "split", "samples", "output"),
+        overrides=_DATA,
+    ),
+    "recalibrate": Command(
+        "recompute the batch normalisation statistics of a run over all training images",
+        needs=("workdir",),
+        takes=("output",),
+        overrides=_DATA,
+    ),
+    "export": Command(
+        "write a run as one file: a StableHLO program or its weights",
+        needs=("workdir",),
+        takes=("output", "format"),
+        overrides=_DATA,
+    ),
+    "plan": Command(
+        "compile a run without training it: memory, kernels, bytes, least time",
+        needs=("config",),
+        takes=("workdir", "target"),
+    ),
+    "doctor": Command(
+        "read a data set as the config does, and list what is wrong with it",
+        needs=("config",),
+        takes=("workdir", "splits"),
+        uses_devices=False,
+    ),
+    "prepare": Command(
+        "write a data set as ArrayRecord files, which are read fast",
+        needs=("config",),
+        takes=("output", "splits", "format", "size"),
+        uses_devices=False,
+    ),
+    "benchmark": Command(
+        "measure how many training images a second the host makes ready",
+        needs=("config",),
+        uses_devices=False,
+    ),
 }
-# Modes that only read data or results: JAX need not look for devices, which on a GPU takes seconds
-# and memory, nor have threads when they start processes.
-WITHOUT_DEVICES = ("compare", "doctor", "prepare", "benchmark")
-# Modes that several processes, as on several hosts, can share.
-IN_MANY_PROCESSES = ("train", "evaluate")
+# Flags about the process rather than the command: what uses devices takes `deterministic`, what
+# many processes can share takes the others.
+_DETERMINISTIC = ("deterministic",)
+_PROCESSES = ("coordinator", "num_processes", "process_id")
+
+
+def flags_of(mode: str) -> tuple[str, ...]:
+    """The names of all flags that a command takes, in the order of --help."""
+    command = COMMANDS[mode]
+    return (
+        *command.needs,
+        *command.takes,
+        *(_DETERMINISTIC if command.uses_devices else ()),
+        *(_PROCESSES if command.many_processes else ()),
+    )
+
+
+class _SizeParser(flags.ArgumentParser):
+    """HEIGHTxWIDTH, such as 240x480, as (240, 480)."""
+
+    def parse(self, argument):
+        parts = argument.split("x") if isinstance(argument, str) else argument
+        if len(parts) != 2 or not all(str(part).isdecimal() and int(part) for part in parts):
+            raise ValueError("use HEIGHTxWIDTH in pixels, such as 240x480")
+        return int(parts[0]), int(parts[1])
+
+
+class _ProfileParser(flags.ArgumentParser):
+    """START:STEPS, such as 10:5, as (10, 5)."""
+
+    def parse(self, argument):
+        parts = argument.split(":") if isinstance(argument, str) else argument
+        if len(parts) != 2 or not all(str(part).isdecimal() and int(part) for part in parts):
+            raise ValueError(
+                "use START:STEPS, whole numbers from 1, such as 10:5 for the steps 10 to 14"
+            )
+        return int(parts[0]), int(parts[1])
+
+
+class _NumbersParser(flags.ArgumentParser):
+    """Numbers with commas between them, as a tuple of floats."""
+
+    def parse(self, argument):
+        parts = argument.split(",") if isinstance(argument, str) else argument
+        try:
+            return tuple(float(part) for part in parts)
+        except ValueError as error:
+            raise ValueError("use numbers with commas, such as 0.75,1,1.25") from error
 
 
 def define_flags() -> None:
     """Defines every flag; once per process."""
-    config_flags.DEFINE_config_file("config", None, "Config file, with :PRESET if wanted.")
-    flags.DEFINE_enum("mode", "train", tuple(NEEDS), "What to do.")
-    flags.DEFINE_string("workdir", None, "Folder of the run; default runs/CONFIG_PRESET.")
-    flags.DEFINE_list("splits", [], "Splits to work on; default those of the config.")
-    flags.DEFINE_string("output", None, "Where to write; default in the workdir.")
+
+    def define(parser: flags.ArgumentParser, name: str, default, text: str) -> None:
+        flags.DEFINE(
+            parser, name, default, text, serializer=flags.ArgumentSerializer(), flag_values=FLAGS
+        )
+
+    flags.DEFINE_enum("mode", "train", tuple(COMMANDS), "The command.", flag_values=FLAGS)
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Config file, or the name of one of segjax's own; with :PRESET if wanted.",
+        flag_values=FLAGS,
+    )
+    flags.DEFINE_string(
+        "workdir", None, "Folder of the run; default runs/CONFIG_PRESET.", flag_values=FLAGS
+    )
+    flags.DEFINE_list(
+        "splits", [], "Splits with commas; default: those of the config.", flag_values=FLAGS
+    )
+    flags.DEFINE_string(
+        "split", None, "A split; default: test, or the validation split.", flag_values=FLAGS
+    )
+    flags.DEFINE_string(
+        "output", None, "File or folder to write; default: in the workdir.", flag_values=FLAGS
+    )
     flags.DEFINE_string(
         "format",
         None,
-        "export: stablehlo, safetensors; prepare: decoded, encoded (PNG), masks (IDD's PNGs).",
+        "export: stablehlo or safetensors; prepare: decoded, encoded (PNG) or masks (IDD's PNGs).",
+        flag_values=FLAGS,
     )
-    flags.DEFINE_string("protocol", "segjax", "evaluate: the rule of the numbers.")
-    flags.DEFINE_list("runs", [], "compare, uncertainty (as an ensemble): workdirs.")
-    flags.DEFINE_integer("samples", 50, "uncertainty: passes with dropout.")
-    flags.DEFINE_string("size", None, "prepare: HEIGHTxWIDTH to fit images to; default: none.")
-    flags.DEFINE_string("input", None, "predict: an image, a folder, a list .txt, or a video.")
-    flags.DEFINE_string("way", "canvas", "predict: canvas, whole or sliding.")
-    flags.DEFINE_string("window", None, "predict, sliding: HEIGHTxWIDTH; default: the canvas.")
-    flags.DEFINE_float("overlap", 0.5, "predict, sliding: share of a window seen twice.")
-    flags.DEFINE_string("blend", "gaussian", "predict, sliding: uniform, linear or gaussian.")
-    flags.DEFINE_list("scales", ["1"], "predict: test-time augmentation, such as 0.75,1,1.25.")
-    flags.DEFINE_boolean("flip", False, "predict: test-time augmentation, mirrored too.")
-    flags.DEFINE_integer("batch_size", 4, "predict: images or windows at a time.")
     flags.DEFINE_string(
+        "protocol", "segjax", "The protocol of the headline numbers.", flag_values=FLAGS
+    )
+    flags.DEFINE_list("runs", [], "Workdirs with commas.", flag_values=FLAGS)
+    flags.DEFINE_integer("samples", 50, "Passes with dropout.", flag_values=FLAGS)
+    define(_SizeParser(), "size", None, "HEIGHTxWIDTH to fit images to; default: as they are.")
+    flags.DEFINE_string(
+        "input", None, "An image, a folder, a list .txt, or a video.", flag_values=FLAGS
+    )
+    flags.DEFINE_enum(
+        "inference",
+        "resize",
+        ("resize", "whole", "slide"),
+        "How images are taken: resized to the size of training, at their own size, or by windows.",
+        flag_values=FLAGS,
+    )
+    define(_SizeParser(), "window", None, "HEIGHTxWIDTH of --inference=slide; default: training's.")
+    flags.DEFINE_float(
+        "overlap", 0.5, "Share of a window that the next one covers too.", flag_values=FLAGS
+    )
+    flags.DEFINE_enum(
+        "blend",
+        "gaussian",
+        ("uniform", "linear", "gaussian"),
+        "Weights inside a window.",
+        flag_values=FLAGS,
+    )
+    define(_NumbersParser(), "scales", (1.0,), "Test-time augmentation, such as 0.75,1,1.25.")
+    flags.DEFINE_boolean(
+        "flip", False, "Test-time augmentation: mirrored images too.", flag_values=FLAGS
+    )
+    flags.DEFINE_integer("batch_size", 4, "Images or windows at a time.", flag_values=FLAGS)
+    define(
+        _ProfileParser(),
         "profile",
         None,
-        "train: START:STEPS, such as 10:5, to trace the steps 10 to 14 into WORKDIR/profile; the "
-        "first step of a process compiles.",
+        "START:STEPS, such as 10:5, traces the steps 10 to 14 into WORKDIR/profile. The first step "
+        "of a process compiles.",
     )
     flags.DEFINE_string(
         "target",
         None,
-        "plan: accelerators to compile for, which need not be here: a100, h100, h200, b200, or xN "
-        "of them as h100x8; tpu:v5e:4x4, tpu:v4:2x2x2, tpu:v5p:2x2x2, tpu:v6e:4x4.",
+        "Accelerators to compile for, which need not be here: a100, h100, h200, b200, or xN of "
+        "them as h100x8; tpu:v5e:4x4, tpu:v4:2x2x2, tpu:v5p:2x2x2, tpu:v6e:4x4.",
+        flag_values=FLAGS,
     )
     flags.DEFINE_boolean(
-        "deterministic", False, "GPUs repeat a run bit for bit, slower; CPUs do anyway."
+        "deterministic",
+        False,
+        "GPUs repeat a run bit for bit, slower; CPUs do anyway.",
+        flag_values=FLAGS,
     )
     flags.DEFINE_string(
         "coordinator",
         None,
-        "train, evaluate on several hosts: HOST:PORT of process 0, where no scheduler that JAX "
-        "knows (SLURM, Open MPI, Kubernetes, TPU pods) starts the processes.",
+        "HOST:PORT of process 0, where no scheduler that JAX knows (SLURM, Open MPI, Kubernetes, "
+        "TPU pods) starts the processes.",
+        flag_values=FLAGS,
     )
-    flags.DEFINE_integer("num_processes", None, "With --coordinator; 1 = this one, by itself.")
-    flags.DEFINE_integer("process_id", None, "With --coordinator: which this is, from 0.")
+    flags.DEFINE_integer(
+        "num_processes", None, "With --coordinator; 1 = this one, by itself.", flag_values=FLAGS
+    )
+    flags.DEFINE_integer(
+        "process_id", None, "With --coordinator: which this is, from 0.", flag_values=FLAGS
+    )
 
 
-def check_flags() -> None:
-    """Raises ValueError where a mode lacks a flag that it needs, or has one that it cannot use."""
-    check_processes(FLAGS.mode, FLAGS.num_processes or 1)
-    if parse_profile(FLAGS.profile) and FLAGS.mode != "train":
-        raise ValueError(f"--profile is for --mode=train, not for --mode={FLAGS.mode}")
-    if FLAGS.target and FLAGS.mode != "plan":
-        raise ValueError(f"--target is for --mode=plan, not for --mode={FLAGS.mode}")
-    needs = NEEDS[FLAGS.mode]
-    given = [name for name in needs if FLAGS[name].value]
-    if FLAGS.mode == "uncertainty":
-        if len(given) != 1:
-            raise ValueError("--mode=uncertainty wants --workdir or --runs, one of the two")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command that the arguments (those of the process by default) ask for."""
+    define_flags()
+    sys.argv[:] = _with_config_paths(sys.argv if arguments is None else ["segjax", *arguments])
+    if any(a in ("--help", "-help", "-h", "--helpfull", "--helpshort") for a in sys.argv[1:]):
+        print(help_text(_mode_in(sys.argv)))
         return
-    for name in needs:
-        if name not in given:
-            what = " (workdirs, with commas)" if name == "runs" else ""
-            raise ValueError(f"--mode={FLAGS.mode} wants --{name}{what}")
+    app.run(_run, argv=sys.argv, flags_parser=_parse)
+
+
+def _run(arguments: Sequence[str]) -> None:
+    """Runs the command; an error that a user can cause ends it with one message and code 2."""
+    if not logging.level_debug():
+        logging.set_verbosity(logging.ERROR)  # Orbax and grain log every step of theirs
+    try:
+        check_flags(arguments[1:])
+        _call(FLAGS.mode)
+    except USER_ERRORS as error:
+        if logging.level_debug():
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:  # outside of training, where nothing is to be saved
+        sys.exit(130)
+
+
+def _call(mode: str) -> None:
+    """Prepares the process and calls the command's function."""
+    # Imported here, so that a wrong flag is answered at once.
+    from rich.console import Console
+
+    from configs import base
+    from segjax import accelerators
+    from segjax.training import determinism, environment, interruption
+    from segjax.training import processes as distributed
+
+    command = COMMANDS[mode]
+    if FLAGS.target:
+        accelerators.without_devices()  # before JAX looks for some
+    if FLAGS.deterministic:
+        determinism.use_deterministic_kernels()
+    environment.use_compilation_cache()
+    count = distributed.start(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    if command.uses_devices:
+        environment.keep_freed_memory()
+    check_processes(mode, count)
+    values = {name: FLAGS[name].value for name in flags_of(mode)}
+    values["console"] = Console(quiet=count > 1 and not distributed.is_first())
+    if "config" in command.needs:
+        values["base"] = base.get_config()
+        if "workdir" in values:
+            values["workdir"] = values["workdir"] or default_workdir()
+    if command.overrides:
+        values["overrides"] = _overrides(sys.argv)
+    function = function_of(mode)
+    known = inspect.signature(function).parameters
+    try:
+        function(**{name: value for name, value in values.items() if name in known})
+    except interruption.Interrupted as error:
+        code = interruption.EXIT_INTERRUPTED
+        print(f"{error}; the same command resumes it (exit code {code})", file=sys.stderr)
+        sys.exit(code)
+
+
+def function_of(mode: str) -> Any:
+    """The function that runs a command: segjax.commands.MODE.MODE."""
+    return getattr(importlib.import_module(f"segjax.commands.{mode}"), mode)
+
+
+def check_flags(rest: Sequence[str] = ()) -> None:
+    """Checks the parsed flags against the row of the command.
+
+    Args:
+      rest: what stands on the command line besides flags.
+
+    Raises:
+      ValueError: for a flag that the command needs and lacks, or does not take.
+    """
+    mode = FLAGS.mode
+    command, known = COMMANDS[mode], flags_of(mode)
+    if rest:
+        as_mode = f" (a command is given as --mode={rest[0]})" if rest[0] in COMMANDS else ""
+        raise ValueError(f"{' '.join(rest)!r} is not a flag{as_mode}; see --help")
+    ours = {name for row in COMMANDS for name in flags_of(row)}
+    for name in sorted(ours - set(known)):
+        if FLAGS[name].present:
+            takers = [row for row in COMMANDS if name in flags_of(row)]
+            raise ValueError(
+                f"--mode={mode} does not take --{name} (--mode={', '.join(takers)} "
+                f"{'does' if len(takers) == 1 else 'do'}); it takes "
+                f"{', '.join(f'--{flag}' for flag in known)}"
+            )
+    for name in command.needs:
+        if not FLAGS[name].value:
+            text = " (workdirs with commas)" if name == "runs" else ""
+            raise ValueError(f"--mode={mode} needs --{name}{text}")
+    if "config" not in command.needs:
+        for name in _overrides(sys.argv):
+            if not name.startswith(command.overrides or ("-",)):
+                some = ", ".join(f"--config.{start}" for start in command.overrides)
+                raise ValueError(
+                    f"--mode={mode} does not take --config.{name}: it has the config of the run; "
+                    f"it takes {f'{some}...' if some else 'no --config'}"
+                )
+    check_processes(mode, FLAGS.num_processes or 1)
 
 
 def check_processes(mode: str, count: int) -> None:
-    """Raises ValueError if the mode cannot run in so many processes."""
-    if count > 1 and mode not in IN_MANY_PROCESSES:
+    """Raises ValueError if the command cannot run in so many processes."""
+    if count > 1 and not COMMANDS[mode].many_processes:
+        shared = " and ".join(name for name, row in COMMANDS.items() if row.many_processes)
         raise ValueError(
-            f"--mode={mode} in {count} processes; only {' and '.join(IN_MANY_PROCESSES)} can "
-            "be shared. Start it once, with --num_processes=1"
+            f"--mode={mode} in {count} processes; only {shared} can be shared. Start it once, with "
+            "--num_processes=1"
         )
 
 
-def inference_options():
-    """`InferenceOptions` from the flags.
-
-    Raises:
-      ValueError: for a flag that will not do.
-    """
-    from segjax.inference.options import InferenceOptions  # late: a wrong flag is answered at once
-
-    try:
-        scales = tuple(float(scale) for scale in FLAGS.scales)
-    except ValueError as error:
-        raise ValueError(f"--scales={','.join(FLAGS.scales)}; use numbers, as 0.75,1") from error
-    return InferenceOptions(
-        way=FLAGS.way,
-        window=parse_size(FLAGS.window, "window"),
-        overlap=FLAGS.overlap,
-        blend=FLAGS.blend,
-        scales=scales,
-        flip=FLAGS.flip,
-        batch_size=FLAGS.batch_size,
-    )
-
-
-def parse_size(text: str | None, flag: str) -> tuple[int, int] | None:
-    """(height, width) of "240x480".
-
-    Raises:
-      ValueError: naming the flag, if the text is no size.
-    """
-    if text is None:
-        return None
-    numbers = text.split("x")
-    if len(numbers) != 2 or not all(number.isdigit() for number in numbers):
-        raise ValueError(f"--{flag}={text}; use HEIGHTxWIDTH, such as 240x480")
-    return int(numbers[0]), int(numbers[1])
-
-
-def parse_profile(text: str | None) -> tuple[int, int] | None:
-    """(first step, number of steps) of "10:5"; steps count from 1, over all of the run.
-
-    Raises:
-      ValueError: naming the flag, if the text is not that.
-    """
-    if text is None:
-        return None
-    numbers = text.split(":")
-    if len(numbers) != 2 or not all(n.isdecimal() and int(n) > 0 for n in numbers):
-        raise ValueError(
-            f"--profile={text}; use START:STEPS, whole numbers from 1, such as --profile=10:5 for "
-            "the steps 10 to 14"
+def help_text(mode: str | None = None) -> str:
+    """The text of --help: all commands, or one with its flags."""
+    if mode is None:
+        rows = [
+            f"  {name:<12}{row.summary}\n{'':14}{' '.join(f'--{flag}' for flag in flags_of(name))}"
+            for name, row in COMMANDS.items()
+        ]
+        return "\n".join(
+            [
+                "segjax: semantic segmentation in JAX and Flax",
+                "",
+                "segjax --config=NAME_OR_FILE[:PRESET] [--workdir=DIR] [--config.OPTION=VALUE]",
+                "segjax --mode=COMMAND ...",
+                "",
+                "commands (train by default):",
+                *rows,
+                "",
+                f"configs: {', '.join(config_names())}; or the path of a file",
+                "segjax --mode=COMMAND --help describes the flags of a command",
+            ]
         )
-    return int(numbers[0]), int(numbers[1])
+    row = COMMANDS[mode]
+    lines = [f"segjax --mode={mode}: {row.summary}", ""]
+    for name in flags_of(mode):
+        flag = FLAGS[name]
+        needed = " Needed." if name in row.needs else ""
+        default = "" if flag.default in (None, [], False) else f" Default: {flag.default_as_str}."
+        text = f"{flag.help}{needed}{default}"
+        lines += [f"  --{name}", textwrap.indent(textwrap.fill(text, 90), " " * 6)]
+    if "config" in row.needs:
+        lines += ["  --config.OPTION=VALUE", "      Changes an option of configs/base.py."]
+    if row.overrides:
+        some = ", ".join(f"{start}{'*' * start.endswith('.')}" for start in row.overrides)
+        lines += ["  --config.OPTION=VALUE", f"      Changes an option of the run: {some}"]
+    return "\n".join(lines)
 
 
-def parse(arguments):
-    """Reads the flags; one line instead of a traceback for what is wrong with them."""
+def _mode_in(arguments: Sequence[str]) -> str | None:
+    """The command that --mode names, None without a known one."""
+    for argument in arguments:
+        name, _, value = argument.lstrip("-").partition("=")
+        if name == "mode" and value in COMMANDS:
+            return value
+    return None
+
+
+def config_folder() -> pathlib.Path:
+    """The folder of segjax's own configs: beside the package, or inside it once installed."""
+    package = pathlib.Path(__file__).parent
+    beside = package.parent / "configs"
+    in_checkout = (beside / "base.py").is_file() and (package.parent / "launch.py").is_file()
+    return beside if in_checkout else package / "configs"
+
+
+def config_names() -> list[str]:
+    """The names that --config takes for segjax's own configs."""
+    from_files = {path.stem for path in config_folder().glob("*.py")}
+    return sorted(from_files - {"__init__", "base", "presets", "recipes"})
+
+
+def _with_config_paths(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the path of the file in place of a config's name.
+
+    Config files say `from configs import base`. That finds segjax's own from any folder, then
+    those of the working folder.
+    """
+    folder = config_folder()
+    if "configs" not in sys.modules:
+        spec = importlib.machinery.ModuleSpec("configs", None, is_package=True)
+        spec.submodule_search_locations = [str(folder), str(pathlib.Path.cwd() / "configs")]
+        sys.modules["configs"] = importlib.util.module_from_spec(spec)
+    result, is_value = [], False
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if is_value:
+            argument = _config_path(argument, folder)
+        elif equals and flag in ("--config", "-config"):
+            argument = f"{flag}={_config_path(value, folder)}"
+        is_value = argument in ("--config", "-config")
+        result.append(argument)
+    return result
+
+
+def _config_path(value: str, folder: pathlib.Path) -> str:
+    """The path of a config file, with the preset; of one of segjax's own if there is no such file.
+
+    configs/pspnet.py, pspnet.py and pspnet all name the same file where none lies here.
+    """
+    name, colon, preset = value.partition(":")
+    own = folder / f"{pathlib.Path(name).stem}.py"
+    given = pathlib.Path(name)
+    if not given.is_file() and own.is_file() and str(given.parent) in (".", "configs"):
+        name = str(own)
+    return name + colon + preset
+
+
+def _missing_config(arguments: Sequence[str]) -> str:
+    """The message about a --config that names no file; "" where there is one, or no --config."""
+    text = "\n".join(arguments)
+    given = re.search(r"^--?config(?:=|\n)([^:\n]*)", text, re.MULTILINE)
+    if not given or pathlib.Path(given[1]).is_file():
+        return ""
+    return f"--config={given[1]} is no file; known names are {', '.join(config_names())}"
+
+
+def _parse(arguments: Sequence[str]) -> list[str]:
+    """Reads the flags; one line in place of a traceback for what is wrong with them."""
+    arguments = list(arguments)
+    if problem := _missing_config(arguments):
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
+    mode = _mode_in(arguments) or "train"
+    if "config" not in COMMANDS[mode].needs:  # `_overrides` reads them, for the run's config
+        arguments = [a for a in arguments if not _is_override(a)]
     try:
         return FLAGS(arguments)
+    except flags.UnrecognizedFlagError as error:
+        message = f"{error}; see --help".replace("\n", " ")
     except flags.Error as error:
         message = str(error).strip().splitlines()[-1]
-    except (AttributeError, KeyError):  # an option that the config has not
-        message = _unknown_option(list(arguments))  # they are sys.argv, changed there
+    except (AttributeError, KeyError):  # an option that the config does not have
+        message = _unknown_option(arguments)
+    except ValueError as error:  # of the config itself, such as an unknown preset
+        message = str(error)
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _is_override(argument: str) -> bool:
+    return argument.startswith(("--config.", "-config.", "--noconfig."))
+
+
+def _overrides(arguments: Sequence[str]) -> dict[str, str]:
+    """{option: text} of --config.OPTION=VALUE."""
+    given = [a.lstrip("-").removeprefix("config.") for a in arguments if _is_override(a)]
+    return {name: value for name, _, value in (text.partition("=") for text in given)}
 
 
 def default_workdir() -> str:
@@ -177,9 +528,9 @@ def default_workdir() -> str:
     return "_".join(["runs/" + pathlib.Path(file).stem, *([preset] if preset else [])])
 
 
-def _unknown_option(arguments) -> str:
-    """Names the first --config.x.y that the config lacks, and what there is in its place."""
-    plain = [a for a in arguments if not a.startswith(("--config.", "-config."))]
+def _unknown_option(arguments: Sequence[str]) -> str:
+    """Names the first --config.x.y that the config lacks, and the known ones in its place."""
+    plain = [a for a in arguments if not _is_override(a)]
     sys.argv[:] = plain  # where config_flags looks for overrides
     FLAGS(plain)
     for argument in arguments:
@@ -188,6 +539,6 @@ def _unknown_option(arguments) -> str:
             section = FLAGS["config"].value
             for depth, name in enumerate(path[1:], 2):
                 if name not in section:
-                    return f"{'.'.join(path[:depth])} is unknown; there is {', '.join(section)}"
+                    return f"{'.'.join(path[:depth])} is unknown; known are {', '.join(section)}"
                 section = section[name]
     return "a --config option is unknown"

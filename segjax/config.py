@@ -2,16 +2,21 @@
 
 import json
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
+from absl import flags
+from ml_collections import config_flags
 
 from segjax.data.classes import ClassTable, from_file
 from segjax.data.datasets import class_table
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
+# What makes a folder a run, besides its checkpoints.
+RUN_FILES = (CONFIG_FILE, CLASSES_FILE, "run.json", "metrics.jsonl", "class_statistics.json")
 # May change between the start of a run and its resume: none of them changes a result that the
 # run had without them (a run that stopped at a bad loss or file may go on past it).
 _FREE = (
@@ -77,6 +82,55 @@ def load(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
             "a training run"
         )
     return ml_collections.ConfigDict(json.loads(path.read_text()))
+
+
+def with_overrides(
+    config: ml_collections.ConfigDict, overrides: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+    """A copy of a run's config with other values, read as --config.OPTION=VALUE is.
+
+    Args:
+      overrides: {"data.root": "data/camvid"} and the like; values of the option's type, or text.
+
+    Raises:
+      ValueError: for an option that the config lacks, or a value of another type.
+    """
+    if not overrides:
+        return config
+    arguments = ["", *(f"--config.{name}={value}" for name, value in overrides.items())]
+    known = flatten(config)
+    for name in overrides:
+        if name not in known:
+            section = name.rpartition(".")[0]
+            names = [option for option in known if option.rpartition(".")[0] == section]
+            raise ValueError(f"--config.{name} is unknown; known are {', '.join(names or known)}")
+    parsed = flags.FlagValues()
+    config_flags.DEFINE_config_dict(
+        "config", _with_tuples(config), flag_values=parsed, sys_argv=arguments
+    )
+    try:
+        parsed(arguments)
+    except flags.Error as error:
+        raise ValueError(str(error)) from error
+    return parsed.config
+
+
+def _with_tuples(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """The config with tuples where JSON has lists: config_flags reads only these."""
+    result = ml_collections.ConfigDict()
+    for name, value in values.items():
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
+            value = _with_tuples(value)
+        result[name] = tuple(value) if isinstance(value, list) else value
+    return result
+
+
+def copy_run(workdir: pathlib.Path, output: pathlib.Path) -> None:
+    """Copies a run, its checkpoints apart, into another folder, which is made."""
+    output.mkdir(parents=True, exist_ok=True)
+    for name in RUN_FILES:
+        if (workdir / name).is_file():
+            shutil.copy2(workdir / name, output / name)
 
 
 def check_same_run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:

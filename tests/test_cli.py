@@ -1,28 +1,162 @@
-"""The flags of launch.py, those that need no process of their own."""
+"""The command line: the table of commands, what is refused, and the answers of launch.py."""
+
+import inspect
+import pathlib
+import subprocess
+import sys
 
 import pytest
+from absl import flags
 
-from segjax.cli import NEEDS, check_processes, parse_profile
+from segjax import cli
+from segjax.cli import COMMANDS, flags_of
 
-
-def test_a_window_of_steps():
-    assert parse_profile("10:5") == (10, 5)
-    assert parse_profile("1:1") == (1, 1)
-    assert parse_profile(None) is None
+ROOT = pathlib.Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("text", ["", "10", "10:", ":5", "0:5", "10:0", "-1:5", "1:2:3", "a:b"])
-def test_a_window_that_will_not_do(text):
-    with pytest.raises(ValueError, match=rf"--profile={text}; use START:STEPS"):
-        parse_profile(text)
+@pytest.fixture
+def refusal(monkeypatch, capsys):
+    """A function of arguments that parses and checks them: the one line of refusal, or ""."""
+    monkeypatch.chdir(ROOT)
+
+    def parse(*arguments):
+        monkeypatch.setattr(cli, "FLAGS", flags.FlagValues())
+        cli.define_flags()
+        monkeypatch.setattr(sys, "argv", cli._with_config_paths(["segjax", *arguments]))
+        try:
+            rest = cli._parse(sys.argv)
+            cli.check_flags(rest[1:])
+        except SystemExit:
+            return capsys.readouterr().err
+        except ValueError as error:
+            return f"error: {error}"
+        return ""
+
+    return parse
+
+
+@pytest.mark.parametrize("mode", COMMANDS)
+def test_each_flag_is_a_parameter_of_the_command(mode):
+    parameters = inspect.signature(cli.function_of(mode)).parameters
+    command = COMMANDS[mode]
+    assert set(command.needs + command.takes) <= set(parameters)
+    assert ("overrides" in parameters) == bool(command.overrides)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "--mode=train needs --config"),
+        (["--mode=evaluate"], "--mode=evaluate needs --workdir"),
+        (["--mode=predict", "--workdir=nowhere"], "--mode=predict needs --input"),
+        (["--mode=doctor"], "--mode=doctor needs --config"),
+        (["--mode=fly"], "--mode=fly: value should be one of <train|evaluate|"),
+        (["evaluate"], "'evaluate' is not a flag (a command is given as --mode=evaluate)"),
+        (["--config=pspnet", "--fly=1"], "Unknown command line flag 'fly'"),
+        (["--config=pspnet", "--flip"], "--mode=train does not take --flip (--mode=predict does)"),
+        (["--config=pspnet", "--samples=3"], "--mode=train does not take --samples"),
+        (["--mode=doctor", "--config=pspnet", "--profile=1:2"], "does not take --profile"),
+        (["--mode=doctor", "--config=pspnet", "--target=h200"], "does not take --target"),
+        (["--mode=compare", "--runs=a,b", "--deterministic"], "does not take --deterministic"),
+        (["--mode=predict", "--num_processes=2"], "does not take --num_processes"),
+        (
+            ["--mode=evaluate", "--workdir=a", "--config=pspnet"],
+            "--mode=evaluate does not take --config (",
+        ),
+        (
+            ["--mode=evaluate", "--workdir=a", "--config.optim.name=sgd"],
+            "does not take --config.optim.name: it has the config of the run; it takes "
+            "--config.data.",
+        ),
+        (
+            ["--mode=predict", "--workdir=a", "--input=b", "--config.data.root=c"],
+            "does not take --config.data.root: it has the config of the run; it takes no --config",
+        ),
+        (["--config=pspnet", "--profile=0:2"], "--profile=0:2: use START:STEPS"),
+        (["--config=pspnet", "--mode=prepare", "--size=240"], "--size=240: use HEIGHTxWIDTH"),
+        (["--mode=predict", "--scales=1,a"], "--scales=1,a: use numbers with commas"),
+        (["--config=configs/pspnet.py:nothing"], "preset 'nothing' is unknown"),
+        (["--config=pspnet", "--config.model.depth=3"], "depth"),
+        (["--config=pspnet", "--config.data.rooot=3"], "config.data.rooot is unknown; known are"),
+        (["--config=configs/nothing.py"], "is no file; known names are deconvnet, deeplabv3"),
+        (["--config=nothing"], "is no file; known names are deconvnet, deeplabv3"),
+    ],
+)
+def test_what_is_refused(refusal, arguments, message):
+    answer = refusal(*arguments)
+    assert message in answer
+    assert answer.startswith("error: ")
+    assert len(answer.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--config=configs/pspnet.py:camvid", "--config.data.root=a", "--profile=10:5"],
+        ["--config", "pspnet:camvid", "--deterministic"],
+        ["--config=segnet.py", "--mode=prepare", "--size=240x480"],
+        ["--mode=predict", "--workdir=a", "--input=b", "--scales=0.75,1", "--flip"],
+        ["--mode=evaluate", "--workdir=a", "--config.data.root=b", "--splits=val,test"],
+        ["--mode=uncertainty", "--runs=a,b", "--config.data.root=b"],
+    ],
+)
+def test_what_is_taken(refusal, arguments):
+    assert refusal(*arguments) == ""
+
+
+def test_values_arrive_parsed(refusal):
+    assert not refusal("--config=pspnet", "--profile=10:5")
+    assert cli.FLAGS.profile == (10, 5)
+    assert not refusal("--mode=predict", "--workdir=a", "--input=b", "--window=240x480")
+    assert (cli.FLAGS.window, cli.FLAGS.scales) == ((240, 480), (1.0,))
+    assert not refusal("--mode=evaluate", "--workdir=a", "--config.data.root=b=c")
+    assert cli._overrides(sys.argv) == {"data.root": "b=c"}
 
 
 def test_modes_that_several_processes_can_share():
-    for mode in NEEDS:
-        check_processes(mode, 1)
+    for mode in COMMANDS:
+        cli.check_processes(mode, 1)
         if mode in ("train", "evaluate"):
-            check_processes(mode, 64)
+            cli.check_processes(mode, 64)
         else:
             message = rf"--mode={mode} in 2 processes; only train and evaluate can be shared"
             with pytest.raises(ValueError, match=message):
-                check_processes(mode, 2)
+                cli.check_processes(mode, 2)
+
+
+def test_help_has_every_command_and_flag(refusal):
+    refusal()
+    text = cli.help_text()
+    assert all(f"  {name} " in text and row.summary in text for name, row in COMMANDS.items())
+    assert "pspnet" in text
+    for mode in COMMANDS:
+        text = cli.help_text(mode)
+        assert all(f"--{name}\n" in text for name in flags_of(mode))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--mode=evaluate", "--workdir=nowhere"], "nowhere holds no run"),
+        (["--mode=uncertainty"], "--mode=uncertainty needs either --workdir"),
+        (
+            ["--config=pspnet", "--config.model.encoder=resnet20", "--mode=plan"],
+            "model.encoder='resnet20' is unknown; known: resnet18, resnet34, resnet50, resnet101",
+        ),
+        (
+            ["--config=pspnet", "--mode=plan", "--target=h300"],
+            "--target=h300 is unknown; known: a100, h100, h200, b200",
+        ),
+    ],
+)
+def test_errors_of_a_command(arguments, message, tmp_path):
+    """From any folder: one line that says what to do, exit code 2, and no traceback."""
+    process = subprocess.run(
+        [sys.executable, ROOT / "launch.py", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert "Traceback" not in process.stderr

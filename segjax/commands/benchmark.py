@@ -12,7 +12,7 @@ from segjax.data.datasets import make_source
 from segjax.data.pipeline import FittedDataset
 
 
-def benchmark_data(
+def benchmark(
     config: Mapping[str, Any], seconds: float = 5.0, console: Console | None = None
 ) -> list[throughput.Rate]:
     """Prints how many training images a second the host makes ready, by worker processes, and what

@@ -32,7 +32,7 @@ class _Run:
 
 
 def compare(
-    runs: Sequence[str | pathlib.Path], console: Console | None = None, split: str | None = None
+    runs: Sequence[str | pathlib.Path], split: str | None = None, console: Console | None = None
 ) -> dict[str, Any]:
     """Compares finished runs with the first of them, from what --mode=evaluate kept.
 

@@ -1,12 +1,16 @@
 """The command evaluate: the numbers, pictures and report of a finished run."""
 
 import pathlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from rich.console import Console
 
-from segjax.data.datasets import evaluation_splits
+from segjax import config as configs
+from segjax.data.classes import ClassTable
+from segjax.data.datasets import class_table, evaluation_splits
 from segjax.inference.predictor import Predictor
 from segjax.inference.scoring import evaluate_fully, make_scoring_step
 from segjax.metrics import protocols
@@ -17,13 +21,18 @@ from segjax.training.mesh import devices_here
 from segjax.training.setup import make_canvas
 from segjax.training.setup import protocol as protocol_of
 
+# Options of config.data that change how samples are read, but not which.
+_READING = ("data.workers", "data.cache_mb", "data.timeout_s", "data.on_device")
+
 
 def evaluate(
     workdir: str | pathlib.Path,
     splits: Sequence[str] = (),
+    protocol: str = "segjax",
+    output: str | pathlib.Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
     console: Console | None = None,
     seconds: float | None = None,
-    protocol: str = "segjax",
 ) -> dict[str, dict]:
     """Evaluates the best checkpoint of a run; prints the tables, writes pictures and report.
 
@@ -32,23 +41,35 @@ def evaluate(
     Args:
       workdir: of a training run; nothing else is needed.
       splits: `data.eval_splits` by default.
+      protocol: of the headline numbers, see `segjax.metrics.protocols`; what the others would say
+        is printed with it.
+      output: where the results are written. The workdir by default, or with other data
+        WORKDIR/on_NAME_FOLDER, after `data.name` and the folder `data.root`: the results on the
+        run's own data stay.
+      overrides: of the run's config, see `config.with_overrides`; {"data.root": FOLDER} evaluates
+        on other data with the same classes.
       seconds: that training took, for the report.
-      protocol: the rule that divides the counts, see `segjax.metrics.protocols`; what the
-        others would have said is printed with it.
 
     Returns:
       Per split what `FullEvaluation.summary` gives; also in results.json.
 
     Raises:
-      ValueError: for an unknown protocol or split, or a workdir without a checkpoint.
+      ValueError: for an unknown protocol or split, a workdir without a checkpoint, or data of other
+        classes.
     """
     rule = protocols.find_rule(protocol)
     console, workdir = console or Console(), pathlib.Path(workdir)
     predictor = Predictor.from_workdir(workdir)
-    config, classes = predictor.config, predictor.classes
+    predictor.config = config = configs.with_overrides(predictor.config, overrides or {})
+    classes, data = predictor.classes, config["data"]
+    other_data = {
+        name for name in overrides or {} if name.startswith("data.") and name not in _READING
+    }
+    if other_data:
+        _check_classes(classes, class_table(data), workdir)
+    output = pathlib.Path(output or (_folder_on(workdir, data) if other_data else workdir))
     batch_size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
     devices = devices_here(config["parallel"])
-    data = config["data"]
     local_contrast = data.get("local_contrast", 0)  # older runs have no such option
     step = devices.compile_eval(
         make_scoring_step(predictor.model, tuple(data["mean"]), tuple(data["std"]), local_contrast)
@@ -56,19 +77,50 @@ def evaluate(
     variables = devices.replicate(predictor.variables)
     splits = splits or evaluation_splits(data, config["seed"])
     canvases = {split: make_canvas(config, split) for split in splits}  # all are checked first
+    first = jax.process_index() == 0
+    if first and output.resolve() != workdir.resolve():
+        configs.copy_run(workdir, output)
+        configs.save(config, output)
     evaluations = {}
     for split, canvas in canvases.items():
         evaluations[split] = evaluate_fully(
             step, variables, canvas, batch_size, devices, len(classes), rule.name
         )
-        if jax.process_index() == 0:
-            evaluations[split].save(evaluation_path(workdir, split))
+        if first:
+            evaluations[split].save(evaluation_path(output, split))
     results = {split: evaluation.summary() for split, evaluation in evaluations.items()}
-    if jax.process_index() > 0:
+    if not first:
         return results
     words = protocol_of(config, rule.description)
+    if other_data:
+        words = f"{words}; on {_described(data)}, not the data of the run"
+    images = ", ".join(f"{split} {len(canvas)}" for split, canvas in canvases.items())
+    console.print(
+        f"evaluated on {_described(data)}; images: {images}", highlight=False, soft_wrap=True
+    )
     tables.print_results(results, classes, console, words)
     tables.print_protocols(results, console)
-    report = run_report.write(workdir, predictor, evaluations, words, seconds)
+    report = run_report.write(output, predictor, evaluations, words, seconds)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
     return results
+
+
+def _check_classes(ours: ClassTable, theirs: ClassTable, workdir: pathlib.Path) -> None:
+    """Raises ValueError unless data have the classes that the network predicts."""
+    if theirs.names != ours.names:
+        raise ValueError(
+            f"the data have the classes {', '.join(theirs.names)}, but the run {workdir} "
+            f"{', '.join(ours.names)}; use data with the run's classes in its order, or map them "
+            "with --config.data.class_map"
+        )
+
+
+def _folder_on(workdir: pathlib.Path, data: Mapping[str, Any]) -> pathlib.Path:
+    """Where the results on other data are written."""
+    parts = [data["name"], pathlib.Path(data["root"]).name] if data["root"] else [data["name"]]
+    return workdir / re.sub(r"[^\w.-]+", "_", "_".join(["on", *parts]))
+
+
+def _described(data: Mapping[str, Any]) -> str:
+    """The data set in the user's words: its name and folder."""
+    return data["name"] + (f" in {data['root']}" if data["root"] else "")

@@ -1,9 +1,12 @@
 """The mode export: a finished run as one file."""
 
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 
+from segjax import config as configs
 from segjax import weights
 from segjax.export.load import SUFFIX
 from segjax.export.program import write as write_export
@@ -18,6 +21,7 @@ def export(
     workdir: str | pathlib.Path,
     output: str | pathlib.Path | None = None,
     format: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> pathlib.Path:
     """Writes the best checkpoint of a run as a program with its weights, or the weights alone.
@@ -28,6 +32,8 @@ def export(
       format: "stablehlo": see `segjax.export.program`, and `segjax.load_exported` to run it; its
         validation mIoU is measured before and after. "safetensors": see `segjax.weights.save`.
         By default what the output's suffix says, else stablehlo.
+      overrides: of the run's config, for the data that the check reads; see
+        `config.with_overrides`.
 
     Returns:
       The file's path.
@@ -42,6 +48,7 @@ def export(
         named = output is not None and pathlib.Path(output).suffix == ".safetensors"
         format = "safetensors" if named else "stablehlo"
     predictor = Predictor.from_workdir(workdir)
+    predictor.config = configs.with_overrides(predictor.config, overrides or {})
     if format == "stablehlo":
         return _export_program(workdir, predictor, output, console)
     output = pathlib.Path(output or workdir / "model.safetensors")

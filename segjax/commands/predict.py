@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -29,8 +29,15 @@ def predict(
     workdir: str | pathlib.Path,
     input: str | pathlib.Path,
     output: str | pathlib.Path | None = None,
+    *,
+    inference: str = "resize",
+    window: tuple[int, int] | None = None,
+    overlap: float = 0.5,
+    blend: str = "gaussian",
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    batch_size: int = 4,
     console: Console | None = None,
-    options: InferenceOptions | None = None,
 ) -> list[pathlib.Path]:
     """Predicts an image, every image of a folder or of a list, or every frame of a video, each at
     its own size.
@@ -42,7 +49,8 @@ def predict(
     Args:
       workdir: of a training run.
       input: see `segjax.inference.inputs.open_inputs`.
-      options: how images are taken: on the canvas by default.
+      inference, window, overlap, blend, scales, flip, batch_size: how images are taken, see
+        `InferenceOptions`.
 
     Returns:
       The paths of the index masks.
@@ -53,6 +61,7 @@ def predict(
     """
     console = console or Console()
     output = pathlib.Path(output or pathlib.Path(workdir) / "predictions")
+    options = InferenceOptions(inference, window, overlap, blend, tuple(scales), flip, batch_size)
     predictor = Predictor.from_workdir(workdir, options=options)
     classes = predictor.classes
     inputs = open_inputs(input, predictor.config["data"]["channels"])

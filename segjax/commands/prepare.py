@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from segjax.cli import parse_size
 from segjax.data.datasets import class_table, make_source, spec_of, used_splits
 from segjax.data.prepared import write as preparation
 from segjax.data.prepared.manifest import Manifest
@@ -25,7 +24,7 @@ def prepare(
     output: str | pathlib.Path | None = None,
     splits: Sequence[str] = (),
     format: str | None = None,
-    size: str | None = None,
+    size: tuple[int, int] | None = None,
     console: Console | None = None,
 ) -> Manifest | int:
     """Writes the config's data set as ArrayRecord, for `data.name=prepared`.
@@ -38,7 +37,7 @@ def prepare(
       splits: those that the config trains and evaluates on by default.
       format: "decoded" (default, fast to read), "encoded" (PNG), or "masks": for IDD, mask PNGs
         beside the polygons in `data.root` and nothing else.
-      size: "HEIGHTxWIDTH" to fit images to; each image's own by default.
+      size: (height, width) to fit images to; each image's own by default.
 
     Returns:
       The manifest; for masks, the number that was written.
@@ -62,7 +61,7 @@ def prepare(
             output or "data/prepared",
             name=_plain_name(data),
             classes=class_table(data),
-            size=parse_size(size, "size"),
+            size=size,
             encoding=encoding,
             workers=workers,
             title=spec.title,

@@ -2,8 +2,9 @@
 
 import json
 import pathlib
-import shutil
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -17,13 +18,11 @@ from segjax.inference.recalibrate import copy_checkpoint, even_batches, recomput
 from segjax.inference.uncertainty_scores import Member
 from segjax.training.checkpoint import CheckpointStore
 
-# What makes a folder a run, besides its checkpoints.
-_RUN_FILES = ("config.json", "classes.json", "run.json", "metrics.jsonl", "class_statistics.json")
-
 
 def recalibrate(
     workdir: str | pathlib.Path,
     output: str | pathlib.Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> pathlib.Path:
     """Recomputes the batch normalisation statistics of a run's best checkpoint over all training
@@ -35,6 +34,7 @@ def recalibrate(
     Args:
       workdir: of a training run.
       output: a folder that does not exist yet; WORKDIR_recalibrated by default.
+      overrides: of the run's config, see `config.with_overrides`.
 
     Returns:
       The new workdir.
@@ -50,7 +50,7 @@ def recalibrate(
     with CheckpointStore(workdir, read_only=True) as store:
         step = store.best_step()
     predictor = Predictor.from_workdir(workdir, step)
-    config = predictor.config
+    config = configs.with_overrides(predictor.config, overrides or {})
     source = make_source(config["data"], config["data"]["train_split"], config["seed"])
     canvas = FittedDataset(source, tuple(config["data"]["image_size"]))
     member = Member(predictor.model, predictor.variables, config["data"])
@@ -62,10 +62,7 @@ def recalibrate(
     began = time.perf_counter()
     statistics = recomputed_statistics(predictor.model, predictor.variables, images)
     seconds = time.perf_counter() - began
-    output.mkdir(parents=True, exist_ok=True)
-    for name in _RUN_FILES:
-        if (workdir / name).is_file():
-            shutil.copy2(workdir / name, output / name)
+    configs.copy_run(workdir, output)
     note = (
         f"recomputed over {len(canvas)} images of {config['data']['train_split']} in "
         f"{len(batches)} batches, from step {step} of {workdir}"

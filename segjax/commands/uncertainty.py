@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from segjax import config as configs
 from segjax.data.files.images import rgb_view
 from segjax.data.pipeline import FittedDataset, eval_batches
 from segjax.inference.predictor import Predictor
@@ -34,25 +35,30 @@ _DEFINITIONS = {
 
 
 def uncertainty(
-    workdirs: Sequence[str | pathlib.Path],
+    workdir: str | pathlib.Path | None = None,
+    runs: Sequence[str | pathlib.Path] = (),
     split: str | None = None,
     samples: int = 50,
     seed: int = 0,
     output: str | pathlib.Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Evaluates a split by Monte Carlo dropout (one workdir) or as an ensemble (several).
+    """Evaluates a split by Monte Carlo dropout (of one run) or as an ensemble (of several).
 
     Prints the mean prediction beside each network alone and without dropout, and how well each
     measure of uncertainty points at the errors; writes uncertainty.json and, for `report.samples`
     images, a picture of their maps.
 
     Args:
-      workdirs: of training runs on the same classes and canvas; the split is the first one's.
+      workdir: of a training run, for dropout.
+      runs: workdirs of training runs on the same classes and canvas, for an ensemble; the data are
+        those of the first.
       split: `data.val_split` by default.
       samples, seed: of dropout.
       output: a folder; by default WORKDIR/uncertainty, for several the first one's
         WORKDIR/ensemble.
+      overrides: of the first run's config, see `config.with_overrides`.
 
     Returns:
       What uncertainty.json holds: `mean` and `alone` (a list), each with `metrics.summarize`,
@@ -63,13 +69,16 @@ def uncertainty(
         samples can have.
     """
     console = console or Console()
-    workdirs = [pathlib.Path(workdir) for workdir in workdirs]
-    if not workdirs:
-        raise ValueError("no workdir is given; use one for dropout, several for an ensemble")
+    if bool(workdir) == bool(runs):
+        raise ValueError(
+            "--mode=uncertainty needs either --workdir, for dropout, or --runs, for an ensemble"
+        )
+    workdirs = [pathlib.Path(run) for run in (runs or [workdir])]
     if len(workdirs) == 1 and samples < 2:
         raise ValueError(f"samples={samples}; use 2 or more, one alone does not vary")
     predictors = [Predictor.from_workdir(workdir) for workdir in workdirs]
-    config, classes = predictors[0].config, predictors[0].classes
+    config = configs.with_overrides(predictors[0].config, overrides or {})
+    classes = predictors[0].classes
     if len(workdirs) > 1:
         _check_members(workdirs, predictors)
     else:

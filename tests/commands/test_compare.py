@@ -49,7 +49,7 @@ def make_run(tmp_path, tiny_config):
 
 def compared(*runs, **options):
     console = Console(file=io.StringIO(), width=100)
-    return compare(runs, console, **options), " ".join(console.file.getvalue().split())
+    return compare(runs, console=console, **options), " ".join(console.file.getvalue().split())
 
 
 def test_two_runs_side_by_side(make_run):

@@ -9,7 +9,9 @@ from PIL import Image
 from rich.console import Console
 
 from configs import base
-from segjax import commands
+from segjax.commands.benchmark import benchmark
+from segjax.commands.doctor import doctor
+from segjax.commands.prepare import prepare
 from segjax.data.datasets import make_source
 from segjax.data.streets.dataset import render
 from segjax.data.throughput import Rate
@@ -40,7 +42,7 @@ def config(tmp_path):
 
 
 def test_doctor_writes_what_it_prints(config, tmp_path, console):
-    diagnosis = commands.doctor(config, tmp_path / "run", console=console)
+    diagnosis = doctor(config, tmp_path / "run", console=console)
     assert list(diagnosis.splits) == ["train", "val"]
     written = json.loads((tmp_path / "run" / "doctor.json").read_text())
     assert [f["code"] for f in written["findings"]] == [f.code for f in diagnosis.findings]
@@ -52,7 +54,7 @@ def test_doctor_ends_in_an_error_where_training_would(config, tmp_path, console)
     bad = tmp_path / "data" / "masks" / "train" / "1.png"
     Image.fromarray(np.full((48, 64), 9, np.uint8)).save(bad)
     with pytest.raises(ValueError, match=r"1 finding\(s\) stop training; see above, or .*html"):
-        commands.doctor(config, tmp_path / "run", ["train"], console)
+        doctor(config, tmp_path / "run", ["train"], console)
     assert "stops training: train" in console.file.getvalue()
     assert (tmp_path / "run" / "doctor.html").exists()
 
@@ -60,7 +62,7 @@ def test_doctor_ends_in_an_error_where_training_would(config, tmp_path, console)
 @pytest.mark.parametrize("format", ["decoded", "encoded"])
 def test_prepared_data_are_the_folders(config, tmp_path, console, format):
     config.data.workers = 1
-    made = commands.prepare(config, tmp_path / "out", ["val"], format, "24x32", console)
+    made = prepare(config, tmp_path / "out", ["val"], format, (24, 32), console)
     assert made.folder == tmp_path / "out" / "folder" / "1.0.0"
     printed = console.file.getvalue()
     assert f"--config.data.name=prepared --config.data.root={made.folder}" in printed
@@ -72,18 +74,14 @@ def test_prepared_data_are_the_folders(config, tmp_path, console, format):
     assert small.classes == whole.classes
 
 
-@pytest.mark.parametrize(
-    "options, message",
-    [({"format": "zip"}, "decoded, encoded, masks"), ({"size": "240"}, "use HEIGHTxWIDTH")],
-)
-def test_options_of_prepare_that_will_not_do(config, options, message):
-    with pytest.raises(ValueError, match=message):
-        commands.prepare(config, **options)
+def test_an_unknown_format_of_prepare(config):
+    with pytest.raises(ValueError, match="decoded, encoded, masks"):
+        prepare(config, format="zip")
 
 
 def test_masks_are_idds(config):
     with pytest.raises(ValueError, match=r"--format=masks is for data\.name=idd, not folder"):
-        commands.prepare(config, format="masks")
+        prepare(config, format="masks")
 
 
 def test_benchmark_prints_a_row_for_each_loader(config, console, monkeypatch):
@@ -95,7 +93,7 @@ def test_benchmark_prints_a_row_for_each_loader(config, console, monkeypatch):
         return rates
 
     monkeypatch.setattr("segjax.data.throughput.measure", measure)
-    assert commands.benchmark_data(config, 0.5, console) == rates
+    assert benchmark(config, 0.5, console) == rates
     assert (seen["images"], seen["batch"], seen["seconds"]) == (4, 2, 0.5)
     printed = console.file.getvalue()
     assert "4 images at 48x64, batch 2" in printed
@@ -103,4 +101,4 @@ def test_benchmark_prints_a_row_for_each_loader(config, console, monkeypatch):
     assert "torch is not installed" in printed
     config.train.batch_size = 5
     with pytest.raises(ValueError, match=r"train\.batch_size=5, but the split has 4 images"):
-        commands.benchmark_data(config, 0.5, console)
+        benchmark(config, 0.5, console)

@@ -12,12 +12,10 @@ from PIL import Image
 from rich.console import Console
 
 from configs import base
-from segjax import commands
 from segjax import config as configs
-from segjax.commands.predict import UnreadableInputs
+from segjax.commands.predict import UnreadableInputs, predict
 from segjax.data.classes import from_names
 from segjax.inference import video
-from segjax.inference.options import InferenceOptions
 from segjax.models import build
 from segjax.training.checkpoint import CheckpointStore
 
@@ -64,7 +62,7 @@ def pictures(tmp_path):
 def test_broken_files_are_skipped_and_listed_at_the_end(workdir, pictures, tmp_path):
     console = quiet()
     with pytest.raises(UnreadableInputs) as error:
-        commands.predict(workdir, pictures, tmp_path / "out", console)
+        predict(workdir, pictures, tmp_path / "out", console=console)
     assert isinstance(error.value, ValueError)
     assert "2 of 6 images could not be read and were skipped" in str(error.value)
     assert "broken.png cannot be read" in str(error.value)
@@ -78,12 +76,12 @@ def test_broken_files_are_skipped_and_listed_at_the_end(workdir, pictures, tmp_p
     assert Image.open(tmp_path / "out/overlays/grey.png").size == (50, 40)
 
 
-@pytest.mark.parametrize("way", ["whole", "sliding"])
-def test_ways_and_a_list(workdir, pictures, tmp_path, way):
+@pytest.mark.parametrize("inference", ["whole", "slide"])
+def test_ways_and_a_list(workdir, pictures, tmp_path, inference):
     (pictures / "list.txt").write_text("rgb.png\ngrey.png\n")
-    options = InferenceOptions(way=way, flip=True, batch_size=2)
     console = quiet(terminal=True)
-    masks = commands.predict(workdir, pictures / "list.txt", tmp_path / "out", console, options)
+    options = {"inference": inference, "flip": True, "batch_size": 2}
+    masks = predict(workdir, pictures / "list.txt", tmp_path / "out", console=console, **options)
     assert [mask.name for mask in masks] == ["rgb.png", "grey.png"]
     assert Image.open(masks[0]).size == (50, 40)
     assert "rgb.png (40x50): " in console.file.getvalue()
@@ -94,7 +92,7 @@ def test_the_previous_checkpoint_is_used(workdir, pictures, tmp_path):
     broken = shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(broken / "checkpoints" / "2" / "state")
     with pytest.warns(UserWarning, match=r"checkpoints/2 is damaged.*that of step 1 is used"):
-        masks = commands.predict(broken, pictures / "rgb.png", console=quiet())
+        masks = predict(broken, pictures / "rgb.png", console=quiet())
     assert masks == [broken / "predictions" / "masks" / "rgb.png"]
 
 
@@ -104,10 +102,10 @@ def test_a_run_without_a_checkpoint(workdir, pictures, tmp_path):
     for name in ("config.json", "classes.json"):
         shutil.copy(workdir / name, run)
     with pytest.raises(ValueError, match="has no checkpoints yet; train first"):
-        commands.predict(run, pictures, console=quiet())
+        predict(run, pictures, console=quiet())
     (run / "checkpoints").mkdir()
     with pytest.raises(ValueError, match="checkpoints is empty; train first"):
-        commands.predict(run, pictures, console=quiet())
+        predict(run, pictures, console=quiet())
 
 
 class FakeFrames:
@@ -134,8 +132,8 @@ def test_a_video(workdir, tmp_path, monkeypatch):
     monkeypatch.setattr(video, "read_frames", lambda path: iter(FakeFrames.frames))
     monkeypatch.setattr("segjax.commands.predict.VideoWriter", FakeFrames)
     (tmp_path / "a.mp4").write_bytes(b"film")
-    options = InferenceOptions(batch_size=2)
-    masks = commands.predict(workdir, tmp_path / "a.mp4", tmp_path / "out", quiet(), options)
+    output = tmp_path / "out"
+    masks = predict(workdir, tmp_path / "a.mp4", output, batch_size=2, console=quiet())
     assert [mask.name for mask in masks] == [f"frame_00000{i}.png" for i in range(3)]
     assert FakeFrames.film == ("overlays.mp4", 12.5, [(20, 30, 3)] * 3)
     assert Image.open(masks[2]).size == (30, 20)
@@ -148,7 +146,7 @@ def test_a_real_video(workdir, tmp_path):
         for frame in FakeFrames.frames:
             writer.add(frame)
     console = quiet()
-    masks = commands.predict(workdir, tmp_path / "a.mp4", tmp_path / "out", console)
+    masks = predict(workdir, tmp_path / "a.mp4", tmp_path / "out", console=console)
     assert len(masks) == 3
     assert len(list(video.read_frames(tmp_path / "out" / "overlays.mp4"))) == 3
     assert "3 frame(s): masks and overlays.mp4 in" in console.file.getvalue()

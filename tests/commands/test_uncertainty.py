@@ -74,7 +74,7 @@ def test_dropout(config, tmp_path):
     config.report.samples = 1
     drawn_run(tmp_path / "run", config)
     console = quiet()
-    results = uncertainty([tmp_path / "run"], samples=3, console=console)
+    results = uncertainty(tmp_path / "run", samples=3, console=console)
     folder = tmp_path / "run" / "uncertainty"
     saved = json.loads((folder / "uncertainty.json").read_text())
     assert saved["mean"]["miou"] == results["mean"]["miou"]
@@ -143,22 +143,22 @@ def test_wrong_uncertainty(config, tmp_path):
     other.data.image_size = (32, 64)
     configs.save(other, tmp_path / "other")
     with pytest.raises(ValueError, match=r"image_size=\(32, 64\) of .*other, but \(32, 48\) of"):
-        uncertainty([tmp_path / "a", tmp_path / "other"], console=quiet())
+        uncertainty(runs=[tmp_path / "a", tmp_path / "other"], console=quiet())
     classes = json.loads((tmp_path / "other" / "classes.json").read_text())
     classes[0]["name"] = "street"
     (tmp_path / "other" / "classes.json").write_text(json.dumps(classes))
     with pytest.raises(ValueError, match=r"classes of .*other: street.* those of .*a: "):
-        uncertainty([tmp_path / "a", tmp_path / "other"], console=quiet())
+        uncertainty(runs=[tmp_path / "a", tmp_path / "other"], console=quiet())
     with pytest.raises(ValueError, match="given twice"):
-        uncertainty([tmp_path / "a", tmp_path / "a"], console=quiet())
+        uncertainty(runs=[tmp_path / "a", tmp_path / "a"], console=quiet())
     with pytest.raises(ValueError, match="samples=1; use 2 or more"):
-        uncertainty([tmp_path / "a"], samples=1, console=quiet())
-    with pytest.raises(ValueError, match="no workdir"):
-        uncertainty([], console=quiet())
+        uncertainty(tmp_path / "a", samples=1, console=quiet())
+    with pytest.raises(ValueError, match=r"either --workdir, .* or --runs"):
+        uncertainty(console=quiet())
     config.model.dropout_rate = 0.0
     drawn_run(tmp_path / "plain", config)
     with pytest.raises(ValueError, match=r"segnet_basic has no dropout .*segnet.py:bayesian"):
-        uncertainty([tmp_path / "plain"], console=quiet())
+        uncertainty(tmp_path / "plain", console=quiet())
 
 
 def test_recalibrate(config, tmp_path):

@@ -10,8 +10,7 @@ from rich.console import Console
 
 import segjax
 from configs import base
-from segjax import commands
-from segjax.commands import export as results
+from segjax.commands import export as command
 from segjax.data.classes import from_names
 from segjax.export import load as exported
 from segjax.export import program as export
@@ -188,9 +187,9 @@ def test_the_mode_writes_scores_before_and_after(monkeypatch, tmp_path):
     config = small_config("segnet_basic")
     config.data.label_size = (64, 96)
     predictor = pixelwise_predictor(config)
-    monkeypatch.setattr(results.Predictor, "from_workdir", lambda workdir: predictor)
+    monkeypatch.setattr(command.Predictor, "from_workdir", lambda workdir: predictor)
     console = Console(file=io.StringIO(), width=100)
-    path = commands.export(tmp_path, console=console)
+    path = command.export(tmp_path, console=console)
     assert path == tmp_path / "model.segjax"
     assert [p.name for p in tmp_path.iterdir()] == ["model.segjax"]
     metadata = segjax.load_exported(path).metadata
@@ -209,10 +208,10 @@ def test_the_mode_writes_scores_before_and_after(monkeypatch, tmp_path):
 
 def test_the_mode_writes_safetensors_too(monkeypatch, tmp_path):
     predictor = small_predictor(small_config("segnet_basic"))
-    monkeypatch.setattr(results.Predictor, "from_workdir", lambda workdir: predictor)
+    monkeypatch.setattr(command.Predictor, "from_workdir", lambda workdir: predictor)
     console = Console(file=io.StringIO())
-    given = commands.export(tmp_path, tmp_path / "a.safetensors", console=console)
-    default = commands.export(tmp_path, format="safetensors", console=console)
+    given = command.export(tmp_path, tmp_path / "a.safetensors", console=console)
+    default = command.export(tmp_path, format="safetensors", console=console)
     assert default == tmp_path / "model.safetensors"
     (one, config), (other, _) = ((f.arrays, f.config) for f in map(files.read, (given, default)))
     assert config["name"] == "segnet_basic"
@@ -220,9 +219,9 @@ def test_the_mode_writes_safetensors_too(monkeypatch, tmp_path):
     kernel = predictor.variables["params"]["classifier"]["kernel"]
     np.testing.assert_array_equal(one["params/classifier/kernel"], kernel)
     with pytest.raises(ValueError, match="--format=onnx; export has stablehlo, safetensors"):
-        commands.export(tmp_path, format="onnx", console=console)
+        command.export(tmp_path, format="onnx", console=console)
     with pytest.raises(ValueError, match=r"--output=.*m\.zip; .* ends in \.segjax"):
-        commands.export(tmp_path, tmp_path / "m.zip", console=console)
+        command.export(tmp_path, tmp_path / "m.zip", console=console)
 
 
 def test_a_program_that_departs_is_not_written(monkeypatch, tmp_path):

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from segjax import commands, weights
 from segjax import config as configs
+from segjax import weights
+from segjax.commands.export import export
+from segjax.commands.train import train
 from segjax.inference.predictor import Predictor
 from segjax.models import build
 from segjax.training import pretrained
@@ -109,7 +111,7 @@ def trained(network, tmp_path_factory):
     config.train.steps = 2
     console = Console(file=io.StringIO(), width=200)
     workdir = tmp_path_factory.mktemp("run")
-    commands.train(config, workdir, console=console)
+    train(config, workdir, console=console)
     pathlib.Path(config.init_from).unlink()
     return workdir, config, console.file.getvalue()
 
@@ -132,12 +134,12 @@ def test_a_run_goes_on_without_its_file(trained, tmp_path):
     shutil.rmtree(run / "checkpoints")
     assert not pretrained.has_checkpoint(run)
     with pytest.raises(ValueError, match=r"init_from: weight file .* does not exist"):
-        commands.train(config, run)
+        train(config, run)
 
 
 def test_another_run_is_a_source_too(trained, tiny_config, tmp_path, capsys):
     run = trained[0]
-    exported = commands.export(run, tmp_path / "model.safetensors")
+    exported = export(run, tmp_path / "model.safetensors")
     assert "values, under segjax's own names" in capsys.readouterr().out
     states = []
     for source in (run, exported):
@@ -154,11 +156,11 @@ def test_another_run_is_a_source_too(trained, tiny_config, tmp_path, capsys):
 def test_no_steps_evaluate_the_weights_as_they_are(tiny_config, network, tmp_path):
     tiny_config.init_from = str(network[0])
     tiny_config.train.steps = 0
-    results = commands.train(tiny_config, tmp_path / "run")
+    results = train(tiny_config, tmp_path / "run")
     variables = Predictor.from_workdir(tmp_path / "run").variables
     for leaf, value in flax.traverse_util.flatten_dict(variables, sep="/").items():
         np.testing.assert_array_equal(value, network[1][leaf], err_msg=leaf)
-    again = commands.train(tiny_config, tmp_path / "run")  # nothing to do but to evaluate
+    again = train(tiny_config, tmp_path / "run")  # nothing to do but to evaluate
     assert json.dumps(results) == json.dumps(again)  # NaN is NaN there
     tiny_config.init_from = ""
     with pytest.raises(ValueError, match=r"train\.epochs=0; set one of them, or init_from to"):
