@@ -183,7 +183,10 @@ def define_flags() -> None:
         flag_values=FLAGS,
     )
     flags.DEFINE_string(
-        "workdir", None, "Folder of the run; default runs/CONFIG_PRESET.", flag_values=FLAGS
+        "workdir",
+        None,
+        "Folder of a run; for a config by default runs/CONFIG_PRESET.",
+        flag_values=FLAGS,
     )
     flags.DEFINE_list(
         "splits", [], "Splits with commas; default: those of the config.", flag_values=FLAGS
@@ -386,38 +389,48 @@ def check_processes(mode: str, count: int) -> None:
 
 def help_text(mode: str | None = None) -> str:
     """The text of --help: all commands, or one with its flags."""
-    if mode is None:
-        rows = [
-            f"  {name:<12}{row.summary}\n{'':14}{' '.join(f'--{flag}' for flag in flags_of(name))}"
-            for name, row in COMMANDS.items()
+    script = pathlib.Path(sys.argv[0]).name
+    program = f"python {script}" if script.endswith(".py") else "segjax"
+    if mode is not None:
+        return _help_of(mode, program)
+    lines = [
+        "segjax: semantic segmentation in JAX and Flax",
+        "",
+        f"{program} --config=NAME_OR_FILE[:PRESET] [--workdir=DIR] [--config.OPTION=VALUE]",
+        f"{program} --mode=COMMAND ...",
+        "",
+        "commands (train by default):",
+    ]
+    for name, row in COMMANDS.items():
+        usage = [f"--{flag}" for flag in row.needs] + [f"[--{flag}]" for flag in row.takes]
+        lines += [f"  {name:<12}{row.summary}", f"{'':14}{' '.join(usage)}"]
+    shared = " and ".join(name for name, row in COMMANDS.items() if row.many_processes)
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"in several processes, {shared} take {' '.join(f'--{flag}' for flag in _PROCESSES)};",
+            f"commands that use devices take {' '.join(f'--{flag}' for flag in _DETERMINISTIC)}",
+            "",
+            textwrap.fill(f"configs: {', '.join(config_names())}; or the path of a file", 100),
+            f"{program} --mode=COMMAND --help describes the flags of a command",
         ]
-        return "\n".join(
-            [
-                "segjax: semantic segmentation in JAX and Flax",
-                "",
-                "segjax --config=NAME_OR_FILE[:PRESET] [--workdir=DIR] [--config.OPTION=VALUE]",
-                "segjax --mode=COMMAND ...",
-                "",
-                "commands (train by default):",
-                *rows,
-                "",
-                f"configs: {', '.join(config_names())}; or the path of a file",
-                "segjax --mode=COMMAND --help describes the flags of a command",
-            ]
-        )
+    )
+
+
+def _help_of(mode: str, program: str) -> str:
     row = COMMANDS[mode]
-    lines = [f"segjax --mode={mode}: {row.summary}", ""]
+    lines = [f"{program} --mode={mode}: {row.summary}", ""]
     for name in flags_of(mode):
-        flag = FLAGS[name]
-        needed = " Needed." if name in row.needs else ""
-        default = "" if flag.default in (None, [], False) else f" Default: {flag.default_as_str}."
-        text = f"{flag.help}{needed}{default}"
+        flag, needed = FLAGS[name], name in row.needs
+        default = "" if flag.default in (None, [], False) else f" Default: {flag.default}."
+        text = "Needed. " * needed + flag.help + default
         lines += [f"  --{name}", textwrap.indent(textwrap.fill(text, 90), " " * 6)]
     if "config" in row.needs:
-        lines += ["  --config.OPTION=VALUE", "      Changes an option of configs/base.py."]
+        lines += ["  --config.OPTION=VALUE", "      Changes an option of the config."]
     if row.overrides:
         some = ", ".join(f"{start}{'*' * start.endswith('.')}" for start in row.overrides)
-        lines += ["  --config.OPTION=VALUE", f"      Changes an option of the run: {some}"]
+        lines += ["  --config.OPTION=VALUE", f"      Changes an option of the run: {some}."]
     return "\n".join(lines)
 
 
