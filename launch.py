@@ -47,18 +47,18 @@ def run(mode: str) -> None:
 
     from configs import base  # imported late, so that a wrong flag is answered at once
     from segjax import accelerators, commands
-    from segjax.training import determinism, ending, environment, interruption, processes
+    from segjax.training import distributed, interruption, runtime
 
     if FLAGS.target:
         accelerators.without_devices()  # before JAX looks for some
     if FLAGS.deterministic:
-        determinism.use_deterministic_kernels()
-    environment.use_compilation_cache()
-    count = processes.start(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+        runtime.use_deterministic_kernels()
+    runtime.use_compilation_cache()
+    count = distributed.start(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     if mode not in cli.WITHOUT_DEVICES:
-        environment.keep_freed_memory()
+        runtime.keep_freed_memory()
     cli.check_processes(mode, count)
-    console = Console(quiet=count > 1 and not processes.is_first())
+    console = Console(quiet=count > 1 and not distributed.is_first())
     config, splits, output = FLAGS.config, FLAGS.splits, FLAGS.output
     workdir = FLAGS.workdir or (cli.default_workdir() if config else None)
     one_split = splits[0] if splits else None
@@ -79,7 +79,7 @@ def run(mode: str) -> None:
         "benchmark": lambda: commands.benchmark_data(config),
     }
     try:
-        with ending.together(*(() if logging.level_debug() else EXPECTED)):
+        with distributed.fail_together(() if logging.level_debug() else EXPECTED):
             calls[mode]()
     except interruption.Interrupted as error:
         code = interruption.EXIT_INTERRUPTED
