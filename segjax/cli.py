@@ -303,18 +303,17 @@ def _call(mode: str) -> None:
 
     from configs import base
     from segjax import accelerators
-    from segjax.training import determinism, environment, interruption
-    from segjax.training import processes as distributed
+    from segjax.training import distributed, interruption, runtime
 
     command = COMMANDS[mode]
     if FLAGS.target:
         accelerators.without_devices()  # before JAX looks for some
     if FLAGS.deterministic:
-        determinism.use_deterministic_kernels()
-    environment.use_compilation_cache()
+        runtime.use_deterministic_kernels()
+    runtime.use_compilation_cache()
     count = distributed.start(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     if command.uses_devices:
-        environment.keep_freed_memory()
+        runtime.keep_freed_memory()
     check_processes(mode, count)
     values = {name: FLAGS[name].value for name in flags_of(mode)}
     values["console"] = Console(quiet=count > 1 and not distributed.is_first())
@@ -327,7 +326,8 @@ def _call(mode: str) -> None:
     function = function_of(mode)
     known = inspect.signature(function).parameters
     try:
-        function(**{name: value for name, value in values.items() if name in known})
+        with distributed.fail_together(() if logging.level_debug() else USER_ERRORS):
+            function(**{name: value for name, value in values.items() if name in known})
     except interruption.Interrupted as error:
         code = interruption.EXIT_INTERRUPTED
         print(f"{error}; the same command resumes it (exit code {code})", file=sys.stderr)

@@ -50,14 +50,14 @@ def train(
             configs.save(setup.config, workdir)
             configs.save_classes(setup.classes, workdir)
             run_report.save_run(workdir, base, setup.config)
-            _announce(setup, workdir, console, lock.taken_over)
+            _announce(setup, workdir, console, lock.notice)
         progress = loop.train(setup, workdir, console, preview=_preview(setup), profile=profile)
         if progress.stopped:
             console.print(f"stopped early: {progress.stopped}", highlight=False)
         return evaluate(workdir, console=console, seconds=progress.seconds)
 
 
-def _announce(setup: Setup, workdir: pathlib.Path, console: Console, taken_over: str) -> None:
+def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str) -> None:
     """Says what is about to run, and where."""
     config, devices = setup.config, setup.devices.mesh
     size, rows = config["train"]["batch_size"], setup.padded_batch_size
@@ -74,7 +74,7 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, taken_over:
             f"{size} images do not divide over the devices: {rows - size} of {rows} rows of each "
             "batch are padding, which costs their share of the time"
         )
-    lines += [taken_over] if taken_over else []
+    lines += [notice] if notice else []
     lines += [str(setup.initial.report)] if setup.initial else []
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)

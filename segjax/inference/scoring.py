@@ -18,9 +18,9 @@ from segjax.metrics.boundary import Boundaries, distance_to_boundary
 from segjax.metrics.by_object import Strata
 from segjax.metrics.calibration import add_counts, calibration_counts
 from segjax.metrics.calibration import summarize as summarize_calibration
+from segjax.training.distributed import gather
 from segjax.training.evaluation import Evaluation, ImageCounts, device_outputs
 from segjax.training.mesh import Devices
-from segjax.training.processes import gather
 from segjax.training.step import Batch, make_eval_step
 
 # Label maps that wait for a host thread, per thread: what bounds the memory when the device is

@@ -1,4 +1,4 @@
-"""The loss weights of classes that a config asks for."""
+"""Loss weights of the classes."""
 
 import math
 import pathlib
@@ -16,31 +16,37 @@ def class_weights(
     classes: ClassTable,
     cache_dir: str | pathlib.Path | None,
 ) -> tuple[float, ...] | None:
-    """The loss weights that `loss.class_weights` asks for; None = all equal.
+    """The weights that `loss.class_weights` names or lists, one per class; None if all are equal.
+
+    Args:
+      config: the whole config.
+      source: the training images and labels, read for weights that depend on class frequencies.
+      classes: the classes of the labels.
+      cache_dir: folder that keeps the class frequencies; None keeps nothing.
 
     Raises:
       ValueError: for an unknown name or a list of the wrong length.
     """
-    wanted = config["loss"]["class_weights"]
-    if isinstance(wanted, str) and wanted == "none":
+    option = config["loss"]["class_weights"]
+    if isinstance(option, str) and option == "none":
         return None
-    if isinstance(wanted, str) and wanted == "published":
+    if isinstance(option, str) and option == "published":
         return _published(config["data"])
-    if isinstance(wanted, str) and wanted in statistics.WEIGHTINGS:
+    if isinstance(option, str) and option in statistics.WEIGHTINGS:
         cache = cache_dir and pathlib.Path(cache_dir) / "class_statistics.json"
         skips = config["data"]["on_unreadable"] == "skip"
         counts = statistics.class_statistics(source, cache, skip_unreadable=skips)
-        weights = statistics.WEIGHTINGS[wanted](counts["class_pixels"], counts["present_pixels"])
+        weights = statistics.WEIGHTINGS[option](counts["class_pixels"], counts["present_pixels"])
         return tuple(float(w) for w in weights)
     try:
         weights = tuple(
-            float(w) for w in (wanted.split(",") if isinstance(wanted, str) else wanted)
+            float(w) for w in (option.split(",") if isinstance(option, str) else option)
         )
     except (ValueError, TypeError):
         weights = ()
     if len(weights) != len(classes) or not all(0 <= w < math.inf for w in weights):
         raise ValueError(
-            f"loss.class_weights={wanted!r}; use none, published, "
+            f"loss.class_weights={option!r}; use none, published, "
             f"{', '.join(statistics.WEIGHTINGS)} or {len(classes)} numbers of 0 or more, one per "
             f"class ({', '.join(classes.names)})"
         )
@@ -48,10 +54,10 @@ def class_weights(
 
 
 def _published(data: Mapping[str, Any]) -> tuple[float, ...]:
-    """The class weights that came with a data set.
+    """The class weights that were published with a data set.
 
     Raises:
-      ValueError: if none did.
+      ValueError: if there are none.
     """
     spec = spec_of(data)
     weights = spec.weights.get(data["variant"] or next(iter(spec.variants), ""))

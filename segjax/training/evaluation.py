@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 from segjax import metrics
 from segjax.data.pipeline import FittedDataset, eval_batches
 from segjax.metrics.confusion import ImageConfusions
+from segjax.training.distributed import gather
 from segjax.training.mesh import Devices
-from segjax.training.processes import gather
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules from `config.optim`."""
+"""Optimisers and learning-rate schedules of `config.optim`."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,17 +14,22 @@ Schedule = Callable[[Any], Any]
 
 
 def make_schedule(config: Mapping[str, Any], total_steps: int) -> Schedule:
-    """The learning rate as a function of the step, so that a resumed run continues it.
+    """The learning rate as a function of the step. A resumed run continues it.
+
+    The rate rises linearly from 0 to `learning_rate` over `warmup_steps`. With t in [0, 1], the
+    share of the steps after the warm-up that are done, it then follows `schedule`:
+
+    * constant: `learning_rate`.
+    * poly: falls as (1 - t) ** `poly_power` to `end_factor` times `learning_rate`.
+    * cosine: falls as half a cosine to `end_factor` times `learning_rate`.
+    * step: multiplied by `step_factor` at each t in `step_at`.
 
     Args:
-      config: `config.optim`: `schedule` is "constant"; "poly", (1 - t) ** poly_power; "cosine",
-        half a cosine to 0; or "step", times `step_factor` at each share of the run in `step_at`.
-        t is the share of the run after the warm-up. `warmup_steps` rise linearly from 0, and
-        `end_factor` is the share of the learning rate that the end keeps (poly and cosine).
-      total_steps: of the run.
+      config: `config.optim`.
+      total_steps: number of steps of the run.
 
     Raises:
-      ValueError: naming the field, for values that make no schedule.
+      ValueError: naming the field that is out of range.
 
     Reference: "poly" with power 0.9 is Liu et al., "ParseNet", 2015, as PSPNet and DeepLab use it.
     """
@@ -57,14 +62,14 @@ def make_schedule(config: Mapping[str, Any], total_steps: int) -> Schedule:
 
 
 def make_optimizer(config: Mapping[str, Any], schedule: Schedule) -> optax.GradientTransformation:
-    """The optimiser: clipping, weight decay, the rule, the learning rate.
+    """Chains gradient clipping, weight decay and the update rule with its learning rate.
 
-    Weight decay adds `weight_decay * parameter` to the gradient (sgd, adam, adadelta), as torch
-    and Caffe do, or decays the weights apart from it (adamw). Kernels only, unless
-    `decay_biases_and_norms`.
+    With sgd, adam and adadelta, weight decay adds `weight_decay * parameter` to the gradient, as
+    torch and Caffe do; adamw decays the weights apart from the gradient. It applies to kernels
+    only, unless `decay_biases_and_norms` is set.
 
     Raises:
-      ValueError: naming the field.
+      ValueError: naming the field that is unknown or out of range.
     """
     name, decay = config["name"], config["weight_decay"]
     if name not in OPTIMIZERS:

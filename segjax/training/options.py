@@ -1,4 +1,4 @@
-"""Options that no run can have are found first."""
+"""Validates options before anything is built."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,11 @@ from segjax.transforms import normalize
 
 
 def check_options(config: Mapping[str, Any]) -> None:
-    """Raises ValueError, naming the option, for numbers that no run can have."""
+    """Checks the options of a run that need neither data nor a model.
+
+    Raises:
+      ValueError: naming the first option that is out of range, or that contradicts another one.
+    """
     data, train, augment = config["data"], config["train"], config["augment"]
     image_size = tuple(data["image_size"])
     for name, size in (
@@ -77,11 +81,12 @@ def check_options(config: Mapping[str, Any]) -> None:
     channels, lengths = data["channels"], (len(data["mean"]), len(data["std"]))
     if lengths not in ((0, 0), (channels, channels)) or min(data["std"], default=1) <= 0:
         raise ValueError(
-            f"data.mean and data.std want {channels} numbers each, data.std above 0; or none, for "
-            "those of init_from's network or ImageNet's"
+            f"data.mean and data.std have {lengths[0]} and {lengths[1]} numbers; use {channels} "
+            "each, data.std above 0, or none for those of init_from's network or of ImageNet"
         )
 
 
 def scored_size(data: Mapping[str, Any]) -> tuple[int, int]:
-    """(H, W) that evaluation scores at: `data.label_size`, or the canvas where that is (0, 0)."""
+    """Size (H, W) of the labels that evaluation scores: `data.label_size`, or `data.image_size` if
+    that is (0, 0)."""
     return tuple(data["label_size"] if any(data["label_size"]) else data["image_size"])

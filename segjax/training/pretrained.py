@@ -1,4 +1,4 @@
-"""Where a run starts from: `init_from`, a weight file or another run of ours."""
+"""Pretrained weights: `init_from` names a weight file or the workdir of another run."""
 
 import dataclasses
 import pathlib
@@ -23,11 +23,12 @@ from segjax.weights.transfer import abstract_variables
 
 @dataclasses.dataclass(frozen=True)
 class Initial:
-    """Weights to start from, checked against the model.
+    """Initial weights that fit the model.
 
     Attributes:
-      arrays: leaf ("params/encoder/stem/conv/kernel") to its value; the others are drawn.
-      report: what was loaded, kept fresh and left over.
+      arrays: value per leaf ("params/encoder/stem/conv/kernel"). Leaves that are missing here keep
+        their random values.
+      report: which leaves were loaded, stay random, or have no place in the model.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -35,15 +36,15 @@ class Initial:
 
 
 def has_checkpoint(workdir: str | pathlib.Path | None) -> bool:
-    """Whether a run in `workdir` would go on rather than start."""
+    """Whether a run in `workdir` would resume."""
     return bool(workdir and stored(pathlib.Path(workdir) / "checkpoints")[0])
 
 
 def open_weights(path: str | pathlib.Path) -> WeightFile:
-    """A weight file, or the best checkpoint of the run in a folder.
+    """Reads a weight file, or the best checkpoint if the path is a workdir.
 
     Raises:
-      ValueError: naming the path, if there is neither or it cannot be read.
+      ValueError: naming the path, if it is neither or cannot be read.
     """
     if not pathlib.Path(path).is_dir():
         return read(path)
@@ -64,10 +65,10 @@ def open_weights(path: str | pathlib.Path) -> WeightFile:
 
 
 def read_initial(config: Mapping[str, Any], model: nn.Module) -> Initial | None:
-    """The weights that `init_from` names, if it names any.
+    """The weights that `init_from` names; None if it is empty.
 
     Raises:
-      ValueError: for a file that cannot be read or does not fit the model.
+      ValueError: if the file cannot be read or does not fit the model.
     """
     if not config["init_from"]:
         return None
@@ -86,14 +87,16 @@ def read_initial(config: Mapping[str, Any], model: nn.Module) -> Initial | None:
 def with_normalization(
     config: Mapping[str, Any], initial: Initial | None, workdir: str | pathlib.Path | None
 ) -> Mapping[str, Any]:
-    """The config with `data.mean` and `data.std` written out where they were left open: as the run
-    in `workdir` has them, else as the network of `init_from` was trained, else ImageNet's; 0.5 and
-    0.25 for images that are not RGB."""
+    """The config with `data.mean` and `data.std` filled in, if they are empty.
+
+    The values come from the run in `workdir` if it resumes, else from the network of `init_from`,
+    else from ImageNet. Images that are not RGB get 0.5 and 0.25.
+    """
     if config["data"]["mean"]:
         return config
     channels = config["data"]["channels"]
     mean, std = IMAGENET_MEAN, IMAGENET_STD
-    if channels != len(mean):  # nothing is known of them but their range
+    if channels != len(mean):  # only their range is known
         mean, std = (0.5,) * channels, (0.25,) * channels
     if has_checkpoint(workdir):
         saved = configs.load(workdir)["data"]
@@ -107,7 +110,7 @@ def with_normalization(
 
 
 def start_from(state: TrainState, initial: Initial) -> TrainState:
-    """The fresh state with the initial weights in place, and in its running average too."""
+    """The fresh state with the initial weights in its variables and in their running average."""
 
     def place(name: str, tree: Any) -> Any:
         flat = flax.traverse_util.flatten_dict(tree, sep="/")
@@ -120,6 +123,6 @@ def start_from(state: TrainState, initial: Initial) -> TrainState:
         "params": place("params", state.params),
         "batch_stats": place("batch_stats", state.batch_stats),
     }
-    # The average is a copy of its own: the training step gives up each buffer of its state once.
+    # The average needs its own buffers: the training step donates each buffer of its state once.
     ema = state.ema and jax.tree.map(jax.numpy.copy, variables)
     return state.replace(**variables, ema=ema)

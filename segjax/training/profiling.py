@@ -1,4 +1,4 @@
-"""A trace of some steps of a run, for TensorBoard's profile plugin and XProf."""
+"""Profiles a window of training steps, for TensorBoard's profile plugin and XProf."""
 
 import contextlib
 import pathlib
@@ -21,18 +21,19 @@ class Profile:
                     state, metrics = train_step(state, batch)
                     done(metrics)
 
-    The trace holds what runs on the devices and on the host (JAX and XLA, not each Python function:
-    tracing those would slow the steps that are looked at), with one annotation per step, which
-    XProf's step views need. It goes to WORKDIR/profile/plugins/profile/steps_10_to_14/, one
-    HOST.xplane.pb per process; where there are several, HOST_processN. Open it with
-    `tensorboard --logdir WORKDIR/profile`. The devices are waited for at the ends of the window
-    only, so that it holds these steps whole and no others.
+    The trace shows the devices and the host: JAX and XLA, but not each Python function, whose
+    tracing would slow the steps. Each step has an annotation, which XProf's step views need. The
+    devices are synchronised only at both ends of the window, so the trace holds exactly its steps.
+
+    The trace goes to WORKDIR/profile/plugins/profile/steps_10_to_14/HOST.xplane.pb, or
+    HOST_processN.xplane.pb in a run of several processes. Open it with
+    `tensorboard --logdir WORKDIR/profile`.
 
     Args:
       workdir: an existing folder.
-      window: (first step, number of steps), steps counted from 1; None: nothing is traced. A run
-        that ends, or begins, within the window traces what it does of it.
-      say: gets a line about where the trace is, or why there is none.
+      window: (first step, number of steps), with steps counted from 1; None traces nothing. A run
+        that starts or ends within the window traces its part.
+      say: receives a line about where the trace is, or why there is none.
     """
 
     def __init__(
@@ -42,11 +43,11 @@ class Profile:
         say: Callable[[str], None] = print,
     ):
         self._folder = pathlib.Path(workdir) / "profile"
-        self._wanted = range(window[0], window[0] + window[1]) if window else range(0)
-        self._name = f"steps_{self._wanted.start}_to_{self._wanted.stop - 1}"
+        self._window = range(window[0], window[0] + window[1]) if window else range(0)
+        self._name = f"steps_{self._window.start}_to_{self._window.stop - 1}"
         self._say = say
         self._running = False
-        self._before: Any = None  # what the step before the window gave
+        self._before: Any = None  # outputs of the step before the window
 
     def __enter__(self):
         return self
@@ -54,26 +55,26 @@ class Profile:
     def __exit__(self, *_):
         if self._running:
             self._stop()
-        elif self._wanted:
+        elif self._window:
             self._say(
-                f"{_FLAG}: no trace, as this process did none of the steps "
-                f"{self._wanted.start} to {self._wanted.stop - 1}"
+                f"{_FLAG}: no trace, as this process ran none of the steps "
+                f"{self._window.start} to {self._window.stop - 1}"
             )
 
     @contextlib.contextmanager
     def step(self, step: int) -> Iterator[Callable[[Any], None]]:
-        """A context around a step, counted from 1. What it yields takes the step's outputs, arrays
-        that are still being computed."""
+        """A context around a step, counted from 1. It yields a function that takes the step's
+        outputs: arrays that may still be computing."""
         outputs: list[Any] = []
-        if step in self._wanted and not self._running:
+        if step in self._window and not self._running:
             self._start()
         if not self._running:
             yield outputs.append
-            self._before = outputs if step + 1 in self._wanted else None
+            self._before = outputs if step + 1 in self._window else None
             return
         with jax.profiler.StepTraceAnnotation("train", step_num=step):
             yield outputs.append
-        if step + 1 not in self._wanted:
+        if step + 1 not in self._window:
             jax.block_until_ready(outputs)
             self._stop()
 
@@ -83,8 +84,7 @@ class Profile:
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0
         options.session_id = self._name
-        # Of processes on one host, each in a folder of its own first: the files are named after
-        # the host.
+        # JAX names the files after the host, so each process of a host writes to its own folder.
         self._parts = self._folder / f"process_{jax.process_index()}.part"
         try:
             self._parts.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ class Profile:
         self._running = True
 
     def _stop(self) -> None:
-        self._running, self._wanted = False, range(0)
+        self._running, self._window = False, range(0)
         target = self._folder / "plugins" / "profile" / self._name
         host = socket.gethostname()
         own = f"{host}_process{jax.process_index()}" if jax.process_count() > 1 else host
@@ -111,6 +111,6 @@ class Profile:
             self._say(f"trace: {target}; tensorboard --logdir {self._folder}")
 
     def _fail(self, error: Exception) -> None:
-        """Goes on without a trace, which is no reason to end a run."""
-        self._wanted = range(0)
+        """Gives up the trace; the run goes on without it."""
+        self._window = range(0)
         self._say(f"{_FLAG}: the trace could not be written: {error}")

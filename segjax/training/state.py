@@ -1,4 +1,4 @@
-"""What a training step reads and writes."""
+"""The training state: what a step reads and writes."""
 
 from typing import Any
 
@@ -12,14 +12,15 @@ from jaxtyping import Array, Float, Int
 
 @flax.struct.dataclass
 class TrainState:
-    """The whole state of a run on the device: one pytree, saved and restored whole.
+    """The state of a run on the devices: one pytree, which a checkpoint saves and restores.
 
     Attributes:
-      step: finished updates.
-      params, batch_stats: the model's variables.
-      opt_state: the optimiser's.
+      step: number of finished updates.
+      params: the model's parameters.
+      batch_stats: the model's batch-norm statistics; {} if it has none.
+      opt_state: the optimiser's state.
       ema: running average of {"params", "batch_stats"}, or None.
-      lr_scale: factor on the learning rate (reduce-on-plateau lowers it; 1 otherwise).
+      lr_scale: factor on the learning rate; 1 unless reduce-on-plateau or a rollback lowers it.
     """
 
     step: Int[Array, ""]
@@ -42,7 +43,15 @@ def create_state(
     *,
     ema: bool = False,
 ) -> TrainState:
-    """Draws the parameters from `key`. Jittable; `jax.eval_shape` of it gives the structure."""
+    """A state at step 0 with random parameters. Jittable; `jax.eval_shape` gives its structure.
+
+    Args:
+      model: called with images [1, H, W, C] to initialise it.
+      optimizer: initialises its state for the parameters.
+      image_shape: (H, W, C).
+      key: seed of the parameters.
+      ema: whether to keep a running average of the variables.
+    """
     variables = model.init(key, jnp.zeros((1, *image_shape)), train=False)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(

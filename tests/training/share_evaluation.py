@@ -1,6 +1,6 @@
-"""One process of those that share evaluations, started by test_processes.py.
+"""One of several processes that share evaluations, started by test_distributed.py.
 
-It prints nothing; what it found goes to the file named on the command line, pickled.
+It pickles its results to the file named on the command line.
 """
 
 import pickle
@@ -10,7 +10,7 @@ import jax
 
 from segjax.data.pipeline import FittedDataset
 from segjax.inference.scoring import FullEvaluation, evaluate_fully, make_scoring_step
-from segjax.training import processes
+from segjax.training import distributed
 from segjax.training.evaluation import Evaluation, evaluate
 from segjax.training.mesh import make_devices
 from tests.inference import test_scoring as scored
@@ -36,19 +36,19 @@ def full(config) -> FullEvaluation:
 
 
 def main() -> None:
-    count = processes.start()
+    count = distributed.start()
     number = jax.process_index()
-    found = {
+    results = {
         "processes": count,
-        "first": processes.is_first(),
-        "gathered": processes.gather({"number": number, "long": "x" * 1000 * number}),
-        # Both ways to share the images, and devices of both processes sharing each image's rows.
+        "first": distributed.is_first(),
+        "gathered": distributed.gather({"number": number, "long": "x" * 1000 * number}),
+        # Images shared in both modes, and image rows sharded over the devices of both processes.
         "full": [full(PLACES), full({**PLACES, "mode": "pmap"})],
         "quick": [quick(PLACES), quick({**PLACES, "data": 1, "space": jax.device_count()})],
     }
-    processes.barrier("end")
+    distributed.barrier("end")
     with open(sys.argv[1], "wb") as file:
-        pickle.dump(found, file)
+        pickle.dump(results, file)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from segjax import config as configs
-from segjax.training import environment, loop
+from segjax.training import loop, runtime
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.setup import prepare
 from segjax.training.workdir_lock import WorkdirLock
@@ -34,7 +34,7 @@ def killable_config():
 
 def run(workdir: pathlib.Path) -> None:
     """One process: trains, or goes on, in `workdir`."""
-    environment.use_compilation_cache()
+    runtime.use_compilation_cache()
     with WorkdirLock(workdir), log_of(workdir).open("w", buffering=1) as log:
         setup = prepare(killable_config(), workdir)
         configs.save(setup.config, workdir)

@@ -1,9 +1,10 @@
-"""Runs that several real processes share, on loopback, two devices each: the run is that of one
-process; what happens when one of them dies, fails, or is asked to stop."""
+"""Runs of several real processes on loopback, two devices each: the numbers are those of one
+process; all end together when one of them dies, fails, or is asked to stop."""
 
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from segjax import config as configs
 from segjax.training.checkpoint import CheckpointStore
-from segjax.training.ending import EXIT_LOST, EXIT_USER_ERROR
+from segjax.training.distributed import EXIT_LOST, EXIT_USER_ERROR
 from segjax.training.evaluation import Evaluation, evaluation_path
 from segjax.training.interruption import EXIT_INTERRUPTED
 from segjax.training.setup import prepare
@@ -48,10 +49,10 @@ def free_port() -> int:
 
 
 class Processes:
-    """`count` processes of launch.py; by itself if there is one. All are gone at the end.
+    """Starts `count` processes of launch.py, as a context that kills them at the end.
 
     Args:
-      logs: a folder, for what they print.
+      logs: folder for their output.
       own: options of single processes, by number.
     """
 
@@ -84,24 +85,33 @@ class Processes:
             process.wait()
 
     def ended(self, limit=LIMIT_S) -> list[int]:
-        """The exit codes."""
+        """Exit codes; None for a process that still runs at the limit."""
         deadline = time.monotonic() + limit
         for process in self.running:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(deadline - time.monotonic(), 0))
         return [process.poll() for process in self.running]
 
-    def said(self, number) -> str:
+    def output(self, number) -> str:
         return self.logs[number].read_text()
 
-    def error(self, number) -> str:
-        """What it said last of all; workers that end with it may add words of their own."""
-        return [li for li in self.said(number).splitlines() if li.startswith("error: ")][-1]
+    def assert_lost_another(self, number) -> None:
+        """The process ended with a message because another one is gone. JAX aborts it unless a
+        collective notices first."""
+        output, code = self.output(number), self.running[number].poll()
+        assert code in (EXIT_LOST, -signal.SIGABRT), output
+        if code == EXIT_LOST:
+            (error,) = re.findall("^error: .*", output, re.MULTILINE)
+            assert error.startswith(f"error: process {number} of {len(self.running)} lost another")
+            assert error.endswith("start all again: the run resumes from its last checkpoint")
+        else:
+            assert "This most likely indicates that another task died" in output
+        assert "Traceback" not in output
 
     def until_step(self, workdir, step) -> None:
         deadline = time.monotonic() + LIMIT_S
         while not any(row["step"] >= step for row in read_metrics(workdir)):
-            assert all(process.poll() is None for process in self.running), self.said(0)
+            assert all(process.poll() is None for process in self.running), self.output(0)
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -114,7 +124,7 @@ def train(workdir, steps=STEPS, every=5) -> tuple[str, ...]:
 def run(logs, count, *options) -> None:
     with Processes(logs, count, *options) as processes:
         codes = processes.ended()
-        assert codes == [0] * count, "\n".join(map(processes.said, range(count)))
+        assert codes == [0] * count, "\n".join(map(processes.output, range(count)))
 
 
 def final_state(workdir, step=STEPS):
@@ -177,7 +187,7 @@ def test_evaluation_is_that_of_one_process(one, count, tmp_path):
 
 @pytest.mark.parametrize("count, victim, then", [(2, 0, 1), (2, 1, 4), (3, 1, 2)])
 def test_one_is_killed(one, count, victim, then, tmp_path):
-    """The others end within a minute and say why; another number of processes finishes the run."""
+    """The others end within a minute and say why; any number of processes resumes the run."""
     options = train(tmp_path / "run")
     with Processes(tmp_path / "logs", count, *options) as processes:
         processes.until_step(tmp_path / "run", 7)
@@ -185,18 +195,13 @@ def test_one_is_killed(one, count, victim, then, tmp_path):
         codes = processes.ended(60)
     assert codes[victim] == -signal.SIGKILL
     for number in {*range(count)} - {victim}:
-        assert codes[number] == EXIT_LOST, processes.said(number)
-        error = processes.error(number)
-        assert error.startswith(f"error: process {number} of {count} was aborted")
-        assert "another one has ended, or no longer answers" in error
-        assert error.endswith("start all again: the run resumes from its last checkpoint")
-        assert "Traceback" not in processes.said(number)
+        processes.assert_lost_another(number)
     run(tmp_path / "logs", then, *options)
     assert_same_run(one, tmp_path / "run")
 
 
 def workers_of(process: subprocess.Popen) -> list[int]:
-    """The processes that it has spawned to read data."""
+    """The processes that it spawned to read data."""
     tasks = pathlib.Path(f"/proc/{process.pid}/task").glob("*/children")
     children = [int(pid) for task in tasks for pid in task.read_text().split()]
     command = "multiprocessing.spawn"
@@ -205,49 +210,59 @@ def workers_of(process: subprocess.Popen) -> list[int]:
 
 @pytest.mark.parametrize("count, failing", [(2, 0), (3, 1)])
 def test_one_fails(count, failing, tmp_path):
-    """An error in one process is that of all, at once; here a reader of data dies."""
-    reads_apart = {failing: ("--config.data.workers=1",)}
+    """An error in one process ends all; here a reader of data dies."""
+    own_worker = {failing: ("--config.data.workers=1",)}
     options = train(tmp_path / "run", steps=2000, every=500)
-    with Processes(tmp_path / "logs", count, *options, own=reads_apart) as processes:
+    with Processes(tmp_path / "logs", count, *options, own=own_worker) as processes:
         processes.until_step(tmp_path / "run", 7)
         (worker,) = workers_of(processes.running[failing])
         os.kill(worker, signal.SIGKILL)
-        codes = processes.ended(30)
-    assert codes == [EXIT_USER_ERROR] * count, processes.said(1 - failing)
-    for number in range(count):
-        last = processes.error(number)
-        assert "worker" in last
-        assert "Traceback" not in processes.said(number)
-        if number != failing:
-            assert last.startswith(f"error: process {failing} of {count} has ended: ")
-            assert last.endswith("start all again: the run resumes from its last checkpoint")
+        codes = processes.ended(60)
+    output = processes.output(failing)
+    assert codes[failing] == EXIT_USER_ERROR, output
+    assert re.search("^error: .*worker", output, re.MULTILINE)
+    assert "Traceback" not in output
+    for number in {*range(count)} - {failing}:
+        processes.assert_lost_another(number)
+
+
+def test_all_fail_alike(tmp_path):
+    """Every process reports an error that all of them have, and exits with its code."""
+    options = (*train(tmp_path / "run"), "--config.optim.warmup_steps=1000")
+    with Processes(tmp_path / "logs", 2, *options) as processes:
+        assert processes.ended(60) == [EXIT_USER_ERROR] * 2
+    for number in range(2):
+        assert "error: optim.warmup_steps=1000" in processes.output(number)
 
 
 def test_one_is_asked_to_stop(one, tmp_path):
-    """All stop at the same step, saved; the same command goes on."""
+    """All save and stop at the same step; the same command resumes."""
     options = train(tmp_path / "run")
     with Processes(tmp_path / "logs", 2, *options) as processes:
         processes.until_step(tmp_path / "run", 7)
         processes.running[1].terminate()
         began = time.monotonic()
-        assert processes.ended() == [EXIT_INTERRUPTED] * 2, processes.said(0)
+        assert processes.ended() == [EXIT_INTERRUPTED] * 2, processes.output(0)
         assert time.monotonic() - began < 30
-    ends = [processes.said(number).splitlines()[-1] for number in range(2)]
+    ends = [processes.output(number).splitlines()[-1] for number in range(2)]
     assert ends[0] == ends[1]
     assert "saved at step" in ends[0]
     run(tmp_path / "logs", 2, *options)
     assert_same_run(one, tmp_path / "run")
 
 
-def test_they_do_not_meet(tmp_path):
-    """A mode that cannot be shared is refused at once; a process without the others gives up."""
+def test_a_mode_for_one_process_is_refused(tmp_path):
     with Processes(tmp_path, 2, "--mode=plan", "--config=configs/segnet.py") as processes:
-        assert processes.ended(60) == [2, 2]
-        assert "only train and evaluate can be shared" in processes.said(0)
-    script = "from segjax.training import processes as p; p.start('127.0.0.1:1', 2, 1, timeout_s=3)"
+        assert processes.ended(60) == [EXIT_USER_ERROR] * 2
+    assert "only train and evaluate can be shared" in processes.output(0)
+
+
+def test_a_process_without_the_others_gives_up():
+    script = (
+        "from segjax.training import distributed as d; d.start('127.0.0.1:1', 2, 1, timeout_s=3)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == EXIT_LOST
-    assert "did not find each other within 3 s" in done.stderr.splitlines()[-1]
-    assert "(127.0.0.1:1)" in done.stderr.splitlines()[-1]
+    assert done.returncode == -signal.SIGABRT
+    assert "waiting up to 3 s for the other processes at 127.0.0.1:1; see" in done.stderr

@@ -1,3 +1,5 @@
+"""Learning-rate schedules and optimisers, against values worked out by hand."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,28 +28,28 @@ def test_constant():
 
 
 def test_poly_is_one_minus_the_share_to_the_power():
-    found = rates([0, 25, 50, 99, 100], schedule="poly", poly_power=0.9)
-    assert found == pytest.approx([0.2, 0.2 * 0.75**0.9, 0.2 * 0.5**0.9, 0.2 * 0.01**0.9, 0])
-    found = rates([0, 50, 100, 120], schedule="poly", poly_power=2.0, end_factor=0.1)
-    assert found == pytest.approx([0.2, 0.02 + 0.18 * 0.25, 0.02, 0.02])
+    result = rates([0, 25, 50, 99, 100], schedule="poly", poly_power=0.9)
+    assert result == pytest.approx([0.2, 0.2 * 0.75**0.9, 0.2 * 0.5**0.9, 0.2 * 0.01**0.9, 0])
+    result = rates([0, 50, 100, 120], schedule="poly", poly_power=2.0, end_factor=0.1)
+    assert result == pytest.approx([0.2, 0.02 + 0.18 * 0.25, 0.02, 0.02])
 
 
 def test_cosine_is_half_a_wave():
-    found = rates([0, 25, 50, 100], schedule="cosine")
-    assert found == pytest.approx([0.2, 0.1 * (1 + 0.5**0.5), 0.1, 0], abs=1e-8)
+    result = rates([0, 25, 50, 100], schedule="cosine")
+    assert result == pytest.approx([0.2, 0.1 * (1 + 0.5**0.5), 0.1, 0], abs=1e-8)
     assert rates([50, 100], schedule="cosine", end_factor=0.5) == pytest.approx([0.15, 0.1])
 
 
 def test_step_multiplies_at_each_share():
-    found = rates([0, 59, 60, 84, 85, 100], schedule="step", step_at=(0.6, 0.85), step_factor=0.1)
-    assert found == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
+    result = rates([0, 59, 60, 84, 85, 100], schedule="step", step_at=(0.6, 0.85), step_factor=0.1)
+    assert result == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_warm_up_rises_from_zero_and_joins_the_schedule(schedule):
-    found = rates([0, 5, 10, 11], total=110, schedule=schedule, warmup_steps=10)
-    assert found[:3] == pytest.approx([0, 0.1, 0.2])
-    # From there on the schedule runs over the 100 steps that remain.
+    result = rates([0, 5, 10, 11], total=110, schedule=schedule, warmup_steps=10)
+    assert result[:3] == pytest.approx([0, 0.1, 0.2])
+    # The schedule then runs over the remaining 100 steps.
     alone = rates([0, 1, 50, 99], total=100, schedule=schedule)
     joined = rates([10, 11, 60, 109], total=110, schedule=schedule, warmup_steps=10)
     assert joined == pytest.approx(alone)
@@ -119,8 +121,8 @@ def test_first_steps_of_adam_and_adamw_by_hand():
         config = optim_config(name=name, weight_decay=0.1)
         optimizer = make_optimizer(config, make_schedule(config, 10))
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
-        found = optax.apply_updates(params, updates)["kernel"]
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        result = optax.apply_updates(params, updates)["kernel"]
+        np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -149,8 +151,8 @@ def test_clipping_bounds_the_norm_over_all_parameters_before_the_rule():
         config.clip_norm = clip
         optimizer = make_optimizer(config, make_schedule(config, 10))
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
-        found = float(updates["a"][0, 0]), float(updates["b"][0])
-        assert found == pytest.approx(expected)
+        result = float(updates["a"][0, 0]), float(updates["b"][0])
+        assert result == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

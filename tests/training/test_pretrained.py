@@ -1,4 +1,4 @@
-"""A run that starts from weights: what `init_from` does to config, state and resume."""
+"""Runs that start from weights: the effect of `init_from` on config, state and resume."""
 
 import io
 import json
@@ -29,7 +29,7 @@ MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """A file of the tiny config's network at 7 classes, and its variables by leaf."""
+    """A weight file of the tiny config's network with 7 classes, and its variables by leaf."""
     model = build({"name": "segnet_basic", "features": 4}, 7)
     flat = flax.traverse_util.flatten_dict(abstract_variables(model), sep="/")
     flat = {leaf: draw(leaf, value.shape, channels_last=True) for leaf, value in flat.items()}
@@ -56,22 +56,22 @@ def test_the_state_starts_from_the_file(tiny_config, network):
     average = flax.traverse_util.flatten_dict(state.ema, sep="/")
     for leaf, value in average.items():
         np.testing.assert_array_equal(value, flat[leaf], err_msg=leaf)
-        assert value is not state_leaves(state)[leaf]  # each buffer is given up once
+        assert value is not state_leaves(state)[leaf]  # the step donates each buffer once
     assert (setup.config.data.mean, setup.config.data.std) == (MEAN, STD)
     assert (setup.objective.mean, setup.objective.std) == (MEAN, STD)
 
 
-def test_what_is_not_loaded_is_drawn_as_without_a_file(tiny_config, network):
+def test_leaves_that_are_not_loaded_are_drawn_as_without_a_file(tiny_config, network):
     plain = state_leaves(prepare(tiny_config).init_state())
     tiny_config.init_from = str(network[0])
     tiny_config.init_parts = "encoder"
     state = state_leaves(prepare(tiny_config).init_state())
     for leaf, value in state.items():
-        wanted = network[1][leaf] if "/encoder" in leaf else plain[leaf]
-        np.testing.assert_array_equal(value, wanted, err_msg=leaf)
+        expected = network[1][leaf] if "/encoder" in leaf else plain[leaf]
+        np.testing.assert_array_equal(value, expected, err_msg=leaf)
 
 
-def test_normalization_without_a_file_is_imagenets_and_a_given_one_stays(tiny_config, network):
+def test_normalization_is_imagenets_without_a_file_and_a_given_one_stays(tiny_config, network):
     data = prepare(tiny_config).config.data
     assert (data.mean, data.std) == (IMAGENET_MEAN, IMAGENET_STD)
     tiny_config.init_from = str(network[0])
@@ -80,7 +80,7 @@ def test_normalization_without_a_file_is_imagenets_and_a_given_one_stays(tiny_co
     assert (data.mean, data.std) == ((0.5,) * 3, (0.25,) * 3)
 
 
-def test_the_config_that_was_given_is_left_alone(tiny_config, network):
+def test_the_given_config_does_not_change(tiny_config, network):
     tiny_config.init_from = str(network[0])
     prepare(tiny_config)
     assert tiny_config.data.mean == ()
@@ -92,7 +92,10 @@ def test_the_config_that_was_given_is_left_alone(tiny_config, network):
         ({"init_from": "/nowhere/x.pth"}, r"init_from: weight file /nowhere/x\.pth does not exist"),
         ({"init_parts": "decoder"}, r"init_from: init_parts='decoder'; use all or encoder"),
         ({"model.features": 8}, r"init_from: \d+ arrays of .*segjax export .*do not fit"),
-        ({"data.mean": (0.5, 0.5, 0.5)}, r"data\.mean and data\.std want 3 numbers each"),
+        (
+            {"data.mean": (0.5, 0.5, 0.5)},
+            r"data\.std have 3 and 0 numbers; use 3 each",
+        ),
     ],
     ids=str,
 )
@@ -105,7 +108,7 @@ def test_errors_come_before_the_run(tiny_config, network, change, message):
 
 @pytest.fixture(scope="module")
 def trained(network, tmp_path_factory):
-    """The workdir of a run of two steps from the file, its config, and what it printed."""
+    """The workdir of a run of two steps from the file, its config and its output."""
     config = make_tiny_config()
     config.init_from = str(shutil.copy(network[0], tmp_path_factory.mktemp("file")))
     config.train.steps = 2
@@ -116,7 +119,7 @@ def trained(network, tmp_path_factory):
     return workdir, config, console.file.getvalue()
 
 
-def test_a_run_from_a_file_says_what_it_read(trained):
+def test_a_run_from_a_file_reports_what_it_loaded(trained):
     workdir, config, printed = trained
     assert f"weights: {config.init_from}: segjax export" in printed
     assert "classifier (2 arrays, 35 values)" in printed
@@ -124,7 +127,7 @@ def test_a_run_from_a_file_says_what_it_read(trained):
     assert (tuple(saved.data.mean), tuple(saved.data.std)) == (MEAN, STD)
 
 
-def test_a_run_goes_on_without_its_file(trained, tmp_path):
+def test_a_run_resumes_without_its_file(trained, tmp_path):
     workdir, config, _ = trained
     run = shutil.copytree(workdir, tmp_path / "run")
     assert pretrained.has_checkpoint(run)
@@ -137,7 +140,7 @@ def test_a_run_goes_on_without_its_file(trained, tmp_path):
         train(config, run)
 
 
-def test_another_run_is_a_source_too(trained, tiny_config, tmp_path, capsys):
+def test_another_run_is_a_source(trained, tiny_config, tmp_path, capsys):
     run = trained[0]
     exported = export(run, tmp_path / "model.safetensors")
     assert "values, under segjax's own names" in capsys.readouterr().out
@@ -160,8 +163,8 @@ def test_no_steps_evaluate_the_weights_as_they_are(tiny_config, network, tmp_pat
     variables = Predictor.from_workdir(tmp_path / "run").variables
     for leaf, value in flax.traverse_util.flatten_dict(variables, sep="/").items():
         np.testing.assert_array_equal(value, network[1][leaf], err_msg=leaf)
-    again = train(tiny_config, tmp_path / "run")  # nothing to do but to evaluate
-    assert json.dumps(results) == json.dumps(again)  # NaN is NaN there
+    again = train(tiny_config, tmp_path / "run")  # only evaluates
+    assert json.dumps(results) == json.dumps(again)  # NaN equals NaN there
     tiny_config.init_from = ""
     with pytest.raises(ValueError, match=r"train\.epochs=0; set one of them, or init_from to"):
         prepare(tiny_config)

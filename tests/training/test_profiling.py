@@ -1,4 +1,4 @@
-"""Traces of a window of steps, read back."""
+"""Traces of a window of steps, read back with JAX's reader."""
 
 import jax
 import jax.numpy as jnp
@@ -16,22 +16,22 @@ def events_of(file):
 
 
 def traced_steps(file):
-    """The numbers of the steps that a trace has annotations of."""
+    """Numbers of the steps that are annotated in a trace."""
     steps = [dict(event.stats) for event in events_of(file) if event.name == "train"]
-    # "_r": what XProf takes as the root of a step.
+    # "_r" marks what XProf takes as the root of a step.
     return [step["step_num"] for step in steps if step["_r"] == 1]
 
 
 def run(workdir, window, steps, fail_at=None):
-    """Steps of a loop; what the profile said."""
-    said = []
-    with Profile(workdir, window, said.append) as profile:
+    """Runs the steps of a loop; returns the profile's messages."""
+    messages = []
+    with Profile(workdir, window, messages.append) as profile:
         for step in steps:
             with profile.step(step) as done:
                 if step == fail_at:
                     raise ArithmeticError
                 done({"loss": FAST(jnp.ones(8))})
-    return said
+    return messages
 
 
 def traces(workdir):
@@ -44,20 +44,20 @@ def traces(workdir):
     ids=["within", "first", "resumed in it"],
 )
 def test_a_window_of_steps_is_traced(tmp_path, window, steps, expected):
-    said = run(tmp_path, window, steps)
+    messages = run(tmp_path, window, steps)
     (file,) = traces(tmp_path)
     assert traced_steps(file) == expected
     folder = tmp_path / "profile" / "plugins" / "profile"
     assert file.parent.parent == folder  # where TensorBoard and XProf look
     assert file.parent.name == f"steps_{window[0]}_to_{sum(window) - 1}"
-    assert [str(file.parent) in line for line in said] == [True]
+    assert [str(file.parent) in line for line in messages] == [True]
     assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.versions
 def test_the_trace_holds_the_programs_that_ran(tmp_path):
-    """The device is waited for before the trace ends, so the last step's program is in it; that of
-    the step before the window is not."""
+    """The profile waits for the device at both ends of the window: the trace contains the last
+    step's program, and not the one before the window."""
 
     @jax.jit
     def slow_before_the_window(x):
@@ -89,13 +89,13 @@ def test_a_run_that_fails_in_the_window_keeps_its_trace(tmp_path):
     assert traces(tmp_path / "again")
 
 
-def test_steps_that_are_done_again_are_traced_once(tmp_path):
-    said = run(tmp_path, (2, 1), [1, 2, 3, 1, 2, 3])
-    assert len(said) == 1
+def test_repeated_steps_are_traced_once(tmp_path):
+    messages = run(tmp_path, (2, 1), [1, 2, 3, 1, 2, 3])
+    assert len(messages) == 1
     assert traced_steps(traces(tmp_path)[0]) == [2]
 
 
-def test_a_window_that_never_comes_is_told(tmp_path):
+def test_a_window_that_never_comes_is_reported(tmp_path):
     (line,) = run(tmp_path, (2, 3), range(5, 9))
     assert line.startswith("--profile: no trace")
     assert "steps 2 to 4" in line
@@ -114,7 +114,7 @@ def test_a_trace_that_cannot_be_written_does_not_end_the_run(tmp_path):
 
 
 def test_each_of_many_processes_has_its_file(tmp_path, monkeypatch):
-    """Two that run on one host, one after the other here."""
+    """Two processes of one host, here one after the other."""
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     for process in range(2):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)

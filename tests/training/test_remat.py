@@ -1,4 +1,4 @@
-"""Rematerialisation: the numbers of a plain gradient, in less memory."""
+"""Rematerialised gradients equal plain ones and need less memory."""
 
 import functools
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from segjax.layers.checkpoint_names import BLOCK, CONV, block_output, conv_outpu
 from segjax.losses.pixelwise import cross_entropy_sum
 from segjax.models import MODELS, build, model_options
 from segjax.models.resnet import VARIANTS, Bottleneck
-from segjax.training.remat import rematerialised
+from segjax.training.remat import _after, _split, rematerialised
 from segjax.training.state import create_state
 from segjax.training.step import Objective, make_train_step
 from segjax.transforms.augment import Augmentation
@@ -29,7 +29,7 @@ def shallow_encoder(monkeypatch):
 
 
 def toy(params, x, labels, key, *, axis=None):
-    """Three blocks with dropout and a mean over the batch, and a loss; two uses of block 1."""
+    """A loss after three blocks with dropout and a mean over the batch; block 1 is used twice."""
     first = None
     for kernel in params:
         x = jnp.sin(conv_output(x @ kernel))
@@ -66,7 +66,7 @@ def test_values_and_gradients_are_those_of_the_function(policy):
     assert_close(jax.jit(gradient(toy, policy))(*arguments), expected)
 
 
-def test_blocks_are_computed_twice_but_for_what_follows_the_last():
+def test_blocks_run_twice_but_the_part_after_the_last_mark_runs_once():
     def count(policy):
         jaxpr = jax.make_jaxpr(gradient(toy, policy))(*toy_arguments())
         return str(jaxpr).count(" sin "), str(jaxpr).count(" log ")
@@ -75,7 +75,7 @@ def test_blocks_are_computed_twice_but_for_what_follows_the_last():
     assert count("blocks") == (6, 1)
 
 
-def test_nothing_to_cut_and_nothing_asked_for():
+def test_a_function_without_marks_and_a_policy_without_cuts():
     plain = lambda params, x: (jnp.sum(jnp.sin(params * x)), x)  # noqa: E731
     assert rematerialised(plain, "none") is plain
     x = jnp.arange(3.0)
@@ -84,17 +84,61 @@ def test_nothing_to_cut_and_nothing_asked_for():
         rematerialised(plain, "all")
 
 
-def test_a_gradient_that_is_not_finite_is_no_other():
+def test_a_gradient_that_is_not_finite_stays_the_same():
     def function(params, x):
         x = block_output(x * params)
         x = block_output(jnp.where(x > 2, x, 0.0))
-        return jnp.sum(jnp.sqrt(x - 1)), x  # below 1 a NaN, which where() keeps from x
+        return jnp.sum(jnp.sqrt(x - 1)), x  # NaN below 1; where() keeps it out of x
 
     x = jnp.arange(1.0, 5.0)
     expected = jax.jit(gradient(function))(jnp.ones(4), x)
     assert np.isnan(expected[0][0])
     assert np.isfinite(expected[1]).any()
     assert_close(jax.jit(gradient(function, "blocks"))(jnp.ones(4), x), expected)
+
+
+def test_parts_pass_on_exactly_what_later_parts_read():
+    """x and s cross the first cut, but only y and s the second one; p is read twice."""
+
+    def function(p, x):
+        s = jnp.sin(x)
+        x = block_output(x * p)
+        y = block_output(x + s)
+        return y * s * p
+
+    jaxpr = jax.make_jaxpr(function)(1.0, 2.0).jaxpr
+    p, x = jaxpr.invars
+    first, second, last = _split(jaxpr, [BLOCK])
+    assert set(first.invars) == {p, x}
+    assert len(first.outvars) == 2
+    assert set(second.invars) == set(first.outvars)
+    assert len(second.outvars) == 1
+    assert set(last.invars) == {p, *second.outvars} | (set(first.outvars) & set(last.invars))
+    assert len(last.invars) == 3
+    assert [*last.outvars] == [*jaxpr.outvars]
+
+
+@pytest.mark.parametrize("cotangent", [0.0, -1.5, np.inf, -np.inf, np.nan])
+def test_the_dependence_on_cotangents_adds_zeros(cotangent):
+    x = jnp.arange(12.0).reshape(2, 2, 3)
+    cotangents = [jnp.full((2, 4, 4, 5), cotangent), jnp.full(2, cotangent), jnp.float32(cotangent)]
+    program = jax.jit(_after).lower(cotangents, x).compile()
+    np.testing.assert_array_equal(program(cotangents, x), x)
+    assert "compare" in program.as_text()  # the compiler did not simplify it
+
+
+def test_a_deep_function_needs_less_memory():
+    def deep(params, x):
+        for kernel in params:
+            x = block_output(jnp.tanh(jnp.sin(jnp.tanh(x @ kernel))))
+        return jnp.sum(x), ()
+
+    def memory(policy):
+        arguments = [jnp.ones((8, 8))] * 6, jnp.ones((4096, 8))
+        program = jax.jit(gradient(deep, policy)).lower(*arguments).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert memory("blocks") < 0.8 * memory("none")
 
 
 @pytest.mark.versions
@@ -155,7 +199,7 @@ def arguments_of(name):
 
 @functools.cache
 def run(name, policy):
-    """Loss, statistics and gradient of a model, and the bytes that its program needs."""
+    """Loss, statistics and gradient of a model, and the bytes of temporary memory."""
     arguments = arguments_of(name)
     program = jax.jit(gradient(loss_function(small(name)), policy)).lower(*arguments).compile()
     (loss, stats), grads = program(*arguments)
@@ -164,7 +208,7 @@ def run(name, policy):
 
 
 def distance(a, b):
-    """Of two trees, relative to the first."""
+    """Distance of two trees, relative to the norm of the first."""
     return optax.tree.norm(optax.tree.sub(a, b)) / optax.tree.norm(a)
 
 
@@ -172,9 +216,9 @@ def assert_same_numbers(name, policy):
     plain, remat = run(name, "none"), run(name, policy)
     assert np.isfinite(plain.loss)
     np.testing.assert_allclose(remat.loss, plain.loss, rtol=1e-6)
-    if jax.tree.leaves(plain.stats):  # plain VGG networks have none
+    if jax.tree.leaves(plain.stats):  # VGG networks without batch norm have none
         assert distance(plain.stats, remat.stats) < 1e-6
-    # The same sums in another order: 1e-6 as programs are compiled for use, 2e-6 as for the tests.
+    # The sums run in another order: 1e-6 with the usual compiler options, 2e-6 with the tests'.
     assert distance(plain.grads, remat.grads) < 5e-6
 
 
@@ -185,7 +229,7 @@ def test_a_network_has_the_same_numbers_in_less_memory(policy):
     assert run("segnet_basic", policy).memory < 0.8 * run("segnet_basic", "none").memory
 
 
-# The rest of a thin network's memory is its head's, or its gradients'.
+# Largest memory relative to no policy. Thin networks need the rest for heads and gradients.
 SHARE = {"segnet": 0.6, "deconvnet": 0.6, "notebook_segnet": 0.6, "pspnet": 0.7, "deeplabv3": 0.6}
 
 
@@ -197,8 +241,7 @@ def test_every_model_has_the_same_numbers(name, policy):
     assert run(name, policy).memory < SHARE.get(name, 1.05) * run(name, "none").memory
 
 
-# Per model, the blocks whose outputs are kept: stages, residual blocks and the stem, in the depth
-# that the papers have.
+# Number of block outputs per model: stages, residual blocks and the stem, at the papers' depth.
 BLOCKS = {
     "segnet": 5 + 4,
     "segnet_basic": 4 + 3,
@@ -235,14 +278,14 @@ def test_every_block_and_every_convolution_is_marked(name):
     marks = [e.params["name"] for e in jaxpr.eqns if e.primitive.name == "name"]
     assert marks.count(BLOCK) == BLOCKS[name]
     kernels = [path for path, _ in jax.tree.leaves_with_path(variables["params"])]
-    linens = 1 if name == "deconvnet" else 0  # convolutions of linen's own have no mark
+    linens = 1 if name == "deconvnet" else 0  # linen's own convolutions have no mark
     assert marks.count(CONV) + linens == sum(path[-1].key == "kernel" for path in kernels)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_a_training_step_on_four_devices(mode):
-    """Micro-batches, rows of padding, rows of images shared between devices."""
+    """With micro-batches, padded batches, and image rows sharded over devices."""
     model, random, n = small("segnet_basic"), np.random.default_rng(0), 8
     batch = {
         "image": random.integers(0, 256, (n, 64, 64, 3), np.uint8),

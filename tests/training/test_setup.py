@@ -70,7 +70,7 @@ BAD_NUMBERS = [
     ({"data.sampling": "rare"}, r"data\.sampling='rare' is unknown; use uniform, repeat_factor"),
     ({"data.repeat_threshold": 0.0}, r"data\.repeat_threshold=0\.0"),
     ({"data.std": (0.2, 0.0, 0.2)}, r"data\.std above 0"),
-    ({"data.mean": (0.5,)}, r"data\.mean and data\.std want 3 numbers"),
+    ({"data.mean": (0.5,)}, r"data\.std have 1 and 0 numbers; use 3 each"),
 ]
 
 

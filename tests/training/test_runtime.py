@@ -1,4 +1,4 @@
-"""What --deterministic sets, in a process of its own: XLA reads its flags once."""
+"""Settings of the process, each in its own process: XLA reads its flags once."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = """
 import sys
 import jax, jax.numpy as jnp
-from segjax.training.determinism import use_deterministic_kernels
+from segjax.training.runtime import use_deterministic_kernels
 use_deterministic_kernels()
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])
 x = jax.random.normal(jax.random.key(0), (4096,))
@@ -21,7 +21,7 @@ print(jax.jit(lambda x: jnp.sum(jnp.exp(x)))(x).tobytes().hex())
 
 @pytest.mark.slow
 def test_the_flag_reaches_xla_beside_the_users_own(tmp_path):
-    """XLA writes down the options that it compiles with; a CPU program's bits do not change."""
+    """XLA dumps the options that it compiles with. The bits of a CPU program do not change."""
     dump = tmp_path / "dump"
     outputs = []
     for call in ("use_deterministic_kernels()", "pass"):
@@ -42,7 +42,7 @@ def test_the_flag_reaches_xla_beside_the_users_own(tmp_path):
         assert options
         expected = "xla_gpu_deterministic_ops: true"
         assert all((expected in text) == (call != "pass") for text in options)
-        # Kernels that were the fastest at another time are not read, nor kept.
+        # XLA's cache of the fastest kernels is off.
         cached = "xla_gpu_per_fusion_autotune_cache_dir"
         assert all((cached in text) == (call == "pass") for text in options)
     assert outputs[0] == outputs[1]

@@ -1,4 +1,7 @@
-"""How processes find each other and what they exchange; real ones where it takes more than one."""
+"""How processes find each other and exchange values, in real processes where it takes several.
+
+test_many_processes.py shows how they end together.
+"""
 
 import os
 import pathlib
@@ -11,7 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.training import processes
+from segjax.training import distributed
+from segjax.training.interruption import Interrupted
 from tests.training import share_evaluation
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -19,7 +23,7 @@ ONE = {**share_evaluation.PLACES, "data": 1}
 
 
 def free_job() -> int:
-    """A job number whose port, which JAX makes of it, is free."""
+    """A job number whose port is free; JAX derives the port from it."""
     for job in range(os.getpid() % 4096, 3 * 4096):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", 65535 - 2**12 + 1 + job % 2**12)):
@@ -28,7 +32,7 @@ def free_job() -> int:
 
 
 def slurm(job, number, count) -> dict[str, str]:
-    """What SLURM tells the tasks of a step on one node."""
+    """SLURM's variables for a task of a step on one node."""
     return {
         "SLURM_JOB_ID": str(job),
         "SLURM_STEP_NODELIST": "localhost",
@@ -41,7 +45,7 @@ def slurm(job, number, count) -> dict[str, str]:
 
 
 def open_mpi(job, number, count) -> dict[str, str]:
-    """What mpirun of Open MPI 4 tells its processes."""
+    """The variables that mpirun of Open MPI 4 sets."""
     return {
         "OMPI_MCA_orte_hnp_uri": f"{job * 4096}.0;tcp://127.0.0.1:1",
         "OMPI_COMM_WORLD_SIZE": str(count),
@@ -65,7 +69,7 @@ def start(*arguments, environment=()) -> subprocess.Popen:
     ],
 )
 def test_two_processes_that_a_scheduler_starts(scheduler, tmp_path):
-    """They find each other by the environment alone, and evaluate as one process does."""
+    """They find each other through the environment, and evaluate as one process does."""
     job, files = free_job(), [tmp_path / "0", tmp_path / "1"]
     script = "tests/training/share_evaluation.py"
     running = [
@@ -76,43 +80,43 @@ def test_two_processes_that_a_scheduler_starts(scheduler, tmp_path):
     assert [process.returncode for process in running] == [0, 0], ends
     quick, full = share_evaluation.quick(ONE), share_evaluation.full(ONE)
     for number, file in enumerate(files):
-        found = pickle.loads(file.read_bytes())
-        assert found["processes"] == 2
-        assert found["first"] == (number == 0)
-        assert found["gathered"] == [{"number": i, "long": "x" * 1000 * i} for i in range(2)]
-        for evaluation in found["quick"]:
+        result = pickle.loads(file.read_bytes())
+        assert result["processes"] == 2
+        assert result["first"] == (number == 0)
+        assert result["gathered"] == [{"number": i, "long": "x" * 1000 * i} for i in range(2)]
+        for evaluation in result["quick"]:
             assert_same(evaluation, quick)
-        for evaluation in found["full"]:
+        for evaluation in result["full"]:
             assert_same(evaluation, full)
             np.testing.assert_equal(evaluation.boundary, full.boundary)
             np.testing.assert_equal(evaluation.strata, full.strata)
             for key in ("ece", "mce", "brier", "nll", "pixels"):
-                wanted = pytest.approx(full.calibration[key], rel=1e-5)
-                assert evaluation.calibration[key] == wanted, key
+                expected = pytest.approx(full.calibration[key], rel=1e-5)
+                assert evaluation.calibration[key] == expected, key
 
 
-def assert_same(found, wanted):
-    assert found.names == list(wanted.names)
-    for ours, theirs in zip(found.confusions, wanted.confusions, strict=True):
+def assert_same(result, expected):
+    assert result.names == list(expected.names)
+    for ours, theirs in zip(result.confusions, expected.confusions, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert found.loss == pytest.approx(wanted.loss, rel=1e-6)
+    assert result.loss == pytest.approx(expected.loss, rel=1e-6)
 
 
 ALONE = """
 import jax
-from segjax.training import processes
-assert processes.start() == 1
+from segjax.training import distributed
+assert distributed.start() == 1
 assert not jax.distributed.is_initialized()
-assert processes.gather("x") == ["x"] and processes.is_first()
-processes.barrier("nobody to wait for")
+assert distributed.gather("x") == ["x"] and distributed.is_first()
+distributed.barrier("nobody to wait for")
 """
 
 
 @pytest.mark.parametrize(
     "environment",
     [
-        slurm(1, 0, 1),  # whose one task is to have all GPUs of the node
-        {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},  # any pod
+        slurm(1, 0, 1),  # the only task gets all GPUs of the node
+        {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},  # a pod outside of an Indexed Job
     ],
     ids=["slurm", "pod"],
 )
@@ -139,16 +143,16 @@ def test_one_process_by_itself(environment):
 )
 def test_arguments_that_do_not_go_together(arguments, message):
     with pytest.raises(ValueError, match=message):
-        processes.start(*arguments)
+        distributed.start(*arguments)
 
 
 def test_one_process_by_hand():
-    assert processes.start(None, 1) == processes.start("nowhere:1", 1, 0) == 1
+    assert distributed.start(None, 1) == distributed.start("nowhere:1", 1, 0) == 1
 
 
 @pytest.fixture(autouse=True)
 def no_cluster(monkeypatch):
-    """Wherever the tests run."""
+    """The tests may run within a cluster."""
     for name in list(os.environ):
         if name.startswith(("SLURM_", "OMPI_", "KUBERNETES_", "JOB_COMPLETION", "JAX_COORDINATOR")):
             monkeypatch.delenv(name)
@@ -158,7 +162,7 @@ GPUS = {"CUDA_VISIBLE_DEVICES": "4,5,6,7", "SLURM_STEP_NUM_NODES": "2"}
 
 
 @pytest.mark.parametrize(
-    "environment, wanted",
+    "environment, expected",
     [
         ({}, None),
         ({**GPUS, "SLURM_NTASKS": "8"}, None),  # JAX's choice: the n-th GPU for the n-th task
@@ -169,8 +173,7 @@ GPUS = {"CUDA_VISIBLE_DEVICES": "4,5,6,7", "SLURM_STEP_NUM_NODES": "2"}
         ({**GPUS, "SLURM_NTASKS": "2", "JAX_LOCAL_DEVICE_IDS": "1"}, None),  # as the user says
     ],
 )
-def test_gpus_that_jax_is_told_to_use(environment, wanted, monkeypatch):
-    """What `jax.distributed.initialize` is given, which finds no cluster here."""
+def test_gpus_that_jax_is_told_to_use(environment, expected, monkeypatch):
     for name in ("CUDA_VISIBLE_DEVICES", "JAX_LOCAL_DEVICE_IDS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -182,12 +185,12 @@ def test_gpus_that_jax_is_told_to_use(environment, wanted, monkeypatch):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
-    assert processes.start() == 1
-    assert given == [wanted]
+    assert distributed.start() == 1
+    assert given == [expected]
 
 
 def test_a_cluster_that_jax_does_not_know(monkeypatch):
-    """Such as Open MPI 5 is to JAX 0.10: its processes do not run the same thing side by side."""
+    """JAX 0.10 does not know Open MPI 5. Its processes must not run the same thing side by side."""
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")  # mpirun's own
 
@@ -196,9 +199,9 @@ def test_a_cluster_that_jax_does_not_know(monkeypatch):
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
     with pytest.raises(ValueError, match=r"4 processes were started together, but .* give --coord"):
-        processes.start()
+        distributed.start()
     monkeypatch.delenv("OMPI_COMM_WORLD_SIZE")
-    assert processes.start() == 1
+    assert distributed.start() == 1
 
 
 def test_a_cluster_that_cannot_be_joined(monkeypatch):
@@ -210,11 +213,53 @@ def test_a_cluster_that_cannot_be_joined(monkeypatch):
         r"cannot be joined at a:1: UNKNOWN: Failed to start RPC server; --num_processes=1 runs"
     )
     with pytest.raises(OSError, match=message):
-        processes.start("a:1", 2, 0)
+        distributed.start("a:1", 2, 0)
     with pytest.raises(OSError, match="cannot be joined: UNKNOWN"):
-        processes.start()
+        distributed.start()
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    assert processes.start() == 1  # a pod that no job has numbered, so JAX does not know its job
+    assert distributed.start() == 1  # a pod that no job has numbered, so JAX does not know its job
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
     with pytest.raises(OSError, match="cannot be joined: UNKNOWN"):
-        processes.start()
+        distributed.start()
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyError, Interrupted, KeyboardInterrupt])
+def test_errors_pass_in_a_run_of_one_process(kind):
+    with pytest.raises(kind, match="mine"), distributed.fail_together((ValueError, OSError)):
+        raise kind("mine")
+
+
+def error_from(cause):
+    try:
+        raise OSError("no checkpoint") from cause
+    except OSError as error:
+        return error
+
+
+GLOO = ValueError("UNKNOWN: Gloo AllGather failed: [pair.cc:538] Read error: Connection reset")
+
+
+@pytest.mark.parametrize(
+    "error, code, output",
+    [
+        (ValueError("data.root='x'; use a folder"), distributed.EXIT_USER_ERROR, "error: data.ro"),
+        (GLOO, distributed.EXIT_LOST, "error: process 0 of 1 lost another one (UNKNOWN: Gloo"),
+        (error_from(GLOO), distributed.EXIT_LOST, "error: process 0 of 1 lost another one"),
+        (
+            jax.errors.JaxRuntimeError("INTERNAL: NCCL operation failed: remote process exited"),
+            distributed.EXIT_LOST,
+            "error: process 0 of 1 lost another one (INTERNAL: NCCL",
+        ),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+            distributed.EXIT_BUG,
+            "jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED",
+        ),
+        (KeyError("mine"), distributed.EXIT_BUG, "KeyError: 'mine'"),
+        (KeyboardInterrupt(), distributed.EXIT_SIGINT, ""),
+    ],
+    ids=str,
+)
+def test_report_of_an_error(error, code, output, capsys):
+    assert distributed._report(error, (ValueError, OSError)) == code
+    assert output in capsys.readouterr().err
