@@ -8,7 +8,7 @@ from rich.console import Console
 
 from segjax.data.doctor import STOPS, Diagnosis, diagnose_config
 from segjax.report import doctor as doctor_report
-from segjax.report.progress import progress_bar
+from segjax.training.progress import progress_bar
 
 
 def doctor(

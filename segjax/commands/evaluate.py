@@ -67,8 +67,8 @@ def evaluate(
     if jax.process_index() > 0:
         return results
     words = protocol_of(config, rule.description)
-    tables.print_results(results, classes, console, words)
-    tables.print_protocols(results, console)
-    report = run_report.write(workdir, predictor, evaluations, words, seconds)
+    console.print(tables.results_table(results, classes, words))
+    console.print(tables.protocols_table(results))
+    report = run_report.write_report(workdir, predictor, evaluations, words, seconds)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
     return results

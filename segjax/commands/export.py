@@ -8,7 +8,7 @@ from segjax import weights
 from segjax.export.load import SUFFIX
 from segjax.export.program import write as write_export
 from segjax.inference.predictor import Predictor
-from segjax.report import run as run_report
+from segjax.report.provenance import environment as describe_environment
 from segjax.training.setup import make_canvas
 
 FORMATS = ("stablehlo", "safetensors")
@@ -67,7 +67,7 @@ def _export_program(
     config = predictor.config
     # Labels on the canvas: that is where the program's are.
     config = {**config, "data": {**config["data"], "label_size": (0, 0)}}
-    environment = run_report.environment()
+    environment = describe_environment()
     written = write_export(
         output,
         predictor,

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from segjax.accelerators import DEVICES, Device, Program, TooLargeError, parse
 from segjax.data.datasets import make_source
-from segjax.report.augment_pictures import augmentation_sheet
+from segjax.report.augmentation import augmentation_sheet
 from segjax.report.plan_tables import plan_table, step_figures
 from segjax.training import planning
 from segjax.training.planning import STEPS

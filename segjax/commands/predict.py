@@ -15,8 +15,8 @@ from segjax.inference.inputs import Input, open_inputs
 from segjax.inference.options import InferenceOptions
 from segjax.inference.predictor import Predictor
 from segjax.inference.video import VideoWriter
-from segjax.report.plots import overlay
-from segjax.report.progress import progress_bar
+from segjax.report.pictures import overlay
+from segjax.training.progress import progress_bar
 
 OVERLAY_VIDEO = "overlays.mp4"
 

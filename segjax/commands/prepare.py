@@ -14,7 +14,7 @@ from segjax.data.datasets import class_table, make_source, spec_of, used_splits
 from segjax.data.prepared import write as preparation
 from segjax.data.prepared.manifest import Manifest
 from segjax.data.sets.idd import write_masks
-from segjax.report.progress import progress_bar
+from segjax.training.progress import progress_bar
 
 # --format of --mode=prepare, and what prepare calls it.
 _ENCODINGS = {"decoded": "raw", "encoded": "png"}

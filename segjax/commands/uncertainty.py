@@ -19,8 +19,8 @@ from segjax.data.pipeline import FittedDataset, eval_batches
 from segjax.inference.predictor import Predictor
 from segjax.inference.uncertainty import MEASURES, check_dropout
 from segjax.inference.uncertainty_scores import Member, score_split
-from segjax.report.run import evenly_spaced, no_nan
-from segjax.report.uncertainty_pictures import plot_uncertainty
+from segjax.report.numbers import evenly_spaced, no_nan
+from segjax.report.pictures import plot_uncertainty
 from segjax.training.mesh import devices_here
 from segjax.training.setup import make_canvas, protocol
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from segjax.data.classes import from_names
-from segjax.report.augment_pictures import _most_different, _one_by_one, augmentation_sheet
+from segjax.report.augmentation import _most_different, _one_by_one, augmentation_sheet
 from segjax.transforms.augment import Augmentation
 
 CLASSES = from_names(["left", "right", "thing"])
@@ -64,16 +64,16 @@ def test_the_views_that_differ_the_most_are_taken():
 def test_sheet_shows_the_image_its_overlay_and_the_mirror(config):
     config.augment.flip = True
     picture, _ = drawn(config)
-    # Panels of 96x64 pixels, gaps of 6, a margin of 10 and a title line of 22.
-    assert picture.shape[1] == 2 * 10 + 3 * (2 * 96 + 18) - 12
-    top = 10 + 22
-    first = picture[top : top + 64, 10 : 10 + 96]
+    # Panels of 96x64 pixels, gaps of 8 and title lines of 24.
+    assert picture.shape[1] == 8 + 6 * (96 + 8)
+    top = 8 + 24
+    first = picture[top : top + 64, 8 : 8 + 96]
     np.testing.assert_allclose(first[32, [10, 80]], [[20] * 3, [220] * 3], atol=3)
-    tinted = picture[top + 32, 10 + 96 + 6 + 80]
+    tinted = picture[top + 32, 8 + 96 + 8 + 80]
     expected = (np.array([220] * 3) + np.array(CLASSES.palette[1])) / 2
     np.testing.assert_allclose(tinted, expected, atol=4)
-    mirrors = picture[top + 64 + 6 + 22 + 32]  # the row below: some views mirrored, some not
-    lefts = {int(mirrors[10 + i * (2 * 96 + 18) + 10, 0]) > 128 for i in range(3)}
+    mirrors = picture[top + 64 + 8 + 24 + 32]  # the row below: some views mirrored, some not
+    lefts = {int(mirrors[8 + i * 2 * (96 + 8) + 10, 0]) > 128 for i in range(3)}
     assert lefts == {True, False}
 
 
