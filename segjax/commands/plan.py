@@ -63,7 +63,7 @@ def plan(
         step: step_figures(program, device, images=_images(setup, step), dtype=config["dtype"])
         for step, program in programs.items()
     }
-    console.print(plan_table(figures, device))
+    console.print(plan_table(figures))
     result = {
         "target": target or "",
         "device": kind,

@@ -54,9 +54,10 @@ def augmentation_sheet(
         (title, [picture for view in views for picture in (view[0], overlay(*view, classes))])
         for title, views in _rows(image, label, config, key)
     ]
-    legend = classes_shown([label], classes)
+    widest = min(240, 2 * max(picture.shape[1] for _, row in rows for picture in row))
     # A palette of 256 colours is a third of the bytes, and looks the same.
-    write_sheet(rows, legend, target, min(240, 2 * canvas[1]), max_bytes, colors=256)
+    legend = classes_shown([label], classes)
+    write_sheet(rows, legend, target, widest, max_bytes, colors=256)
 
 
 def _rows(image, label, config, key) -> list[tuple[str, list[View]]]:

@@ -13,13 +13,14 @@ from segjax.data.doctor import SEVERITIES, Diagnosis, Finding, paste_lines
 from segjax.report import figures
 from segjax.report.doctor_samples import NO_CLASS, name_of, side_by_side
 from segjax.report.numbers import ABSENT, evenly_spaced
-from segjax.report.page import Table, Tile, write_page, write_text
+from segjax.report.page import write_page, write_text
 from segjax.report.pictures import Picture, jpeg_uri
 from segjax.training.progress import duration, print_line
 
 JSON_FILE, HTML_FILE = "doctor.json", "doctor.html"
 _COLOURS = dict(zip(SEVERITIES, ("bold red", "yellow", "cyan"), strict=True))
 _LISTED_FILES, _PICTURED, _SIZES = 200, 4, 8
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and rows
 _PICTURE_BYTES = 1_600_000  # of all pictures, as text
 
 
@@ -62,18 +63,18 @@ def write_report(diagnosis: Diagnosis, workdir: str | os.PathLike) -> pathlib.Pa
     # Before the findings' pictures, so that there is room for the samples of every split.
     samples = _samples(diagnosis, album)
     images = sum(numbers.images for numbers in splits.values())
-    headlines = [Tile(severity, str(len(diagnosis.of(severity)))) for severity in SEVERITIES]
-    headlines += [Tile("images", f"{images:,}"), Tile("classes", str(len(classes)))]
+    headlines = [(severity, str(len(diagnosis.of(severity))), "") for severity in SEVERITIES]
+    headlines += [("images", f"{images:,}", ""), ("classes", str(len(classes)), "")]
     path = workdir / HTML_FILE
     write_page(
         path,
         "doctor.html.j2",
         title=f"Data doctor: {diagnosis.title}",
         json_file=JSON_FILE,
-        headlines=[*headlines, Tile("time", duration(diagnosis.seconds))],
+        headlines=[*headlines, ("time", duration(diagnosis.seconds), "")],
         findings=[_finding(finding, diagnosis, album) for finding in diagnosis.findings],
         splits=_splits(diagnosis),
-        class_figure=figures.to_svg(class_shares(diagnosis)),
+        class_figure=class_shares(diagnosis),
         class_table=_classes(diagnosis),
         sizes=_sizes(diagnosis),
         options=paste_lines(diagnosis),
@@ -136,6 +137,7 @@ def class_shares(diagnosis: Diagnosis) -> figures.Panel:
 
 
 def _classes(diagnosis: Diagnosis) -> Table:
+    """Header and rows: each class's share and number of images."""
     header, columns = ["class"], [diagnosis.classes.names]
     for split, numbers in diagnosis.splits.items():
         header += [f"{split}: pixels", "images"]
@@ -143,7 +145,7 @@ def _classes(diagnosis: Diagnosis) -> Table:
         pixels = numbers.class_pixels.tolist()
         columns.append([f"{100 * n / total:.3g} %" if n else ABSENT for n in pixels])
         columns.append([f"{n:,}" for n in numbers.class_images.tolist()])
-    return Table(header, list(zip(*columns, strict=True)))
+    return header, list(zip(*columns, strict=True))
 
 
 def _splits(diagnosis: Diagnosis) -> Table:
@@ -162,14 +164,14 @@ def _splits(diagnosis: Diagnosis) -> Table:
         for split, n in diagnosis.splits.items()
     ]
     header = ("split", "images", "usable", "classes", "ignored", "all ignored", "unknown ids")
-    return Table((*header, "mean", "standard deviation"), rows)
+    return (*header, "mean", "standard deviation"), rows
 
 
 def _listed(values: Any) -> str:
     return ", ".join(ABSENT if v != v else f"{v:.3f}" for v in values)
 
 
-def _sizes(diagnosis: Diagnosis) -> Table:
+def _sizes(diagnosis: Diagnosis) -> list[tuple[str, ...]]:
     """The most frequent image sizes of each split, and how many images have others."""
     rows = []
     for split, numbers in diagnosis.splits.items():
@@ -177,4 +179,4 @@ def _sizes(diagnosis: Diagnosis) -> Table:
         rows += [(split, f"{h} x {w}", f"{n:,}") for (h, w), n in ordered[:_SIZES]]
         if rest := ordered[_SIZES:]:
             rows.append((split, f"{len(rest)} other sizes", f"{sum(n for _, n in rest):,}"))
-    return Table(("split", "height x width", "images"), rows)
+    return rows

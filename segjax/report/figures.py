@@ -74,7 +74,9 @@ def to_svg(panel: Panel) -> Markup:
     width, height = (72 * side for side in panel.size)
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", "", body, flags=re.S)
+    body = re.sub(r'<g id="[^"]*"/>', "", body)  # of what is not drawn
     body = re.sub(r'<g id="[^"]*">', "<g>", body)
+    body = re.sub(r"\n\s*", "\n", body)
     body = re.sub(r'style="[^"]*"', _restyled, body)
     body = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), body)
     return Markup(
@@ -262,8 +264,8 @@ def bars(
         if logarithmic:
             all_values = np.concatenate([*table.values(), [100.0]])
             lowest = np.min(all_values[all_values > 0])
-            axes.set_xscale("log")
             axes.set_xlim(10 ** np.floor(np.log10(lowest) - 0.01), 100)
+            axes.set_xscale("log")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}%")
         else:
             axes.set_xlim(0, 1.18)
@@ -293,24 +295,17 @@ def class_iou(split: str, results: Mapping, classes: ClassTable) -> Panel:
     return bars(title, classes.names, {"": results["iou"]}, colors=classes.palette, mean=miou)
 
 
-def reliability(title: str, bins: Sequence[Mapping]) -> Panel | None:
+def reliability(title: str, bins: Sequence[Mapping]) -> Panel:
     """Accuracy against confidence, and below it each bin's share of the pixels.
 
     Blue bars are the accuracy; red is the gap between it and the mean confidence.
 
     Args:
       title: plain text.
-      bins: dicts of low, high, pixels, confidence, accuracy; the last two in [0, 1], unused where
-        there are no pixels.
-
-    Returns:
-      None if no bin has pixels.
+      bins: at least one dict of low, high, pixels > 0, confidence, accuracy; all others in [0, 1].
 
     Reference: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, figure 1.
     """
-    bins = [row for row in bins if row["pixels"]]
-    if not bins:
-        return None
     names = ("low", "high", "pixels", "confidence", "accuracy")
     low, high, pixels, confidence, accuracy = (np.array([b[name] for b in bins]) for name in names)
 

@@ -9,34 +9,13 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
 
 import jinja2
 
+from segjax.report.figures import to_svg
 from segjax.report.numbers import format_number
-
-
-class Table(NamedTuple):
-    """A table of plain values.
-
-    Attributes:
-      header: one text per column.
-      rows: one value per column each; values that are not text show as JSON.
-      style: class of the table; by default all columns but the first are right-aligned numbers.
-    """
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    style: str = ""
-
-
-class Tile(NamedTuple):
-    """A headline number."""
-
-    name: str
-    value: str
-    remark: str = ""
+from segjax.training.progress import duration
 
 
 def write_page(path: str | os.PathLike, template: str, **context: object) -> None:
@@ -69,7 +48,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": format_number, "text": _text, "rgb": _rgb}
+    filters = {"number": format_number, "duration": duration, "svg": to_svg}
+    environment.filters |= {**filters, "text": _text, "rgb": _rgb}
     return environment
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,16 +18,11 @@ from segjax.report.numbers import (
     result_rows,
     series,
 )
-from segjax.report.page import Table, Tile, write_page
+from segjax.report.page import write_page
 from segjax.training.progress import duration
 
 _FEW = 20  # classes up to which the confusion matrix is also a table of pixels
-_CALIBRATION = (
-    ("expected calibration error", "ece"),
-    ("maximum calibration error", "mce"),
-    ("Brier score", "brier"),
-    ("negative log-likelihood", "nll"),
-)
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,104 +93,74 @@ def write_run_page(
     Raises:
       ValueError: if results, confusion or samples do not fit the class table or each other.
     """
+    options, record, classes = configs.flatten(run.config), run.record, scores.classes
+    overall, _ = result_rows(scores.results, classes)
     write_page(
         path,
         "run.html.j2",
         title=run.title,
         absent=ABSENT,
-        protocol=scores.protocol,
-        lead=_lead(run, scores),
+        scores=scores,
+        data_name=options.get("data.name"),
         headlines=_headlines(run, scores),
         remarks=remarks,
-        results=_results(scores),
-        curves=[figures.to_svg(panel) for panel in figures.curves(run.history)],
-        samples=_samples(samples, scores.classes),
-        confusion=_confusion(scores),
+        results=(("", *scores.results), [(title, *values) for title, values in overall]),
+        protocols=_protocols(scores),
+        class_iou=[figures.class_iou(s, r, classes) for s, r in scores.results.items()],
+        curves=figures.curves(run.history),
+        samples=_samples(samples, classes),
+        confusion=[_confusion(split, scores) for split in scores.confusion],
         boundaries=_boundaries(scores),
         objects=_objects(scores),
         calibration=_calibration(scores),
-        run=_options(run),
+        changes=[(name, v["base"], v["run"]) for name, v in record["changes"].items()],
+        options=list(options.items()),
+        data=[
+            (split, f"{state['images']:,}", state["fingerprint"])
+            for split, state in record.get("data", {}).items()
+        ],
+        environment=list(record["environment"].items()),
     )
 
 
-def _lead(run: Run, scores: Scores) -> dict[str, Any] | None:
-    """How good, on what, under which protocol."""
-    if not scores.results:
-        return None
-    numbers = scores.results[scores.headline]
-    return {
-        "miou": numbers["miou"],
-        "split": scores.headline,
-        "data": configs.flatten(run.config).get("data.name"),
-        "images": numbers.get("images"),
-        "classes": len(scores.classes),
-        "protocol": numbers.get("rule"),
-    }
-
-
-def _headlines(run: Run, scores: Scores) -> list[Tile]:
-    """The other headline numbers."""
+def _headlines(run: Run, scores: Scores) -> list[tuple[str, str, str]]:
+    """The headline numbers beside the mIoU: (name, value, remark) each."""
     tiles, split = [], scores.headline
     if scores.results:
         numbers = scores.results[split]
-        found = [
+        values = [
             ("accuracy", numbers["global_accuracy"], "of all pixels"),
             ("class accuracy", numbers["class_average_accuracy"], "mean over classes"),
         ]
         if numbers.get("boundary"):
-            found.append(("BF score", numbers["boundary"]["bf"], "boundaries"))
+            values.append(("BF score", numbers["boundary"]["bf"], "boundaries"))
         if numbers.get("calibration"):
-            found.append(("ECE", numbers["calibration"]["ece"], "calibration error"))
-        tiles = [Tile(f"{split} {name}", format_number(v), remark) for name, v, remark in found]
+            values.append(("ECE", numbers["calibration"]["ece"], "calibration error"))
+        tiles = [(f"{split} {name}", format_number(v), remark) for name, v, remark in values]
     if best := best_step(run.history):
-        tiles.append(Tile("best validation mIoU", f"{best[1]:.4f}", f"at step {best[0]:,}"))
+        tiles.append(("best validation mIoU", f"{best[1]:.4f}", f"at step {best[0]:,}"))
     if (seconds := run.record.get("seconds")) is not None:
         steps = series(run.history, "train", "loss")[0]
         remark = f"{steps[-1]:,} steps" if len(steps) else ""
-        tiles.append(Tile("training time", duration(seconds), remark))
+        tiles.append(("training time", duration(seconds), remark))
     _, rates = series(run.history, "train", "images_per_second")
     if np.any(np.isfinite(rates)):
-        rate = statistics.median(rates[np.isfinite(rates)])
-        tiles.append(Tile("images per second", f"{rate:,.1f}", "median in training"))
-    count = run.record["environment"].get("parameters")
-    if isinstance(count, int):
-        tiles.append(Tile("parameters", f"{count / 1e6:.3g} M", f"{count:,}"))
+        tiles.append(("images per second", f"{np.nanmedian(rates):,.1f}", "median in training"))
+    if count := run.record["environment"].get("parameters"):
+        tiles.append(("parameters", f"{count / 1e6:.3g} M", f"{count:,}"))
     return tiles
-
-
-def _rows_by_split(rows: Sequence[tuple[str, str]], found: Mapping[str, Mapping]) -> Table:
-    """A row for each (title, key), a column for each split."""
-    body = [(title, *(format_number(v.get(key)) for v in found.values())) for title, key in rows]
-    return Table(("", *found), body)
-
-
-def _results(scores: Scores) -> dict[str, Any] | None:
-    if not scores.results:
-        return None
-    overall, per_class = (
-        Table(("", *scores.results), [(title, *values) for title, values in rows])
-        for rows in result_rows(scores.results, scores.classes)
-    )
-    panels = [figures.class_iou(s, r, scores.classes) for s, r in scores.results.items()]
-    return {
-        "overall": overall,
-        "per_class": per_class,
-        "iou": [figures.to_svg(panel) for panel in panels],
-        "protocols": _protocols(scores),
-    }
 
 
 def _protocols(scores: Scores) -> Table | None:
     """The mIoU that other protocols give the same predictions, with the headline's reasons."""
-    found = {s: {row["rule"]: row for row in rows} for s, rows in scores.having("protocols").items()}
-    if not found:
+    splits = {s: {row["rule"]: row for row in v} for s, v in scores.having("protocols").items()}
+    if not splits:
         return None
-    body = []
-    for name, row in found.get(scores.headline, next(iter(found.values()))).items():
-        values = [format_number(of.get(name, {}).get("miou")) for of in found.values()]
-        body.append((name, *values, f"{row['description']}. Here: {row['why']}."))
-    header = ("protocol", *(f"{split} mIoU" for split in found), "what it does")
-    return Table(header, body, "protocols")
+    rows = []
+    for name, row in splits.get(scores.headline, next(iter(splits.values()))).items():
+        values = [format_number(of.get(name, {}).get("miou")) for of in splits.values()]
+        rows.append((name, *values, f"{row['description']}. Here: {row['why']}."))
+    return ("protocol", *(f"{split} mIoU" for split in splits), "what it does"), rows
 
 
 def _samples(samples: Mapping[str, Sequence[Mapping]], classes: ClassTable) -> dict | None:
@@ -210,119 +174,93 @@ def _samples(samples: Mapping[str, Sequence[Mapping]], classes: ClassTable) -> d
     }
 
 
-def _confusion(scores: Scores) -> list[dict[str, Any]]:
-    """Matrix and most confused pairs of every split; the headline's is open."""
-    classes, splits = scores.classes, []
+def _confusion(split: str, scores: Scores) -> dict[str, Any]:
+    """Matrix and most confused pairs of a split; the headline's is open."""
+    classes, counts = scores.classes, scores.confusion[split]
     few = len(classes) <= _FEW
-    for split, counts in scores.confusion.items():
-        pairs = [
-            (f"{true} → {predicted}", f"{100 * share:.1f} %", f"{pixels:,}")
-            for true, predicted, share, pixels in most_confused(counts, classes, 10 if few else 25)
-        ]
-        pixels = [
-            (name, *(f"{n:,}" for n in row))
-            for name, row in zip(classes.names, counts, strict=True)
-        ]
-        splits.append(
-            {
-                "name": split,
-                "is_open": split == scores.headline or len(scores.confusion) == 1,
-                "figure": figures.to_svg(figures.confusion(split, counts, classes)),
-                "pairs": Table(("truth → prediction", "of the truth", "pixels"), pairs),
-                "pixels": Table(("truth \\ prediction", *classes.names), pixels) if few else None,
-            }
-        )
-    return splits
+    pairs = [
+        (f"{true} → {predicted}", f"{100 * share:.1f} %", f"{pixels:,}")
+        for true, predicted, share, pixels in most_confused(counts, classes, 10 if few else 25)
+    ]
+    named = zip(classes.names, counts, strict=True)
+    pixels = [(name, *(f"{count:,}" for count in row)) for name, row in named]
+    return {
+        "name": split,
+        "is_open": split == scores.headline or len(scores.confusion) == 1,
+        "panel": figures.confusion(split, counts, classes),
+        "pairs": pairs,
+        "pixels": (("truth \\ prediction", *classes.names), pixels) if few else None,
+    }
 
 
 def _boundaries(scores: Scores) -> dict[str, Any] | None:
     """BF score, Boundary IoU, and mIoU near the boundaries."""
-    found = scores.having("boundary")
-    if not found:
+    splits = scores.having("boundary")
+    if not splits:
         return None
-    trimaps = {split: values["trimap"] for split, values in found.items()}
+    trimaps = {split: values["trimap"] for split, values in splits.items()}
     widths = sorted({w for values in trimaps.values() for w in values}, key=float)
     near = [(f"{w} px", *(format_number(t.get(w)) for t in trimaps.values())) for w in widths]
     per_class = [
-        (name, *(format_number(values["bf_per_class"][k]) for values in found.values()))
+        (name, *(format_number(values["bf_per_class"][k]) for values in splits.values()))
         for k, name in enumerate(scores.classes.names)
     ]
     return {
-        "scores": _rows_by_split([("BF score", "bf"), ("Boundary IoU", "boundary_iou")], found),
-        "per_class": Table(("class", *found), per_class),
-        "trimap": Table(("within", *found), near),
-        "figure": figures.to_svg(figures.trimap(trimaps)),
-        "notes": _notes(found),
+        "splits": splits,
+        "per_class": (("class", *splits), per_class),
+        "near": (("within", *splits), near),
+        "panel": figures.trimap(trimaps),
+        "notes": _notes(splits),
     }
 
 
 def _objects(scores: Scores) -> dict[str, Any] | None:
     """Bars by the objects' size and by the distance to a boundary."""
-    found = scores.having("strata")
-    if not found:
+    splits = scores.having("strata")
+    if not splits:
         return None
     panels = []
     for kind, title in (
         ("size", "mIoU by object size, share of the image"),
         ("distance", "mIoU by distance to a boundary"),
     ):
-        of_split = {s: {row["bucket"]: row for row in v[kind]} for s, v in found.items()}
-        counted = of_split.get(scores.headline, next(iter(of_split.values())))
+        by_bucket = {s: {row["bucket"]: row for row in v[kind]} for s, v in splits.items()}
+        counted = by_bucket.get(scores.headline, next(iter(by_bucket.values())))
         total = sum(row["pixels"] for row in counted.values())
         names = []
         for bucket, row in counted.items():
             objects = f", {row['objects']:,} objects" if "objects" in row else ""
             share = f"\n{row['pixels'] / total:.1%} of the pixels" if total else ""
             names.append(f"{bucket}{objects}{share}")
-        values = {
-            split: [rows.get(bucket, {}).get("miou") for bucket in counted]
-            for split, rows in of_split.items()
-        }
+        values = {s: [v.get(b, {}).get("miou") for b in counted] for s, v in by_bucket.items()}
         panels.append(figures.bars(title, names, values))
-    return {"figures": [figures.to_svg(panel) for panel in panels], "notes": _notes(found)}
+    return {"panels": panels, "notes": _notes(splits)}
 
 
-def _notes(found: Mapping[str, Mapping]) -> list[str]:
+def _notes(splits: Mapping[str, Mapping]) -> list[str]:
     """How the numbers are measured, once where the splits agree."""
-    texts = dict.fromkeys(values["protocol"] for values in found.values() if "protocol" in values)
+    texts = dict.fromkeys(values["protocol"] for values in splits.values() if "protocol" in values)
     return [f"{text[:1].upper()}{text[1:]}." for text in texts]
 
 
 def _calibration(scores: Scores) -> dict[str, Any] | None:
     """Calibration errors, and a reliability diagram for each split."""
-    found = scores.having("calibration")
-    if not found:
+    splits = scores.having("calibration")
+    if not splits:
         return None
-    panels, tables = [], {}
-    for split, values in found.items():
-        bins = [row for row in values.get("bins") or () if row["pixels"]]
-        if panel := figures.reliability(f"Reliability, {split}", bins):
-            panels.append(figures.to_svg(panel))
-            total = sum(row["pixels"] for row in bins)
-            body = [
-                (
-                    f"{row['low']:.2f} to {row['high']:.2f}",
-                    f"{row['pixels'] / total:.1%}",
-                    f"{row['confidence']:.3f}",
-                    f"{row['accuracy']:.3f}",
-                )
-                for row in bins
-            ]
-            header = ("confidence", "pixels", "mean confidence", "accuracy")
-            tables[split] = Table(header, body)
-    return {"scores": _rows_by_split(_CALIBRATION, found), "figures": panels, "bins": tables}
-
-
-def _options(run: Run) -> dict[str, Table]:
-    """What differs from the base config, all options, the data, machine and versions."""
-    record = run.record
-    changes = [(name, v["base"], v["run"]) for name, v in record["changes"].items()]
-    data = [(s, f"{v['images']:,}", v["fingerprint"]) for s, v in record.get("data", {}).items()]
-    options = list(configs.flatten(run.config).items())
-    environment = list(record["environment"].items())
-    return {
-        "changes": Table(("option", "base", "this run"), changes, "options"),
-        "options": Table(("name", "value"), options, "options"),
-        "data": Table(("split", "images", "fingerprint"), data, "options"),
-        "environment": Table(("name", "value"), environment, "options"),
-    }
+    bins = {s: [b for b in v.get("bins") or () if b["pixels"]] for s, v in splits.items()}
+    bins = {split: rows for split, rows in bins.items() if rows}
+    tables = {}
+    for split, rows in bins.items():
+        total = sum(row["pixels"] for row in rows)
+        tables[split] = [
+            (
+                f"{row['low']:.2f} to {row['high']:.2f}",
+                f"{row['pixels'] / total:.1%}",
+                f"{row['confidence']:.3f}",
+                f"{row['accuracy']:.3f}",
+            )
+            for row in rows
+        ]
+    panels = [figures.reliability(f"Reliability, {split}", rows) for split, rows in bins.items()]
+    return {"splits": splits, "panels": panels, "bins": tables}

@@ -84,9 +84,10 @@ def test_outside_has_the_mean_colour_and_contrast_is_shown(config):
     assert np.mean(np.all(np.abs(plain.astype(int) - colour) < 5, -1)) > 0.1
     config.data.local_contrast = 5
     picture, _ = drawn(config)
-    assert picture.shape[0] == plain.shape[0] + 22 + 64 + 6  # one row more
+    assert picture.shape[0] == plain.shape[0] + 24 + 64 + 8  # one row more
     # Flat parts are grey; the edge between the halves is not.
-    row = picture[10 + 2 * (22 + 64 + 6) + 22 + 32, 10 : 10 + 96].astype(int)
+    # Below the image's row and that of the crops, 144x96 pixels.
+    row = picture[8 + (24 + 64 + 8) + (24 + 96 + 8) + 24 + 32, 8 : 8 + 96].astype(int)
     np.testing.assert_allclose(row[[10, 80]], 128, atol=4)
     assert np.ptp(row[40:56]) > 80
 

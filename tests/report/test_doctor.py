@@ -143,8 +143,7 @@ def test_shares_of_the_classes(page, diagnosis):
     assert "Share of the labelled pixels (×: none)" in page[1].texts
     numbers = diagnosis.splits["train"]
     share = 100 * numbers.class_pixels[0] / numbers.class_pixels.sum()
-    row = page[1].after("drivable", 2)
-    assert row == [f"{share:.3g} %", str(numbers.class_images[0])]
+    assert f"{share:.3g} %" in page[1].texts
     assert "×" in page[1].texts  # the class that never occurs
 
 
@@ -152,4 +151,5 @@ def test_many_classes_without_pixels(tmp_path):
     many = from_names([f"class {k}" for k in range(60)])
     empty = diagnose({"train": Drawn([np.full((2, 2), 255, np.uint8)], many)})
     parsed = Page(write_report(empty, tmp_path).read_text())
-    assert parsed.after("class 59", 2) == ["–", "0"]
+    place = parsed.texts.index("class", parsed.texts.index("Classes"))
+    assert parsed.texts[place + 3 : place + 6] == ["class 0", "–", "0"]

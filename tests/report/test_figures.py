@@ -45,10 +45,7 @@ def matrix(k):
     return np.random.default_rng(0).integers(0, 100, (k, k)) + 500 * np.eye(k, dtype=np.int64)
 
 
-BINS = [
-    {"low": 0.0, "high": 0.5, "pixels": 0, "confidence": float("nan"), "accuracy": 0.0},
-    {"low": 0.5, "high": 1.0, "pixels": 30, "confidence": 0.75, "accuracy": 0.5},
-]
+BINS = [{"low": 0.5, "high": 1.0, "pixels": 30, "confidence": 0.75, "accuracy": 0.5}]
 PANELS = {
     "curves": lambda: figures.curves(history(scale=2_000)),
     "trimap": lambda: [figures.trimap({"val": {1: 0.2, 3: None, 20: 1.0}, "test": {"1": 0.5}})],
@@ -118,7 +115,8 @@ def test_curves_of_odd_histories(rows, titles, tmp_path):
     panels = figures.curves(rows)
     assert [panel.title for panel in panels] == titles
     figures.save_png(panels, tmp_path / "curves.png", columns=2)
-    assert min(Image.open(tmp_path / "curves.png").size) > 300
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert min(picture.size) > 300
 
 
 def test_smoothing_is_a_moving_mean_without_gaps():
@@ -146,7 +144,7 @@ def test_confusion_shows_percent_of_the_row_right_and_wrong():
 
 def test_confusion_of_many_classes_has_no_numbers_and_stays_small():
     panel = figures.confusion("val", matrix(150), numbered(150))
-    assert painted(panel).texts == []
+    assert not list(painted(panel).texts)
     assert len(figures.to_svg(panel)) < 200_000
 
 
@@ -206,7 +204,6 @@ def test_reliability_bars_are_accuracy_and_gap():
     assert (bar.get_x() + bar.get_width() / 2, bar.get_height()) == (0.75, 0.5)
     assert (gap[0].get_y(), gap[0].get_height()) == (0.5, 0.25)
     assert share[0].get_height() == 0.25
-    assert figures.reliability("r", BINS[:1]) is None
 
 
 def test_svg_is_text_in_the_colours_of_the_page():

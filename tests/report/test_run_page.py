@@ -77,10 +77,9 @@ def test_numbers_are_on_the_page(tmp_path):
         assert any(word in text for text in page.texts), word
     assert PROTOCOL in page.text
     assert page.after("drivable", 1) == ["50"]  # the last of them: the matrix in pixels
-    # The IoU of the class that does not occur, as a bar and in numbers.
-    assert page.texts.count(ABSENT) == 2
+    assert page.texts.count(ABSENT) == 1  # the IoU of the class that does not occur
     # drivable: 50 / (50 + 25); non-drivable: 40 / (40 + 25).
-    assert page.texts.count("0.6667") == page.texts.count("0.6154") == 2
+    assert page.texts.count("0.6667") == page.texts.count("0.6154") == 1
 
 
 def test_nothing_is_loaded_from_elsewhere(tmp_path):
@@ -292,7 +291,7 @@ def test_numbers_read_back_from_json(tmp_path, results):
     page = measured(tmp_path, {"val": values})
     assert page.after("BF score", 1) == [ABSENT]
     assert page.after("within", 7) == ["val", "1 px", ABSENT, "2 px", "0.2500", "10 px", "0.5000"]
-    assert "nan" not in page.text
+    assert not {"nan", "None", "null"} & set(page.texts)
 
 
 def test_a_section_without_data_is_left_out(tmp_path):
