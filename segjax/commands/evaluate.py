@@ -14,6 +14,7 @@ from segjax.report import run as run_report
 from segjax.report import tables
 from segjax.training.evaluation import evaluation_path
 from segjax.training.mesh import devices_here
+from segjax.training.progress import print_line
 from segjax.training.setup import make_canvas
 from segjax.training.setup import protocol as protocol_of
 
@@ -70,5 +71,5 @@ def evaluate(
     console.print(tables.results_table(results, classes, words))
     console.print(tables.protocols_table(results))
     report = run_report.write_report(workdir, predictor, evaluations, words, seconds)
-    console.print(f"report: {report}", highlight=False, soft_wrap=True)
+    print_line(console, f"report: {report}")
     return results

@@ -16,6 +16,7 @@ from segjax.report import run as run_report
 from segjax.report.numbers import evenly_spaced
 from segjax.report.provenance import save_run
 from segjax.training import loop
+from segjax.training.progress import print_line
 from segjax.training.setup import Setup, prepare
 from segjax.training.workdir_lock import WorkdirLock
 
@@ -55,7 +56,7 @@ def train(
             _announce(setup, workdir, console, lock.taken_over)
         progress = loop.train(setup, workdir, console, preview=_preview(setup), profile=profile)
         if progress.stopped:
-            console.print(f"stopped early: {progress.stopped}", highlight=False)
+            print_line(console, f"stopped early: {progress.stopped}")
         return evaluate(workdir, console=console, seconds=progress.seconds)
 
 
@@ -79,7 +80,7 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, taken_over:
     lines += [taken_over] if taken_over else []
     lines += [str(setup.initial.report)] if setup.initial else []
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        print_line(console, line)
 
 
 def _preview(setup: Setup):

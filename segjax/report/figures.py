@@ -182,9 +182,7 @@ def _steps(axes: Axes, title: str = "step") -> None:
     axes.grid(color=GRID, linewidth=0.7)
     axes.set_xlabel(title, fontsize=9, color=FAINT)
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
-    axes.xaxis.set_major_formatter(
-        lambda x, _: f"{x / 1000:g}k" if abs(x) >= 10_000 else f"{x:g}"
-    )
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if abs(x) >= 10_000 else f"{x:g}")
     axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
 
 

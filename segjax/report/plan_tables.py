@@ -141,10 +141,12 @@ _ROWS: dict[str, tuple[str, Callable[[Step], str]]] = {
     ),
     "maps laid out anew or copied": (
         "moves",
-        lambda s: _lines(
-            f"{m['count']} x {m['kind']}, {m['dtype']}, {_mib(m['bytes'])}" for m in s["moves"]
-        )
-        or "none",
+        lambda s: (
+            _lines(
+                f"{m['count']} x {m['kind']}, {m['dtype']}, {_mib(m['bytes'])}" for m in s["moves"]
+            )
+            or "none"
+        ),
     ),
     "maps by index": (
         "gathers",
@@ -166,7 +168,8 @@ _ROWS: dict[str, tuple[str, Callable[[Step], str]]] = {
     "images/s, then, all devices": ("bound", lambda s: f"{s['images_per_second']:,.0f}"),
     "messages": (
         "messages",
-        lambda s: _lines(f"{m['count']} {m['kind']}, {_mib(m['bytes'])}" for m in s["messages"])
-        or "none",
+        lambda s: (
+            _lines(f"{m['count']} {m['kind']}, {_mib(m['bytes'])}" for m in s["messages"]) or "none"
+        ),
     ),
 }

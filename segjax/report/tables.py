@@ -161,7 +161,7 @@ def _with_differences(values: Sequence[float]) -> list[str]:
 
 
 def _metrics_table(result: Mapping[str, Any]) -> Table:
-    table = _table("Metrics (in brackets: less A)", result)
+    table = _table("Metrics (in brackets: minus A)", result)
     for key, values in result["metrics"].items():
         table.add_row(key, *_with_differences(values), style="bold" if key == "miou" else None)
     words = set(result["protocols"])
@@ -194,7 +194,7 @@ def _paired_lines(result: Mapping[str, Any]) -> list[str]:
     lines = ["Paired over images, each one's own mIoU (bootstrap interval, sign-flip test):"]
     for letter, test in zip(_letters(result)[1:], result["paired"], strict=True):
         lines.append(
-            f"  {letter} less A: {test['mean']:+.4f}, 95 % interval {test['low']:+.4f} to "
+            f"  {letter} minus A: {test['mean']:+.4f}, 95 % interval {test['low']:+.4f} to "
             f"{test['high']:+.4f}, p = {test['p_value']:.4f}, {test['images']} images "
             f"({test['better']} better, {test['worse']} worse, {test['equal']} equal)"
         )

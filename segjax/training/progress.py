@@ -3,7 +3,8 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -15,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+T = TypeVar("T")
+
 
 def print_line(console: Console, text: object) -> None:
     """Prints text as it is: no markup, no colours of numbers, no wrapping of long lines."""
@@ -22,7 +25,7 @@ def print_line(console: Console, text: object) -> None:
 
 
 def duration(seconds: float) -> str:
-    """"3 s", "2 m 03 s" or "1 h 02 m"; "-" if it is not finite."""
+    """ "3 s", "2 m 03 s" or "1 h 02 m"; "-" if it is not finite."""
     if not math.isfinite(seconds):
         return "-"
     minutes, rest = divmod(round(seconds), 60)
@@ -45,6 +48,14 @@ def progress_bar(console: Console, title: str) -> Iterator[Callable[[int, int | 
     with _bar(console, title, TimeRemainingColumn(), transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def track(console: Console, title: str, items: Iterable[T], total: int) -> Iterator[T]:
+    """The items, with a bar of how many are done."""
+    with progress_bar(console, title) as progress:
+        for done, item in enumerate(items):
+            progress(done, total)
+            yield item
 
 
 class ProgressBar:

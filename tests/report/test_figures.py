@@ -81,12 +81,12 @@ def test_no_label_is_cut_off(kind):
         assert len(labels) > 3
         for label in labels:
             box = label.get_window_extent()
-            inside = figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
-            assert inside and figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, label
+            assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1, label
+            assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1, label
 
 
 def test_curves_show_every_series_and_the_best_step():
-    rows = history() + [{"step": 60, "split": "val", "global_accuracy": 0.5}]
+    rows = [*history(), {"step": 60, "split": "val", "global_accuracy": 0.5}]
     panels = {panel.title: panel for panel in figures.curves(rows)}
     assert list(panels) == ["Loss", "mIoU", "Accuracy", "Learning rate"]
     lines = {line.get_label(): line for line in painted(panels["Loss"]).lines}
