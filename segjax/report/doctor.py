@@ -18,7 +18,7 @@ from segjax.report.pictures import Picture, jpeg_uri
 from segjax.training.progress import duration, print_line
 
 JSON_FILE, HTML_FILE = "doctor.json", "doctor.html"
-_COLOURS = dict(zip(SEVERITIES, ("bold red", "yellow", "cyan"), strict=True))
+_COLOURS: dict[str, str] = dict(zip(SEVERITIES, ("bold red", "yellow", "cyan"), strict=True))
 _LISTED_FILES, _PICTURED, _SIZES = 200, 4, 8
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and rows
 _PICTURE_BYTES = 1_600_000  # of all pictures, as text
@@ -138,7 +138,7 @@ def class_shares(diagnosis: Diagnosis) -> figures.Panel:
 
 def _classes(diagnosis: Diagnosis) -> Table:
     """Header and rows: each class's share and number of images."""
-    header, columns = ["class"], [diagnosis.classes.names]
+    header, columns = ["class"], [list(diagnosis.classes.names)]
     for split, numbers in diagnosis.splits.items():
         header += [f"{split}: pixels", "images"]
         total = max(1, int(numbers.class_pixels.sum()))

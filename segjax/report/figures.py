@@ -13,21 +13,24 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO
+from typing import Any
 
 import matplotlib
 import numpy as np
 from jaxtyping import Float, Int
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
 from segjax.data.classes import ClassTable
 from segjax.report.numbers import best_step, check_confusion, format_number, series
 
-Target = str | os.PathLike | IO[bytes]  # a file in a folder that exists, or an open binary file
+# A file in a folder that exists, or an open one.
+Target = str | os.PathLike | io.BytesIO | io.BufferedWriter
 
 INK, FAINT, GRID, GROUND = "#24292f", "#6b7280", "#e4e7eb", "#f6f8fa"
 RIGHT, WRONG = "#2563a8", "#cf222e"
@@ -122,7 +125,7 @@ def save_figure(figure: Figure, target: Target, salt: str = "", **options) -> No
     Texts of an SVG stay text, and its ids follow from `salt`. matplotlib's warnings about letters
     that its font lacks are left out: a PNG shows a box for each, an SVG the reader's own font.
     """
-    settings = {"svg.fonttype": "none", "svg.hashsalt": salt}
+    settings: dict[Any, str] = {"svg.fonttype": "none", "svg.hashsalt": salt}
     with _SAVING, matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")
         figure.savefig(target, **options)
@@ -171,8 +174,8 @@ def curves(history: Sequence[Mapping]) -> list[Panel]:
     accuracy += (("val, mean over classes", "val", "class_average_accuracy"),)
     panels = (
         panel("Loss", loss, None),
-        panel("mIoU", miou, 1),
-        panel("Accuracy", accuracy, 1),
+        panel("mIoU", miou, 1.0),
+        panel("Accuracy", accuracy, 1.0),
         panel("Learning rate", [("", "train", "learning_rate")], None),
     )
     return [panel for panel in panels if panel]
@@ -181,7 +184,7 @@ def curves(history: Sequence[Mapping]) -> list[Panel]:
 def _steps(axes: Axes, title: str = "step") -> None:
     axes.grid(color=GRID, linewidth=0.7)
     axes.set_xlabel(title, fontsize=9, color=FAINT)
-    axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if abs(x) >= 10_000 else f"{x:g}")
     axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
 
@@ -216,7 +219,7 @@ def _cycle(count: int) -> list[str]:
 def bars(
     title: str,
     names: Sequence[str],
-    values: Mapping[str, Sequence[float | None]],
+    values: Mapping[str, Sequence[float | None] | Float[np.ndarray, "rows"]],
     *,
     colors: Sequence[Sequence[int]] | None = None,
     mean: float | None = None,
@@ -233,8 +236,10 @@ def bars(
       mean: is drawn as a dashed line.
       logarithmic: the axis ends at 100 %, and bars have no number.
     """
-    table = {name: np.array([math.nan if v is None else v for v in row], np.float64)
-             for name, row in values.items()}  # fmt: skip
+    table = {
+        name: np.array([math.nan if v is None else v for v in row], np.float64)
+        for name, row in values.items()
+    }
     least = 0.36 if any("\n" in name for name in names) else 0.17 if len(names) > _SLIM else 0.26
     bar = 0.09 if len(names) > _SLIM else 0.18
     inches = 0.75 + len(names) * max(least, bar * len(table))
@@ -255,10 +260,16 @@ def bars(
                     text = format_number(float(value))
                 x = value if math.isfinite(value) and not logarithmic else 0
                 axes.annotate(
-                    text, (x, at), (3, 0), textcoords="offset points", va="center_baseline",
+                    text,
+                    (x, at),
+                    (3, 0),
+                    textcoords="offset points",
+                    va="center_baseline",
                     xycoords=axes.get_yaxis_transform() if logarithmic else "data",
-                    fontsize=9, color=INK, bbox=ground if text else None,
-                )  # fmt: skip
+                    fontsize=9,
+                    color=INK,
+                    bbox=ground if text else None,
+                )
         if logarithmic:
             all_values = np.concatenate([*table.values(), [100.0]])
             lowest = np.min(all_values[all_values > 0])
@@ -274,8 +285,9 @@ def bars(
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.xaxis.grid(color=GRID, linewidth=0.7)
         if len(table) > 1:
-            axes.figure.legend(loc="outside lower left", ncols=4, fontsize=9, frameon=False,
-                               labelcolor=INK)  # fmt: skip
+            axes.figure.legend(
+                loc="outside lower left", ncols=4, fontsize=9, frameon=False, labelcolor=INK
+            )
 
     return Panel(title, draw, (4.4, inches + (0.25 if len(table) > 1 else 0)))
 
@@ -378,14 +390,16 @@ def confusion(split: str, counts: Int[np.ndarray, "k k"], classes: ClassTable) -
     side = 0.8 + cell * k + max(map(len, names)) * letter * 0.62 / 72
 
     def draw(axes: Axes) -> None:
-        right, wrong = (matplotlib.colors.to_rgba(color) for color in (RIGHT, WRONG))
+        right, wrong = (to_rgba(color) for color in (RIGHT, WRONG))
         picture = np.where(np.eye(k, dtype=bool)[..., None], right, wrong)
         picture[..., 3] = np.sqrt(np.nan_to_num(share))
         axes.set_facecolor(GROUND)
         axes.imshow(picture, interpolation="nearest")
-        font = {"fontsize": letter, "color": INK, "parse_math": False}
-        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        axes.set_xticks(range(k), names, **font, **(slanted if few else {"rotation": 90}))
+        font: dict[str, Any] = {"fontsize": letter, "color": INK, "parse_math": False}
+        turned: dict[str, Any] = {"rotation": 90}
+        if few:
+            turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(k), names, **font, **turned)
         axes.set_yticks(range(k), names, **font)
         for name, row in zip(axes.get_yticklabels(), share, strict=True):
             name.set_color(FAINT if np.isnan(row).all() else INK)
@@ -394,8 +408,15 @@ def confusion(split: str, counts: Int[np.ndarray, "k k"], classes: ClassTable) -
         for (row, column), value in np.ndenumerate(share if few else np.empty((0, 0))):
             if np.isfinite(value):
                 color = "white" if value > 0.35 else INK if value >= 0.0005 else FAINT
-                axes.text(column, row, _percent(value), ha="center", va="center_baseline",
-                          fontsize=9, color=color)  # fmt: skip
+                axes.text(
+                    column,
+                    row,
+                    _percent(value),
+                    ha="center",
+                    va="center_baseline",
+                    fontsize=9,
+                    color=color,
+                )
 
     return Panel(f"Confusion, {split}", draw, (side, side + 0.1))
 

@@ -16,7 +16,7 @@ from segjax.data.classes import IGNORE, ClassTable
 from segjax.report.figures import INK, Target, save_figure
 from segjax.report.numbers import format_number
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 Legend = Sequence[tuple[str, Sequence[int]]]  # names and RGB colours
 
 PANELS = ("image", "truth", "prediction", "errors")
@@ -33,8 +33,11 @@ _GAP, _LINE = 8, 24  # pixels of a sheet
 
 
 def overlay(
-    image: Picture, label: UInt8[np.ndarray, "h w"], classes: ClassTable, alpha: float = 0.5
-) -> Picture:
+    image: UInt8[np.ndarray, "h w 3"],
+    label: UInt8[np.ndarray, "h w"],
+    classes: ClassTable,
+    alpha: float = 0.5,
+) -> UInt8[np.ndarray, "h w 3"]:
     """The image tinted with the palette: `alpha` 0 is the image alone, 1 the colours alone.
 
     Ignored pixels keep the image.
@@ -44,7 +47,7 @@ def overlay(
 
 
 def error_map(
-    image: Picture, label: UInt8[np.ndarray, "h w"], prediction: UInt8[np.ndarray, "h w"]
+    image: Picture, label: UInt8[np.ndarray, "_ _"], prediction: UInt8[np.ndarray, "_ _"]
 ) -> Picture:
     """Wrong pixels in `WRONG` (red) on the greyed image.
 
@@ -86,7 +89,7 @@ def sample_panels(
 
 
 def classes_shown(
-    maps: Sequence[UInt8[np.ndarray, "h w"]], classes: ClassTable, limit: int = 24
+    maps: Sequence[UInt8[np.ndarray, "_ _"]], classes: ClassTable, limit: int = 24
 ) -> Legend:
     """Entries of a legend: all classes up to `limit`, else those that occur in the label maps."""
     shown = range(len(classes))
@@ -102,7 +105,7 @@ def sample_legend(samples: Sequence[Mapping], classes: ClassTable) -> Legend:
     return [*classes_shown(maps, classes), ("wrong", WRONG), ("ignored", (0, 0, 0))]
 
 
-def resize(picture: Picture, zoom: float) -> Picture:
+def resize(picture: Picture, zoom: float | int) -> Picture:
     """A picture at `zoom` times its size: area means where it shrinks, else nearest pixels."""
     height, width = (max(1, round(zoom * n)) for n in picture.shape[:2])
     method = Image.Resampling.BOX if zoom < 1 else Image.Resampling.NEAREST
@@ -142,9 +145,14 @@ def embedded_samples(
         uris = [jpeg_uri(panel, side, quality=84, subsampling=0) for panel in panels]
         small = sample["label"].shape[1] < 300
         pictures = list(zip(PANELS, uris, strict=True))
-        return {"name": sample["name"], "miou": sample["miou"], "small": small,
-                "pictures": pictures}  # fmt: skip
+        return {
+            "name": sample["name"],
+            "miou": sample["miou"],
+            "small": small,
+            "pictures": pictures,
+        }
 
+    groups = {}
     for side in _LONGEST_SIDES:
         groups = {h: [embedded(sample, side) for sample in group] for h, group in samples.items()}
         texts = (uri for group in groups.values() for s in group for _, uri in s["pictures"])
@@ -205,19 +213,19 @@ def write_sheet(
         buffer = io.BytesIO()
         save_figure(_draw_sheet(rows, legend, zoom, headings), buffer, format="png")
         if colors:
-            picture = Image.open(buffer).convert("RGB").quantize(colors, dither=0)
+            picture = Image.open(buffer).convert("RGB").quantize(colors, dither=Image.Dither.NONE)
             buffer = io.BytesIO()
             picture.save(buffer, format="png", optimize=True)
         if buffer.tell() <= max_bytes or zoom * width < 32:
             break
         zoom = zoom - 1 if zoom > 1 else 0.8 * zoom
-    if hasattr(target, "write"):
+    if isinstance(target, io.BytesIO | io.BufferedWriter):
         target.write(buffer.getvalue())
     else:
         pathlib.Path(target).write_bytes(buffer.getvalue())
 
 
-def _draw_sheet(rows, legend: Legend, zoom: float, headings: Sequence[str]) -> Figure:
+def _draw_sheet(rows, legend: Legend, zoom: float | int, headings: Sequence[str]) -> Figure:
     """The sheet as a figure of 100 dots an inch, pictures placed pixel by pixel."""
     rows = [(title, [resize(picture, zoom) for picture in pictures]) for title, pictures in rows]
     column = max(picture.shape[1] for _, pictures in rows for picture in pictures) + _GAP
@@ -230,7 +238,7 @@ def _draw_sheet(rows, legend: Legend, zoom: float, headings: Sequence[str]) -> F
     # The hundredth keeps 1.15 * 100 from being cut to 114 pixels.
     figure = Figure(((width + 0.01) / 100, (height + 0.01) / 100), dpi=100, facecolor="white")
 
-    def write(text: str, left: float, low: float, **font) -> None:
+    def write(text: str, left: int, low: int, **font) -> None:
         style = {"fontsize": 9, "color": INK, "parse_math": False, **font}
         figure.text(left / width, low / height, text, **style)
 

@@ -34,7 +34,6 @@ def step_figures(
       (seconds, see `accelerators.Bound`) and `images_per_second` at that bound. Of a program that
       the compiler refused only `peak`, `limit`, `share_of_memory`, `fits`.
     """
-    limit = usable_memory(device) if device else None
     if isinstance(program, TooLargeError):
         share = program.needed / program.limit
         return {
@@ -46,7 +45,7 @@ def step_figures(
     figures = program.as_dict()
     if device is None:
         return figures
-    least = bound(program, device)
+    limit, least = usable_memory(device), bound(program, device)
     memory = device.memory / device.per_chip
     return {
         **figures,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import rich.box
 from rich.console import Console
@@ -127,7 +127,9 @@ def print_comparison(result: Mapping[str, Any], console: Console) -> None:
         print_line(console, line)
 
 
-def _table(title: str, result: Mapping[str, Any], justify: str = "right") -> Table:
+def _table(
+    title: str, result: Mapping[str, Any], justify: Literal["left", "right"] = "right"
+) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD)
     table.add_column("", overflow="fold")
     for letter, _ in zip(_letters(result), result["runs"], strict=True):

@@ -72,7 +72,7 @@ class ProgressBar:
 
     def __init__(self, console: Console, total: int, start: int, line_every: int):
         self._console, self._total, self._every = console, total, line_every
-        self._first_time = self._first_step = None
+        self._first_step, self._first_time = start, math.nan  # until the first update
         self._val = math.nan
         self._bar = _bar(console, "train", TextColumn("{task.fields[text]}"), transient=False)
         self._task = self._bar.add_task("train", total=total, completed=start, text="compiling")
@@ -87,7 +87,7 @@ class ProgressBar:
     def update(self, step: int, metrics: dict[str, float]) -> None:
         """Shows the metrics of a finished step (`loss`, `learning_rate`, `images_per_second`)."""
         now = time.perf_counter()
-        if self._first_time is None:
+        if math.isnan(self._first_time):
             self._first_time, self._first_step = now, step
         done = step - self._first_step
         left = (now - self._first_time) / done * (self._total - step) if done else math.nan

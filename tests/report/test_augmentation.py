@@ -57,7 +57,8 @@ def test_rows_are_of_what_is_on():
 
 
 def test_the_views_that_differ_the_most_are_taken():
-    views = [(np.full((2, 2, 3), value, np.uint8), None) for value in (10, 12, 90, 50, 11)]
+    label = np.zeros((2, 2), np.uint8)
+    views = [(np.full((2, 2, 3), value, np.uint8), label) for value in (10, 12, 90, 50, 11)]
     assert [int(picture[0, 0, 0]) for picture, _ in _most_different(views, 3)] == [10, 90, 50]
 
 

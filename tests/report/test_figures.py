@@ -56,10 +56,14 @@ PANELS = {
     "classes": lambda: [figures.class_iou("test", summarize(matrix(7)), IDD_LEVEL1)],
     "many classes": lambda: [figures.class_iou("test", summarize(matrix(60)), numbered(60))],
     "grouped": lambda: [
-        figures.bars("by size", ["0-2 px\n30.3% of the pixels"] * 2, {"a": [0, 1], "b": [None, 1]})
+        figures.bars(
+            "by size", ["0-2 px\n30.3% of the pixels"] * 2, {"a": [0.0, 1.0], "b": [None, 1.0]}
+        )
     ],
     "logarithmic": lambda: [
-        figures.bars("share", ["a", "b"], {"train": [0, 100], "val": [1e-5, 50]}, logarithmic=True)
+        figures.bars(
+            "share", ["a", "b"], {"train": [0.0, 100.0], "val": [1e-5, 50.0]}, logarithmic=True
+        )
     ],
 }
 
@@ -168,7 +172,7 @@ def test_order_of_few_and_of_empty_matrices(k):
 
 def test_confusion_must_fit_the_classes():
     with pytest.raises(ValueError, match=r"7 classes need \(7, 7\)"):
-        figures.confusion("val", np.eye(6), IDD_LEVEL1)
+        figures.confusion("val", np.eye(6, dtype=int), IDD_LEVEL1)
 
 
 def test_class_iou_bars_have_the_values_and_the_palette():
@@ -190,7 +194,7 @@ def test_class_iou_without_any_class():
 
 
 def test_logarithmic_bars_mark_what_is_zero():
-    values = {"train": [0, 100], "val": [0.02, 50]}
+    values = {"train": [0.0, 100.0], "val": [0.02, 50.0]}
     axes = painted(figures.bars("share", ["a", "b"], values, logarithmic=True))
     assert axes.get_xlim() == (0.01, 100)
     assert [text.get_text() for text in axes.texts] == ["×", "", "", ""]
@@ -207,7 +211,7 @@ def test_reliability_bars_are_accuracy_and_gap():
 
 
 def test_svg_is_text_in_the_colours_of_the_page():
-    panel = figures.bars("<b>&", ["$x_{", "b"], {"<i>": [0.5, None], "other": [1, 0]}, mean=0.5)
+    panel = figures.bars("<b>&", ["$x_{", "b"], {"<i>": [0.5, None], "other": [1.0, 0.0]}, mean=0.5)
     svg = figures.to_svg(panel)
     page = Page(svg)
     assert page.tags[0][1]["aria-label"] == "<b>&"
