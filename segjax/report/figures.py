@@ -41,7 +41,7 @@ _VARIABLES[WRONG] = "wrong"
 _VARIABLES |= {color: f"c{i}" for i, color in enumerate(SERIES)}  # of templates/style.css
 _NUMBERED = 20  # classes up to which the cells of a confusion matrix hold numbers
 _SLIM = 40  # rows beyond which bars are slim
-_LONGEST_NAME = 30  # letters; longer names would leave no room for the data
+_LONGEST_NAME = 31  # letters; longer names would leave no room for the data
 _SAVING = threading.Lock()
 
 
@@ -246,7 +246,6 @@ def bars(
 
     def draw(axes: Axes) -> None:
         rows, thick = np.arange(len(names)), 0.8 / max(1, len(table))
-        ground = {"facecolor": PAGE, "edgecolor": "none", "pad": 0.5}  # hides the line of the mean
         for place, (name, row) in enumerate(table.items()):
             y = rows + (place - (len(table) - 1) / 2) * thick
             shown = np.where(row > 0, row, math.nan) if logarithmic else row
@@ -254,22 +253,10 @@ def bars(
             style = {"edgecolor": "#8888", "linewidth": 0.4, "label": name or None}
             axes.barh(y, np.nan_to_num(shown), thick * 0.94, color=color, **style)
             for at, value in zip(y, shown, strict=True):
-                if logarithmic:
-                    text = "" if math.isfinite(value) else "×"
-                else:
-                    text = format_number(float(value))
-                x = value if math.isfinite(value) and not logarithmic else 0
-                axes.annotate(
-                    text,
-                    (x, at),
-                    (3, 0),
-                    textcoords="offset points",
-                    va="center_baseline",
-                    xycoords=axes.get_yaxis_transform() if logarithmic else "data",
-                    fontsize=9,
-                    color=INK,
-                    bbox=ground if text else None,
-                )
+                if not logarithmic:
+                    _write(axes, format_number(float(value)), float(np.nan_to_num(value)), at)
+                elif math.isnan(value):
+                    _write(axes, "×", 0.0, at, xycoords=axes.get_yaxis_transform())
         if logarithmic:
             all_values = np.concatenate([*table.values(), [100.0]])
             lowest = np.min(all_values[all_values > 0])
@@ -290,6 +277,13 @@ def bars(
             )
 
     return Panel(title, draw, (4.4, inches + (0.25 if len(table) > 1 else 0)))
+
+
+def _write(axes: Axes, text: str, x: float, y: float, **where) -> None:
+    """Writes a number at the end of a bar; its ground hides the line of the mean."""
+    ground = {"facecolor": PAGE, "edgecolor": "none", "pad": 0.5}
+    style = {"textcoords": "offset points", "va": "center_baseline", "bbox": ground, **where}
+    axes.annotate(text, (x, y), (3, 0), fontsize=9, color=INK, **style)
 
 
 def class_iou(split: str, results: Mapping, classes: ClassTable) -> Panel:
@@ -426,7 +420,8 @@ def _percent(share: float) -> str:
 
 
 def _cut(name: str) -> str:
-    return "\n".join(
-        line if len(line) <= _LONGEST_NAME else f"{line[: _LONGEST_NAME - 1]}…"
-        for line in name.split("\n")
-    )
+    """The name with its middle left out where it is long: names often differ at the end."""
+    if len(name) <= _LONGEST_NAME or "\n" in name:
+        return name
+    half = (_LONGEST_NAME - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"

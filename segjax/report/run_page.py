@@ -94,7 +94,10 @@ def write_run_page(
       ValueError: if results, confusion or samples do not fit the class table or each other.
     """
     options, record, classes = configs.flatten(run.config), run.record, scores.classes
-    overall, _ = result_rows(scores.results, classes)
+    overall, per_class = (
+        (("", *scores.results), [(title, *values) for title, values in rows])
+        for rows in result_rows(scores.results, classes)
+    )
     write_page(
         path,
         "run.html.j2",
@@ -104,9 +107,10 @@ def write_run_page(
         data_name=options.get("data.name"),
         headlines=_headlines(run, scores),
         remarks=remarks,
-        results=(("", *scores.results), [(title, *values) for title, values in overall]),
+        results=overall,
         protocols=_protocols(scores),
         class_iou=[figures.class_iou(s, r, classes) for s, r in scores.results.items()],
+        per_class=per_class,
         curves=figures.curves(run.history),
         samples=_samples(samples, classes),
         confusion=[_confusion(split, scores) for split in scores.confusion],
