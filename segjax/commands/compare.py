@@ -13,8 +13,8 @@ from rich.console import Console
 from segjax import config as configs
 from segjax.data.classes import ClassTable
 from segjax.metrics.paired import paired_test
-from segjax.report import comparison_tables
-from segjax.report import run as run_report
+from segjax.report import tables
+from segjax.report.run import RESULTS_FILE
 from segjax.training.evaluation import Evaluation, evaluated_splits, evaluation_path
 from segjax.training.setup import protocol
 
@@ -77,7 +77,7 @@ def compare(
         },
         "paired": [_paired(first, run) for run in others],
     }
-    comparison_tables.print_comparison(result, console)
+    tables.print_comparison(result, console)
     return result
 
 
@@ -112,7 +112,7 @@ def _open(workdir: str | pathlib.Path, split: str) -> _Run:
 def _more_metrics(opened: Sequence[_Run], split: str) -> dict[str, list[float]]:
     saved = []
     for run in opened:
-        path = pathlib.Path(run.name) / run_report.RESULTS_FILE
+        path = pathlib.Path(run.name) / RESULTS_FILE
         results = json.loads(path.read_text())["results"] if path.is_file() else {}
         saved.append(results.get(split, {}))
     values = {key: [numbers.get(key) for numbers in saved] for key in _MORE_METRICS}

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from segjax.data.doctor import STOPS, Diagnosis, diagnose_config
 from segjax.report import doctor as doctor_report
-from segjax.report.progress import progress_bar
+from segjax.training.progress import print_line, progress_bar
 
 
 def doctor(
@@ -33,7 +33,7 @@ def doctor(
     workdir.mkdir(parents=True, exist_ok=True)
     doctor_report.print_findings(diagnosis, console)
     page = doctor_report.write_report(diagnosis, workdir)
-    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    print_line(console, f"report: {page}")
     worst = diagnosis.of(STOPS)
     if worst:
         raise ValueError(f"{len(worst)} finding(s) stop training; see above, or {page}")

@@ -18,6 +18,7 @@ from segjax.report import run as run_report
 from segjax.report import tables
 from segjax.training.evaluation import evaluation_path
 from segjax.training.mesh import devices_here
+from segjax.training.progress import print_line
 from segjax.training.setup import make_canvas
 from segjax.training.setup import protocol as protocol_of
 
@@ -95,13 +96,11 @@ def evaluate(
     if other_data:
         words = f"{words}; on {_described(data)}, not the data of the run"
     images = ", ".join(f"{split} {len(canvas)}" for split, canvas in canvases.items())
-    console.print(
-        f"evaluated on {_described(data)}; images: {images}", highlight=False, soft_wrap=True
-    )
-    tables.print_results(results, classes, console, words)
-    tables.print_protocols(results, console)
-    report = run_report.write(output, predictor, evaluations, words, seconds)
-    console.print(f"report: {report}", highlight=False, soft_wrap=True)
+    print_line(console, f"evaluated on {_described(data)}; images: {images}")
+    console.print(tables.results_table(results, classes, words))
+    console.print(tables.protocols_table(results))
+    report = run_report.write_report(output, predictor, evaluations, words, seconds)
+    print_line(console, f"report: {report}")
     return results
 
 

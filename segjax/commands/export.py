@@ -11,7 +11,8 @@ from segjax import weights
 from segjax.export.load import SUFFIX
 from segjax.export.program import write as write_export
 from segjax.inference.predictor import Predictor
-from segjax.report import run as run_report
+from segjax.report.provenance import environment as describe_environment
+from segjax.training.progress import print_line
 from segjax.training.setup import make_canvas
 
 FORMATS = ("stablehlo", "safetensors")
@@ -60,7 +61,7 @@ def export(
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
     )
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    print_line(console, text)
     return output
 
 
@@ -74,7 +75,7 @@ def _export_program(
     config = predictor.config
     # Labels on the canvas: that is where the program's are.
     config = {**config, "data": {**config["data"], "label_size": (0, 0)}}
-    environment = run_report.environment()
+    environment = describe_environment()
     written = write_export(
         output,
         predictor,
@@ -88,7 +89,8 @@ def _export_program(
         else f"H, W = {height}, {width} only ({written['fixed_size_because']})"
     )
     checked = written["validation"]
-    console.print(
+    print_line(
+        console,
         f"{output}: {output.stat().st_size / 1e6:.1f} MB, for {', '.join(written['platforms'])}\n"
         f"takes uint8 [n, H, W, {written['channels']}], n free, {shape}; gives uint8 class ids "
         "[n, H, W]\n"
@@ -96,9 +98,6 @@ def _export_program(
         f"before, {_score(checked['miou_after'])} after; {checked['pixels_differing']:.4%} of the "
         f"pixels differ\n{checked['protocol']}\n"
         f"run it with: segjax.load_exported({str(output)!r})(images)",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
     )
     return output
 

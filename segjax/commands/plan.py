@@ -12,10 +12,11 @@ from rich.console import Console
 
 from segjax.accelerators import DEVICES, Device, Program, TooLargeError, parse
 from segjax.data.datasets import make_source
-from segjax.report.augment_pictures import augmentation_sheet
+from segjax.report.augmentation import augmentation_sheet
 from segjax.report.plan_tables import plan_table, step_figures
 from segjax.training import planning
 from segjax.training.planning import STEPS
+from segjax.training.progress import print_line
 from segjax.training.setup import Setup, prepare, prepare_programs
 
 
@@ -56,14 +57,14 @@ def plan(
         table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
         print(table, file=console.file)
     parameters = sum(p.size for p in jax.tree.leaves(state.params))
-    console.print(_headline(setup, parameters, kind), highlight=False, soft_wrap=True)
+    print_line(console, _headline(setup, parameters, kind))
 
     programs = {step: _program(setup, step) for step in STEPS}
     figures = {
         step: step_figures(program, device, images=_images(setup, step), dtype=config["dtype"])
         for step, program in programs.items()
     }
-    console.print(plan_table(figures, device))
+    console.print(plan_table(figures))
     result = {
         "target": target or "",
         "device": kind,
@@ -77,7 +78,7 @@ def plan(
     folder = pathlib.Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(json.dumps(result, indent=2) + "\n")
-    console.print(f"numbers: {folder / 'plan.json'}", highlight=False, soft_wrap=True)
+    print_line(console, f"numbers: {folder / 'plan.json'}")
     _picture(setup, folder / "augmentation.png", console)
     return result
 
@@ -130,11 +131,10 @@ def _changes(
     setup: Setup, devices: list[jax.Device], figures: Mapping[str, Any], console: Console
 ) -> list[dict[str, Any]]:
     """Compiles what might fit in its place, and says which does."""
-    console.print(
+    print_line(
+        console,
         f"the training step does not fit: it needs {figures['peak'] / 2**30:,.2f} GiB of "
         f"{figures['limit'] / 2**30:,.2f} GiB; what might:",
-        highlight=False,
-        soft_wrap=True,
     )
     changes = planning.what_fits(setup.config, devices, figures["limit"], figures["peak"], console)
     if not any(change.fits for change in changes):
@@ -151,8 +151,8 @@ def _picture(setup: Setup, path: pathlib.Path, console: Console) -> None:
         )  # fmt: skip
         sample = source[0]
     except (ValueError, OSError) as error:
-        console.print(f"no picture of the augmentation: {error}", highlight=False, soft_wrap=True)
+        print_line(console, f"no picture of the augmentation: {error}")
         return
     key = jax.random.key(config["seed"])
     augmentation_sheet(sample["image"], sample["label"], setup.classes, config, key, path)
-    console.print(f"augmentation: {path}", highlight=False, soft_wrap=True)
+    print_line(console, f"augmentation: {path}")

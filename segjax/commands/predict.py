@@ -15,8 +15,8 @@ from segjax.inference.inputs import Input, open_inputs
 from segjax.inference.options import InferenceOptions
 from segjax.inference.predictor import Predictor
 from segjax.inference.video import VideoWriter
-from segjax.report.plots import overlay
-from segjax.report.progress import progress_bar
+from segjax.report.pictures import overlay
+from segjax.training.progress import print_line, progress_bar
 
 OVERLAY_VIDEO = "overlays.mp4"
 
@@ -88,14 +88,14 @@ def predict(
                     _save(output, "colors", item.name, classes.colorize(label))
                     _save(output, "overlays", item.name, tinted)
                     text = _shares(item.origin, label, classes)
-                    console.print(text, highlight=False, soft_wrap=True, markup=False)
+                    print_line(console, text)
             progress(len(masks) + len(unreadable), inputs.total)
     if film:
         there = f"and {OVERLAY_VIDEO}" if film.works else f"(this opencv wrote no {OVERLAY_VIDEO})"
         text = f"{len(masks)} frame(s): masks {there} in {output}"
     else:
         text = f"{len(masks)} image(s): masks, colors and overlays in {output}"
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    print_line(console, text)
     if unreadable:
         problems = "\n".join(f"  {item.problem}" for item in unreadable)
         raise UnreadableInputs(

@@ -13,7 +13,7 @@ from segjax.data.datasets import class_table, make_source, spec_of, used_splits
 from segjax.data.prepared import write as preparation
 from segjax.data.prepared.manifest import Manifest
 from segjax.data.sets.idd import write_masks
-from segjax.report.progress import progress_bar
+from segjax.training.progress import print_line, progress_bar
 
 # --format of --mode=prepare, and what prepare calls it.
 _ENCODINGS = {"decoded": "raw", "encoded": "png"}
@@ -71,11 +71,10 @@ def prepare(
             progress=progress,
         )
     counts = ", ".join(f"{split.samples} {name}" for name, split in manifest.splits.items())
-    console.print(
+    print_line(
+        console,
         f"{manifest.folder}: {counts}\ntrain on it with --config.data.name=prepared "
         f"--config.data.root={manifest.folder}",
-        highlight=False,
-        soft_wrap=True,
     )
     return manifest
 
@@ -86,7 +85,7 @@ def _prepare_masks(data: Mapping[str, Any], splits, workers: int, console: Conso
     with progress_bar(console, "drawing") as progress:
         variant = data["variant"] or spec_of(data).variants[0]
         written = write_masks(data["root"], splits, variant, workers=workers, progress=progress)
-    console.print(f"{written} masks written into {data['root']}/gtFine", highlight=False)
+    print_line(console, f"{written} masks written into {data['root']}/gtFine")
     return written
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from segjax import config as configs
 from segjax.data.datasets import make_source
@@ -17,6 +16,7 @@ from segjax.inference.predictor import Predictor
 from segjax.inference.recalibrate import copy_checkpoint, even_batches, recomputed_statistics
 from segjax.inference.uncertainty_scores import Member
 from segjax.training.checkpoint import CheckpointStore
+from segjax.training.progress import print_line, track
 
 
 def recalibrate(
@@ -57,7 +57,7 @@ def recalibrate(
     batches = even_batches(len(canvas), config["train"]["batch_size"])
     images = (
         member.normalize(np.stack([canvas[i]["image"] for i in batch]))
-        for batch in track(batches, "recomputing", console=console, transient=True)
+        for batch in track(console, "recomputing", batches, len(batches))
     )
     began = time.perf_counter()
     statistics = recomputed_statistics(predictor.model, predictor.variables, images)
@@ -69,11 +69,10 @@ def recalibrate(
     )
     _note(output, note)
     copy_checkpoint(workdir, output, step, statistics)
-    console.print(
+    print_line(
+        console,
         f"batch normalisation statistics {note}, {seconds:.1f} s: {output}\n"
         f"evaluate it with --mode=evaluate --workdir={output}",
-        highlight=False,
-        soft_wrap=True,
     )
     return output
 

@@ -13,7 +13,10 @@ from segjax import config as configs
 from segjax.commands.evaluate import evaluate
 from segjax.inference.predictor import Predictor
 from segjax.report import run as run_report
+from segjax.report.numbers import evenly_spaced
+from segjax.report.provenance import save_run
 from segjax.training import loop
+from segjax.training.progress import print_line
 from segjax.training.setup import Setup, prepare
 from segjax.training.workdir_lock import WorkdirLock
 
@@ -49,11 +52,11 @@ def train(
         if first:
             configs.save(setup.config, workdir)
             configs.save_classes(setup.classes, workdir)
-            run_report.save_run(workdir, base, setup.config)
+            save_run(workdir, base, setup.config)
             _announce(setup, workdir, console, lock.notice)
         progress = loop.train(setup, workdir, console, preview=_preview(setup), profile=profile)
         if progress.stopped:
-            console.print(f"stopped early: {progress.stopped}", highlight=False)
+            print_line(console, f"stopped early: {progress.stopped}")
         return evaluate(workdir, console=console, seconds=progress.seconds)
 
 
@@ -77,13 +80,13 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str
     lines += [notice] if notice else []
     lines += [str(setup.initial.report)] if setup.initial else []
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        print_line(console, line)
 
 
 def _preview(setup: Setup):
     """Pictures of a few validation images, as TensorBoard shows them after each evaluation."""
     source = setup.validation.source
-    chosen = run_report.evenly_spaced(len(source), setup.config["report"]["samples"])
+    chosen = evenly_spaced(len(source), setup.config["report"]["samples"])
     predictor = Predictor(setup.model, None, setup.classes, setup.config)
 
     def preview(variables) -> dict[str, np.ndarray]:

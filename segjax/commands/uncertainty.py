@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from segjax import config as configs
@@ -20,9 +19,10 @@ from segjax.data.pipeline import FittedDataset, eval_batches
 from segjax.inference.predictor import Predictor
 from segjax.inference.uncertainty import MEASURES, check_dropout
 from segjax.inference.uncertainty_scores import Member, score_split
-from segjax.report.run import evenly_spaced, no_nan
-from segjax.report.uncertainty_pictures import plot_uncertainty
+from segjax.report.numbers import evenly_spaced, no_nan
+from segjax.report.pictures import plot_uncertainty
 from segjax.training.mesh import devices_here
+from segjax.training.progress import print_line, track
 from segjax.training.setup import make_canvas, protocol
 
 RESULTS_FILE = "uncertainty.json"
@@ -92,11 +92,10 @@ def uncertainty(
     members = [Member(p.model, p.variables, p.config["data"]) for p in predictors]
     began = time.perf_counter()
     batches = track(
-        eval_batches(canvas, batch_size, rows=devices.rows(batch_size)),
+        console,
         "evaluating",
+        eval_batches(canvas, batch_size, rows=devices.rows(batch_size)),
         math.ceil(len(canvas) / batch_size),
-        console=console,
-        transient=True,
     )
     scores, maps = score_split(members, batches, devices, samples=samples, seed=seed, shown=shown)
     seconds = time.perf_counter() - began
@@ -121,10 +120,9 @@ def uncertainty(
     (output / RESULTS_FILE).write_text(json.dumps(no_nan(results), indent=1) + "\n")
     _print(results, method, console)
     pictures = _draw(maps, canvas, classes, output)
-    console.print(
+    print_line(
+        console,
         f"{output / RESULTS_FILE}; {len(pictures)} picture(s) beside it",
-        highlight=False,
-        soft_wrap=True,
     )
     return results
 
@@ -178,7 +176,7 @@ def _print(results: Mapping[str, Any], method: str, console: Console) -> None:
         values = (risk["aurc"], risk["excess_aurc"], risk["accuracy_most_certain_90"])
         table.add_row(name, *(f"{value:.4f}" for value in values))
     console.print(table)
-    console.print(f"{results['protocol']}; {results['seconds']:.1f} s", highlight=False)
+    print_line(console, f"{results['protocol']}; {results['seconds']:.1f} s")
 
 
 def _draw(maps, canvas: FittedDataset, classes, output: pathlib.Path) -> list[pathlib.Path]:

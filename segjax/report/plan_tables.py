@@ -1,7 +1,7 @@
-"""What a step costs on one device, as numbers for plan.json and as a table to read."""
+"""What a step costs on one device: numbers for plan.json and a table of them."""
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rich.table import Table
@@ -15,7 +15,7 @@ from segjax.accelerators import (
     usable_memory,
 )
 
-_GIB = 2**30
+Step = Mapping[str, Any]
 
 
 def step_figures(
@@ -24,17 +24,16 @@ def step_figures(
     """The numbers of one compiled step.
 
     Args:
-      program: on one device; or what the compiler answered in its place.
-      device: of the table; None = not there, and nothing is said of its memory and speed.
+      program: compiled for one device, or the compiler's refusal.
+      device: of the table of devices; None: unknown, so that its memory and speed are left out.
       images: that one call works on, over all devices.
       dtype: of the config.
 
     Returns:
-      What `Program.as_dict` has; and with a device `limit` (bytes), `share_of_memory`, `fits`,
-      `bound` (seconds, see `accelerators.Bound`), `images_per_second` at that bound. Of a program
-      that the compiler refused only `peak`, `limit`, `share_of_memory`, `fits`.
+      `Program.as_dict()`; with a device also `limit` (bytes), `share_of_memory`, `fits`, `bound`
+      (seconds, see `accelerators.Bound`) and `images_per_second` at that bound. Of a program that
+      the compiler refused only `peak`, `limit`, `share_of_memory`, `fits`.
     """
-    limit = usable_memory(device) if device else None
     if isinstance(program, TooLargeError):
         share = program.needed / program.limit
         return {
@@ -46,7 +45,7 @@ def step_figures(
     figures = program.as_dict()
     if device is None:
         return figures
-    least = bound(program, device)
+    limit, least = usable_memory(device), bound(program, device)
     memory = device.memory / device.per_chip
     return {
         **figures,
@@ -64,123 +63,28 @@ def step_figures(
     }
 
 
-def plan_table(figures: Mapping[str, Mapping[str, Any]], device: Device | None) -> Table:
-    """A column for each step, a row for each figure.
+def plan_table(figures: Mapping[str, Step]) -> Table:
+    """A column for each step, a row for each figure that a step has.
 
     Args:
-      figures: by step, see `step_figures`.
+      figures: step -> what `step_figures` gives.
     """
     table = Table(title="on one device", title_justify="left")
     table.add_column("", overflow="fold")
     for step in figures:
         table.add_column(step, overflow="fold")
-    for name, words in _ROWS.items():
-        cells = [words(step, device) for step in figures.values()]
+    for title, (key, text) in _ROWS.items():
+        cells = [text(step) if key in step else "" for step in figures.values()]
         if any(cells):
-            table.add_row(name, *cells)
+            table.add_row(title, *cells)
     return table
 
 
-def _gib(name: str):
-    return lambda step, device: f"{step[name] / _GIB:,.2f} GiB" if name in step else ""
+def _gib(key: str) -> tuple[str, Callable[[Step], str]]:
+    return key, lambda step: f"{step[key] / 2**30:,.2f} GiB"
 
 
-def _memory(step: Mapping[str, Any], device: Device | None) -> str:
-    if "fits" not in step:
-        return ""
-    verdict = "fits" if step["fits"] else "does not fit"
-    return f"{step['share_of_memory']:.1%}, {verdict}"
-
-
-def _convolutions(step, device) -> str:
-    counts = collections.defaultdict(collections.Counter)
-    for c in step.get("convolutions", ()):
-        counts[c["dtype"]][c["layout"]] += c["count"]
-    return _lines(f"{sum(of.values())} {dtype}: {_layouts(of)}" for dtype, of in counts.items())
-
-
-def _layouts(counts: collections.Counter) -> str:
-    """The most frequent; a TPU's compiler uses many."""
-    most = counts.most_common(2)
-    named = [layout if len(counts) == 1 else f"{count} {layout}" for layout, count in most]
-    others = sum(counts.values()) - sum(count for _, count in most)
-    return ", ".join([*named, *([f"{others} others"] if others else [])])
-
-
-def _products(step, device) -> str:
-    return _lines(f"{count} {dtype}" for dtype, count in step.get("products", {}).items())
-
-
-def _moves(step, device) -> str:
-    if "moves" not in step:
-        return ""
-    found = [
-        f"{m['count']} x {m['kind']}, {m['dtype']}, {_size(m['bytes'])}" for m in step["moves"]
-    ]
-    return _lines(found) or "none"
-
-
-def _gathers(step, device) -> str:
-    if "gathers" not in step:
-        return ""
-    return f"{len(step['gathers'])} gathered, {len(step['scatters'])} scattered"
-
-
-def _calls(step, device) -> str:
-    if "custom_calls" not in step:
-        return ""
-    return _lines(f"{count} {name}" for name, count in step["custom_calls"].items()) or "none"
-
-
-def _kernels(step, device) -> str:
-    if "kernels" not in step:
-        return ""
-    more = f" and {step['transfers']:,} transfers" if step["transfers"] else ""
-    loops = step["open_loops"]
-    unknown = f"; {loops} loops of unknown length count once" if loops else ""
-    return f"{step['kernels']:,}{more}{unknown}"
-
-
-def _flops(step, device) -> str:
-    return _lines(
-        f"{count / 1e9:,.1f} GFLOP in {dtype}" for dtype, count in step.get("flops", {}).items()
-    )
-
-
-def _bound(step, device) -> str:
-    if "bound" not in step:
-        return ""
-    least = step["bound"]
-    return (
-        f"{_ms(least['seconds'])} ({_ms(least['compute'])} to multiply, {_ms(least['memory'])} to "
-        f"move)"
-    )
-
-
-def _in_turn(step, device) -> str:
-    return _ms(step["bound"]["in_turn"]) if "bound" in step else ""
-
-
-def _peak_share(step, device) -> str:
-    return f"{step['bound']['share_of_peak']:.0%}" if "bound" in step else ""
-
-
-def _rate(step, device) -> str:
-    return f"{step['images_per_second']:,.0f}" if "images_per_second" in step else ""
-
-
-def _messages(step, device) -> str:
-    if "messages" not in step:
-        return ""
-    found = (f"{m['count']} {m['kind']}, {_size(m['bytes'])}" for m in step["messages"])
-    return _lines(found) or "none"
-
-
-def _lines(lines) -> str:
-    return "\n".join(lines)
-
-
-def _size(count: float) -> str:
+def _mib(count: float) -> str:
     return f"{count / 2**20:,.2f} MiB"
 
 
@@ -188,23 +92,83 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:,.2f} ms"
 
 
-_ROWS = {
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(lines)
+
+
+def _convolutions(step: Step) -> str:
+    counts = collections.defaultdict(collections.Counter)
+    for c in step["convolutions"]:
+        counts[c["dtype"]][c["layout"]] += c["count"]
+    return _lines(f"{of.total()} {dtype}: {_layouts(of)}" for dtype, of in counts.items())
+
+
+def _layouts(counts: collections.Counter) -> str:
+    """The two most frequent layouts; a TPU's compiler uses many."""
+    most = counts.most_common(2)
+    named = [layout if len(counts) == 1 else f"{count} {layout}" for layout, count in most]
+    others = counts.total() - sum(count for _, count in most)
+    return ", ".join([*named, *([f"{others} others"] if others else [])])
+
+
+def _kernels(step: Step) -> str:
+    more = f" and {step['transfers']:,} transfers" if step["transfers"] else ""
+    loops = step["open_loops"]
+    unknown = f"; {loops} loops of unknown length count once" if loops else ""
+    return f"{step['kernels']:,}{more}{unknown}"
+
+
+def _bound(step: Step) -> str:
+    least = {name: _ms(step["bound"][name]) for name in ("seconds", "compute", "memory")}
+    return f"{least['seconds']} ({least['compute']} to multiply, {least['memory']} to move)"
+
+
+# Title of the row -> key that a step must have, and the text of the cell.
+_ROWS: dict[str, tuple[str, Callable[[Step], str]]] = {
     "arguments": _gib("arguments"),
     "temporaries": _gib("temporaries"),
     "outputs": _gib("outputs"),
     "peak": _gib("peak"),
-    "share of memory": _memory,
-    "convolutions": _convolutions,
-    "matrix products": _products,
-    "maps laid out anew or copied": _moves,
-    "maps by index": _gathers,
-    "library calls": _calls,
-    "kernels": _kernels,
+    "share of memory": (
+        "fits",
+        lambda s: f"{s['share_of_memory']:.1%}, {'fits' if s['fits'] else 'does not fit'}",
+    ),
+    "convolutions": ("convolutions", _convolutions),
+    "matrix products": (
+        "products",
+        lambda s: _lines(f"{count} {dtype}" for dtype, count in s["products"].items()),
+    ),
+    "maps laid out anew or copied": (
+        "moves",
+        lambda s: (
+            _lines(
+                f"{m['count']} x {m['kind']}, {m['dtype']}, {_mib(m['bytes'])}" for m in s["moves"]
+            )
+            or "none"
+        ),
+    ),
+    "maps by index": (
+        "gathers",
+        lambda s: f"{len(s['gathers'])} gathered, {len(s['scatters'])} scattered",
+    ),
+    "library calls": (
+        "custom_calls",
+        lambda s: _lines(f"{n} {name}" for name, n in s["custom_calls"].items()) or "none",
+    ),
+    "kernels": ("kernels", _kernels),
     "read and written": _gib("moved"),
-    "FLOPs": _flops,
-    "least time": _bound,
-    "kernel by kernel": _in_turn,
-    "share of peak, then": _peak_share,
-    "images/s, then, all devices": _rate,
-    "messages": _messages,
+    "FLOPs": (
+        "flops",
+        lambda s: _lines(f"{n / 1e9:,.1f} GFLOP in {dtype}" for dtype, n in s["flops"].items()),
+    ),
+    "least time": ("bound", _bound),
+    "kernel by kernel": ("bound", lambda s: _ms(s["bound"]["in_turn"])),
+    "share of peak, then": ("bound", lambda s: f"{s['bound']['share_of_peak']:.0%}"),
+    "images/s, then, all devices": ("bound", lambda s: f"{s['images_per_second']:,.0f}"),
+    "messages": (
+        "messages",
+        lambda s: (
+            _lines(f"{m['count']} {m['kind']}, {_mib(m['bytes'])}" for m in s["messages"]) or "none"
+        ),
+    ),
 }

@@ -1,97 +1,24 @@
-"""Numbers of a run as tables: results by split, confused pairs, options, logged series."""
+"""Tables on the terminal and in Markdown: the results of a run, and runs side by side."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-import numpy as np
 import rich.box
-from jaxtyping import Float, Int
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from segjax.data.classes import ClassTable
 from segjax.metrics.confusion import PROTOCOL
-
-ABSENT = "–"
-# Key in the results and row title; those of the second tuple only where a split has them.
-_ROWS = (
-    ("miou", "mIoU"),
-    ("global_accuracy", "global accuracy"),
-    ("class_average_accuracy", "class average accuracy"),
-    ("fw_iou", "frequency-weighted IoU"),
-)
-_OPTIONAL_ROWS = (
-    ("boundary_f1", "boundary F1"),
-    ("boundary_iou", "boundary IoU"),
-    ("ece", "calibration error (ECE)"),
-    ("brier", "Brier score"),
-)
-
-
-def format_number(value: float | int | None) -> str:
-    """Four decimals, as the logs have them; counts with thin groups; `ABSENT` for None and NaN."""
-    if value is None or not math.isfinite(value):
-        return ABSENT
-    return f"{value:,}" if isinstance(value, int | np.integer) else f"{value:.4f}"
-
-
-def format_duration(seconds: float) -> str:
-    """Minutes and seconds, from an hour on hours and minutes: "12 m 03 s", "1 h 05 m"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} m" if hours else f"{minutes} m {rest:02d} s"
-
-
-def flat_options(options: Mapping, prefix: str = "") -> dict[str, object]:
-    """Nested options under dotted names; a {"base", "run"} pair stays one value."""
-    flat = {}
-    for key, value in options.items():
-        if isinstance(value, Mapping) and value and set(value) != {"base", "run"}:
-            flat |= flat_options(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def result_rows(
-    results: Mapping[str, Mapping], classes: ClassTable
-) -> tuple[list[tuple[str, list[str]]], list[tuple[str, list[str]]]]:
-    """The rows that every results table shows: (title, one text per split), in two groups.
-
-    Args:
-      results: split name -> what `metrics.summarize` returns, with "loss" and "images" added, or
-        what a full evaluation does; a key that a split lacks is shown as `ABSENT`.
-      classes: the class table.
-
-    Returns:
-      The rows of the whole split, and one row per class (its IoU, in id order).
-
-    Raises:
-      ValueError: if a split's IoU list is not as long as the class table.
-    """
-    for split, numbers in results.items():
-        if len(numbers["iou"]) != len(classes):
-            raise ValueError(
-                f"results of {split!r} have {len(numbers['iou'])} per-class values but there are "
-                f"{len(classes)} classes; use the class table of the evaluation"
-            )
-    optional = [row for row in _OPTIONAL_ROWS if any(row[0] in r for r in results.values())]
-    keys = (*_ROWS, *optional, ("loss", "loss"), ("images", "images"))
-    overall = [
-        (title, [format_number(r.get(key)) for r in results.values()]) for key, title in keys
-    ]
-    per_class = [
-        (name, [format_number(r["iou"][k]) for r in results.values()])
-        for k, name in enumerate(classes.names)
-    ]
-    return overall, per_class
+from segjax.report.numbers import ABSENT, format_number, result_rows
+from segjax.training.progress import print_line
 
 
 def results_table(
     results: Mapping[str, Mapping], classes: ClassTable, protocol: str = PROTOCOL
 ) -> Table:
-    """Metrics and per-class IoU, one column per split with its rule, the protocol as caption.
+    """Metrics and per-class IoU, one column per split, the protocol as caption.
 
     See `result_rows` for the arguments and errors. Fractions are in [0, 1] with four decimals.
     """
@@ -120,7 +47,7 @@ def _caption(protocol: str) -> str:
 
 
 def _markdown(text: str) -> str:
-    """Text that stays itself inside a Markdown table cell."""
+    """Escapes text for a cell of a Markdown table."""
     for sign, escaped in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(sign, escaped)
     for sign in "|*_`[]":
@@ -149,7 +76,7 @@ def _protocols_markdown(results: Mapping[str, Mapping]) -> str:
     """`protocols_table` as a Markdown table; "" if there are no such rows."""
     if not all("protocols" in numbers for numbers in results.values()):
         return ""
-    lines = ["", "| mIoU by rule | " + " | ".join(map(_markdown, results)) + " | |"]
+    lines = ["", "| mIoU by protocol | " + " | ".join(map(_markdown, results)) + " | |"]
     lines += ["|:---" + "|---:" * len(results) + "|:---|"]
     for rows in zip(*(numbers["protocols"] for numbers in results.values()), strict=True):
         values = " | ".join(format_number(row["miou"]) for row in rows)
@@ -157,32 +84,23 @@ def _protocols_markdown(results: Mapping[str, Mapping]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def print_results(
-    results: Mapping[str, Mapping],
-    classes: ClassTable,
-    console: Console | None = None,
-    protocol: str = PROTOCOL,
-) -> None:
-    """Prints `results_table`, by default to standard output (80 columns if not a terminal)."""
-    (console or Console()).print(results_table(results, classes, protocol))
-
-
 def protocols_table(results: Mapping[str, Mapping]) -> Table:
-    """The mIoU that each rule makes of the same counts, one column per split, and what makes the
-    difference; the rule in use is marked.
+    """The mIoU of the same counts by each protocol, a column per split, and why they differ.
+
+    The protocol in use is marked.
 
     Args:
-      results: split name -> a dict with `rule` and `protocols`, the rows of
-        `segjax.metrics.protocols.compare_rules`; the same rules in all splits.
+      results: split -> a dict with `rule` and `protocols`, the rows of
+        `segjax.metrics.protocols.compare_rules`; the same rows in all splits.
     """
     table = Table(
-        title="mIoU of the same predictions by other rules",
+        title="mIoU of the same predictions by other protocols",
         title_justify="left",
         title_style="bold",
         box=rich.box.SIMPLE_HEAD,
         min_width=60,
     )
-    table.add_column("rule", no_wrap=True)
+    table.add_column("protocol", no_wrap=True)
     for split in results:
         table.add_column(Text(split), justify="right", no_wrap=True)
     table.add_column("why it differs from segjax", overflow="fold", ratio=1)
@@ -197,66 +115,90 @@ def protocols_table(results: Mapping[str, Mapping]) -> Table:
             Text("; ".join(reasons)),
             style="bold" if chosen else None,
         )
-    table.caption, table.caption_justify = Text("* the rule of all numbers above"), "left"
+    table.caption, table.caption_justify = Text("* the protocol of all numbers above"), "left"
     return table
 
 
-def print_protocols(results: Mapping[str, Mapping], console: Console | None = None) -> None:
-    """Prints `protocols_table`."""
-    (console or Console()).print(protocols_table(results))
+def print_comparison(result: Mapping[str, Any], console: Console) -> None:
+    """Prints what `segjax.commands.compare.compare` returns: options, metrics, classes, pairs."""
+    for table in (_config_table(result), _metrics_table(result), _classes_table(result)):
+        console.print(table)
+    for line in _paired_lines(result):
+        print_line(console, line)
 
 
-def most_confused(
-    confusion: Int[np.ndarray, "k k"], classes: ClassTable, top: int = 10
-) -> list[tuple[str, str, float, int]]:
-    """The worst mix-ups: pairs of classes by the share of the true class's pixels that they take.
-
-    Args:
-      confusion: pixels, row = label, column = prediction.
-      classes: the class table.
-      top: at most so many pairs; pairs without a pixel are never listed.
-
-    Returns:
-      (true class, predicted class, share of the true class's pixels in [0, 1], pixels), largest
-      share first; of equal shares the one with more pixels.
-
-    Raises:
-      ValueError: if the matrix is not [k, k] for the k classes.
-    """
-    confusion, k = np.asarray(confusion), len(classes)
-    if confusion.shape != (k, k):
-        raise ValueError(f"confusion has shape {confusion.shape}; {k} classes need ({k}, {k})")
-    totals = confusion.sum(1)
-    pairs = [
-        (classes.names[row], classes.names[column], float(pixels / totals[row]), int(pixels))
-        for (row, column), pixels in np.ndenumerate(confusion)
-        if row != column and pixels > 0
-    ]
-    return sorted(pairs, key=lambda pair: (-pair[2], -pair[3]))[:top]
+def _table(
+    title: str, result: Mapping[str, Any], justify: Literal["left", "right"] = "right"
+) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD)
+    table.add_column("", overflow="fold")
+    for letter, _ in zip(_letters(result), result["runs"], strict=True):
+        table.add_column(letter, justify=justify, overflow="fold")
+    return table
 
 
-def series(
-    history: Iterable[Mapping], split: str, key: str
-) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n"]]:
-    """One logged quantity as (steps, values), steps rising, of the rows of `split` that hold it.
-
-    Of two rows with the same step (a resumed run) the later one counts. A value that is null or
-    not finite becomes NaN.
-    """
-    values = {}
-    for row in history:
-        if row.get("split") == split and key in row and row.get("step") is not None:
-            value = row[key]
-            finite = isinstance(value, int | float) and math.isfinite(value)
-            values[int(row["step"])] = float(value) if finite else math.nan
-    steps = sorted(values)
-    return np.array(steps, np.int64), np.array([values[s] for s in steps], np.float64)
+def _letters(result: Mapping[str, Any]) -> list[str]:
+    """A short name for each run: A, B, ..., Z, then numbers."""
+    return [chr(65 + i) if i < 26 else str(i + 1) for i in range(len(result["runs"]))]
 
 
-def best_step(history: Iterable[Mapping]) -> tuple[int, float] | None:
-    """(step, mIoU) of the first highest validation mIoU; None if there is none."""
-    steps, miou = series(history, "val", "miou")
-    if not np.any(np.isfinite(miou)):
-        return None
-    best = int(np.nanargmax(miou))
-    return int(steps[best]), float(miou[best])
+def _config_table(result: Mapping[str, Any]) -> Table:
+    table = _table(f"Runs on split {result['split']}, and options that differ", result, "left")
+    table.add_row("workdir", *map(Text, result["runs"]), end_section=True)
+    for name, values in result["config"].items():
+        table.add_row(Text(name), *(Text(str(value)) for value in values))
+    if not result["config"]:
+        table.add_row("no option differs")
+    return table
+
+
+def _with_differences(values: Sequence[float]) -> list[str]:
+    """The first value, and the others with their difference from it."""
+    texts = [format_number(values[0])]
+    for value in values[1:]:
+        difference = value - values[0]
+        shown = f" ({difference:+.4f})" if math.isfinite(difference) else ""
+        texts.append(format_number(value) + ("" if isinstance(value, int) else shown))
+    return texts
+
+
+def _metrics_table(result: Mapping[str, Any]) -> Table:
+    table = _table("Metrics (in brackets: minus A)", result)
+    for key, values in result["metrics"].items():
+        table.add_row(key, *_with_differences(values), style="bold" if key == "miou" else None)
+    words = set(result["protocols"])
+    table.caption, table.caption_justify = Text(_protocol_caption(result, words)), "left"
+    return table
+
+
+def _protocol_caption(result: Mapping[str, Any], words: set[str]) -> str:
+    if len(words) == 1:
+        return words.pop()
+    pairs = zip(_letters(result), result["protocols"], strict=True)
+    own = (f"{letter}: {text.removeprefix(f'{PROTOCOL}; ')}" for letter, text in pairs)
+    return f"{PROTOCOL}. The runs are scored in different ways: {'; '.join(own)}"
+
+
+def _classes_table(result: Mapping[str, Any]) -> Table:
+    """Per-class IoU, the largest difference first."""
+    table = _table("IoU by class, largest difference first", result)
+
+    def spread(values):
+        finite = [value for value in values if math.isfinite(value)]
+        return max(finite) - min(finite) if finite else -1.0
+
+    for name, values in sorted(result["iou"].items(), key=lambda item: -spread(item[1])):
+        table.add_row(Text(name), *_with_differences(values))
+    return table
+
+
+def _paired_lines(result: Mapping[str, Any]) -> list[str]:
+    lines = ["Paired over images, each one's own mIoU (bootstrap interval, sign-flip test):"]
+    for letter, test in zip(_letters(result)[1:], result["paired"], strict=True):
+        lines.append(
+            f"  {letter} minus A: {test['mean']:+.4f}, 95 % interval {test['low']:+.4f} to "
+            f"{test['high']:+.4f}, p = {test['p_value']:.4f}, {test['images']} images "
+            f"({test['better']} better, {test['worse']} worse, {test['equal']} equal)"
+        )
+        lines += [f"    note: {note}" for note in test["notes"]]
+    return lines

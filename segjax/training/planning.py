@@ -10,6 +10,7 @@ import ml_collections
 from rich.console import Console
 
 from segjax.accelerators import Program, TooLargeError, compile_and_read
+from segjax.training.progress import print_line
 from segjax.training.setup import Setup, prepare_programs
 
 STEPS = ("train", "evaluate")
@@ -76,11 +77,10 @@ def what_fits(
             needed = error.needed
         change = Change(options, needed, needed <= limit)
         verdict = "fits" if change.fits else "does not fit"
-        console.print(
+        print_line(
+            console,
             f"  {change}: {needed / 2**30:,.2f} GiB, {verdict} "
             f"({time.monotonic() - began:.0f} s to compile)",
-            highlight=False,
-            soft_wrap=True,
         )
         return change
 

@@ -1,38 +1,80 @@
-"""The progress bar of a training run: rich on a terminal, plain lines elsewhere."""
+"""What a user sees while work goes on: progress bars, plain lines, durations."""
 
+import contextlib
 import math
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+T = TypeVar("T")
+
+
+def print_line(console: Console, text: object) -> None:
+    """Prints text as it is: no markup, no colours of numbers, no wrapping of long lines."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def duration(seconds: float) -> str:
+    """ "3 s", "2 m 03 s" or "1 h 02 m"; "-" if it is not finite."""
+    if not math.isfinite(seconds):
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} m"
+    return f"{minutes} m {rest:02} s" if minutes else f"{rest} s"
+
+
+def _bar(console: Console, title: str, last: ProgressColumn, transient: bool) -> Progress:
+    """A bar over the width of a terminal; hidden where the console is none."""
+    columns = TextColumn(f"[bold]{title}"), BarColumn(bar_width=None), MofNCompleteColumn(), last
+    hidden = not console.is_terminal
+    return Progress(*columns, console=console, disable=hidden, expand=True, transient=transient)
+
+
+@contextlib.contextmanager
+def progress_bar(console: Console, title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on a terminal, nothing elsewhere; yields a function of (done, total)."""
+    with _bar(console, title, TimeRemainingColumn(), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def track(console: Console, title: str, items: Iterable[T], total: int) -> Iterator[T]:
+    """The items, with a bar of how many are done."""
+    with progress_bar(console, title) as progress:
+        for done, item in enumerate(items):
+            progress(done, total)
+            yield item
 
 
 class ProgressBar:
-    """Step, loss, learning rate, images/s, time left and the last val mIoU.
+    """Step, loss, learning rate, images/s, time left and the last val mIoU of a training run.
 
-    The time left counts what evaluations cost: it is the wall time per step so far, over the
-    whole of this process's part of the run, the first (compiling) step left out.
+    The time left includes evaluations: it is the wall time per step of this process so far,
+    without the first (compiling) step.
 
     Args:
-      console: where to write; if it is no terminal, a line is printed at every `line_every`-th
-        step instead of a bar.
+      console: a bar is drawn on a terminal; elsewhere every `line_every`-th step prints a line.
       total: steps of the run.
-      start: steps that are done already.
+      start: steps done before this process.
     """
 
     def __init__(self, console: Console, total: int, start: int, line_every: int):
-        self._console, self._total, self._start, self._every = console, total, start, line_every
-        self._first_time = self._first_step = None
+        self._console, self._total, self._every = console, total, line_every
+        self._first_step, self._first_time = start, math.nan  # until the first update
         self._val = math.nan
-        self._bar = Progress(
-            TextColumn("[bold]train"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
-            console=console,
-            disable=not console.is_terminal,
-            expand=True,
-        )
+        self._bar = _bar(console, "train", TextColumn("{task.fields[text]}"), transient=False)
         self._task = self._bar.add_task("train", total=total, completed=start, text="compiling")
 
     def __enter__(self):
@@ -45,7 +87,7 @@ class ProgressBar:
     def update(self, step: int, metrics: dict[str, float]) -> None:
         """Shows the metrics of a finished step (`loss`, `learning_rate`, `images_per_second`)."""
         now = time.perf_counter()
-        if self._first_time is None:
+        if math.isnan(self._first_time):
             self._first_time, self._first_step = now, step
         done = step - self._first_step
         left = (now - self._first_time) / done * (self._total - step) if done else math.nan
@@ -56,24 +98,10 @@ class ProgressBar:
         )
         self._bar.update(self._task, completed=step, text=text)
         if not self._console.is_terminal and (step % self._every == 0 or done == 0):
-            line = f"step {step}/{self._total}  {text}"
-            self._console.print(line, highlight=False, soft_wrap=True)
+            print_line(self._console, f"step {step}/{self._total}  {text}")
 
     def validated(self, step: int, miou: float, loss: float, best: bool) -> None:
         """Prints one line per evaluation, and keeps its mIoU on the bar."""
         self._val = miou
         mark = "  best so far" if best else ""
-        self._console.print(
-            f"step {step}  val mIoU {miou:.4f}  val loss {loss:.3f}{mark}",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-
-def duration(seconds: float) -> str:
-    """1:02:03 or 2:03; "-" for what is not known."""
-    if not math.isfinite(seconds):
-        return "-"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+        print_line(self._console, f"step {step}  val mIoU {miou:.4f}  val loss {loss:.3f}{mark}")

@@ -124,7 +124,7 @@ def test_three_runs_and_more_metrics(make_run):
     assert [test["run"] for test in result["paired"]] == [str(runs[1]), str(runs[2])]
     np.testing.assert_equal(result["metrics"]["boundary_f1"], [np.nan, 0.5, np.nan])
     assert "ece" not in result["metrics"]
-    assert "C less A" in printed
+    assert "C minus A" in printed
 
 
 def test_split_is_the_first_in_common(make_run):

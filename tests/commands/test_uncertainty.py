@@ -22,7 +22,7 @@ from segjax.inference.uncertainty_scores import Member, score_split
 from segjax.layers import atrous_conv
 from segjax.metrics.confusion import mean_iou
 from segjax.models import build
-from segjax.report import run as run_report
+from segjax.report.provenance import save_run
 from segjax.training import optim
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.mesh import make_devices
@@ -55,7 +55,7 @@ def drawn_run(workdir, config, seed=0, ema=False):
     workdir.mkdir()
     configs.save(config, workdir)
     configs.save_classes(IDD_LEVEL1, workdir)
-    run_report.save_run(workdir, None, config)
+    save_run(workdir, None, config)
     with CheckpointStore(workdir) as store:
         store.save(3, state, {"progress": RunState().to_json(), "data": {"next": 6}}, 0.25)
     return state

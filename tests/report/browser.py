@@ -22,7 +22,8 @@ addEventListener("load", () => {{
   const scrolls = element => element.closest(".scroll") !== null;
   const wide = [...page.body.querySelectorAll("*")].filter(element => !scrolls(element) &&
     element.getBoundingClientRect().right > window_.innerWidth + 0.5);
-  const texts = [...page.querySelectorAll("svg:not(.matrix) text")].map(text =>
+  const charts = [...page.querySelectorAll("svg text")].filter(text => !text.closest(".matrix"));
+  const texts = charts.map(text =>
     parseFloat(window_.getComputedStyle(text).fontSize) * text.getScreenCTM().a);
   const lead = page.querySelector(".lead");
   document.getElementById("found").textContent = JSON.stringify({{

@@ -6,8 +6,8 @@ import pytest
 from segjax.data.classes import from_names
 from segjax.metrics.confusion import summarize
 from tests.report import browser
-from tests.report.test_html import report, sample
-from tests.report.test_measures import results as measured  # noqa: F401  a fixture
+from tests.report.test_run_page import report, sample
+from tests.report.test_run_page import results as measured  # noqa: F401  a fixture
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,7 +27,7 @@ def full_report(tmp_path, measured, k):  # noqa: F811
     results = {}
     for split in ("val", "test"):
         bf = {**measured[split]["boundary"], "bf_per_class": rng.random(k).tolist()}
-        results[split] = {**result, **measured[split], "boundary": bf}
+        results[split] = {**measured[split], **result, "boundary": bf}
     history = [
         {"step": s, "split": "train", "loss": 9 / s, "learning_rate": 0.1, "accuracy": 0.5}
         for s in range(1, 2000)
@@ -41,8 +41,10 @@ def full_report(tmp_path, measured, k):  # noqa: F811
         samples=samples,
         results=results,
         confusion={"val": confusion, "test": confusion},
-        environment={"command": "python launch.py --config=" + "configs/long_name" * 12},
-        data={"test": {"images": 12, "fingerprint": "0123456789abcdef"}},
+        record={
+            "environment": {"command": "python launch.py --config=" + "configs/long_name" * 12},
+            "data": {"test": {"images": 12, "fingerprint": "0123456789abcdef"}},
+        },
     )
     return tmp_path / "run" / "report.html"
 

@@ -7,16 +7,17 @@ import types
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from segjax.data.classes import IDD_LEVEL1
 from segjax.inference.scoring import FullEvaluation
 from segjax.metrics import boundary, by_object
 from segjax.metrics.confusion import ImageConfusions
+from segjax.report import figures, pictures, provenance
 from segjax.report import run as run_report
+from segjax.report.numbers import choose_samples
 from segjax.training.evaluation import Evaluation
-from tests.report.test_html import Page
+from tests.report.html import Page
 
 
 def counted(images=3):
@@ -30,10 +31,11 @@ def counted(images=3):
 @pytest.fixture
 def run(tiny_config, tmp_path, monkeypatch):
     """A workdir and a predictor that says class 0 everywhere."""
-    # Drawing the .png files takes a second; test_plots.py looks at them.
-    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
+    # Drawing the .png files takes a second; test_figures.py and test_pictures.py look at them.
+    monkeypatch.setattr(figures, "save_png", lambda *_, **__: None)
+    monkeypatch.setattr(pictures, "sample_grid", lambda *_, **__: None)
     tiny_config.data.eval_splits = ("val",)
-    run_report.save_run(tmp_path, None, tiny_config)
+    provenance.save_run(tmp_path, None, tiny_config)
     predictor = types.SimpleNamespace(
         config=tiny_config,
         classes=IDD_LEVEL1,
@@ -44,7 +46,7 @@ def run(tiny_config, tmp_path, monkeypatch):
 
 
 def write(run, evaluation, seconds=None) -> Page:
-    path = run_report.write(*run, {"val": evaluation}, "as here", seconds)
+    path = run_report.write_report(*run, {"val": evaluation}, "as here", seconds)
     return Page(path.read_text(encoding="utf-8"))
 
 
@@ -63,7 +65,7 @@ def test_what_was_measured_is_in_the_files(run):
     page = write(run, full)
     for heading in ("Boundaries", "Size and distance", "Calibration"):
         assert heading in page.texts
-    assert "by the rule segnet2017" in page.text
+    assert "by the protocol segnet2017" in page.text
     saved = json.loads((run[0] / "results.json").read_text())["results"]["val"]
     assert saved["calibration"] == {**found, "brier": None}
     assert saved["boundary"]["bf"] == 1
@@ -104,21 +106,21 @@ def test_fingerprint_is_that_of_every_copy_and_changes_with_a_file(tiny_config, 
             Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / f"{name}.png")
     shutil.copytree(tmp_path / "one", tmp_path / "two", copy_function=shutil.copyfile)
     tiny_config.data.update(name="folder", classes="a,b", root=str(tmp_path / "one"))
-    one = run_report.data_state(tiny_config, ["train"])
+    one = provenance.data_state(tiny_config, ["train"])
     assert one["train"]["images"] == 2
     assert len(one["train"]["fingerprint"]) == 16
     tiny_config.data.root = str(tmp_path / "two")
-    assert run_report.data_state(tiny_config, ["train"]) == one
+    assert provenance.data_state(tiny_config, ["train"]) == one
     changed = np.random.default_rng(0).integers(0, 2, (8, 8)).astype(np.uint8)
     Image.fromarray(changed).save(tmp_path / "two" / "masks" / "train" / "1.png")
-    assert run_report.data_state(tiny_config, ["train"]) != one
+    assert provenance.data_state(tiny_config, ["train"]) != one
 
 
 def test_best_median_and_worst_images():
     miou = np.array([0.2, np.nan, 0.9, 0.5, 0.4, 0.1])
-    chosen = run_report.choose_samples(miou, 3)
+    chosen = choose_samples(miou, 3)
     assert chosen == {"best": [2], "median": [4], "worst": [5]}
-    assert run_report.choose_samples(np.array([np.nan]), 3) == {
+    assert choose_samples(np.array([np.nan]), 3) == {
         "best": [],
         "median": [],
         "worst": [],

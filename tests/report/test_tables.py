@@ -8,7 +8,7 @@ from rich.console import Console
 from segjax.data.classes import from_names
 from segjax.metrics.confusion import PROTOCOL, summarize
 from segjax.metrics.protocols import RULES, compare_rules
-from segjax.report import tables
+from segjax.report import numbers, tables
 
 # Truth a: 6 right, 2 taken for b. Truth b: 1 taken for a, 3 right. c never occurs.
 CONFUSION = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
@@ -24,7 +24,7 @@ def results():
 
 def printed(table_results, classes=CLASSES, width=80) -> str:
     console = Console(file=io.StringIO(), width=width)
-    tables.print_results(table_results, classes, console)
+    console.print(tables.results_table(table_results, classes))
     return console.file.getvalue()
 
 
@@ -76,7 +76,7 @@ def test_markdown_is_one_table_and_the_protocol():
 
 def test_results_read_back_from_json_with_null_and_a_missing_key():
     row = {"miou": 0.5, "global_accuracy": 0.5, "fw_iou": 0.5, "iou": [0.5, None, math.nan]}
-    overall, per_class = tables.result_rows({"val": row}, CLASSES)
+    overall, per_class = numbers.result_rows({"val": row}, CLASSES)
     assert per_class == [("a", ["0.5000"]), ("b", ["–"]), ("c", ["–"])]
     assert dict(overall)["class average accuracy"] == ["–"]
 
@@ -85,7 +85,7 @@ def test_boundary_rows_only_where_measured():
     assert "boundary F1" not in printed(results())
     with_boundary = results()
     with_boundary["val"]["boundary_f1"] = 0.4321
-    row = dict(tables.result_rows(with_boundary, CLASSES)[0])["boundary F1"]
+    row = dict(numbers.result_rows(with_boundary, CLASSES)[0])["boundary F1"]
     assert row == ["0.4321", "–"]
 
 
@@ -113,7 +113,7 @@ def test_the_rule_stands_above_every_number():
 
 def test_other_rules_and_why_they_differ():
     console = Console(file=io.StringIO(), width=100)
-    tables.print_protocols(evaluated("semseg"), console)
+    console.print(tables.protocols_table(evaluated("semseg")))
     lines = console.file.getvalue().splitlines()
     cells = {line.split()[0]: line.split() for line in lines if line.strip()}
     assert cells["segjax"][1:3] == ["0.5833", "0.7222"]
@@ -132,11 +132,11 @@ def test_wrong_class_table_is_named():
 
 
 def test_most_confused_by_share_then_pixels():
-    assert tables.most_confused(CONFUSION, CLASSES) == [("a", "b", 0.25, 2), ("b", "a", 0.25, 1)]
-    assert tables.most_confused(CONFUSION, CLASSES, top=1) == [("a", "b", 0.25, 2)]
-    assert tables.most_confused(np.eye(3, dtype=int), CLASSES) == []
+    assert numbers.most_confused(CONFUSION, CLASSES) == [("a", "b", 0.25, 2), ("b", "a", 0.25, 1)]
+    assert numbers.most_confused(CONFUSION, CLASSES, top=1) == [("a", "b", 0.25, 2)]
+    assert numbers.most_confused(np.eye(3, dtype=int), CLASSES) == []
     with pytest.raises(ValueError, match=r"3 classes need \(3, 3\)"):
-        tables.most_confused(np.eye(2), CLASSES)
+        numbers.most_confused(np.eye(2, dtype=int), CLASSES)
 
 
 def test_series_later_row_wins_and_null_is_nan():
@@ -148,7 +148,7 @@ def test_series_later_row_wins_and_null_is_nan():
         {"step": 30, "split": "train", "loss": math.inf},
         {"step": 40, "split": "train", "accuracy": 1.0},
     ]
-    steps, values = tables.series(history, "train", "loss")
+    steps, values = numbers.series(history, "train", "loss")
     np.testing.assert_array_equal(steps, [10, 20, 30])
     np.testing.assert_array_equal(values, [np.nan, 2.0, np.nan])
 
@@ -156,14 +156,6 @@ def test_series_later_row_wins_and_null_is_nan():
 def test_best_step_is_the_first_highest():
     rows = [(10, 0.4), (20, None), (30, 0.6), (40, 0.6), (50, 0.5)]
     history = [{"step": s, "split": "val", "miou": m} for s, m in rows]
-    assert tables.best_step(history) == (30, 0.6)
-    assert tables.best_step(history[1:2]) is None
-    assert tables.best_step([]) is None
-
-
-def test_flat_options_and_durations():
-    nested = {"a": {"b": {"c": 1}, "d": (2, 3)}, "e": {"base": 1, "run": 2}, "f": {}}
-    flat = {"a.b.c": 1, "a.d": (2, 3), "e": {"base": 1, "run": 2}, "f": {}}
-    assert tables.flat_options(nested) == flat
-    assert tables.format_duration(3.4) == "0 m 03 s"
-    assert tables.format_duration(3599.6) == "1 h 00 m"
+    assert numbers.best_step(history) == (30, 0.6)
+    assert numbers.best_step(history[1:2]) is None
+    assert numbers.best_step([]) is None

@@ -134,7 +134,7 @@ def test_the_table_of_a_plan(tiny_config):
     assert figures["train"]["fits"] is False
     least = figures["evaluate"]["bound"]["seconds"]
     assert figures["evaluate"]["images_per_second"] == pytest.approx(2 / least)
-    console.print(plan_table(figures, device))
+    console.print(plan_table(figures))
     printed = console.file.getvalue()
     assert "127.0%, does not fit" in printed
     assert "fits" in printed.split("does not fit")[1]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from segjax.data.classes import from_names
-from segjax.report.augment_pictures import _most_different, _one_by_one, augmentation_sheet
+from segjax.report.augmentation import _most_different, _one_by_one, augmentation_sheet
 from segjax.transforms.augment import Augmentation
 
 CLASSES = from_names(["left", "right", "thing"])
@@ -57,23 +57,24 @@ def test_rows_are_of_what_is_on():
 
 
 def test_the_views_that_differ_the_most_are_taken():
-    views = [(np.full((2, 2, 3), value, np.uint8), None) for value in (10, 12, 90, 50, 11)]
+    label = np.zeros((2, 2), np.uint8)
+    views = [(np.full((2, 2, 3), value, np.uint8), label) for value in (10, 12, 90, 50, 11)]
     assert [int(picture[0, 0, 0]) for picture, _ in _most_different(views, 3)] == [10, 90, 50]
 
 
 def test_sheet_shows_the_image_its_overlay_and_the_mirror(config):
     config.augment.flip = True
     picture, _ = drawn(config)
-    # Panels of 96x64 pixels, gaps of 6, a margin of 10 and a title line of 22.
-    assert picture.shape[1] == 2 * 10 + 3 * (2 * 96 + 18) - 12
-    top = 10 + 22
-    first = picture[top : top + 64, 10 : 10 + 96]
+    # Panels of 96x64 pixels, gaps of 8 and title lines of 24.
+    assert picture.shape[1] == 8 + 6 * (96 + 8)
+    top = 8 + 24
+    first = picture[top : top + 64, 8 : 8 + 96]
     np.testing.assert_allclose(first[32, [10, 80]], [[20] * 3, [220] * 3], atol=3)
-    tinted = picture[top + 32, 10 + 96 + 6 + 80]
+    tinted = picture[top + 32, 8 + 96 + 8 + 80]
     expected = (np.array([220] * 3) + np.array(CLASSES.palette[1])) / 2
     np.testing.assert_allclose(tinted, expected, atol=4)
-    mirrors = picture[top + 64 + 6 + 22 + 32]  # the row below: some views mirrored, some not
-    lefts = {int(mirrors[10 + i * (2 * 96 + 18) + 10, 0]) > 128 for i in range(3)}
+    mirrors = picture[top + 64 + 8 + 24 + 32]  # the row below: some views mirrored, some not
+    lefts = {int(mirrors[8 + i * 2 * (96 + 8) + 10, 0]) > 128 for i in range(3)}
     assert lefts == {True, False}
 
 
@@ -84,9 +85,10 @@ def test_outside_has_the_mean_colour_and_contrast_is_shown(config):
     assert np.mean(np.all(np.abs(plain.astype(int) - colour) < 5, -1)) > 0.1
     config.data.local_contrast = 5
     picture, _ = drawn(config)
-    assert picture.shape[0] == plain.shape[0] + 22 + 64 + 6  # one row more
+    assert picture.shape[0] == plain.shape[0] + 24 + 64 + 8  # one row more
     # Flat parts are grey; the edge between the halves is not.
-    row = picture[10 + 2 * (22 + 64 + 6) + 22 + 32, 10 : 10 + 96].astype(int)
+    # Below the image's row and that of the crops, 144x96 pixels.
+    row = picture[8 + (24 + 64 + 8) + (24 + 96 + 8) + 24 + 32, 8 : 8 + 96].astype(int)
     np.testing.assert_allclose(row[[10, 80]], 128, atol=4)
     assert np.ptp(row[40:56]) > 80
 

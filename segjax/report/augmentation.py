@@ -1,0 +1,139 @@
+"""Sheets of what augmentation does to an image and its label map."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray, UInt8
+
+from segjax.data.classes import ClassTable
+from segjax.data.files.images import rgb_view
+from segjax.data.pipeline import fit_image, fit_label
+from segjax.report.figures import Target
+from segjax.report.pictures import classes_shown, overlay, write_sheet
+from segjax.transforms.augment import Augmentation, augment
+from segjax.transforms.normalize import normalize
+
+VIEWS = 3  # of a row
+_DRAWN = 12  # draws of which a row shows those that differ the most
+
+View = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]
+
+
+def augmentation_sheet(
+    image: UInt8[np.ndarray, "h w c"],
+    label: UInt8[np.ndarray, "h w"],
+    classes: ClassTable,
+    config: Mapping[str, Any],
+    key: PRNGKeyArray,
+    target: Target,
+    max_bytes: int = 300_000,
+) -> None:
+    """Writes a PNG: a row for each augmentation by itself, and two of all together.
+
+    Each view is shown as the network gets it and as overlay. Rows of one augmentation show the 3 of
+    12 draws that differ the most; the last two rows show the first 6. Outside the image is the
+    colour `data.mean`.
+
+    Args:
+      image, label: a training sample, at any size.
+      classes: the class table.
+      config: of a run, with `data.mean` and `data.std` resolved (as in `Setup.config`).
+      key: of the draws.
+      target: PNG file to write.
+      max_bytes: the pictures get smaller until the file is as small.
+
+    Raises:
+      ValueError: for a wrong option of `config.augment`.
+    """
+    canvas = tuple(config["data"]["image_size"])
+    image, label = fit_image(rgb_view(image), canvas), fit_label(label, canvas)
+    rows = [
+        (title, [picture for view in views for picture in (view[0], overlay(*view, classes))])
+        for title, views in _rows(image, label, config, key)
+    ]
+    widest = min(240, 2 * max(picture.shape[1] for _, row in rows for picture in row))
+    # A palette of 256 colours is a third of the bytes, and looks the same.
+    legend = classes_shown([label], classes)
+    write_sheet(rows, legend, target, widest, max_bytes, colors=256)
+
+
+def _rows(image, label, config, key) -> list[tuple[str, list[View]]]:
+    """(title, views) from top to bottom."""
+    recipe, side = Augmentation.from_config(config), config["data"]["local_contrast"]
+    mean, std = tuple(config["data"]["mean"]), tuple(config["data"]["std"])
+
+    def views(options: Augmentation, local_contrast: int, count: int) -> list[View]:
+        def view(key):
+            pixels, labels, inside = augment(key, image, label, options)
+            return _shown(pixels, inside, mean, std, local_contrast), labels
+
+        pictures, labels = jax.jit(jax.vmap(view))(jax.random.split(key, count))
+        return list(zip(np.asarray(pictures), np.asarray(labels, np.uint8), strict=True))
+
+    rows = [("the image and its labels", [(image, label)])]
+    for title, options in _one_by_one(recipe, image.shape[:2]):
+        rows.append((title, _most_different(views(options, 0, _DRAWN), VIEWS)))
+    if side:
+        identity = dataclasses.replace(_identity(recipe), crop_size=image.shape[:2])
+        title = f"local contrast normalisation, window {side}x{side}"
+        rows.append((title, views(identity, side, 1)))
+    together = views(recipe, side, 2 * VIEWS)
+    rows.append(("all together, as the network gets them", together[:VIEWS]))
+    rows.append(("", together[VIEWS:]))
+    return rows
+
+
+def _shown(pixels, inside, mean, std, local_contrast):
+    """A view in uint8; after contrast normalisation 5 standard deviations span black to white."""
+    normal = normalize(pixels, mean, std, local_contrast, inside)
+    if local_contrast:
+        pixels = 0.5 + normal / 5
+    else:
+        pixels = normal * jax.numpy.array(std) + jax.numpy.array(mean)
+    return jax.numpy.round(255 * jax.numpy.clip(pixels, 0, 1)).astype(np.uint8)
+
+
+def _identity(recipe: Augmentation) -> Augmentation:
+    """The recipe's crop size and nothing drawn."""
+    return Augmentation(recipe.crop_size, scale=(1.0, 1.0), flip=False)
+
+
+def _one_by_one(recipe: Augmentation, canvas: tuple[int, int]) -> list[tuple[str, Augmentation]]:
+    """Each augmentation that is on, in words and alone."""
+    rows, (height, width), (low, high) = [], recipe.crop_size, recipe.scale
+
+    def add(title: str, crop_size: tuple[int, int], *fields: str) -> None:
+        options = {name: getattr(recipe, name) for name in fields}
+        rows.append((title, dataclasses.replace(_identity(recipe), crop_size=crop_size, **options)))
+
+    if recipe.scale != (1.0, 1.0) or recipe.crop_size != canvas:
+        zoom = f"zoom {low:g} to {high:g}, " if recipe.scale != (1.0, 1.0) else ""
+        add(f"{zoom}crop {height}x{width}", recipe.crop_size, "scale")
+    if recipe.max_class_share < 1:
+        share = f"no class over {recipe.max_class_share:.0%} of a crop, where one of 10 will do"
+        add(share, recipe.crop_size, "scale", "max_class_share")
+    if recipe.rotate:
+        add(f"turn by up to {recipe.rotate:g} degrees", canvas, "rotate")
+    if recipe.flip:
+        add("mirror, half of the time", canvas, "flip")
+    if recipe.blur:
+        add(f"5x5 Gaussian blur, with probability {recipe.blur:g}", canvas, "blur")
+    colours = [n for n in ("brightness", "contrast", "saturation", "hue") if getattr(recipe, n)]
+    if colours:
+        values = ", ".join(f"{name} {getattr(recipe, name):.3g}" for name in colours)
+        add(values, canvas, *colours)
+    return rows
+
+
+def _most_different(views: Sequence[View], count: int) -> list[View]:
+    """The first view, then repeatedly the one that is farthest from all chosen before."""
+    pictures = np.stack([picture for picture, _ in views]).astype(np.float32)
+    chosen, nearest = [0], np.full(len(views), np.inf)
+    while len(chosen) < count:
+        distance = np.abs(pictures - pictures[chosen[-1]]).mean((1, 2, 3))
+        nearest = np.minimum(nearest, distance)
+        chosen.append(int(np.argmax(nearest)))
+    return [views[k] for k in chosen]

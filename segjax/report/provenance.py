@@ -1,0 +1,108 @@
+"""run.json: how a run was started, on which data, with which versions."""
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+import segjax
+from segjax import config as configs
+from segjax.data.datasets import make_source, used_splits
+from segjax.data.statistics import fingerprint_of
+from segjax.report.numbers import evenly_spaced
+from segjax.report.page import write_text
+
+RUN_FILE = "run.json"
+_PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def save_run(
+    workdir: pathlib.Path, base: Mapping[str, Any] | None, config: Mapping[str, Any]
+) -> None:
+    """Writes run.json: `environment`, `changes` from the base config, and `data` (`data_state`)."""
+    changes = configs.difference(base, config) if base else {}
+    run = {
+        "environment": environment(),
+        "changes": {name: {"base": old, "run": new} for name, (old, new) in changes.items()},
+        "data": data_state(config, used_splits(config["data"], config["seed"])),
+    }
+    write_text(workdir / RUN_FILE, json.dumps(run, indent=2) + "\n")
+
+
+def load_run(workdir: pathlib.Path, seconds: float | None = None) -> dict[str, Any]:
+    """Reads run.json; `seconds` of training are added to the file where they are given."""
+    run = json.loads((workdir / RUN_FILE).read_text())
+    if seconds is not None:
+        run["seconds"] = seconds
+        write_text(workdir / RUN_FILE, json.dumps(run, indent=2) + "\n")
+    return run
+
+
+def environment() -> dict[str, Any]:
+    """What numbers depend on besides the config: command, time, commit, device, versions."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = segjax.__version__ if package == "segjax" else "not installed"
+    devices = jax.devices()
+    return {
+        "command": shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        "machine": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def data_state(config: Mapping[str, Any], splits: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Number of images and a fingerprint of each split, the same for every copy of the data.
+
+    The fingerprint is the start of the SHA-256 over names and sizes of the files (see
+    `statistics.fingerprint_of`), or, of a split without files, over three of its samples.
+    """
+    state = {}
+    for split in splits:
+        source = make_source(config["data"], split, config["seed"])
+        files = source
+        while not hasattr(files, "image_paths") and hasattr(files, "source"):
+            files = files.source  # under a class map
+        by_name = fingerprint_of(files, times=False) if hasattr(files, "image_paths") else None
+        fingerprint = by_name or _of_samples(source)
+        state[split] = {"images": len(source), "fingerprint": fingerprint[:16]}
+    return state
+
+
+def _of_samples(source: Any) -> str:
+    digest = hashlib.sha256(repr(len(source)).encode())
+    for index in evenly_spaced(len(source), 3):
+        sample = source[index]
+        for array in (sample["image"], sample["label"]):
+            digest.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _commit() -> str:
+    """The git commit of the source tree, with + if it has changes; "" outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(pathlib.Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
