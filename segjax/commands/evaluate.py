@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 from rich.console import Console
 
-from segjax.data.datasets import evaluation_splits
+from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
 from segjax.inference.scoring import evaluate_fully, make_scoring_step
 from segjax.metrics import protocols
@@ -14,7 +14,6 @@ from segjax.report import run as run_report
 from segjax.report import tables
 from segjax.training.evaluation import evaluation_path
 from segjax.training.mesh import devices_here
-from segjax.training.setup import make_canvas
 from segjax.training.setup import protocol as protocol_of
 
 
@@ -24,6 +23,7 @@ def evaluate(
     console: Console | None = None,
     seconds: float | None = None,
     protocol: str = "segjax",
+    opened: Splits | None = None,
 ) -> dict[str, dict]:
     """Evaluates the best checkpoint of a run; prints the tables, writes pictures and report.
 
@@ -35,6 +35,7 @@ def evaluate(
       seconds: that training took, for the report.
       protocol: the rule that divides the counts, see `segjax.metrics.protocols`; what the
         others would have said is printed with it.
+      opened: the splits of the run's data set, where they are open and checked already.
 
     Returns:
       Per split what `FullEvaluation.summary` gives; also in results.json.
@@ -54,12 +55,13 @@ def evaluate(
         make_scoring_step(predictor.model, tuple(data["mean"]), tuple(data["std"]), local_contrast)
     )
     variables = devices.replicate(predictor.variables)
-    splits = splits or evaluation_splits(data, config["seed"])
-    canvases = {split: make_canvas(config, split) for split in splits}  # all are checked first
+    opened = opened or Splits(data, config["seed"])
+    splits = splits or opened.evaluated
+    opened.check(*splits)  # all of them first
     evaluations = {}
-    for split, canvas in canvases.items():
+    for split in splits:
         evaluations[split] = evaluate_fully(
-            step, variables, canvas, batch_size, devices, len(classes), rule.name
+            step, variables, opened.fitted(split), batch_size, devices, len(classes), rule.name
         )
         if jax.process_index() == 0:
             evaluations[split].save(evaluation_path(workdir, split))
@@ -69,6 +71,6 @@ def evaluate(
     words = protocol_of(config, rule.description)
     tables.print_results(results, classes, console, words)
     tables.print_protocols(results, console)
-    report = run_report.write(workdir, predictor, evaluations, words, seconds)
+    report = run_report.write(workdir, predictor, evaluations, words, seconds, opened)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
     return results

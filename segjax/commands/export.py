@@ -5,11 +5,11 @@ import pathlib
 from rich.console import Console
 
 from segjax import weights
+from segjax.data.splits import Splits
 from segjax.export.load import SUFFIX
 from segjax.export.program import write as write_export
 from segjax.inference.predictor import Predictor
 from segjax.report import run as run_report
-from segjax.training.setup import make_canvas
 
 FORMATS = ("stablehlo", "safetensors")
 
@@ -71,7 +71,7 @@ def _export_program(
     written = write_export(
         output,
         predictor,
-        make_canvas(config, config["data"]["val_split"]),
+        Splits(config["data"], config["seed"]).fitted(config["data"]["val_split"]),
         environment={"commit": environment["commit"], "segjax": environment["segjax"]},
     )
     (height, width), multiple = written["size"], written["multiple"]

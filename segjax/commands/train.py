@@ -49,12 +49,12 @@ def train(
         if first:
             configs.save(setup.config, workdir)
             configs.save_classes(setup.classes, workdir)
-            run_report.save_run(workdir, base, setup.config)
+            run_report.save_run(workdir, base, setup.config, setup.data)
             _announce(setup, workdir, console, lock.taken_over)
         progress = loop.train(setup, workdir, console, preview=_preview(setup), profile=profile)
         if progress.stopped:
             console.print(f"stopped early: {progress.stopped}", highlight=False)
-        return evaluate(workdir, console=console, seconds=progress.seconds)
+        return evaluate(workdir, console=console, seconds=progress.seconds, opened=setup.data)
 
 
 def _announce(setup: Setup, workdir: pathlib.Path, console: Console, taken_over: str) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from segjax import metrics
 from segjax.data.classes import IGNORE
-from segjax.data.pipeline import Batch
+from segjax.data.fitted import Batch
 from segjax.inference.uncertainty import MEASURES, Samples, Uncertainty, mc_dropout
 from segjax.layers import resize_bilinear
 from segjax.metrics.calibration import (

@@ -14,7 +14,7 @@ from PIL import Image
 
 from segjax.data.classes import ClassTable
 from segjax.data.files.images import rgb_view
-from segjax.data.pipeline import fit_image, fit_label
+from segjax.data.fitted import fit_image, fit_label
 from segjax.report.plots import Target, classes_shown, overlay
 from segjax.transforms.augment import Augmentation, augment
 from segjax.transforms.normalize import normalize

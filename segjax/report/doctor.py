@@ -16,7 +16,6 @@ from segjax.report import page, tables
 
 JSON_FILE, HTML_FILE = "doctor.json", "doctor.html"
 _COLOURS = dict(zip(SEVERITIES, ("bold red", "yellow", "cyan"), strict=True))
-_MARKS = dict(zip(SEVERITIES, ("stops", "harms", "worth"), strict=True))
 _LISTED_FILES, _PICTURED, _SIZES = 200, 4, 8
 _PICTURE_BYTES = 1_200_000  # of all pictures; as text they take a third more
 _STYLE = """
@@ -25,9 +24,9 @@ _STYLE = """
 .finding h3 { margin:.1rem 0 .4rem } .finding ul { margin:.3rem 0; padding-left:1.1rem }
 .finding li, .finding details { font-size:.9rem; overflow-wrap:anywhere }
 .chip { font-size:.75rem; font-weight:600; text-transform:uppercase; letter-spacing:.04em }
-.stops { border-color:#d1242f } .stops .chip { color:#d1242f }
-.harms { border-color:#d9730d } .harms .chip { color:#d9730d }
-.worth { border-color:#2563a8 } .worth .chip { color:var(--accent) }
+.error { border-color:#d1242f } .error .chip { color:#d1242f }
+.warning { border-color:#d9730d } .warning .chip { color:#d9730d }
+.info { border-color:#2563a8 } .info .chip { color:var(--accent) }
 .sheet { display:flex; flex-wrap:wrap; gap:.8rem; margin:.6rem 0 }
 .sheet figure { margin:0; max-width:100% } .sheet img { height:9.5rem; width:auto }
 pre { overflow-x:auto; background:var(--card); border:1px solid var(--line); border-radius:8px;
@@ -122,7 +121,7 @@ def _finding(finding: Finding, diagnosis: Diagnosis, budget: list[int]) -> str:
             name = pictures.name_of(diagnosis.sources[split], index)
             figures.append(_figure(f"{split}: {name}", picture, budget))
     return (
-        f'<div class="finding {_MARKS[finding.severity]}"><span class="chip">'
+        f'<div class="finding {finding.severity}"><span class="chip">'
         f"{finding.severity}</span><h3>{escape(finding.title)}</h3><ul>{lines}</ul>"
         f"<p><b>Remedy:</b> {escape(finding.remedy)}</p>{folded}"
         f'{_sheet(figures)}<p class="quiet">{finding.code}</p></div>'

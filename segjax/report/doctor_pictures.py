@@ -12,8 +12,8 @@ from PIL import Image
 
 from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.doctor import Diagnosis
-from segjax.data.doctor.samples import files_of
 from segjax.data.files.images import rgb_view
+from segjax.data.source import files_of
 from segjax.report.plots import Target, overlay, resize
 
 NO_CLASS = (0, 255, 255)  # pixels whose id is no class

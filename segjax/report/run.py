@@ -18,8 +18,9 @@ import numpy as np
 
 from segjax import config as configs
 from segjax.data.classes import ClassTable
-from segjax.data.datasets import make_source, used_splits
 from segjax.data.files.images import rgb_view
+from segjax.data.source import files_of
+from segjax.data.splits import Splits
 from segjax.data.statistics import fingerprint_of
 from segjax.inference.predictor import Predictor
 from segjax.report import html, plots, tables
@@ -31,7 +32,10 @@ RESULTS_FILE = "results.json"
 
 
 def save_run(
-    workdir: pathlib.Path, base: Mapping[str, Any] | None, config: Mapping[str, Any]
+    workdir: pathlib.Path,
+    base: Mapping[str, Any] | None,
+    config: Mapping[str, Any],
+    data: Splits,
 ) -> None:
     """Notes how a run was started: command, versions, device, what differs from the base config,
     and the state of its data (see `data_state`)."""
@@ -39,7 +43,7 @@ def save_run(
     run = {
         "environment": environment(),
         "changes": {name: {"base": old, "run": new} for name, (old, new) in changes.items()},
-        "data": data_state(config, used_splits(config["data"], config["seed"])),
+        "data": data_state(data, data.used),
     }
     (workdir / RUN_FILE).write_text(json.dumps(run, indent=2) + "\n")
 
@@ -65,7 +69,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def data_state(config: Mapping[str, Any], splits: Iterable[str]) -> dict[str, dict[str, Any]]:
+def data_state(data: Splits, splits: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Number of images and a fingerprint of each split, the same for every copy of the data.
 
     The fingerprint is the start of the SHA-256 over names and sizes of the files (see
@@ -73,11 +77,9 @@ def data_state(config: Mapping[str, Any], splits: Iterable[str]) -> dict[str, di
     """
     state = {}
     for split in splits:
-        source = make_source(config["data"], split, config["seed"])
-        files = source
-        while not hasattr(files, "image_paths") and hasattr(files, "source"):
-            files = files.source  # under a class map
-        by_name = fingerprint_of(files, times=False) if hasattr(files, "image_paths") else None
+        source = data.source(split)
+        files = files_of(source)
+        by_name = fingerprint_of(files, times=False) if files else None
         fingerprint = by_name or _of_samples(source)
         state[split] = {"images": len(source), "fingerprint": fingerprint[:16]}
     return state
@@ -156,7 +158,8 @@ def write(
     predictor: Predictor,
     evaluations: Mapping[str, Evaluation],
     protocol: str,
-    seconds: float | None = None,
+    seconds: float | None,
+    data: Splits,
 ) -> pathlib.Path:
     """Writes results.json, results.md, curves.png, confusion_matrix.png, class_iou.png,
     samples/grid.png and report.html.
@@ -166,6 +169,7 @@ def write(
         `data.val_split`, or of the first one.
       protocol: how the numbers were measured.
       seconds: of the training; None: as an earlier call said.
+      data: the splits of the run's data set.
 
     Returns:
       The path of the report.
@@ -182,18 +186,18 @@ def write(
     plots.plot_curves(history, workdir / "curves.png")
     plots.plot_confusion(evaluations[split].confusion, classes, workdir / "confusion_matrix.png")
     plots.plot_class_iou(results[split], classes, workdir / "class_iou.png")
-    samples = _sample_pictures(workdir, predictor, split, evaluations[split])
+    samples = _sample_pictures(workdir, predictor, data.source(split), evaluations[split])
 
     run = json.loads((workdir / RUN_FILE).read_text())
     if seconds is not None:
         run["seconds"] = seconds
         (workdir / RUN_FILE).write_text(json.dumps(run, indent=2) + "\n")
-    trained_on, data = run.get("data", {}), data_state(config, evaluations)
+    trained_on, state = run.get("data", {}), data_state(data, evaluations)
     notes = [f"Best checkpoint by val mIoU; pictures of images from the {split} split."]
     notes += [
         f"The {name} split has changed since the training: {trained_on[name]['images']:,} images "
         f"then, {now['images']:,} now, and another fingerprint."
-        for name, now in data.items()
+        for name, now in state.items()
         if trained_on.get(name, now) != now
     ]
     parameters = sum(p.size for p in jax.tree.leaves(predictor.variables["params"]))
@@ -212,17 +216,16 @@ def write(
         protocol=protocol,
         seconds=run.get("seconds"),
         notes=notes,
-        data={**trained_on, **data},
+        data={**trained_on, **state},
     )
     return path
 
 
 def _sample_pictures(
-    workdir: pathlib.Path, predictor: Predictor, split: str, evaluation: Evaluation
+    workdir: pathlib.Path, predictor: Predictor, source: Any, evaluation: Evaluation
 ) -> dict[str, list[dict]]:
     """Writes samples/ and returns the samples by kind: best, median, worst."""
     config, classes = predictor.config, predictor.classes
-    source = make_source(config["data"], split, config["seed"])
     chosen = choose_samples(evaluation.image_miou, config["report"]["samples"])
     samples = {kind: predicted_samples(predictor, source, chosen[kind]) for kind in chosen}
     for kind, indices in chosen.items():

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segjax.data import sampling
+from segjax.data.splits import scored_size
 from segjax.transforms import normalize
 
 
@@ -80,8 +81,3 @@ def check_options(config: Mapping[str, Any]) -> None:
             f"data.mean and data.std want {channels} numbers each, data.std above 0; or none, for "
             "those of init_from's network or ImageNet's"
         )
-
-
-def scored_size(data: Mapping[str, Any]) -> tuple[int, int]:
-    """(H, W) that evaluation scores at: `data.label_size`, or the canvas where that is (0, 0)."""
-    return tuple(data["label_size"] if any(data["label_size"]) else data["image_size"])

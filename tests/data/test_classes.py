@@ -94,7 +94,9 @@ def test_json_colour_that_is_none_names_the_file_and_the_value(tmp_path, color):
 
 
 def test_class_list_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match=r"none\.txt does not exist; data\.classes wants"):
+    with pytest.raises(
+        ValueError, match=r"none\.txt does not exist; use a file or names for data\."
+    ):
         from_file(tmp_path / "none.txt")
 
 

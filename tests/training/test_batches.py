@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.data.pipeline import FittedDataset, UnreadableSample, train_iterator
+from segjax.data.batches import train_iterator
+from segjax.data.fitted import FittedDataset, UnreadableSample
 from segjax.training.batches import DeviceIterator
 from segjax.training.setup import prepare
 

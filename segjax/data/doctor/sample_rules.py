@@ -1,7 +1,4 @@
-"""Findings about single files: what cannot be used, and what can but should not be.
-
-Each rule takes the facts of a split, as `Split`, and yields findings.
-"""
+"""Findings about single files. Each rule takes a `Split` and yields findings."""
 
 import dataclasses
 from collections import Counter
@@ -10,9 +7,10 @@ from typing import Any
 
 from segjax.data.checks import lost_foreground
 from segjax.data.classes import ClassTable
-from segjax.data.doctor.findings import HARMS, STOPS, WORTH, Finding, SplitNumbers
+from segjax.data.doctor.findings import ERROR, INFO, WARNING, Finding, SplitNumbers
 from segjax.data.doctor.interpolation import looks_interpolated, total
 from segjax.data.doctor.samples import NEAREST, SampleFacts
+from segjax.data.source import Source
 
 _SHOWN = 5  # lines of a finding; the report lists all files
 _PICTURED = 8  # samples that are kept for pictures
@@ -25,7 +23,7 @@ class Split:
     """A split's name, source, facts and numbers."""
 
     name: str
-    source: Any
+    source: Source
     facts: Sequence[SampleFacts]
     numbers: SplitNumbers
 
@@ -51,7 +49,7 @@ class Split:
         return Finding(
             code=code,
             severity=severity,
-            title=f"{self.name}: {_count(concerned, self.numbers.images)} {title}",
+            title=f"{self.name}: {len(concerned)} of {self.numbers.images} {title}",
             found=tuple(lines),
             remedy=remedy,
             split=self.name,
@@ -60,12 +58,8 @@ class Split:
         )
 
     def where(self, condition: Callable[[SampleFacts], Any]) -> list[int]:
-        """The samples that a condition holds for."""
+        """The samples for which a condition holds."""
         return [i for i, facts in enumerate(self.facts) if condition(facts)]
-
-
-def _count(concerned: Sequence[int], images: int) -> str:
-    return f"{len(concerned)} of {images}"
 
 
 _TITLES = {
@@ -79,44 +73,44 @@ _TITLES = {
 
 
 def problems(split: Split) -> Iterator[Finding]:
-    """Samples that training would refuse, by what is wrong with them."""
+    """Samples that training would refuse, by their problem."""
     for code, title in _TITLES.items():
-        found = {
-            i: problem
+        errors = {
+            i: problem.error
             for i, facts in enumerate(split.facts)
             for problem in facts.problems
             if problem.code == code
         }
-        if not found:
+        if not errors:
             continue
-        by_name = {id(split.facts[i]): problem.found for i, problem in found.items()}
-        # One remedy per kind: files that are wrong alike say alike; the most frequent is shown.
-        remedies = Counter(problem.remedy for problem in found.values() if problem.remedy)
-        remedy = remedies.most_common(1)[0][0] if remedies else "see the line of each file"
+        lines = {id(split.facts[i]): error.found for i, error in errors.items()}
+        # One remedy per kind, the most frequent: most files have the same problem.
+        remedies = Counter(error.remedy for error in errors.values())
+        remedy = remedies.most_common(1)[0][0]
         more = f" ({len(remedies)} kinds; the others differ)" if len(remedies) > 1 else ""
         image_is_bad = code == "unreadable"
         finding = split.finding(
             code,
-            STOPS,
+            ERROR,
             title,
-            list(found),
-            lambda facts, by_name=by_name: by_name[id(facts)],
-            remedy + more + _palette_hint(code, split, list(found)),
+            list(errors),
+            lambda facts, lines=lines: lines[id(facts)],
+            remedy + more + _palette_hint(code, split, list(errors)),
             "image_file" if image_is_bad else "mask_file",
         )
         if image_is_bad:  # it may be the mask that is broken: name the file that is
-            files = tuple(_bad_file(split.facts[i]) for i in found)
+            files = tuple(_bad_file(split.facts[i]) for i in errors)
             finding = dataclasses.replace(finding, files=files)
         yield finding
 
 
 def _bad_file(facts: SampleFacts) -> str:
-    texts = [p.found for p in facts.problems if p.code == "unreadable"]
+    texts = [p.error.found for p in facts.problems if p.code == "unreadable"]
     return facts.image_file if facts.image_file in texts[0] else facts.mask_file
 
 
 def _palette_hint(code: str, split: Split, concerned: Sequence[int]) -> str:
-    """For colour masks: which classes have the colours that a mask holds."""
+    """For colour masks: the classes that have the colours of a mask."""
     if code != "rgb-mask":
         return ""
     colours = split.facts[concerned[0]].colours
@@ -128,43 +122,41 @@ def _palette_hint(code: str, split: Split, concerned: Sequence[int]) -> str:
 
 
 def lost_foregrounds(split: Split) -> Iterator[Finding]:
-    """Masks of 0 and 255 where 255 is ignored: their foreground teaches nothing."""
+    """Masks of 0 and 255 where 255 is ignored: nothing is learned from their foreground."""
     binary = split.where(lambda f: f.raw_ids and f.raw_ids <= {0, 255} and not f.problems)
     occurring = [i for i in binary if split.facts[i].raw_ids == {0, 255}]
-    numbers, names = split.numbers, split.classes.names
-    lost = lost_foreground(
-        split.name, names, numbers.class_pixels, numbers.ignored_pixels, numbers.usable
-    )
+    numbers = split.numbers
+    lost = lost_foreground(split.name, split.classes.names, numbers)
     if not occurring or (not lost and len(binary) < numbers.usable):
         return
     ignored = f"{numbers.ignored_pixels:,} pixels of id 255 are ignored"
     yield split.finding(
         "mask-0-255",
-        STOPS if lost else HARMS,
+        ERROR if lost else WARNING,
         f"masks hold 0 and 255 only, and 255 means ignore: {ignored}",
         occurring,
         lambda facts: f"{facts.mask_file or facts.name}: ids 0 and 255",
-        f"use {lost[1]}" if lost else "check what 255 stands for, and --config.data.ignore_ids",
+        lost.remedy if lost else "check what 255 stands for, and --config.data.ignore_ids",
     )
 
 
 def interpolated(split: Split) -> Iterator[Finding]:
     """Masks whose classes are joined by ramps of other ids."""
-    whole = total(facts.transitions for facts in split.facts)
-    found = split.where(lambda f: looks_interpolated(f.transitions))
-    if not found and looks_interpolated(whole):  # each has too few boundaries to tell alone
-        found = split.where(lambda f: f.transitions.ramps > 0)
-    if not found:
+    all_masks = total(facts.transitions for facts in split.facts)
+    bad = split.where(lambda f: looks_interpolated(f.transitions))
+    if not bad and looks_interpolated(all_masks):  # each has too few boundaries by itself
+        bad = split.where(lambda f: f.transitions.ramps > 0)
+    if not bad:
         return
-    there = total(split.facts[i].transitions for i in found)
-    most = sorted(there.ramp_ids, key=there.ramp_ids.get, reverse=True)[:_SHOWN]
-    ids = ", ".join(f"id {i} ({there.ramp_ids[i]:,} pixels)" for i in most)
+    ramps = total(split.facts[i].transitions for i in bad).ramp_ids
+    most = sorted(ramps, key=ramps.get, reverse=True)[:_SHOWN]
+    ids = ", ".join(f"id {i} ({ramps[i]:,} pixels)" for i in most)
     yield split.finding(
         "interpolated-mask",
-        HARMS,
+        WARNING,
         f"masks look as if they were resized with interpolation: thin lines of {ids} run between "
         "classes with a lower and a higher id",
-        found,
+        bad,
         lambda f: (
             f"{f.mask_file or f.name}: {f.transitions.ramps:,} pixels of such lines, "
             f"{f.transitions.clean:,} clean steps between ids that are 2 or more apart"
@@ -179,7 +171,7 @@ def jpeg_masks(split: Split) -> Iterator[Finding]:
     if found:
         yield split.finding(
             "jpeg-mask",
-            HARMS,
+            WARNING,
             "masks are JPEG files, which do not keep ids",
             found,
             lambda f: f"{f.mask_file}: ids {_listed(f.raw_ids)}",
@@ -188,13 +180,13 @@ def jpeg_masks(split: Split) -> Iterator[Finding]:
 
 
 def orientations(split: Split) -> Iterator[Finding]:
-    """Images with an EXIF orientation: viewers and annotation tools turn them, training not."""
+    """Images with an EXIF orientation: viewers and annotators turn them, training does not."""
     found = split.where(lambda f: f.orientation != 1)
     if found:
         yield split.finding(
             "exif-orientation",
-            HARMS,
-            "images have an EXIF orientation, which their masks have not",
+            WARNING,
+            "images have an EXIF orientation, which their masks lack",
             found,
             lambda f: f"{f.image_file}: EXIF orientation {f.orientation}",
             "look at the pictures of the report; if image and mask do not match, turn the pixels "
@@ -210,7 +202,7 @@ def constant_images(split: Split) -> Iterator[Finding]:
     if found:
         yield split.finding(
             "constant-image",
-            WORTH,
+            INFO,
             "images are of nearly one colour",
             found,
             lambda f: f"{f.image_file or f.name}: standard deviation {f.contrast:.2f} of 255",
@@ -225,17 +217,17 @@ def void(split: Split) -> Iterator[Finding]:
     if found:
         yield split.finding(
             "all-void",
-            WORTH,
+            INFO,
             "masks are ignored throughout, so their images teach nothing",
             found,
-            lambda f: f"{f.mask_file or f.name}: {f.ignored_pixels:,} pixels, all ignored",
+            lambda f: f"{f.mask_file or f.name}: {f.counts.ignored:,} pixels, all ignored",
             "check these masks and --config.data.ignore_ids; leave them out if they are right",
         )
     share = split.numbers.void_share
     if share > _MOSTLY_VOID:
         yield Finding(
             "void-share",
-            WORTH,
+            INFO,
             f"{split.name}: {100 * share:.1f}% of the pixels are ignored",
             (f"{split.numbers.ignored_pixels:,} pixels",),
             "check --config.data.ignore_ids and the masks if you expected more labels",
@@ -244,7 +236,7 @@ def void(split: Split) -> Iterator[Finding]:
 
 
 def _is_void(facts: SampleFacts) -> bool:
-    return facts.ignored_pixels > 0 and not facts.class_pixels.any() and not facts.unknown
+    return facts.counts is not None and 0 < facts.counts.ignored == facts.counts.pixels
 
 
 def _listed(ids, shown: int = 12) -> str:

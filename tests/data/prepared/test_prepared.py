@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from configs import base
+from segjax.data.batches import train_iterator
 from segjax.data.datasets import class_table, make_source
-from segjax.data.pipeline import FittedDataset, train_iterator
+from segjax.data.fitted import FittedDataset
 from segjax.data.prepared import manifest as manifests
-from segjax.data.prepared.write import prepare
+from segjax.data.prepared.write import write_prepared
 from segjax.data.sets.folder import open_folder
 from segjax.data.sets.prepared import open_prepared
 from segjax.data.statistics import class_statistics
@@ -34,7 +35,7 @@ def data(request, tmp_path_factory):
     """(sources, the folder they are prepared in)."""
     root = tmp_path_factory.mktemp(request.param)
     sources = folder_sources(root / "files")
-    prepare(
+    write_prepared(
         sources,
         root / "out",
         name="toy",
@@ -136,7 +137,7 @@ def test_a_root_without_prepared_data(tmp_path):
         class_table(config(tmp_path))
     with pytest.raises(ValueError, match=r"data\.root=.*absent is not an existing folder; use"):
         make_source(config(tmp_path / "absent"), "train")
-    with pytest.raises(ValueError, match=r"data\.root is empty; prepared wants --config\.data\.r"):
+    with pytest.raises(ValueError, match=r"data\.root is empty; use --config\.data\.root="):
         make_source(config(""), "train")
 
 
@@ -155,7 +156,7 @@ def test_a_preparation_that_did_not_end(own):
     dataclasses.replace(half, finished=False).save()
     total = sum(len(split.shards) for split in manifest.splits.values())
     message = (
-        rf"1\.0\.0 is unfinished: {total - 1} of {total} shards are there; "
+        rf"1\.0\.0 is unfinished: {total - 1} of {total} shards are complete; "
         r"use python launch\.py --mode=prepare --workdir=toy \("
     )
     with pytest.raises(ValueError, match=message):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets
 
-from segjax.data.pipeline import fit_image, fit_label
+from segjax.data.fitted import fit_image, fit_label
 from segjax.data.prepared import manifest as manifests
 from segjax.data.prepared import write as prepare_module
 from segjax.data.prepared.manifest import verify
-from segjax.data.prepared.write import prepare
+from segjax.data.prepared.write import write_prepared
 from segjax.data.sets.folder import open_folder
 from tests.data.drawn import THREE, Drawn, mask, photo, uint8
 
@@ -45,7 +45,7 @@ def prepared(output, sources=None, **options):
     sources = {"train": Varied(7), "val": Varied(2)} if sources is None else sources
     # About two samples a shard.
     options = {"name": "varied", "classes": THREE, "shard_mb": 6e-4, **options}
-    return prepare(sources, output, **options)
+    return write_prepared(sources, output, **options)
 
 
 def shards(manifest):
@@ -269,7 +269,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
         ({"sources": {"train": Drawn([uint8([0, 3])])}}, r"drawn 0: bad ids 3 \(1 pixels\)"),
         (
             {"sources": {"train": Drawn([uint8([0, 1])], image=np.zeros((1, 3, 3), np.uint8))}},
-            r"drawn 0: image is uint8 \[1, 3, 3\] with a label \[1, 2\]; use uint8",
+            r"drawn 0: label is uint8 \[1, 2\]; use uint8 \[1, 3\], the image's size",
         ),
     ],
 )

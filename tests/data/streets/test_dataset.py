@@ -179,7 +179,7 @@ def test_nothing_is_drawn_before_it_is_asked_for(monkeypatch):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"split": "trian"}, r"split='trian'.*train, val, test"),
+        ({"split": "trian"}, r"split 'trian'.*train, val, test"),
         ({"image_size": (15, 64)}, r"image_size=\(15, 64\).*16 or more"),
         ({"image_size": (64, 8)}, r"image_size=\(64, 8\).*16 or more"),
         ({"image_size": (64, 64, 3)}, r"image_size=\(64, 64, 3\).*height, width"),
@@ -202,7 +202,7 @@ def test_index_out_of_range(index):
 def test_render_checks_its_arguments():
     with pytest.raises(ValueError, match=r"image_size=\(8, 8\)"):
         render(0, 0, (8, 8))
-    with pytest.raises(ValueError, match="split='dev'"):
+    with pytest.raises(ValueError, match="split 'dev'"):
         render(0, 0, (32, 32), split="dev")
     with pytest.raises(ValueError, match="index=-1"):
         render(0, -1, (32, 32))
