@@ -98,7 +98,8 @@ def test_benchmark_prints_a_row_for_each_loader(config, console, monkeypatch):
     assert commands.benchmark_data(config, 0.5, console) == rates
     assert (seen["images"], seen["batch"], seen["seconds"]) == (4, 2, 0.5)
     printed = console.file.getvalue()
-    assert "4 images at 48x64, batch 2" in printed
+    assert "4 images at 48x64" in printed
+    assert "batch 2" in printed
     assert "50" in printed
     assert "90" in printed
     config.train.batch_size = 5

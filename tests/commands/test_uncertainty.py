@@ -55,7 +55,7 @@ def drawn_run(workdir, config, seed=0, ema=False):
     workdir.mkdir()
     configs.save(config, workdir)
     configs.save_classes(IDD_LEVEL1, workdir)
-    run_report.save_run(workdir, None, config)
+    run_report.save_run(workdir, None, config, Splits(config.data, config.seed))
     with CheckpointStore(workdir) as store:
         store.save(3, state, {"progress": RunState().to_json(), "data": {"next": 6}}, 0.25)
     return state

@@ -29,16 +29,6 @@ def test_names_given_with_commas():
     assert table.palette == default_palette(3)
 
 
-@pytest.mark.parametrize(
-    "file, text",
-    [("c.txt", "road 1 2 3\nsky"), ("c.json", '[{"name": "road"}, "sky"]'), ("c", "road\nsky")],
-)
-def test_classes_from_a_file(tmp_path, file, text):
-    (tmp_path / file).write_text(text)
-    table = class_table(data_config(name="folder", classes=str(tmp_path / file)))
-    assert table.names == ("road", "sky")
-
-
 def test_a_number_of_classes_without_names():
     table = class_table(data_config(name="folder", num_classes=3))
     assert table.names == ("class 0", "class 1", "class 2")
@@ -51,16 +41,6 @@ def test_streets_splits_have_their_lengths_and_size():
     assert train[0]["image"].shape == val[0]["image"].shape == (32, 48, 3)
     assert np.any(train[0]["image"] != val[0]["image"])
     assert np.any(train[0]["image"] != make_source(config, "train", 2)[0]["image"])
-
-
-def test_folder_source_has_the_classes_and_ignored_ids_of_the_config(tmp_path):
-    root = write_folder(tmp_path)
-    config = data_config(name="folder", root=root, classes="a,b,c")
-    source = make_source(config, "train")
-    assert source.classes.names == ("a", "b", "c")
-    np.testing.assert_array_equal(source[0]["label"], [[0, 1], [2, 255]])
-    config = data_config(name="folder", root=root, classes="a,b", ignore_ids=(2, 255))
-    np.testing.assert_array_equal(make_source(config, "val")[0]["label"], [[0, 1], [255, 255]])
 
 
 def test_unknown_data_set_lists_the_known():

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from segjax.data.classes import IDD_LEVEL1
+from segjax.data.splits import Splits
 from segjax.inference.scoring import FullEvaluation
 from segjax.metrics import boundary, by_object
 from segjax.metrics.confusion import ImageConfusions
@@ -33,7 +34,7 @@ def run(tiny_config, tmp_path, monkeypatch):
     # Drawing the .png files takes a second; test_plots.py looks at them.
     monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
     tiny_config.data.eval_splits = ("val",)
-    run_report.save_run(tmp_path, None, tiny_config)
+    run_report.save_run(tmp_path, None, tiny_config, Splits(tiny_config.data))
     predictor = types.SimpleNamespace(
         config=tiny_config,
         classes=IDD_LEVEL1,
@@ -44,7 +45,8 @@ def run(tiny_config, tmp_path, monkeypatch):
 
 
 def write(run, evaluation, seconds=None) -> Page:
-    path = run_report.write(*run, {"val": evaluation}, "as here", seconds)
+    data = Splits(run[1].config.data)
+    path = run_report.write(*run, {"val": evaluation}, "as here", seconds, data)
     return Page(path.read_text(encoding="utf-8"))
 
 
@@ -104,14 +106,14 @@ def test_fingerprint_is_that_of_every_copy_and_changes_with_a_file(tiny_config, 
             Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / f"{name}.png")
     shutil.copytree(tmp_path / "one", tmp_path / "two", copy_function=shutil.copyfile)
     tiny_config.data.update(name="folder", classes="a,b", root=str(tmp_path / "one"))
-    one = run_report.data_state(tiny_config, ["train"])
+    one = run_report.data_state(Splits(tiny_config.data), ["train"])
     assert one["train"]["images"] == 2
     assert len(one["train"]["fingerprint"]) == 16
     tiny_config.data.root = str(tmp_path / "two")
-    assert run_report.data_state(tiny_config, ["train"]) == one
+    assert run_report.data_state(Splits(tiny_config.data), ["train"]) == one
     changed = np.random.default_rng(0).integers(0, 2, (8, 8)).astype(np.uint8)
     Image.fromarray(changed).save(tmp_path / "two" / "masks" / "train" / "1.png")
-    assert run_report.data_state(tiny_config, ["train"]) != one
+    assert run_report.data_state(Splits(tiny_config.data), ["train"]) != one
 
 
 def test_best_median_and_worst_images():

@@ -83,21 +83,13 @@ class Diagnosis:
         return [finding for finding in self.findings if finding.severity == severity]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types; NaN is None."""
+        """Types that JSON has; NaN is None."""
         return {
             "title": self.title,
             "train_split": self.train_split,
             "seconds": round(self.seconds, 2),
             "classes": list(self.classes.names),
-            "findings": [
-                {
-                    **{k: v for k, v in vars(finding).items() if isinstance(v, str)},
-                    "found": list(finding.found),
-                    "files": list(finding.files),
-                    "samples": [list(sample) for sample in finding.samples],
-                }
-                for finding in self.findings
-            ],
+            "findings": [vars(finding) for finding in self.findings],
             "splits": {split: _json_values(numbers) for split, numbers in self.splits.items()},
             "weights": {name: list(weights) for name, weights in self.weights.items()},
             "options": paste_lines(self),
@@ -105,24 +97,15 @@ class Diagnosis:
 
 
 def _json_values(numbers: SplitNumbers) -> dict[str, Any]:
-    return {
-        "images": numbers.images,
-        "usable": numbers.usable,
-        "sizes": [[*size, count] for size, count in numbers.sizes.items()],
-        "class_pixels": numbers.class_pixels.tolist(),
-        "class_images": numbers.class_images.tolist(),
-        "present_pixels": numbers.present_pixels.tolist(),
-        "ignored_pixels": numbers.ignored_pixels,
-        "unknown_pixels": numbers.unknown_pixels,
-        "void_images": numbers.void_images,
-        "void_share": _or_none(numbers.void_share),
-        "mean": [_or_none(value) for value in numbers.mean.tolist()],
-        "std": [_or_none(value) for value in numbers.std.tolist()],
-    }
+    values = {**vars(numbers), "void_share": numbers.void_share}
+    values["sizes"] = [[*size, count] for size, count in numbers.sizes.items()]
+    return {name: _json_value(value) for name, value in values.items()}
 
 
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value
+def _json_value(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [_json_value(number) for number in value.tolist()]
+    return None if value != value else value  # NaN
 
 
 def paste_lines(diagnosis: Diagnosis) -> dict[str, str]:

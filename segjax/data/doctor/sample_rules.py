@@ -3,7 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from segjax.data.checks import lost_foreground
 from segjax.data.classes import ClassTable
@@ -165,64 +165,8 @@ def interpolated(split: Split) -> Iterator[Finding]:
     )
 
 
-def jpeg_masks(split: Split) -> Iterator[Finding]:
-    """Masks that went through JPEG, which changes ids near boundaries."""
-    found = split.where(lambda f: f.jpeg_mask)
-    if found:
-        yield split.finding(
-            "jpeg-mask",
-            WARNING,
-            "masks are JPEG files, which do not keep ids",
-            found,
-            lambda f: f"{f.mask_file}: ids {_listed(f.raw_ids)}",
-            "make PNG masks from the original annotation; saving these as PNG does not mend them",
-        )
-
-
-def orientations(split: Split) -> Iterator[Finding]:
-    """Images with an EXIF orientation: viewers and annotators turn them, training does not."""
-    found = split.where(lambda f: f.orientation != 1)
-    if found:
-        yield split.finding(
-            "exif-orientation",
-            WARNING,
-            "images have an EXIF orientation, which their masks lack",
-            found,
-            lambda f: f"{f.image_file}: EXIF orientation {f.orientation}",
-            "look at the pictures of the report; if image and mask do not match, turn the pixels "
-            "(PIL.ImageOps.exif_transpose) and save without the tag; else remove the tag "
-            "(exiftool -Orientation= FILE), so that all programs agree",
-            "image_file",
-        )
-
-
-def constant_images(split: Split) -> Iterator[Finding]:
-    """Images of nearly one colour."""
-    found = split.where(lambda f: f.size and f.contrast < _NEAR_CONSTANT)
-    if found:
-        yield split.finding(
-            "constant-image",
-            INFO,
-            "images are of nearly one colour",
-            found,
-            lambda f: f"{f.image_file or f.name}: standard deviation {f.contrast:.2f} of 255",
-            "look at them, and leave them out (move image and mask away) if they are failures",
-            "image_file",
-        )
-
-
-def void(split: Split) -> Iterator[Finding]:
-    """Ignored pixels: much of the split, or all of an image."""
-    found = split.where(lambda f: _is_void(f) and not f.problems)
-    if found:
-        yield split.finding(
-            "all-void",
-            INFO,
-            "masks are ignored throughout, so their images teach nothing",
-            found,
-            lambda f: f"{f.mask_file or f.name}: {f.counts.ignored:,} pixels, all ignored",
-            "check these masks and --config.data.ignore_ids; leave them out if they are right",
-        )
+def void_share(split: Split) -> Iterator[Finding]:
+    """Much of the split is ignored."""
     share = split.numbers.void_share
     if share > _MOSTLY_VOID:
         yield Finding(
@@ -236,7 +180,8 @@ def void(split: Split) -> Iterator[Finding]:
 
 
 def _is_void(facts: SampleFacts) -> bool:
-    return facts.counts is not None and 0 < facts.counts.ignored == facts.counts.pixels
+    counts = facts.counts
+    return counts is not None and 0 < counts.ignored == counts.pixels and not facts.problems
 
 
 def _listed(ids, shown: int = 12) -> str:
@@ -244,12 +189,64 @@ def _listed(ids, shown: int = 12) -> str:
     return ", ".join(words[:shown] + ["..."] * (len(words) > shown))
 
 
-RULES = (
-    problems,
-    lost_foregrounds,
-    interpolated,
-    jpeg_masks,
-    orientations,
-    constant_images,
-    void,
+class _Mark(NamedTuple):
+    """A finding about the samples for which a condition on their facts holds."""
+
+    code: str
+    severity: str
+    title: str
+    holds: Callable[[SampleFacts], Any]
+    line: Callable[[SampleFacts], str]
+    remedy: str
+    attribute: str = "mask_file"
+
+
+_MARKS = (
+    _Mark(
+        "jpeg-mask",
+        WARNING,
+        "masks are JPEG files, which do not keep ids",
+        lambda f: f.jpeg_mask,
+        lambda f: f"{f.mask_file}: ids {_listed(f.raw_ids)}",
+        "make PNG masks from the original annotation; saving these as PNG does not mend them",
+    ),
+    _Mark(  # viewers and annotation tools turn these images, training does not
+        "exif-orientation",
+        WARNING,
+        "images have an EXIF orientation, which their masks lack",
+        lambda f: f.orientation != 1,
+        lambda f: f"{f.image_file}: EXIF orientation {f.orientation}",
+        "look at the pictures of the report; if image and mask do not match, turn the pixels "
+        "(PIL.ImageOps.exif_transpose) and save without the tag; else remove the tag "
+        "(exiftool -Orientation= FILE), so that all programs agree",
+        "image_file",
+    ),
+    _Mark(
+        "constant-image",
+        INFO,
+        "images are of nearly one colour",
+        lambda f: f.size and f.contrast < _NEAR_CONSTANT,
+        lambda f: f"{f.image_file or f.name}: standard deviation {f.contrast:.2f} of 255",
+        "look at them, and leave them out (move image and mask away) if they are failures",
+        "image_file",
+    ),
+    _Mark(
+        "all-void",
+        INFO,
+        "masks are all ignored, so nothing is learned from their images",
+        _is_void,
+        lambda f: f"{f.mask_file or f.name}: {f.counts.ignored:,} pixels, all ignored",
+        "check these masks and --config.data.ignore_ids; leave them out if they are right",
+    ),
 )
+
+
+def marks(split: Split) -> Iterator[Finding]:
+    """JPEG masks, EXIF orientations, images of one colour, masks that are all ignored."""
+    for mark in _MARKS:
+        concerned = split.where(mark.holds)
+        if concerned:
+            yield split.finding(mark.code, mark.severity, mark.title, concerned, *mark[4:])
+
+
+RULES = (problems, lost_foregrounds, interpolated, marks, void_share)

@@ -17,8 +17,6 @@ from PIL import Image, ImageDraw
 from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.errors import DataError
 
-# The 40 labels of the authors' label file: the id of each at every level, and its colour.
-_TABLE = pathlib.Path(__file__).parent / "tables" / "idd.csv"
 _BACKGROUND = "unlabeled"  # of pixels that no polygon covers
 
 # The names of the masks at each level, as the authors' preparation script writes them.
@@ -28,51 +26,6 @@ MASK_ENDINGS: Mapping[str, str] = {
     "level3": "_gtFine_labellevel3Ids.png",
     "level4": "_gtFine_labellevel4Ids.png",
     "cityscapes": "_gtFine_labelcsTrainIds.png",
-}
-
-# Classes of several labels: the label whose colour the class has, and the class's name. Every other
-# class has the name of its only label.
-_MERGED: Mapping[str, Mapping[str, str]] = {
-    "level1": {
-        "road": "drivable",
-        "sidewalk": "non-drivable",
-        "person": "living things",
-        "car": "vehicles",
-        "curb": "roadside objects",
-        "vegetation": "far objects",
-        "sky": "sky",
-    },
-    "level2": {
-        "drivable fallback": "drivable fallback",
-        "non-drivable fallback": "non-drivable fallback",
-        "person": "person or animal",
-        "motorcycle": "two-wheeler",
-        "car": "car or autorickshaw",
-        "truck": "large vehicle",
-        "curb": "curb or wall",
-        "fence": "fence or guard rail",
-        "traffic sign": "billboard or traffic sign or light",
-        "pole": "pole or other structure",
-        "building": "construction",
-        "sky": "sky",
-    },
-    "level3": {
-        "drivable fallback": "drivable fallback",
-        "non-drivable fallback": "non-drivable fallback",
-        "person": "person or animal",
-        "vehicle fallback": "vehicle fallback",
-        "pole": "pole",
-        "bridge": "bridge or tunnel",
-        "sky": "sky",
-    },
-    "level4": {
-        "sidewalk": "sidewalk or rail track",
-        "vehicle fallback": "vehicle fallback",
-        "pole": "pole",
-        "bridge": "bridge or tunnel",
-    },
-    # IDD's non-drivable fallback is Cityscapes' terrain.
-    "cityscapes": {"non-drivable fallback": "terrain"},
 }
 
 
@@ -85,13 +38,14 @@ def label_ids(variant: str) -> Mapping[str, int]:
 def class_table(variant: str) -> ClassTable:
     """The classes of a level: 7, 16, 26 or 30, or Cityscapes' 19."""
     labels, colors = label_ids(variant), {row["name"]: row["rgb"].split() for row in _rows()}
+    names = {r["label"]: r["name"] for r in _rows("idd_names.csv") if r["variant"] == variant}
     member = {}  # the label whose colour and name each class has
     for label, id_ in labels.items():
-        if id_ != IGNORE and (id_ not in member or label in _MERGED[variant]):
+        if id_ != IGNORE and (id_ not in member or label in names):
             member[id_] = label
     members = [member[k] for k in range(len(member))]
     return ClassTable(
-        tuple(_MERGED[variant].get(label, label) for label in members),
+        tuple(names.get(label, label) for label in members),
         tuple(tuple(int(c) for c in colors[label]) for label in members),
     )
 
@@ -135,6 +89,12 @@ def draw_polygons(path: pathlib.Path, variant: str) -> UInt8[np.ndarray, "h w"]:
 
 
 @functools.cache
-def _rows() -> tuple[dict[str, str], ...]:
-    with _TABLE.open(newline="") as file:
+def _rows(table: str = "idd.csv") -> tuple[dict[str, str], ...]:
+    """The rows of a table.
+
+    idd.csv: the 40 labels of the authors' label file, the id of each at every level, its colour.
+    idd_names.csv: classes of several labels, the label whose colour such a class has, its name.
+    """
+    path = pathlib.Path(__file__).parent / "tables" / table
+    with path.open(newline="") as file:
         return tuple(csv.DictReader(file))
