@@ -18,14 +18,18 @@ CAMVID_ROOT = pathlib.Path(
 )
 
 
-def photo(path, height=4, width=6):
+def save(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (width, height)).save(path)
+    Image.fromarray(np.asarray(array)).save(path)
+    return path
+
+
+def photo(path, height=4, width=6):
+    return save(path, np.zeros((height, width, 3), np.uint8))
 
 
 def mask(path, ids=1, height=4, width=6):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.broadcast_to(np.asarray(ids, np.uint8), (height, width))).save(path)
+    return save(path, np.broadcast_to(np.asarray(ids, np.uint8), (height, width)))
 
 
 class Drawn:

@@ -83,15 +83,6 @@ def test_a_damaged_cache_is_counted_anew(tmp_path, text):
     assert statistics["class_pixels"].tolist() == [1, 1, 0]
 
 
-def test_sources_without_files_are_told_apart_by_their_repr(tmp_path):
-    cache = tmp_path / "statistics.json"
-    class_statistics(DrawnWithRepr([uint8([0, 1])]), cache)
-    same, other = DrawnWithRepr([uint8([0, 1])]), DrawnWithRepr([uint8([1, 1])])
-    class_statistics(same, cache)
-    assert same.reads == []
-    assert class_statistics(other, cache)["class_pixels"].tolist() == [0, 2, 0]
-
-
 def test_a_source_with_nothing_to_tell_it_by_is_not_cached(tmp_path):
     source = Drawn([uint8([0, 2])])
     assert class_statistics(source, tmp_path / "a.json")["class_pixels"].tolist() == [1, 0, 1]
