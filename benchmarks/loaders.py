@@ -1,6 +1,6 @@
 """The host's images a second, and those of torch's DataLoader on the same files.
 
-    python benchmarks/loaders.py --config=configs/pspnet.py [--config.data.root=...]
+    python -m benchmarks.loaders --config=configs/pspnet.py [--config.data.root=...]
 
 Both shuffle, decode, fit and batch the same files into uint8 arrays, and keep nothing decoded.
 torch's loader uses segjax's decoding, so that the difference is the loader's. Needs torch.

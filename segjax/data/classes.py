@@ -47,7 +47,7 @@ class ClassTable:
     def __len__(self) -> int:
         return len(self.names)
 
-    def colorize(self, label: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+    def colorize(self, label: np.typing.ArrayLike) -> UInt8[np.ndarray, "h w 3"]:
         """Paints a label map [h, w] in the palette's colours; ignored pixels are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = self.palette

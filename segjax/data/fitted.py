@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable
+from typing import Any, SupportsInt
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,7 +18,8 @@ Batch = dict[str, np.ndarray]
 def fitted_size(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
     """The largest (h, w) of the same shape as `size` that fits the canvas, at least 1x1."""
     ratio = min(canvas[0] / size[0], canvas[1] / size[1])
-    return tuple(max(1, min(c, round(n * ratio))) for n, c in zip(size, canvas, strict=True))
+    height, width = (max(1, min(c, round(n * ratio))) for n, c in zip(size, canvas, strict=True))
+    return height, width
 
 
 def resize_image(
@@ -110,14 +112,14 @@ class FittedDataset:
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         if self._cache is None:
             return self.decode(index)
         if index not in self._cache:
             self._cache[index] = self.decode(index)
         return self._cache[index]
 
-    def decode(self, index: int) -> Batch:
+    def decode(self, index: int) -> dict[str, Any]:
         """`self[index]`, read anew and not kept.
 
         Raises:
@@ -171,7 +173,7 @@ class FittedDataset:
             return [f"sample {index} of {type(self.source).__name__}"]
         return [str(files.image_paths[index]), str(files.mask_paths[index])]
 
-    def being_read(self, awaited: Iterable[int] = ()) -> str:
+    def being_read(self, awaited: Iterable[SupportsInt] = ()) -> str:
         """The files that this process is reading; without any, those of the samples `awaited`,
         some of which other processes may be reading."""
         now = list(self._reading.values())

@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -59,7 +59,7 @@ class PrefetchIterator(Iterator[dict[str, Any]]):
         self._items, self._load, self._workers = items, load, workers
         self._ahead, self._timeout_s, self._reading = ahead, timeout_s, reading
         self._position = 0
-        self._running: Iterator[dict[str, Any]] | None = None
+        self._running: Generator[dict[str, Any], None, None] | None = None
         self.skipped: dict[Any, str] = {}
 
     def __next__(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class PrefetchIterator(Iterator[dict[str, Any]]):
             self._running.close()
             self._running = None
 
-    def _from_threads(self) -> Iterator[dict[str, Any]]:
+    def _from_threads(self) -> Generator[dict[str, Any], None, None]:
         positions, pending = iter(range(self._position, len(self._items))), collections.deque()
         while True:
             for position in itertools.islice(positions, self._ahead - len(pending)):
@@ -101,7 +101,7 @@ class PrefetchIterator(Iterator[dict[str, Any]]):
                 return
             yield self._result_of(pending.popleft())
 
-    def _from_workers(self) -> Iterator[dict[str, Any]]:
+    def _from_workers(self) -> Generator[dict[str, Any], None, None]:
         if not flags.FLAGS.is_parsed():  # grain's workers read absl flags; a notebook has none
             flags.FLAGS.mark_as_parsed()
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=self._ahead)

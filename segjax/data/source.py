@@ -31,7 +31,8 @@ class Source(Samples, Protocol):
     `[i]`. Where each sample is an image file and a mask file it is a `PairedFiles`.
     """
 
-    classes: ClassTable
+    @property
+    def classes(self) -> ClassTable: ...
 
 
 def files_of(source: Any) -> PairedFiles | None:

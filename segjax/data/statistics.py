@@ -126,11 +126,6 @@ def _median_over(frequency: np.ndarray, occurs: np.ndarray) -> Float32[np.ndarra
 
 def _occurring(class_pixels: np.ndarray, present_pixels: np.ndarray) -> np.ndarray:
     pixels, present = np.asarray(class_pixels), np.asarray(present_pixels)
-    if pixels.shape != present.shape or pixels.ndim != 1:
-        raise DataError(
-            f"class_pixels has shape {pixels.shape} and present_pixels {present.shape}",
-            "use one count per class in both",
-        )
     occurs = pixels > 0
     if not occurs.any() or (present < pixels).any():
         raise DataError(

@@ -82,7 +82,7 @@ def test_canvas_sample_has_image_label_and_index():
     assert sample["label"].shape == (8, 12)
     assert sample["index"] == 2
     assert sample["index"].dtype == np.int32
-    assert FittedDataset(Numbered(3), [4, 6])[0]["label"].shape == (4, 6)
+    assert FittedDataset(Numbered(3), (4, 6))[0]["label"].shape == (4, 6)
 
 
 def test_canvas_keeps_samples_only_where_all_of_them_fit():

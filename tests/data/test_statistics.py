@@ -21,12 +21,8 @@ def test_weights_by_hand():
 
 
 def test_weights_refuse_counts_that_make_no_sense():
-    with pytest.raises(
-        ValueError, match=r"class_pixels has shape \(2,\) and present_pixels \(3,\)"
-    ):
-        median_present(np.ones(2), np.ones(3))
     with pytest.raises(ValueError, match=r"class_pixels=\[0, 0\].*use counts where a class occurs"):
-        median_present(np.zeros(2), np.zeros(2))
+        median_present(np.zeros(2, np.int64), np.zeros(2, np.int64))
     with pytest.raises(ValueError, match=r"class_pixels=\[5\] with present_pixels=\[4\]"):
         median_present(np.array([5]), np.array([4]))
 

@@ -113,7 +113,9 @@ def paste_lines(diagnosis: Diagnosis) -> dict[str, str]:
     lines = {}
     numbers = diagnosis.splits.get(diagnosis.train_split)
     if numbers is not None and np.isfinite(numbers.mean).all() and numbers.mean.size:
-        lines["data.mean and data.std"] = normalization_options(numbers.mean, numbers.std)
+        lines["data.mean and data.std"] = normalization_options(
+            numbers.mean.tolist(), numbers.std.tolist()
+        )
     for name, weights in diagnosis.weights.items():
         lines[f"loss.class_weights, {name}"] = weight_option(weights)
     return lines

@@ -206,7 +206,8 @@ def normalization(splits: Mapping[str, Split], settings: Settings) -> Iterator[F
             f"mean {_numbers(mean)}, standard deviation {_numbers(std)}",
             f"used: mean {_numbers(used_mean)}, standard deviation {_numbers(used_std)}",
         ),
-        f"{normalization_options(mean, std)}, unless weights of init_from want theirs",
+        f"{normalization_options(mean.tolist(), std.tolist())}, unless the weights of init_from "
+        "need their own",
         split.name,
     )
 

@@ -32,8 +32,8 @@ def need_folders(
       DataError: naming the missing folders, those that exist, and the content of `root`.
     """
     options = [(folder,) if isinstance(folder, str) else tuple(folder) for folder in folders]
-    existing = [next((name for name in names if (root / name).is_dir()), None) for names in options]
-    if None in existing:
+    existing = [next((name for name in names if (root / name).is_dir()), "") for names in options]
+    if not all(existing):
         pairs = zip(options, existing, strict=True)
         missing = [" or ".join(names) for names, name in pairs if not name]
         raise DataError(

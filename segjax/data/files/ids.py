@@ -64,7 +64,7 @@ class IdMap:
         )
 
 
-def class_ids(num_classes: int, ignore_ids: Iterable[int] = (IGNORE,)) -> IdMap:
+def class_ids(num_classes: int, ignore_ids: Iterable[Any] = (IGNORE,)) -> IdMap:
     """The map of masks that hold class ids: 0..K-1 stay, `ignore_ids` become 255.
 
     A class id among `ignore_ids` is ignored too.

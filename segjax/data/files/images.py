@@ -1,5 +1,6 @@
 """Image and mask files: listed in a folder, and decoded to arrays."""
 
+import io
 import os
 import pathlib
 from collections.abc import Iterable
@@ -223,7 +224,7 @@ def some(things: Iterable[Any], shown: int = 5) -> str:
     return ", ".join(words[:shown] + ["..."] * (len(words) > shown)) or "none"
 
 
-def open_image(path: str | os.PathLike) -> Image.Image:
+def open_image(path: str | os.PathLike | io.BytesIO) -> Image.Image:
     """Opens and decodes a file with Pillow; DataError, naming the file, if that fails."""
     try:
         with Image.open(path) as image:

@@ -104,7 +104,7 @@ def pair_files(
     """
     sides = [_files_by_name(images, image_suffixes), _files_by_name(masks, IMAGE_SUFFIXES)]
     keyings = itertools.product(*map(_keyings, sides))
-    most = -1
+    most, best, rule = -1, ({}, {}), ""
     for keying in sorted(keyings, key=lambda keying: sum(len(pattern) for pattern, _ in keying)):
         (image_pattern, images_by_key), (mask_pattern, masks_by_key) = keying
         common = len(images_by_key.keys() & masks_by_key.keys())

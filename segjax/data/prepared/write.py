@@ -37,7 +37,7 @@ def write_prepared(
     name: str,
     classes: ClassTable,
     version: str = "1.0.0",
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
     encoding: str = "raw",
     workers: int = 0,
     shard_mb: float = 128,

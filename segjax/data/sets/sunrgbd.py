@@ -9,6 +9,7 @@ import functools
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
@@ -157,7 +158,7 @@ def _below_sunrgbd(path: str, listing: pathlib.Path) -> pathlib.PurePosixPath:
     return pathlib.PurePosixPath(below)
 
 
-def _load_mat(path: pathlib.Path, variable: str) -> np.ndarray:
+def _load_mat(path: pathlib.Path, variable: str) -> Any:
     import scipy.io  # slow to import, and needed for this alone
 
     try:

@@ -104,7 +104,7 @@ def _bonnet(painter, draws, canvas):
 
 
 def render(
-    seed: int, index: int, image_size: tuple[int, int], *, split: str = "train"
+    seed: int, index: int, image_size: tuple[int, ...], *, split: str = "train"
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
     """Draws scene `index` of a split: the picture and its label map.
 
@@ -176,7 +176,7 @@ class Streets:
 
     classes = IDD_LEVEL1
 
-    def __init__(self, split: str, image_size: tuple[int, int], *, length: int, seed: int = 0):
+    def __init__(self, split: str, image_size: tuple[int, ...], *, length: int, seed: int = 0):
         _split_number(split)
         if length < 1:
             raise DataError(f"length={length}", "use at least 1 scene")
