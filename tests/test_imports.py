@@ -27,8 +27,8 @@ RANKS = (
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 SOURCES = sorted([*ROOT.glob("segjax/**/*.py"), *ROOT.glob("configs/**/*.py"), *ROOT.glob("*.py")])
 LONGEST = 500
-# Import torch when it is wanted: to read a .pth file, to compare with its loader.
-TORCH = ("segjax/weights/files.py", "segjax/data/throughput.py")
+# Imports torch when it is needed, to read a .pth file.
+TORCH = ("segjax/weights/files.py",)
 
 
 def name_of(path: Path) -> str:

@@ -8,39 +8,37 @@ from rich.console import Console
 from rich.table import Table
 
 from segjax.data import throughput
-from segjax.data.datasets import make_source
-from segjax.data.pipeline import FittedDataset
+from segjax.data.fitted import FittedDataset
+from segjax.data.splits import Splits
 
 
 def benchmark(
     config: Mapping[str, Any], seconds: float = 5.0, console: Console | None = None
 ) -> list[throughput.Rate]:
-    """Prints how many training images a second the host makes ready, by worker processes, and what
-    torch's DataLoader does on the same files, if torch is installed.
+    """Prints how many training images a second the host makes ready, by worker processes.
 
     Args:
       config: see configs/base.py; nothing is kept decoded, whatever `data.cache_mb` says.
       seconds: to measure each.
     """
     console, data = console or Console(), config["data"]
-    source = make_source(data, data["train_split"], config["seed"])
-    canvas = FittedDataset(source, tuple(data["image_size"]))
+    source = Splits(data, config["seed"]).source(data["train_split"])
+    dataset = FittedDataset(source, tuple(data["image_size"]))
     batch_size = config["train"]["batch_size"]
     if batch_size > len(source):
         raise ValueError(
             f"train.batch_size={batch_size}, but the split has {len(source)} images; use fewer"
         )
     workers = sorted({0, 1, 2, os.cpu_count() or 1})
-    rates = throughput.measure(canvas, batch_size, workers=workers, seconds=seconds)
+    rates = throughput.measure(dataset, batch_size, workers=workers, seconds=seconds)
     height, width = data["image_size"]
     table = Table(
         title=f"{data['name']}: {len(source)} images at {height}x{width}, batch {batch_size}, "
         f"{os.cpu_count()} cores"
     )
-    for column in ("loader", "worker processes", "images/s"):
-        table.add_column(column, justify="left" if column == "loader" else "right")
+    for column in ("worker processes", "images/s"):
+        table.add_column(column, justify="right")
     for rate in rates:
-        workers = "-" if rate.skipped else str(rate.workers)
-        table.add_row(rate.loader, workers, rate.skipped or f"{rate.images_per_second:.0f}")
+        table.add_row(str(rate.workers), f"{rate.images_per_second:.0f}")
     console.print(table)
     return rates

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from segjax.data.doctor import STOPS, Diagnosis, diagnose_config
+from segjax.data.doctor import ERROR, Diagnosis, diagnose_config
 from segjax.report import doctor as doctor_report
 from segjax.training.progress import print_line, progress_bar
 
@@ -34,7 +34,7 @@ def doctor(
     doctor_report.print_findings(diagnosis, console)
     page = doctor_report.write_report(diagnosis, workdir)
     print_line(console, f"report: {page}")
-    worst = diagnosis.of(STOPS)
+    worst = diagnosis.of(ERROR)
     if worst:
         raise ValueError(f"{len(worst)} finding(s) stop training; see above, or {page}")
     return diagnosis

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from segjax import config as configs
 from segjax.data.classes import ClassTable
-from segjax.data.datasets import class_table, evaluation_splits
+from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
 from segjax.inference.scoring import evaluate_fully, make_scoring_step
 from segjax.metrics import protocols
@@ -19,7 +19,6 @@ from segjax.report import tables
 from segjax.training.evaluation import evaluation_path
 from segjax.training.mesh import devices_here
 from segjax.training.progress import print_line
-from segjax.training.setup import make_canvas
 from segjax.training.setup import protocol as protocol_of
 
 # Options of config.data that change how samples are read, but not which.
@@ -34,6 +33,7 @@ def evaluate(
     overrides: Mapping[str, Any] | None = None,
     console: Console | None = None,
     seconds: float | None = None,
+    opened: Splits | None = None,
 ) -> dict[str, dict]:
     """Evaluates the best checkpoint of a run; prints the tables, writes pictures and report.
 
@@ -50,6 +50,7 @@ def evaluate(
       overrides: of the run's config, see `config.with_overrides`; {"data.root": FOLDER} evaluates
         on other data with the same classes.
       seconds: that training took, for the report.
+      opened: the splits of the run's data set, where they are open and checked already.
 
     Returns:
       Per split what `FullEvaluation.summary` gives; also in results.json.
@@ -66,8 +67,9 @@ def evaluate(
     other_data = {
         name for name in overrides or {} if name.startswith("data.") and name not in _READING
     }
+    opened = opened or Splits(data, config["seed"])
     if other_data:
-        _check_classes(classes, class_table(data), workdir)
+        _check_classes(classes, opened.classes, workdir)
     output = pathlib.Path(output or (_folder_on(workdir, data) if other_data else workdir))
     batch_size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
     devices = devices_here(config["parallel"])
@@ -76,16 +78,16 @@ def evaluate(
         make_scoring_step(predictor.model, tuple(data["mean"]), tuple(data["std"]), local_contrast)
     )
     variables = devices.replicate(predictor.variables)
-    splits = splits or evaluation_splits(data, config["seed"])
-    canvases = {split: make_canvas(config, split) for split in splits}  # all are checked first
+    splits = splits or opened.evaluated
+    opened.check(*splits)  # all of them before the first is evaluated
     first = jax.process_index() == 0
     if first and output.resolve() != workdir.resolve():
         configs.copy_run(workdir, output)
         configs.save(config, output)
     evaluations = {}
-    for split, canvas in canvases.items():
+    for split in splits:
         evaluations[split] = evaluate_fully(
-            step, variables, canvas, batch_size, devices, len(classes), rule.name
+            step, variables, opened.fitted(split), batch_size, devices, len(classes), rule.name
         )
         if first:
             evaluations[split].save(evaluation_path(output, split))
@@ -95,11 +97,11 @@ def evaluate(
     words = protocol_of(config, rule.description)
     if other_data:
         words = f"{words}; on {_described(data)}, not the data of the run"
-    images = ", ".join(f"{split} {len(canvas)}" for split, canvas in canvases.items())
+    images = ", ".join(f"{split} {len(opened.source(split))}" for split in splits)
     print_line(console, f"evaluated on {_described(data)}; images: {images}")
     console.print(tables.results_table(results, classes, words))
     console.print(tables.protocols_table(results))
-    report = run_report.write_report(output, predictor, evaluations, words, seconds)
+    report = run_report.write_report(output, predictor, evaluations, words, opened, seconds)
     print_line(console, f"report: {report}")
     return results
 

@@ -8,12 +8,12 @@ from rich.console import Console
 
 from segjax import config as configs
 from segjax import weights
+from segjax.data.splits import Splits
 from segjax.export.load import SUFFIX
 from segjax.export.program import write as write_export
 from segjax.inference.predictor import Predictor
 from segjax.report.provenance import environment as describe_environment
 from segjax.training.progress import print_line
-from segjax.training.setup import make_canvas
 
 FORMATS = ("stablehlo", "safetensors")
 
@@ -79,7 +79,7 @@ def _export_program(
     written = write_export(
         output,
         predictor,
-        make_canvas(config, config["data"]["val_split"]),
+        Splits(config["data"], config["seed"]).fitted(config["data"]["val_split"]),
         environment={"commit": environment["commit"], "segjax": environment["segjax"]},
     )
     (height, width), multiple = written["size"], written["multiple"]

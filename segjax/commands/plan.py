@@ -11,7 +11,6 @@ from clu import parameter_overview
 from rich.console import Console
 
 from segjax.accelerators import DEVICES, Device, Program, TooLargeError, parse
-from segjax.data.datasets import make_source
 from segjax.report.augmentation import augmentation_sheet
 from segjax.report.plan_tables import plan_table, step_figures
 from segjax.training import planning
@@ -146,10 +145,7 @@ def _picture(setup: Setup, path: pathlib.Path, console: Console) -> None:
     """Draws what augmentation does to the first training image, if the data set is here."""
     config = setup.config
     try:
-        source = setup.train.source if setup.train else make_source(
-            config["data"], config["data"]["train_split"], config["seed"]
-        )  # fmt: skip
-        sample = source[0]
+        sample = setup.data.source(config["data"]["train_split"])[0]
     except (ValueError, OSError) as error:
         print_line(console, f"no picture of the augmentation: {error}")
         return

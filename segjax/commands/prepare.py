@@ -9,10 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
-from segjax.data.datasets import class_table, make_source, spec_of, used_splits
-from segjax.data.prepared import write as preparation
+from segjax.data.datasets import spec_of
 from segjax.data.prepared.manifest import Manifest
+from segjax.data.prepared.write import write_prepared
 from segjax.data.sets.idd import write_masks
+from segjax.data.splits import Splits
 from segjax.training.progress import print_line, progress_bar
 
 # --format of --mode=prepare, and what prepare calls it.
@@ -47,20 +48,21 @@ def prepare(
     """
     console, data = console or Console(), config["data"]
     workers = data["workers"] or os.cpu_count() or 1
-    splits = splits or used_splits(data, config["seed"])
+    opened = Splits(data, config["seed"])
+    splits = splits or opened.used
     if format == "masks":
         return _prepare_masks(data, splits, workers, console)
     encoding = _ENCODINGS.get(format or "decoded")
     if encoding is None:
         raise ValueError(f"--format={format}; prepare has {', '.join(_ENCODINGS)}, masks (IDD)")
-    sources = {split: make_source(data, split, config["seed"]) for split in splits}
+    sources = {split: opened.source(split) for split in splits}
     spec = spec_of(data)
     with progress_bar(console, "preparing") as progress:
-        manifest = preparation.prepare(
+        manifest = write_prepared(
             sources,
             output or "data/prepared",
             name=_plain_name(data),
-            classes=class_table(data),
+            classes=opened.classes,
             size=size,
             encoding=encoding,
             workers=workers,

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from segjax import config as configs
 from segjax.data.datasets import make_source
-from segjax.data.pipeline import FittedDataset
+from segjax.data.fitted import FittedDataset
 from segjax.inference.predictor import Predictor
 from segjax.inference.recalibrate import copy_checkpoint, even_batches, recomputed_statistics
 from segjax.inference.uncertainty_scores import Member

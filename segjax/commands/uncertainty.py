@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from segjax import config as configs
+from segjax.data.batches import eval_batches
 from segjax.data.files.images import rgb_view
-from segjax.data.pipeline import FittedDataset, eval_batches
+from segjax.data.fitted import FittedDataset
+from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
 from segjax.inference.uncertainty import MEASURES, check_dropout
 from segjax.inference.uncertainty_scores import Member, score_split
@@ -23,7 +25,7 @@ from segjax.report.numbers import evenly_spaced, no_nan
 from segjax.report.pictures import plot_uncertainty
 from segjax.training.mesh import devices_here
 from segjax.training.progress import print_line, track
-from segjax.training.setup import make_canvas, protocol
+from segjax.training.setup import protocol
 
 RESULTS_FILE = "uncertainty.json"
 _DEFINITIONS = {
@@ -87,7 +89,7 @@ def uncertainty(
     split = split or config["data"]["val_split"]
     batch_size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
     devices = devices_here({**config["parallel"], "mode": "jit"})
-    canvas = make_canvas(config, split)
+    canvas = Splits(config["data"], config["seed"]).fitted(split)
     shown = evenly_spaced(len(canvas), config["report"]["samples"])
     members = [Member(p.model, p.variables, p.config["data"]) for p in predictors]
     began = time.perf_counter()

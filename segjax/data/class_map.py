@@ -1,4 +1,4 @@
-"""A data set's classes kept, merged and ignored, as a file says (`data.class_map`)."""
+"""Classes of a data set kept, merged and ignored by a file (`data.class_map`)."""
 
 import dataclasses
 import json
@@ -11,8 +11,10 @@ import numpy as np
 import yaml
 
 from segjax.data.classes import IGNORE, ClassTable
+from segjax.data.errors import DataError
 from segjax.data.files.ids import IdMap
 from segjax.data.files.paired import PairedFiles
+from segjax.data.source import Source
 
 _FORM = (
     'use `vehicle: [car, bus]`, or `- {name: vehicle, from: [car, bus], color: [0, 0, 142]}`; "*" '
@@ -22,60 +24,60 @@ _FORM = (
 
 @dataclasses.dataclass(frozen=True)
 class ClassMap:
-    """New classes, and the label that each label of the data set becomes (255 = ignore)."""
+    """New classes, and the new label of each label of the data set (255 = ignore)."""
 
     classes: ClassTable
     labels: Mapping[int, int]
 
 
 def read_class_map(path: str | os.PathLike, classes: ClassTable) -> ClassMap:
-    """Reads which of a data set's classes make up which new ones, from YAML or JSON.
+    """Reads new classes and the classes that each is made of, from YAML or JSON.
 
-    Either `{new name: names, ...}` or a list of `{name, from, color}`, color being optional. Names
-    are a name, a list of names, `"*"` for all that the file does not name, or nothing for the class
-    of the same name. The new classes are in the order of the file. Classes that it does not name,
-    where no entry has `"*"`, are ignored. Without a colour, an entry has that of its first class.
+    The file holds `{new name: names, ...}` or a list of `{name, from, color}`, color being
+    optional. Names are a name, a list of names, `"*"` for all classes that the file does not name,
+    or nothing for the class of the same name. The new classes are in the order of the file. Classes
+    that no entry takes are ignored. An entry without a colour has that of its first class.
 
     Raises:
-      ValueError: if the file is missing, empty or not of that form; a name is unknown (the known
+      DataError: if the file is missing, empty or has another form; a name is unknown (the known
         ones are listed); or a class or a new name occurs twice.
     """
     entries = [_entry(path, *row) for row in _rows(pathlib.Path(path))]
     named = [name for _, names, _ in entries for name in names if name != "*"]
     unknown = [name for name in named if name not in classes.names]
     if unknown:
-        raise ValueError(
-            f"data.class_map={path}: unknown classes {', '.join(unknown)}; "
-            f"use those of the data set: {', '.join(classes.names)}"
+        raise DataError(
+            f"data.class_map={path}: unknown classes {', '.join(unknown)}",
+            f"use those of the data set: {', '.join(classes.names)}",
         )
     others = [name for name in classes.names if name not in named]
     taken, palette, labels = {}, [], dict.fromkeys(range(len(classes)), IGNORE)
     for label, (new, names, color) in enumerate(entries):
         for name in dict.fromkeys(names):
             if name in taken:
-                raise ValueError(
-                    f"data.class_map={path}: {name!r} is in {taken[name]!r} and in {new!r}; "
-                    "use it once"
+                raise DataError(
+                    f"data.class_map={path}: {name!r} is in {taken[name]!r} and in {new!r}",
+                    "use it once",
                 )
             taken[name] = new
         members = [m for name in names for m in (others if name == "*" else [name])]
         if not members:
-            raise ValueError(
-                f'data.class_map={path}: {new!r} is "*", all other classes, but all are named; '
-                "use it without this entry"
+            raise DataError(
+                f'data.class_map={path}: {new!r} is "*", all other classes, but all are named',
+                "use it without this entry",
             )
         ids = [classes.names.index(member) for member in members]
         labels |= dict.fromkeys(ids, label)
         palette.append(color or classes.palette[ids[0]])
     try:
         table = ClassTable(tuple(new for new, _, _ in entries), tuple(palette))
-    except ValueError as error:
-        raise ValueError(f"data.class_map={path}: {error}") from error
+    except DataError as error:
+        raise DataError(f"data.class_map={path}: {error.found}", error.remedy) from error
     return ClassMap(table, labels)
 
 
-def map_classes(source: Any, class_map: ClassMap) -> Any:
-    """The source with its labels mapped; one of files stays one, with another `id_map`."""
+def map_classes(source: Source, class_map: ClassMap) -> Source:
+    """The source with its labels mapped; a `PairedFiles` stays one, with another `id_map`."""
     if not isinstance(source, PairedFiles):
         return MappedClasses(source, class_map.classes, class_map.labels)
     ids = source.id_map
@@ -89,12 +91,12 @@ class MappedClasses:
     """A source whose labels are mapped to other classes.
 
     Attributes:
-      source: of {"image", "label": uint8 [h, w], ...} by index.
+      source: the samples before the map.
       classes: the K new classes.
-      labels: from each of the source's labels to 0..K-1 or 255; 255 stays.
+      labels: the new label, 0..K-1 or 255, of each of the source's labels; 255 stays.
     """
 
-    source: Any
+    source: Source
     classes: ClassTable
     labels: Mapping[int, int]
 
@@ -112,46 +114,46 @@ class MappedClasses:
         return getattr(self.source, "split", type(self.source).__name__)
 
     def __repr__(self) -> str:
-        # With the labels: class statistics are kept for what this text says.
+        # With the labels: cached class statistics are found by this text.
         return f"{self.source!r}[{', '.join(f'{a}:{b}' for a, b in self.labels.items())}]"
 
 
 def _rows(path: pathlib.Path) -> list[tuple[Any, Any, Any]]:
-    """(name, from, color) of each entry, as they stand in the file."""
+    """(name, from, color) of each entry, as in the file."""
     if not path.is_file():
-        raise ValueError(f"data.class_map={path} does not exist; use a YAML or JSON file")
+        raise DataError(f"data.class_map={path} does not exist", "use a YAML or JSON file")
     text = path.read_text(encoding="utf-8-sig")
     try:
         if path.suffix.lower() == ".json":
-            read = json.loads(text, object_pairs_hook=tuple)
+            content = json.loads(text, object_pairs_hook=tuple)
         else:
             node = yaml.compose(text, yaml.SafeLoader)
-            read = None if node is None else _plain(node)
+            content = None if node is None else _values(node)
     except (ValueError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())  # PyYAML writes several lines
-        raise ValueError(f"data.class_map={path} cannot be read: {said}; {_FORM}") from error
-    if isinstance(read, tuple):
-        rows = [(name, members, None) for name, members in read]
-    elif isinstance(read, list) and all(isinstance(row, tuple) for row in read):
+        message = " ".join(str(error).split())  # PyYAML writes several lines
+        raise DataError(f"data.class_map={path} cannot be read: {message}", _FORM) from error
+    if isinstance(content, tuple):
+        rows = [(name, members, None) for name, members in content]
+    elif isinstance(content, list) and all(isinstance(row, tuple) for row in content):
         rows = []
-        for row in read:
+        for row in content:
             extra = {key for key, _ in row} - {"name", "from", "color"}
             if extra or "name" not in dict(row):
-                raise ValueError(f"data.class_map={path}: an entry has {dict(row)}; {_FORM}")
+                raise DataError(f"data.class_map={path}: an entry has {dict(row)}", _FORM)
             rows.append((dict(row)["name"], dict(row).get("from"), dict(row).get("color")))
     else:
         rows = []
     if not rows:
-        raise ValueError(f"data.class_map={path} names no classes; {_FORM}")
+        raise DataError(f"data.class_map={path} names no classes", _FORM)
     return rows
 
 
-def _plain(node: yaml.Node) -> Any:
+def _values(node: yaml.Node) -> Any:
     """A mapping as a tuple of pairs, which keeps keys that occur twice; every scalar as text."""
     if isinstance(node, yaml.MappingNode):
-        return tuple((_plain(key), _plain(value)) for key, value in node.value)
+        return tuple((_values(key), _values(value)) for key, value in node.value)
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(value) for value in node.value]
+        return [_values(value) for value in node.value]
     return None if node.tag == "tag:yaml.org,2002:null" else node.value
 
 
@@ -159,13 +161,13 @@ def _entry(path, name: Any, members: Any, color: Any) -> tuple[str, list[str], A
     names = [name] if members is None else members
     names = names if isinstance(names, list) else [names]
     if not isinstance(name, str) or not names or not all(isinstance(n, str) for n in names):
-        raise ValueError(f"data.class_map={path}: {name!r} has {members!r}; {_FORM}")
+        raise DataError(f"data.class_map={path}: {name!r} has {members!r}", _FORM)
     if color is None:
         return name, names, None
     values = color if isinstance(color, list) else []
     values = [int(c) if str(c).isdecimal() else -1 for c in values]
     if len(values) != 3 or not all(0 <= c <= 255 for c in values):
-        raise ValueError(
-            f"data.class_map={path}: {name!r} has color {color!r}; use three numbers in 0..255"
+        raise DataError(
+            f"data.class_map={path}: {name!r} has color {color!r}", "use three numbers in 0..255"
         )
     return name, names, tuple(values)

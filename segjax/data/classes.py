@@ -1,8 +1,7 @@
 """Class tables: the names and colours of a data set's classes, and the ignore label.
 
-Inside segjax a label map holds ids 0..K-1 and `IGNORE` for every pixel that does not count
-(void, unlabelled, outside the image, padding). A data set's own void ids are mapped to `IGNORE`
-by its source; nothing downstream knows them.
+Inside segjax a label map holds ids 0..K-1, and `IGNORE` for every pixel that does not count (void,
+unlabelled, outside the image, padding). A data set's source maps its own void ids to `IGNORE`.
 """
 
 import colorsys
@@ -13,6 +12,8 @@ import pathlib
 import numpy as np
 from jaxtyping import UInt8
 
+from segjax.data.errors import DataError
+
 IGNORE = 255
 
 
@@ -21,7 +22,7 @@ class ClassTable:
     """Names and RGB colours (0..255) of K classes, in id order.
 
     Raises:
-      ValueError: if names and palette differ in length, a name occurs twice, or there are no
+      DataError: if names and palette differ in length, a name occurs twice, or there are no
         classes or more than 255 of them (id 255 is the ignore label).
     """
 
@@ -30,22 +31,23 @@ class ClassTable:
 
     def __post_init__(self):
         if not 1 <= len(self.names) <= IGNORE:
-            raise ValueError(
-                f"a class table needs 1 to {IGNORE} classes, found {len(self.names)} "
-                f"(id {IGNORE} is the ignore label)"
+            raise DataError(
+                f"a class table needs 1 to {IGNORE} classes, found {len(self.names)}",
+                f"use another class list (id {IGNORE} is the ignore label)",
             )
         if len(self.names) != len(self.palette):
-            raise ValueError(
-                f"{len(self.names)} class names but {len(self.palette)} colours; give one each"
+            raise DataError(
+                f"{len(self.names)} class names but {len(self.palette)} colours",
+                "use one colour for each name",
             )
         twice = sorted({n for n in self.names if self.names.count(n) > 1})
         if twice:
-            raise ValueError(f"class names occur twice: {', '.join(twice)}; names must differ")
+            raise DataError(f"class names occur twice: {', '.join(twice)}", "use each name once")
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def colorize(self, label: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+    def colorize(self, label: np.typing.ArrayLike) -> UInt8[np.ndarray, "h w 3"]:
         """Paints a label map [h, w] in the palette's colours; ignored pixels are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = self.palette
@@ -53,7 +55,7 @@ class ClassTable:
 
 
 def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    """Distinct colours for classes that come without any: golden-angle hues, three brightnesses."""
+    """Distinct colours for classes without any: golden-angle hues, three brightnesses."""
     return tuple(
         tuple(
             round(255 * c)
@@ -71,7 +73,7 @@ def from_names(names) -> ClassTable:
 
 @dataclasses.dataclass(frozen=True)
 class ClassList:
-    """What the ids and colours in mask files mean: the lines of a class list, in id order.
+    """The meaning of the ids and colours in mask files: the lines of a class list, in id order.
 
     Attributes:
       classes: the K classes.
@@ -87,7 +89,7 @@ class ClassList:
 
 
 def listed(classes: ClassTable) -> ClassList:
-    """Of masks whose ids are the labels, and whose colours say nothing."""
+    """The list for masks whose ids are the labels, and whose colours mean nothing."""
     count = len(classes)
     return ClassList(classes, tuple(range(count)), classes.names, (None,) * count)
 
@@ -100,17 +102,17 @@ def from_file(path: str | pathlib.Path) -> ClassTable:
 def read_class_list(path: str | pathlib.Path) -> ClassList:
     """Reads a class list: `.json` ([{"name": ..., "color": [r, g, b]}] or [name, ...]), or text.
 
-    Text has one class a line, in id order: `name` or `name r g b` (commas work too); empty lines
-    and lines that start with # are passed over, and so is a header `name,r,g,b`. A line that ends
-    with `ignore` (`void 0 0 0 ignore`; in JSON `"ignore": true`) is no class: its id and its
-    colour become 255, and the classes after it move up by one.
+    Text has one class a line, in id order: `name` or `name r g b`, also with commas. Empty lines,
+    lines that start with #, and a header `name,r,g,b` are skipped. A line that ends with `ignore`
+    (`void 0 0 0 ignore`; in JSON `"ignore": true`) is no class: its id and its colour become 255,
+    and the classes after it move up by one.
 
     Raises:
-      ValueError: if the file cannot be understood; the message names the file and the line.
+      DataError: if the file cannot be understood; the message names the file and the line.
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise ValueError(f"class list {path} does not exist; data.classes wants a file or names")
+        raise DataError(f"class list {path} does not exist", "use a file or names for data.classes")
     rows = _json_rows(path) if path.suffix == ".json" else _text_rows(path)
     names, colors, ignored = zip(*rows, strict=True) if rows else ((), (), ())
     kept = [k for k, ignore in enumerate(ignored) if not ignore]
@@ -119,8 +121,8 @@ def read_class_list(path: str | pathlib.Path) -> ClassList:
     labels = tuple(kept.index(k) if k in kept else IGNORE for k in range(len(rows)))
     try:
         table = ClassTable(tuple(names[k] for k in kept), palette)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error.found}", error.remedy) from error
     return ClassList(table, labels, names, colors)
 
 
@@ -141,9 +143,9 @@ def _json_rows(path: pathlib.Path) -> list[_Row]:
             for r in rows
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f'{path}: not a class list ({error}); use ["road", ...] or '
-            '[{"name": "road", "color": [128, 64, 128]}, ...]'
+        raise DataError(
+            f"{path}: not a class list ({error})",
+            'use ["road", ...] or [{"name": "road", "color": [128, 64, 128]}, ...]',
         ) from error
 
 
@@ -159,7 +161,9 @@ def _text_rows(path: pathlib.Path) -> list[_Row]:
         words = words[: len(words) - ignored]
         has_color = len(words) > 3 and all(w.isdigit() for w in words[-3:])
         if has_color and any(int(w) > 255 for w in words[-3:]):
-            raise ValueError(f"{path}, line {number}: colour {words[-3:]} outside 0..255")
+            raise DataError(
+                f"{path}, line {number}: colour {words[-3:]} outside 0..255", "use 0..255"
+            )
         name = " ".join(words[:-3] if has_color else words)
         rows.append((name, tuple(int(w) for w in words[-3:]) if has_color else None, ignored))
     return rows
@@ -172,14 +176,14 @@ def _json_flag(flag) -> bool:
 
 
 def _json_color(color) -> tuple[int, int, int]:
-    whole = isinstance(color, list) and all(type(c) is int and 0 <= c <= 255 for c in color)
-    if not whole or len(color) != 3:
+    in_range = isinstance(color, list) and all(type(c) is int and 0 <= c <= 255 for c in color)
+    if not in_range or len(color) != 3:
         raise ValueError(f"colour {color!r} is not three whole numbers in 0..255")
     return tuple(color)
 
 
 # The 7 level-1 classes of the India Driving Dataset (Varma et al., WACV 2019), each in the
-# colour of its most frequent member in the data set's own palette.
+# palette's colour of its most frequent member.
 IDD_LEVEL1 = ClassTable(
     (
         "drivable",

@@ -1,36 +1,21 @@
 """The data sets by name: from `config.data` to a source of samples.
 
-A source has a length, `[i] -> {"image": uint8 [h, w, 3], "label": uint8 [h, w], "name": str}`, and
-`classes`. One of files has `image(i)` and `ids(i)` too; see `pairs.PairedFiles`.
+A new data set is one file in `sets/`, with a `SPEC`, and one row in `DATASETS`.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from segjax.data.class_map import ClassMap, map_classes, read_class_map
-from segjax.data.classes import IDD_LEVEL1, ClassTable
+from segjax.data.classes import ClassTable
+from segjax.data.errors import DataError
 from segjax.data.sets import ade20k, camvid, cityscapes, folder, idd, prepared, sunrgbd, tfds, voc
+from segjax.data.source import Source
 from segjax.data.spec import DatasetSpec
-from segjax.data.streets.dataset import Streets
-
-STREETS = DatasetSpec(
-    title="streets: procedural street scenes, drawn from (seed, index)",
-    licence="none is needed: there are no files",
-    url="",
-    layout="no files",
-    splits=("train", "val", "test"),
-    classes=lambda data: IDD_LEVEL1,
-    open=lambda data, split: Streets(
-        split,
-        tuple(data["image_size"]),
-        length=data["train_images" if split == data["train_split"] else "eval_images"],
-        seed=data["seed"],
-    ),
-    reads_files=False,
-)
+from segjax.data.streets import dataset as streets
 
 DATASETS: Mapping[str, DatasetSpec] = {
-    "streets": STREETS,
+    "streets": streets.SPEC,
     "camvid": camvid.SPEC,
     "cityscapes": cityscapes.SPEC,
     "voc": voc.SPEC,
@@ -45,10 +30,10 @@ _ANY_CHANNELS = ("folder", "prepared")
 
 
 def spec_of(config: Mapping[str, Any]) -> DatasetSpec:
-    """What is known of the data set that `config.data` names.
+    """The row of the data set that `config.data` names.
 
     Raises:
-      ValueError: for an unknown name or variant, listing the known ones.
+      DataError: for an unknown name or variant, listing the known ones.
     """
     name, variant = config["name"], config["variant"]
     if name.startswith("tfds:"):
@@ -57,66 +42,47 @@ def spec_of(config: Mapping[str, Any]) -> DatasetSpec:
         spec = DATASETS[name]
     else:
         known = ", ".join(DATASETS)
-        raise ValueError(f"data.name={name!r} is unknown; known data sets: {known}, tfds:NAME")
+        raise DataError(
+            f"data.name={name!r} is unknown; known data sets: {known}, tfds:NAME", "use one of them"
+        )
     if variant and variant not in spec.variants:
-        known = ", ".join(spec.variants) or "none: leave it empty"
-        raise ValueError(f"data.variant={variant!r} is unknown; {name} has {known}")
+        known = f"use {', '.join(spec.variants)}" if spec.variants else "leave it empty"
+        raise DataError(f"data.variant={variant!r} is unknown to {name}", known)
     return spec
 
 
-def make_source(config: Mapping[str, Any], split: str, seed: int = 0) -> Any:
+def make_source(config: Mapping[str, Any], split: str, seed: int = 0) -> Source:
     """Opens a split of the data set that `config.data` names; decodes nothing yet.
 
     Args:
       config: `config.data`.
-      split: "train", "val", "test", or what the data set has.
+      split: "train", "val", "test", or another that the data set has.
       seed: of the procedural scenes, and of splits that are drawn.
 
     Raises:
-      ValueError: naming the option or folder, what was found and what to do.
+      DataError: naming the option or folder, what is wrong with it and what to do.
     """
     spec = spec_of(config)
     class_map = _class_map(config, spec)
     if config["channels"] != 3 and (config["channels"] < 1 or config["name"] not in _ANY_CHANNELS):
-        raise ValueError(
-            f"data.channels={config['channels']}, but images of {config['name']} have 3; use 3, or "
-            f"1 or more with data.name={' or '.join(_ANY_CHANNELS)}"
+        raise DataError(
+            f"data.channels={config['channels']}, but images of {config['name']} have 3",
+            f"use 3, or 1 or more with data.name={' or '.join(_ANY_CHANNELS)}",
         )
     if spec.reads_files and not config["root"]:
-        raise ValueError(
-            f"data.root is empty; {config['name']} reads files: --config.data.root=FOLDER with "
-            f"{spec.layout}"
+        raise DataError(
+            f"data.root is empty, but {config['name']} reads files",
+            f"use --config.data.root=FOLDER with {spec.layout}",
         )
     source = spec.open(_resolved(config, spec, seed), split)
     return map_classes(source, class_map) if class_map else source
 
 
-def evaluation_splits(config: Mapping[str, Any], seed: int = 0) -> tuple[str, ...]:
-    """The splits to evaluate on: `data.eval_splits`, or where these are left open `data.val_split`
-    and, if there is such a split with labels, "test"."""
-    if config["eval_splits"]:
-        return tuple(config["eval_splits"])
-    splits = [config["val_split"]]
-    if "test" not in (*splits, *spec_of(config).unlabelled):
-        try:
-            make_source(config, "test", seed)
-            splits.append("test")
-        except ValueError:
-            pass  # there is none
-    return tuple(splits)
-
-
-def used_splits(config: Mapping[str, Any], seed: int = 0) -> tuple[str, ...]:
-    """All splits that a run reads: for training, for its best checkpoint, for evaluation."""
-    wanted = config["train_split"], config["val_split"], *evaluation_splits(config, seed)
-    return tuple(dict.fromkeys(wanted))
-
-
 def class_table(config: Mapping[str, Any]) -> ClassTable:
-    """The classes of the data set that `config.data` names, as `data.class_map` leaves them.
+    """The classes of the data set that `config.data` names, after `data.class_map`.
 
     Raises:
-      ValueError: for an unknown data set, a missing class list, one whose length is not
+      DataError: for an unknown data set, a missing class list, one whose length is not
         `data.num_classes` (which counts the classes before the map), or a bad class map.
     """
     spec = spec_of(config)
@@ -130,16 +96,18 @@ def _class_map(config: Mapping[str, Any], spec: DatasetSpec) -> ClassMap | None:
 
 
 def _own_classes(config: Mapping[str, Any], spec: DatasetSpec) -> ClassTable:
-    wanted, table = config["num_classes"], spec.classes(_resolved(config, spec))
-    if wanted and wanted != len(table):
-        raise ValueError(
-            f"data.num_classes={wanted} but {config['name']} has {len(table)} classes "
-            f"({', '.join(table.names)}); leave it 0 to take them as they are"
+    """The data set's classes before the map."""
+    expected, table = config["num_classes"], spec.classes(_resolved(config, spec))
+    if expected and expected != len(table):
+        raise DataError(
+            f"data.num_classes={expected} but {config['name']} has {len(table)} classes "
+            f"({', '.join(table.names)})",
+            "leave it 0 to take them as they are",
         )
     return table
 
 
 def _resolved(config: Mapping[str, Any], spec: DatasetSpec, seed: int = 0) -> dict[str, Any]:
-    """`config.data` with a variant where there are some, and the seed."""
+    """`config.data` with the seed, and with the first variant where none is chosen."""
     variant = config["variant"] or next(iter(spec.variants), "")
     return {**config, "variant": variant, "seed": seed}

@@ -1,18 +1,20 @@
-"""A split that stays on the device, decoded: the host sends indices, the device gathers batches."""
+"""A split that stays on the device, decoded: the host sends indices, the device gathers."""
 
 import dataclasses
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int32
 
 from segjax.data.classes import IGNORE
-from segjax.data.pipeline import FittedDataset
-from segjax.data.read_ahead import read_ahead
+from segjax.data.errors import DataError
+from segjax.data.fitted import FittedDataset
+from segjax.data.prefetch import PrefetchIterator
 
-# Of a device's memory: the model, its gradients and activations want the rest.
+# Share of a device's memory for data: model, gradients and activations need the rest.
 _SHARE = 0.5
 
 
@@ -29,13 +31,13 @@ class DeviceData:
       labels: uint8 [samples, h, w].
     """
 
-    images: UInt8[jax.Array, "samples H W c"]
-    labels: UInt8[jax.Array, "samples h w"]
+    images: Any  # not checked: JAX puts placeholders into pytrees
+    labels: Any
 
     @classmethod
-    def from_canvas(
+    def from_dataset(
         cls,
-        canvas: FittedDataset,
+        dataset: FittedDataset,
         sharding: jax.sharding.Sharding,
         *,
         limit_mb: float | None = None,
@@ -44,44 +46,46 @@ class DeviceData:
         """Decodes a whole split once and moves it to the devices.
 
         Args:
-          canvas: the split.
+          dataset: the split.
           sharding: of the arrays. With P() each device holds all samples; with P(None, "space")
             its rows of all of them; either way a batch is gathered without communication.
           limit_mb: memory that the samples may take on each device, in 10**6 bytes; None = half of
-            what the device has.
+            the device's.
           threads: that decode; None = one per core.
 
         Raises:
-          ValueError: if the samples take more, nothing is decoded then; or if one cannot be read.
-          TimeoutError: if reading hangs for `canvas.timeout_s`.
+          DataError: if the samples take more, before any is decoded; or if one cannot be read.
+          TimeoutError: if reading hangs for `dataset.timeout_s`.
         """
-        one = canvas.padding(1)
-        shapes = {name: (len(canvas), *one[name].shape[1:]) for name in ("image", "label")}
+        shapes = {
+            "image": (len(dataset), *dataset.size, dataset.channels),
+            "label": (len(dataset), *dataset.label_size),
+        }
         needed = sum(int(np.prod(sharding.shard_shape(shape))) for shape in shapes.values()) / 1e6
         device = min(sharding.addressable_devices, key=lambda device: device.id)
         limit = _half_of_memory(device) if limit_mb is None else limit_mb
         if needed > limit:
-            height, width = canvas.size
-            raise ValueError(
-                f"data.on_device: {len(canvas)} samples of {height}x{width} take {needed:,.0f} MB "
+            height, width = dataset.size
+            raise DataError(
+                f"data.on_device: {len(dataset)} samples of {height}x{width} take {needed:,.0f} MB "
                 f"on each device, and {limit:,.0f} MB are for them ({_SHARE:.0%} of the memory of "
-                f"{device.device_kind} where no limit is set); use data.on_device=False, or a "
-                "smaller data.image_size"
+                f"{device.device_kind} where no limit is set)",
+                "use data.on_device=False, or a smaller data.image_size",
             )
         arrays = {name: np.empty(shape, np.uint8) for name, shape in shapes.items()}
 
-        def read(index: int) -> None:
-            sample = canvas.decode(index)  # not kept on the host too
+        def read(index: int) -> dict:
+            sample = dataset.decode(index)  # not kept on the host too
             for name, array in arrays.items():
                 array[index] = sample[name]
+            return {}
 
-        threads = threads or os.cpu_count() or 1
-        for _ in read_ahead(
-            ((read, index) for index in range(len(canvas))),
-            threads=threads,
-            ahead=2 * threads,
-            timeout_s=canvas.timeout_s,
-            reading=canvas.being_read,
+        for _ in PrefetchIterator(
+            range(len(dataset)),
+            read,
+            ahead=threads or os.cpu_count() or 1,
+            timeout_s=dataset.timeout_s,
+            reading=lambda index: dataset.being_read([index]),
         ):
             pass
         placed = {
@@ -91,8 +95,10 @@ class DeviceData:
         return cls(placed["image"], placed["label"])
 
     def batch(self, indices: Int32[jax.Array, "*n"]) -> dict[str, jax.Array]:
-        """The samples at `indices`, as `pipeline.train_iterator` has them (those below 0 are
-        padding: nothing in them is labelled); pure, for jit."""
+        """The samples at `indices`, as `batches.train_iterator` gives them; pure, for jit.
+
+        Indices below 0 are padding: nothing in them is labelled.
+        """
         labels = jnp.take(self.labels, indices, axis=0, mode="clip")
         return {
             "image": jnp.take(self.images, indices, axis=0, mode="clip"),
@@ -102,7 +108,8 @@ class DeviceData:
 
 
 def _half_of_memory(device: jax.Device) -> float:
-    """Memory for data on a device, in 10**6 bytes; the host's where the device does not say."""
+    """Memory for data on a device, in 10**6 bytes; half of the host's if it does not report its
+    own."""
     statistics = device.memory_stats() or {}
     total = statistics.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf(
         "SC_PAGE_SIZE"

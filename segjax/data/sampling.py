@@ -1,9 +1,8 @@
-"""Which training image comes when: rare classes more often than their images alone would show.
+"""Orders of the training images in which rare classes come more often.
 
-An order is endless and a function of (seed, position) alone, as grain's resume wants it.
+An order is endless, and a function of (seed, position) alone, so that a run can resume.
 """
 
-import concurrent.futures
 import functools
 import math
 import os
@@ -16,33 +15,39 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from segjax.data.counts import in_threads
+from segjax.data.errors import DataError
+from segjax.data.files.ids import count_ids
 from segjax.data.files.paired import PairedFiles
-from segjax.data.statistics import kept_count
+from segjax.data.source import Source
+from segjax.data.statistics import cached_count
 
 SAMPLINGS = ("uniform", "repeat_factor", "balanced")
 
 
 def check(data: Mapping[str, Any]) -> None:
-    """Raises ValueError for a `data.sampling` or `data.repeat_threshold` that is not known."""
+    """Raises DataError for an unknown `data.sampling` or a `data.repeat_threshold` out of range."""
     if data["sampling"] not in SAMPLINGS:
-        raise ValueError(
-            f"data.sampling={data['sampling']!r} is unknown; use {', '.join(SAMPLINGS)}"
+        raise DataError(
+            f"data.sampling={data['sampling']!r} is unknown", f"use {', '.join(SAMPLINGS)}"
         )
     if not 0 < data["repeat_threshold"] <= 1:
-        raise ValueError(
-            f"data.repeat_threshold={data['repeat_threshold']}; use a share of the images in (0, 1]"
+        raise DataError(
+            f"data.repeat_threshold={data['repeat_threshold']}",
+            "use a share of the images in (0, 1]",
         )
 
 
 def make_order(
-    data: Mapping[str, Any], source: Any, seed: int, cache_dir: str | os.PathLike | None = None
+    data: Mapping[str, Any], source: Source, seed: int, cache_dir: str | os.PathLike | None = None
 ) -> grain.MapDataset | None:
-    """The order that `config.data` asks for; see `order`.
+    """The order for `config.data`, see `order`.
 
     Args:
       data: `config.data`.
-      source: of the training split; read through once, unless the sampling is uniform.
-      cache_dir: where the classes of each image are kept until the data change.
+      source: the training split; all of it is read, unless the sampling is uniform.
+      seed: see `order`.
+      cache_dir: keeps the classes of each image until the data change.
     """
     check(data)
     if data["sampling"] == "uniform":
@@ -54,28 +59,28 @@ def make_order(
 def order(
     data: Mapping[str, Any], presence: Bool[np.ndarray, "n k"], seed: int
 ) -> grain.MapDataset | None:
-    """Indices of the training images in the order of their use, without end; None for "uniform".
+    """Endless indices of the training images in the order of their use; None for "uniform".
 
-    "repeat_factor": an epoch holds each image as often as `repeat_factors` says, fractions rounded
-    at random, anew in each epoch, so that an epoch's length stays the same; in random order.
-    "balanced": each time a class that occurs is drawn, then an image that shows it, both uniformly;
-    an epoch has as many draws as there are images.
+    "repeat_factor": each epoch holds image i `repeat_factors[i]` times, in random order. Fractions
+    are rounded at random, anew in each epoch, such that an epoch's length stays the same.
+    "balanced": each draw takes a class that occurs, then an image that shows it, both uniformly; an
+    epoch has as many draws as there are images.
 
     Args:
       data: `config.data`: sampling and repeat_threshold.
-      presence: which image shows which class.
-      seed: everything random comes from it and the position.
+      presence: True where an image shows a class.
+      seed: the source, with the position, of all that is random.
 
     Raises:
-      ValueError: for an unknown sampling, or if no image shows a class.
+      DataError: for an unknown sampling, or if no image shows a class.
     """
     check(data)
     if data["sampling"] == "uniform":
         return None
     if not np.any(presence):
-        raise ValueError(
-            f"data.sampling={data['sampling']!r}, but no image of the split shows any class; "
-            "use masks with labelled pixels"
+        raise DataError(
+            f"data.sampling={data['sampling']!r}, but no image of the split shows any class",
+            "use masks with labelled pixels",
         )
     if data["sampling"] == "repeat_factor":
         factors = repeat_factors(presence, data["repeat_threshold"])
@@ -90,7 +95,7 @@ def repeat_factors(presence: Bool[np.ndarray, "n k"], threshold: float) -> Float
 
     Reference: Gupta et al., "LVIS", CVPR 2019 (arXiv 1908.03195v2), appendix B.2.
     """
-    share = np.maximum(np.mean(presence, 0), 1 / len(presence))  # of an absent class: of no matter
+    share = np.maximum(np.mean(presence, 0), 1 / len(presence))  # an absent class: any number
     return np.max(np.where(presence, np.maximum(1, np.sqrt(threshold / share)), 1), 1)
 
 
@@ -99,7 +104,7 @@ class _Repeated:
 
     def __init__(self, factors: np.ndarray, seed: int):
         self._seed = seed
-        # A whole number of images makes an epoch: each factor grows by less than 1 part in n.
+        # An epoch is an integer number of images: each factor grows by less than 1 part in n.
         self._length = math.ceil(round(factors.sum(), 6))
         self._factors = factors * (self._length / factors.sum())
         self._epoch = -1, None
@@ -109,16 +114,16 @@ class _Repeated:
 
     def __getitem__(self, position: int) -> int:
         number, place = divmod(position, self._length)
-        known, images = self._epoch
-        if known != number:
+        last, images = self._epoch
+        if last != number:
             images = self._images_of(number)
             self._epoch = number, images  # one assignment: threads share it
         return int(images[place])
 
     def _images_of(self, number: int) -> np.ndarray:
-        """Systematic sampling: the images, in random order, lie side by side on a line, each as
-        long as its factor, and points at distances of 1 from a random start pick them. So each
-        comes its factor's floor or ceiling times, and all together as often as the line is long."""
+        """Systematic sampling: the images lie side by side on a line in random order, each as long
+        as its factor, and points at distances of 1 from a random start pick them. So each image
+        comes its factor's floor or ceiling times, and an epoch is as long as the line."""
         random = np.random.default_rng((self._seed, number))
         images = random.permutation(len(self._factors))
         ends = np.cumsum(self._factors[images])
@@ -133,14 +138,14 @@ def _balanced(images: list[np.ndarray], seed: int, position: int) -> int:
 
 
 def class_presence(
-    source: Any, cache_file: str | os.PathLike | None = None
+    source: Source, cache_file: str | os.PathLike | None = None
 ) -> Bool[np.ndarray, "n k"]:
-    """Which image of a source shows which class, kept in `cache_file` as `class_statistics` is.
+    """True where an image of a source shows a class; cached as `class_statistics` is.
 
-    Of files only the masks are read.
+    From files only the masks are read.
 
     Raises:
-      ValueError: for a mask that cannot be read or holds other ids.
+      DataError: for a mask that cannot be read or holds other ids.
     """
     num_classes = len(source.classes)
 
@@ -149,14 +154,14 @@ def class_presence(
             label = source.id_map.labels_of(source.ids(index), source.mask_paths[index])
         else:
             label = source[index]["label"]
-        pixels = np.bincount(np.ravel(label), minlength=num_classes)[:num_classes]
-        return np.flatnonzero(pixels).tolist()
+        return [id_ for id_ in count_ids(np.asarray(label)) if id_ < num_classes]
 
     def count() -> dict:
-        with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            return {"classes": list(pool.map(classes_of, range(len(source))))}
+        return {"classes": list(in_threads(classes_of, range(len(source))))}
 
     presence = np.zeros((len(source), num_classes), bool)
-    for row, shown in zip(presence, kept_count(source, cache_file, count)["classes"], strict=True):
+    for row, shown in zip(
+        presence, cached_count(source, cache_file, count)["classes"], strict=True
+    ):
         row[shown] = True
     return presence

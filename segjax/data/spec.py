@@ -1,10 +1,11 @@
-"""What is known of a data set before any of its files is opened."""
+"""A row of the table of data sets."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from segjax.data.classes import ClassTable
+from segjax.data.source import Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,16 +14,17 @@ class DatasetSpec:
 
     Attributes:
       title: its name, authors and year.
-      licence: what its files may be used for, in a sentence.
-      url: where they are.
+      licence: the terms of its files, in a sentence.
+      url: where to get them.
       layout: of `data.root`, in words.
-      splits: the names that its own files give.
-      classes: the class table, from `config.data`.
-      open: the source of a split, from `config.data` and the split's name; reads no sample.
+      splits: their names in the data set's own files.
+      classes: gives the class table, from `config.data`.
+      open: gives the source of a split, from `config.data` (with the run's "seed") and the split's
+        name; reads no sample.
       unlabelled: splits whose labels are not public.
       variants: values of `data.variant`, the first for ""; empty = it has none.
       weights: published class weights, by variant.
-      reads_files: False for what is drawn or asked of a library, which needs no `data.root`.
+      reads_files: False for data that are drawn or that a library finds, which need no `data.root`.
     """
 
     title: str
@@ -31,7 +33,7 @@ class DatasetSpec:
     layout: str
     splits: tuple[str, ...]
     classes: Callable[[Mapping[str, Any]], ClassTable]
-    open: Callable[[Mapping[str, Any], str], Any]
+    open: Callable[[Mapping[str, Any], str], Source]
     variants: tuple[str, ...] = ()
     unlabelled: tuple[str, ...] = ()
     weights: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)

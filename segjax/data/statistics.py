@@ -1,24 +1,27 @@
-"""How often each class occurs, and the loss weights that follow from it."""
+"""Class frequencies, and the loss weights that follow from them."""
 
 import hashlib
 import json
 import os
 import pathlib
-import uuid
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from segjax.data.checks import check_source
+from segjax.data.errors import DataError
+from segjax.data.files.atomic import replacing
+from segjax.data.source import Source
 
 _VERSION = 1  # raise it when the meaning of a cached count changes
 
 
 def class_statistics(
-    source, cache_file: str | os.PathLike | None = None, *, skip_unreadable: bool = False
-) -> dict:
-    """Pixel counts of a whole source, kept in `cache_file` (JSON) until the data change.
+    source: Source, cache_file: str | os.PathLike | None = None, *, skip_unreadable: bool = False
+) -> dict[str, Any]:
+    """Pixel counts of a whole source, cached in `cache_file` (JSON) until the data change.
 
     The cache holds a fingerprint: the classes, ignored ids, and each file's name, size and time
     of change; for a source without files, its `repr` and length (no cache if it has no `repr` of
@@ -26,61 +29,60 @@ def class_statistics(
 
     Returns:
       {"images": int, "class_pixels": int64 [K], "present_pixels": int64 [K], "ignored_pixels":
-      int, "sizes": sorted list of (height, width)}; the counts are those of `CheckReport`.
+      int, "sizes": sorted list of (height, width)}; the counts are those of `SplitCounts`.
 
     Raises:
-      ValueError: for bad samples, as `check_source` does; with `skip_unreadable` those that cannot
+      DataError: for bad samples, as `check_source` does; with `skip_unreadable` those that cannot
         be read are left out.
     """
-    kept = kept_count(source, cache_file, lambda: _count(source, skip_unreadable))
+    cached = cached_count(source, cache_file, lambda: _count(source, skip_unreadable))
     return {
-        **kept,
-        "class_pixels": np.array(kept["class_pixels"], np.int64),
-        "present_pixels": np.array(kept["present_pixels"], np.int64),
-        "sizes": [tuple(size) for size in kept["sizes"]],
+        **cached,
+        "class_pixels": np.array(cached["class_pixels"], np.int64),
+        "present_pixels": np.array(cached["present_pixels"], np.int64),
+        "sizes": [tuple(size) for size in cached["sizes"]],
     }
 
 
-def kept_count(source, cache_file: str | os.PathLike | None, count: Callable[[], dict]) -> dict:
-    """What `count()` says of a source, as JSON holds it, kept in `cache_file` until the data change
-    (see `class_statistics`)."""
+def cached_count(
+    source: Source, cache_file: str | os.PathLike | None, count: Callable[[], dict]
+) -> dict:
+    """The JSON values that `count()` gives for a source, cached in `cache_file` until the data
+    change (see `class_statistics`)."""
     fingerprint = fingerprint_of(source)
     cache = None if cache_file is None or fingerprint is None else pathlib.Path(cache_file)
-    kept = _read_cache(cache, fingerprint) if cache is not None else None
-    if kept is None:
-        kept = count()
+    cached = _read_cache(cache, fingerprint) if cache is not None else None
+    if cached is None:
+        cached = count()
         if cache is not None:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            # Written beside and moved, so that a job that is killed leaves no half file. The name
-            # is of this write alone: processes on several hosts may share a number.
-            partial = cache.with_name(f"{cache.name}.{uuid.uuid4().hex}.part")
-            partial.write_text(json.dumps({"fingerprint": fingerprint, "statistics": kept}))
-            partial.replace(cache)
-    return kept
+            with replacing(cache) as partial:
+                partial.write_text(json.dumps({"fingerprint": fingerprint, "statistics": cached}))
+    return cached
 
 
-def _count(source, skip_unreadable: bool) -> dict:
+def _count(source: Source, skip_unreadable: bool) -> dict:
     split = getattr(source, "split", type(source).__name__)
-    report = check_source(source, split, skip_unreadable=skip_unreadable)
+    counts = check_source(source, split, skip_unreadable=skip_unreadable)
     return {
-        "images": report.images,
-        "class_pixels": report.class_pixels.tolist(),
-        "present_pixels": report.present_pixels.tolist(),
-        "ignored_pixels": report.ignored_pixels,
-        "sizes": sorted(report.sizes),
+        "images": counts.images,
+        "class_pixels": counts.class_pixels.tolist(),
+        "present_pixels": counts.present_pixels.tolist(),
+        "ignored_pixels": counts.ignored_pixels,
+        "sizes": sorted(counts.sizes),
     }
 
 
 def median_present(
     class_pixels: Int64[np.ndarray, "k"], present_pixels: Int64[np.ndarray, "k"]
 ) -> Float32[np.ndarray, "k"]:
-    """The median frequency over each class's, a frequency being of the images that show the class.
+    """The median of the classes' frequencies, divided by each class's.
 
-    That is a class's pixels divided by all pixels, ignored ones too, of the images it occurs in;
-    the median is over the classes that occur.
+    A frequency is a class's pixels divided by all pixels, ignored ones too, of the images that it
+    occurs in; the median is over the classes that occur.
 
     Reference: Eigen and Fergus, "Predicting Depth, Surface Normals and Semantic Labels with a
-    Common Multi-Scale Convolutional Architecture", ICCV 2015, section 6.3.2; used so by SegNet.
+    Common Multi-Scale Convolutional Architecture", ICCV 2015, section 6.3.2; as in SegNet.
     """
     occurs = _occurring(class_pixels, present_pixels)
     return _median_over(class_pixels[occurs] / present_pixels[occurs], occurs)
@@ -89,7 +91,7 @@ def median_present(
 def median_global(
     class_pixels: Int64[np.ndarray, "k"], present_pixels: Int64[np.ndarray, "k"]
 ) -> Float32[np.ndarray, "k"]:
-    """The median frequency over each class's, a frequency being of all labelled pixels."""
+    """As `median_present`, with a class's share of all labelled pixels as its frequency."""
     occurs = _occurring(class_pixels, present_pixels)
     return _median_over(class_pixels[occurs] / class_pixels.sum(), occurs)
 
@@ -108,7 +110,7 @@ def enet(
 
 # By their name in loss.class_weights; each takes the pixels of each class and all pixels (ignored
 # ones too) of the images each class occurs in. A class that never occurs weighs 0: no label pixel
-# could use its weight. ValueError if no class occurs or the counts contradict each other.
+# could use its weight. DataError if no class occurs or the counts contradict each other.
 WEIGHTINGS: Mapping[str, Callable] = {
     "median_present": median_present,
     "median_global": median_global,
@@ -124,28 +126,24 @@ def _median_over(frequency: np.ndarray, occurs: np.ndarray) -> Float32[np.ndarra
 
 def _occurring(class_pixels: np.ndarray, present_pixels: np.ndarray) -> np.ndarray:
     pixels, present = np.asarray(class_pixels), np.asarray(present_pixels)
-    if pixels.shape != present.shape or pixels.ndim != 1:
-        raise ValueError(
-            f"class_pixels has shape {pixels.shape} and present_pixels {present.shape}; "
-            "use one count per class in both"
-        )
     occurs = pixels > 0
     if not occurs.any() or (present < pixels).any():
-        raise ValueError(
+        raise DataError(
             f"class_pixels={pixels.astype(int).tolist()} with present_pixels="
-            f"{present.astype(int).tolist()}; use counts where a class occurs, each at most "
-            "the pixels of the images it occurs in"
+            f"{present.astype(int).tolist()}",
+            "use counts where a class occurs, each at most the pixels of the images it occurs in",
         )
     return occurs
 
 
-def fingerprint_of(source, *, times: bool = True) -> str | None:
-    """SHA-256 (hex) over what tells two states of a split apart without reading its files.
+def fingerprint_of(source: Source, *, times: bool = True) -> str | None:
+    """SHA-256 (hex) that tells two states of a split apart without reading its files.
 
-    That is its classes, its ignored ids, its length, and each file's name, last two folders and
+    It is over the classes, the ignored ids, the length, and each file's name, last two folders and
     size; for a source without files, its `repr`.
 
     Args:
+      source: the split.
       times: with each file's time of change, which a copy of the data does not keep.
 
     Returns:
@@ -159,13 +157,13 @@ def fingerprint_of(source, *, times: bool = True) -> str | None:
     facts += [len(source)]
     for path in map(pathlib.Path, paths):
         if not path.is_file():
-            return None  # the count itself will say which file is gone
-        found = path.stat()
-        facts.append((*path.parts[-3:], found.st_size, *([found.st_mtime_ns] if times else [])))
+            return None  # the count itself reports the missing file
+        stat = path.stat()
+        facts.append((*path.parts[-3:], stat.st_size, *([stat.st_mtime_ns] if times else [])))
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
-def _ids(source) -> list:
+def _ids(source: Source) -> list:
     id_map = getattr(source, "id_map", None)
     options = getattr(getattr(source, "read_ids", None), "keywords", {})  # such as mask colours
     return [sorted(id_map.labels.items()) if id_map else [], sorted(options.items())]
@@ -173,7 +171,7 @@ def _ids(source) -> list:
 
 def _read_cache(cache: pathlib.Path, fingerprint: str) -> dict | None:
     try:
-        kept = json.loads(cache.read_text())
-        return kept["statistics"] if kept["fingerprint"] == fingerprint else None
+        content = json.loads(cache.read_text())
+        return content["statistics"] if content["fingerprint"] == fingerprint else None
     except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: count again
         return None

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segjax import metrics
-from segjax.data.pipeline import FittedDataset, eval_batches
+from segjax.data.batches import eval_batches
+from segjax.data.fitted import FittedDataset
 from segjax.export import load as exported
 from segjax.inference.predictor import Predictor, forward_fn
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from segjax import config as configs
 from segjax.data.classes import ClassTable
-from segjax.data.pipeline import fit_image, fitted_size, resize_image
+from segjax.data.fitted import fit_image, fitted_size, resize_image
 from segjax.inference.options import InferenceOptions
 from segjax.inference.sliding import SlidingWindows
 from segjax.inference.tta import combine, taps, view_logits

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from segjax.data.pipeline import FittedDataset
+from segjax.data.fitted import FittedDataset
 from segjax.metrics import protocols
 from segjax.metrics.boundary import Boundaries, distance_to_boundary
 from segjax.metrics.by_object import Strata

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from segjax import metrics
 from segjax.data.classes import IGNORE
-from segjax.data.pipeline import Batch
+from segjax.data.fitted import Batch
 from segjax.inference.uncertainty import MEASURES, Samples, Uncertainty, mc_dropout
 from segjax.layers import resize_bilinear
 from segjax.metrics.calibration import (
@@ -117,7 +117,7 @@ def score_split(
 
     Args:
       members: one for Monte Carlo dropout, several for an ensemble.
-      batches: those of `pipeline.eval_batches`.
+      batches: those of `batches.eval_batches`.
       samples, seed: of dropout. An image's masks depend on the seed and its index alone.
       shown: indices of the images whose maps are wanted.
 

@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray, UInt8
 
 from segjax.data.classes import ClassTable
 from segjax.data.files.images import rgb_view
-from segjax.data.pipeline import fit_image, fit_label
+from segjax.data.fitted import fit_image, fit_label
 from segjax.report.figures import Target
 from segjax.report.pictures import classes_shown, overlay, write_sheet
 from segjax.transforms.augment import Augmentation, augment

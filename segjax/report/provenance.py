@@ -17,7 +17,8 @@ import numpy as np
 
 import segjax
 from segjax import config as configs
-from segjax.data.datasets import make_source, used_splits
+from segjax.data.source import files_of
+from segjax.data.splits import Splits
 from segjax.data.statistics import fingerprint_of
 from segjax.report.numbers import evenly_spaced
 from segjax.report.page import write_text
@@ -27,14 +28,17 @@ _PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gr
 
 
 def save_run(
-    workdir: pathlib.Path, base: Mapping[str, Any] | None, config: Mapping[str, Any]
+    workdir: pathlib.Path,
+    base: Mapping[str, Any] | None,
+    config: Mapping[str, Any],
+    data: Splits,
 ) -> None:
     """Writes run.json: `environment`, `changes` from the base config, and `data` (`data_state`)."""
     changes = configs.difference(base, config) if base else {}
     run = {
         "environment": environment(),
         "changes": {name: {"base": old, "run": new} for name, (old, new) in changes.items()},
-        "data": data_state(config, used_splits(config["data"], config["seed"])),
+        "data": data_state(data, data.used),
     }
     write_text(workdir / RUN_FILE, json.dumps(run, indent=2) + "\n")
 
@@ -68,7 +72,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def data_state(config: Mapping[str, Any], splits: Iterable[str]) -> dict[str, dict[str, Any]]:
+def data_state(data: Splits, splits: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Number of images and a fingerprint of each split, the same for every copy of the data.
 
     The fingerprint is the start of the SHA-256 over names and sizes of the files (see
@@ -76,11 +80,9 @@ def data_state(config: Mapping[str, Any], splits: Iterable[str]) -> dict[str, di
     """
     state = {}
     for split in splits:
-        source = make_source(config["data"], split, config["seed"])
-        files = source
-        while not hasattr(files, "image_paths") and hasattr(files, "source"):
-            files = files.source  # under a class map
-        by_name = fingerprint_of(files, times=False) if hasattr(files, "image_paths") else None
+        source = data.source(split)
+        files = files_of(source)
+        by_name = fingerprint_of(files, times=False) if files else None
         fingerprint = by_name or _of_samples(source)
         state[split] = {"images": len(source), "fingerprint": fingerprint[:16]}
     return state

@@ -11,8 +11,9 @@ import numpy as np
 
 from segjax import config as configs
 from segjax.data.classes import ClassTable
-from segjax.data.datasets import make_source
 from segjax.data.files.images import rgb_view
+from segjax.data.source import Source
+from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
 from segjax.report import figures, pictures, tables
 from segjax.report.numbers import choose_samples, no_nan
@@ -30,6 +31,7 @@ def write_report(
     predictor: Predictor,
     evaluations: Mapping[str, Evaluation],
     protocol: str,
+    data: Splits,
     seconds: float | None = None,
 ) -> pathlib.Path:
     """Writes results.json, results.md, curves.png, confusion_matrix.png, class_iou.png,
@@ -41,6 +43,7 @@ def write_report(
       evaluations: per split; results.json holds their `summary()`. Pictures are of
         `data.val_split`, or of the first one.
       protocol: how the numbers were measured, printed with them.
+      data: the splits that were evaluated.
       seconds: of the training; by default as an earlier call set them.
 
     Returns:
@@ -61,24 +64,24 @@ def write_report(
     matrix = figures.confusion(split, confusion[split], classes)
     figures.save_png([matrix], workdir / "confusion_matrix.png")
     figures.save_png([figures.class_iou(split, results[split], classes)], workdir / "class_iou.png")
-    samples = _chosen_samples(predictor, split, evaluations[split])
+    samples = _chosen_samples(predictor, data.source(split), evaluations[split])
     (workdir / "samples").mkdir(exist_ok=True)
     everything = [sample for group in samples.values() for sample in group]
     if everything:
         pictures.sample_grid(everything, classes, workdir / "samples" / "grid.png")
 
     record = load_run(workdir, seconds)
-    trained_on, data = record.get("data", {}), data_state(config, evaluations)
+    trained_on, state = record.get("data", {}), data_state(data, evaluations)
     remarks = [f"Best checkpoint by val mIoU; pictures of images from the {split} split."]
     remarks += [
         f"The {name} split has changed since the training: {trained_on[name]['images']:,} images "
         f"then, {now['images']:,} now, and another fingerprint."
-        for name, now in data.items()
+        for name, now in state.items()
         if trained_on.get(name, now) != now
     ]
     parameters = sum(p.size for p in jax.tree.leaves(predictor.variables["params"]))
     record["environment"]["parameters"] = parameters
-    record["data"] = {**trained_on, **data}
+    record["data"] = {**trained_on, **state}
     title = f"{config['model']['name']} on {config['data']['name']}"
     path = workdir / "report.html"
     run = Run(title, configs.plain(config), record, history)
@@ -87,12 +90,10 @@ def write_report(
 
 
 def _chosen_samples(
-    predictor: Predictor, split: str, evaluation: Evaluation
+    predictor: Predictor, source: Source, evaluation: Evaluation
 ) -> dict[str, list[dict[str, Any]]]:
     """The best, median and worst samples with their predictions; kinds without any left out."""
-    config = predictor.config
-    source = make_source(config["data"], split, config["seed"])
-    chosen = choose_samples(evaluation.image_miou, config["report"]["samples"])
+    chosen = choose_samples(evaluation.image_miou, predictor.config["report"]["samples"])
     samples = {}
     for kind, indices in chosen.items():
         group = predicted_samples(predictor, source, indices)

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from segjax.data.batches import train_iterator
 from segjax.data.device import DeviceData
-from segjax.data.pipeline import train_iterator
 from segjax.training.setup import Setup
 
 
@@ -19,7 +19,7 @@ class DeviceIterator:
     Raises:
       ValueError: if the split is to stay on the device and does not fit, or a sample cannot be
         read.
-      TimeoutError, ChildProcessError: see `watched.Batches`; both are OSErrors.
+      TimeoutError, ChildProcessError: see `prefetch.PrefetchIterator`; both are OSErrors.
     """
 
     def __init__(self, setup: Setup):
@@ -36,7 +36,7 @@ class DeviceIterator:
         )
         if data["on_device"]:
             rows_apart = NamedSharding(setup.devices.mesh, PartitionSpec(None, "space"))
-            self._split = DeviceData.from_canvas(setup.train, rows_apart)
+            self._split = DeviceData.from_dataset(setup.train, rows_apart)
             self._gather = jax.jit(DeviceData.batch)
 
     def __next__(self) -> dict[str, jax.Array]:

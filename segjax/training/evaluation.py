@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from segjax import metrics
-from segjax.data.pipeline import FittedDataset, eval_batches
+from segjax.data.batches import eval_batches
+from segjax.data.fitted import FittedDataset
 from segjax.metrics.confusion import ImageConfusions
 from segjax.training.distributed import gather
 from segjax.training.mesh import Devices

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segjax.data import sampling
+from segjax.data.splits import scored_size
 from segjax.transforms import normalize
 
 
@@ -84,9 +85,3 @@ def check_options(config: Mapping[str, Any]) -> None:
             f"data.mean and data.std have {lengths[0]} and {lengths[1]} numbers; use {channels} "
             "each, data.std above 0, or none for those of init_from's network or of ImageNet"
         )
-
-
-def scored_size(data: Mapping[str, Any]) -> tuple[int, int]:
-    """Size (H, W) of the labels that evaluation scores: `data.label_size`, or `data.image_size` if
-    that is (0, 0)."""
-    return tuple(data["label_size"] if any(data["label_size"]) else data["image_size"])

@@ -12,16 +12,17 @@ import grain
 import jax
 import optax
 
-from segjax.data import checks, sampling, statistics
+from segjax.data import sampling, statistics
+from segjax.data.batches import batch_shapes
 from segjax.data.classes import ClassTable
-from segjax.data.datasets import class_table, make_source, used_splits
-from segjax.data.pipeline import FittedDataset, batch_shapes
+from segjax.data.fitted import FittedDataset
+from segjax.data.splits import Splits, scored_size
 from segjax.metrics.confusion import PROTOCOL
 from segjax.models import build
 from segjax.training import optim
 from segjax.training.class_weights import class_weights
 from segjax.training.mesh import Devices, make_devices
-from segjax.training.options import check_options, scored_size
+from segjax.training.options import check_options
 from segjax.training.pretrained import (
     Initial,
     has_checkpoint,
@@ -40,6 +41,7 @@ class Setup:
 
     Attributes:
       config: as given.
+      data: the splits of the data set; opens them when asked.
       classes: names and colours.
       model, optimizer, schedule, objective: see their modules.
       devices: see `parallel`.
@@ -51,6 +53,7 @@ class Setup:
     """
 
     config: Mapping[str, Any]
+    data: Splits
     classes: ClassTable
     model: nn.Module
     optimizer: optax.GradientTransformation
@@ -150,36 +153,29 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
 
     Args:
       config: see configs/base.py.
-      workdir: of the run, if it has one: where class statistics are kept, and where a checkpoint
-        makes the weights of `init_from` superfluous.
+      workdir: of the run, if it has one; it caches class statistics, and with a checkpoint in it
+        the weights of `init_from` are not read.
 
     Raises:
-      ValueError: naming the option or file that is wrong, what was found and what to do.
+      ValueError: naming the option or file that is wrong, what is wrong with it and what to do.
     """
     check_options(config)
-    classes = class_table(config["data"])
-    model = build(config["model"], len(classes), config["dtype"])
+    data = Splits(config["data"], config["seed"])
+    model = build(config["model"], len(data.classes), config["dtype"])
     initial = None if has_checkpoint(workdir) else read_initial(config, model)
     config = with_normalization(config, initial, workdir)
-    train, data = config["train"], config["data"]
-    devices = make_devices(config["parallel"], data["image_size"][0])
-    splits = used_splits(data, config["seed"])  # all of them: fail now rather than at the end
-    sources = {split: make_source(data, split, config["seed"]) for split in splits}
-    checks.quick_check(
-        sources,
-        min_images={data["train_split"]: train["batch_size"]},
-        skip_unreadable=[data["train_split"]] if data["on_unreadable"] == "skip" else [],
-    )
-    source = sources[data["train_split"]]
-    setup = _programs(config, classes, model, devices, len(source))
-    weights = class_weights(config, source, classes, workdir)
+    devices = make_devices(config["parallel"], config["data"]["image_size"][0])
+    data.check(*data.used, batch_size=config["train"]["batch_size"])  # now, not at the end
+    train = data.training()
+    setup = _programs(config, data, model, devices, len(train))
+    weights = class_weights(config, train.source, data.classes, workdir)
     return dataclasses.replace(
         setup,
         objective=dataclasses.replace(setup.objective, class_weights=weights),
-        train=_canvas(data, source, data["image_size"], data["on_unreadable"]),
-        validation=eval_canvas(data, sources[data["val_split"]]),
+        train=train,
+        validation=data.fitted(config["data"]["val_split"]),
         initial=initial,
-        order=sampling.make_order(data, source, config["seed"], workdir),
+        order=sampling.make_order(config["data"], train.source, config["seed"], workdir),
     )
 
 
@@ -201,22 +197,22 @@ def prepare_programs(
         known from files alone.
     """
     check_options(config)
-    classes = class_table(config["data"])
-    model = build(config["model"], len(classes), config["dtype"])
+    data = Splits(config["data"], config["seed"])
+    model = build(config["model"], len(data.classes), config["dtype"])
     config = with_normalization(config, None, None)
     devices = make_devices(config["parallel"], config["data"]["image_size"][0], devices)
-    setup = _programs(config, classes, model, devices)
+    setup = _programs(config, data, model, devices)
     if config["loss"]["class_weights"] in statistics.WEIGHTINGS:
-        weights = (1.0,) * len(classes)
+        weights = (1.0,) * len(data.classes)
     else:
-        weights = class_weights(config, None, classes, None)
+        weights = class_weights(config, None, data.classes, None)
     objective = dataclasses.replace(setup.objective, class_weights=weights)
     return dataclasses.replace(setup, objective=objective)
 
 
 def _programs(
     config: Mapping[str, Any],
-    classes: ClassTable,
+    splits: Splits,
     model: nn.Module,
     devices: Devices,
     images: int = 0,
@@ -241,7 +237,8 @@ def _programs(
     )
     return Setup(
         config=config,
-        classes=classes,
+        data=splits,
+        classes=splits.classes,
         model=model,
         optimizer=optim.make_optimizer(config["optim"], schedule),
         schedule=schedule,
@@ -249,36 +246,6 @@ def _programs(
         devices=devices,
         total_steps=total_steps,
         eval_every=train["eval_every"] or math.ceil(images / train["batch_size"]),
-    )
-
-
-def make_canvas(config: Mapping[str, Any], split: str) -> FittedDataset:
-    """A split for evaluation, checked.
-
-    Raises:
-      ValueError: as the data set's own checks.
-    """
-    source = make_source(config["data"], split, config["seed"])
-    checks.quick_check({split: source})
-    return eval_canvas(config["data"], source)
-
-
-def eval_canvas(data: Mapping[str, Any], source: Any) -> FittedDataset:
-    """A source for evaluation: images on the canvas, labels at the size that is scored."""
-    return _canvas(data, source, scored_size(data))
-
-
-def _canvas(
-    data: Mapping[str, Any], source: Any, label_size: tuple[int, int], on_unreadable: str = "stop"
-) -> FittedDataset:
-    return FittedDataset(
-        source,
-        tuple(data["image_size"]),
-        label_size=label_size,
-        cache_mb=data["cache_mb"],
-        channels=data["channels"],
-        on_unreadable=on_unreadable,
-        timeout_s=data["timeout_s"],
     )
 
 

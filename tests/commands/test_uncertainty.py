@@ -13,9 +13,10 @@ from segjax import config as configs
 from segjax.commands.evaluate import evaluate
 from segjax.commands.recalibrate import recalibrate
 from segjax.commands.uncertainty import uncertainty
+from segjax.data.batches import eval_batches
 from segjax.data.classes import IDD_LEVEL1
 from segjax.data.datasets import make_source
-from segjax.data.pipeline import eval_batches
+from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
 from segjax.inference.recalibrate import copy_checkpoint
 from segjax.inference.uncertainty_scores import Member, score_split
@@ -27,7 +28,6 @@ from segjax.training import optim
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.mesh import make_devices
 from segjax.training.run_state import RunState
-from segjax.training.setup import make_canvas
 from segjax.training.state import create_state
 
 
@@ -55,7 +55,7 @@ def drawn_run(workdir, config, seed=0, ema=False):
     workdir.mkdir()
     configs.save(config, workdir)
     configs.save_classes(IDD_LEVEL1, workdir)
-    save_run(workdir, None, config)
+    save_run(workdir, None, config, Splits(config.data, config.seed))
     with CheckpointStore(workdir) as store:
         store.save(3, state, {"progress": RunState().to_json(), "data": {"next": 6}}, 0.25)
     return state
@@ -106,7 +106,7 @@ def test_ensemble_is_the_mean_of_its_members(config, tmp_path):
         drawn_run(run, config, seed)
     predictors = [Predictor.from_workdir(run) for run in runs]
     members = [Member(p.model, p.variables, p.config["data"]) for p in predictors]
-    canvas, devices = make_canvas(config, "val"), make_devices(config.parallel)
+    canvas, devices = Splits(config.data, config.seed).fitted("val"), make_devices(config.parallel)
     scores, maps = score_split(members, eval_batches(canvas, 2), devices, shown=[2])
 
     batch = members[0].normalize(np.stack([canvas[i]["image"] for i in range(3)]))

@@ -8,6 +8,8 @@ from PIL import Image
 
 from configs import base
 from segjax.data.classes import from_names
+from segjax.data.fitted import FittedDataset
+from segjax.data.sets.folder import open_folder
 
 THREE = from_names(["road", "car", "sky"])
 TWO = from_names(["background", "crack"])
@@ -16,14 +18,18 @@ CAMVID_ROOT = pathlib.Path(
 )
 
 
-def photo(path, height=4, width=6):
+def save(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (width, height)).save(path)
+    Image.fromarray(np.asarray(array)).save(path)
+    return path
+
+
+def photo(path, height=4, width=6):
+    return save(path, np.zeros((height, width, 3), np.uint8))
 
 
 def mask(path, ids=1, height=4, width=6):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.broadcast_to(np.asarray(ids, np.uint8), (height, width))).save(path)
+    return save(path, np.broadcast_to(np.asarray(ids, np.uint8), (height, width)))
 
 
 class Drawn:
@@ -57,3 +63,44 @@ def data_config(**options):
     data = base.get_config().data
     data.update(options)
     return data
+
+
+class Numbered:
+    """Samples whose every pixel is their number; `reads` lists the indices that were read."""
+
+    def __init__(self, length, size=(8, 12)):
+        self.length, self.size, self.reads = length, size, []
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        self.reads.append(index)
+        image = np.full((*self.size, 3), index, np.uint8)
+        return {"image": image, "label": image[..., 0] % 5, "name": str(index)}
+
+
+DAMAGED_LENGTH = 7
+
+
+def damaged_folder(path):
+    """7 images; those of 2.png and 4.jpg end in the middle, and so does the mask of 3."""
+    random = np.random.default_rng(0)
+    for k in range(DAMAGED_LENGTH):
+        image = path / "images" / "train" / f"{k}.{'jpg' if k == 4 else 'png'}"
+        photo(image, 64, 96)
+        mask(path / "masks" / "train" / f"{k}.png", random.integers(0, 3, (64, 96)), 64, 96)
+        if k in (2, 4):
+            damage(image)
+    damage(path / "masks" / "train" / "3.png")
+    return path
+
+
+def damage(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def fitted_folder(folder, **options):
+    """The training split of a folder of three classes, at 8x12."""
+    return FittedDataset(open_folder(folder, "train", THREE), (8, 12), **options)

@@ -11,14 +11,16 @@ from tests.data.drawn import THREE, TWO, Drawn, mask, photo, uint8
 
 def test_report_counts_pixels_by_hand():
     source = Drawn([uint8([0, 0, 0, 1]), uint8([0, 255, 255, 255], [0, 0, 0, 0])])
-    report = check_source(source, "train")
-    assert (report.split, report.images, report.checked) == ("train", 2, 2)
-    assert report.class_pixels.tolist() == [8, 1, 0]
-    assert report.class_pixels.dtype == report.present_pixels.dtype == np.int64
+    counts = check_source(source, "train")
+    assert (counts.images, counts.counted) == (2, 2)
+    assert counts.class_pixels.tolist() == [8, 1, 0]
+    assert counts.class_images.tolist() == [2, 1, 0]
+    assert counts.class_pixels.dtype == counts.present_pixels.dtype == np.int64
     # The second image counts with its ignored pixels, as its 8 pixels are all of the image's.
-    assert report.present_pixels.tolist() == [12, 4, 0]
-    assert report.ignored_pixels == 3
-    assert report.sizes == {(1, 4), (2, 4)}
+    assert counts.present_pixels.tolist() == [12, 4, 0]
+    assert (counts.ignored_pixels, counts.void_images) == (3, 0)
+    assert counts.void_share == 0.25
+    assert counts.sizes == {(1, 4): 1, (2, 4): 1}
 
 
 def test_fewer_images_than_the_batch_size():
@@ -36,9 +38,9 @@ def test_limit_checks_samples_that_are_spread_evenly():
     source, calls = Drawn([uint8([0, 1])] * 101), []
     report = check_source(source, "train", limit=5, progress=lambda *c: calls.append(c))
     assert sorted(source.reads) == [0, 25, 50, 75, 100]
-    assert (report.images, report.checked) == (101, 5)
+    assert (report.images, report.counted) == (101, 5)
     assert calls == [(k, 5) for k in range(1, 6)]
-    assert check_source(source, "train", limit=1000).checked == 101
+    assert check_source(source, "train", limit=1000).counted == 101
     with pytest.raises(ValueError, match="limit=0"):
         check_source(source, "train", limit=0)
 
@@ -99,7 +101,7 @@ def test_ten_problems_are_listed_with_the_remedy_once():
     assert lines[0] == "data split 'train': 14 of 15 samples are bad:"
     assert len(lines) == 12
     assert lines[1].startswith("  drawn 0: bad ids 3 (1 pixels); allowed are 0..2 and")
-    assert lines[-1] == "  and 4 more"
+    assert lines[-1] == "  and 4 more; --mode=doctor reports each of them in full"
     assert str(error.value).count("; use ") == 1
 
 
@@ -178,9 +180,8 @@ def test_quick_check_decodes_few_of_what_is_drawn_and_many_files(tmp_path):
     files = open_folder(tmp_path, "train", THREE)
     drawn = Drawn([uint8([0])] * 9)
     checked = quick_check({"train": files, "around": Around(files), "drawn": Around(drawn)})
-    assert {split: report.checked for split, report in checked.items()} == {
+    assert {split: counts.counted for split, counts in checked.items()} == {
         "train": 6,
         "around": 6,
         "drawn": 4,
     }
-    assert quick_check({"train": files}, limit=2)["train"].checked == 2

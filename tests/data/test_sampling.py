@@ -76,21 +76,6 @@ def test_an_order_is_a_function_of_seed_and_position(name):
     assert isinstance(again[10**12], int)  # far ahead, at no cost
 
 
-@pytest.mark.parametrize("name", ["repeat_factor", "balanced"])
-def test_grain_resumes_an_order(name):
-    def iterator():
-        return iter(order(options(name), PRESENCE, seed=2).batch(4).to_iter_dataset())
-
-    whole = iterator()
-    for _ in range(5):
-        next(whole)
-    state = json.loads(json.dumps(whole.get_state()))
-    resumed = iterator()
-    resumed.set_state(state)
-    for _ in range(5):
-        np.testing.assert_array_equal(next(whole), next(resumed))
-
-
 def test_orders_travel_to_worker_processes():
     dataset = order(options("repeat_factor"), PRESENCE, seed=2)
     copy = pickle.loads(pickle.dumps(dataset))

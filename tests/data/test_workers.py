@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.data.test_watched import LENGTH, damaged_folder
+from tests.data.drawn import DAMAGED_LENGTH, damaged_folder
 
 pytestmark = pytest.mark.slow  # each starts a program that starts two more
 
@@ -36,7 +36,8 @@ def is_running(pid):
 
 PROGRAM = """
     import signal, sys
-    from segjax.data.pipeline import FittedDataset, train_iterator
+    from segjax.data.batches import train_iterator
+    from segjax.data.fitted import FittedDataset
     from segjax.data.sets.folder import open_folder
     from tests.data.drawn import THREE
 
@@ -124,7 +125,7 @@ def test_signals_to_the_whole_group_leave_the_workers_to_their_process(program, 
 def test_a_worker_that_hangs_ends_the_run_with_an_error(program, folder):
     process = program(15)
     assert ask(process).startswith("[")
-    for k in range(LENGTH):
+    for k in range(DAMAGED_LENGTH):
         pipe = folder / "images" / "train" / f"{k}.png"
         pipe.unlink(missing_ok=True)
         os.mkfifo(pipe)

@@ -12,12 +12,12 @@ import segjax
 from configs import base
 from segjax.commands import export as command
 from segjax.data.classes import from_names
+from segjax.data.splits import Splits
 from segjax.export import load as exported
 from segjax.export import program as export
 from segjax.inference.predictor import Predictor
 from segjax.models import MODELS, build, model_options
 from segjax.models.resnet import VARIANTS, BasicBlock
-from segjax.training.setup import make_canvas
 from segjax.weights import files
 
 slow = pytest.mark.slow
@@ -194,7 +194,7 @@ def test_the_mode_writes_scores_before_and_after(monkeypatch, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model.segjax"]
     metadata = segjax.load_exported(path).metadata
     config.data.label_size = (0, 0)
-    expected = miou_by_hand(make_canvas(config, "val"), predictor.predict)
+    expected = miou_by_hand(Splits(config["data"], config["seed"]).fitted("val"), predictor.predict)
     scores = metadata["validation"]
     assert scores["miou_before"] == pytest.approx(expected, abs=1e-9)
     assert scores["miou_after"] == pytest.approx(expected, abs=1e-9)
@@ -235,7 +235,9 @@ def test_a_program_that_departs_is_not_written(monkeypatch, tmp_path):
 
     monkeypatch.setattr(export, "make_program", faulty)
     with pytest.raises(ValueError, match=r"100.00% of the validation pixels .* is not written"):
-        export.write(tmp_path / "m.segjax", predictor, make_canvas(config, "val"))
+        export.write(
+            tmp_path / "m.segjax", predictor, Splits(config["data"], config["seed"]).fitted("val")
+        )
     # Without a validation split the stored test finds it.
     with pytest.raises(ValueError, match=r"does not compute here"):
         export.write(tmp_path / "m.segjax", predictor, None)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.data.pipeline import fit_image, fitted_size
+from segjax.data.fitted import fit_image, fitted_size
 from segjax.inference.options import InferenceOptions
 from segjax.inference.predictor import Predictor, forward_fn
 from segjax.layers import resize_bilinear

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.data.pipeline import FittedDataset
+from segjax.data.fitted import FittedDataset
 from segjax.data.streets.dataset import Streets
 from segjax.inference import scoring
 from segjax.metrics.boundary import Boundaries

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from segjax.data.classes import IDD_LEVEL1
+from segjax.data.splits import Splits
 from segjax.inference.scoring import FullEvaluation
 from segjax.metrics import boundary, by_object
 from segjax.metrics.confusion import ImageConfusions
@@ -35,7 +36,7 @@ def run(tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "save_png", lambda *_, **__: None)
     monkeypatch.setattr(pictures, "sample_grid", lambda *_, **__: None)
     tiny_config.data.eval_splits = ("val",)
-    provenance.save_run(tmp_path, None, tiny_config)
+    provenance.save_run(tmp_path, None, tiny_config, Splits(tiny_config.data))
     predictor = types.SimpleNamespace(
         config=tiny_config,
         classes=IDD_LEVEL1,
@@ -46,7 +47,9 @@ def run(tiny_config, tmp_path, monkeypatch):
 
 
 def write(run, evaluation, seconds=None) -> Page:
-    path = run_report.write_report(*run, {"val": evaluation}, "as here", seconds)
+    path = run_report.write_report(
+        *run, {"val": evaluation}, "as here", Splits(run[1].config.data), seconds
+    )
     return Page(path.read_text(encoding="utf-8"))
 
 
@@ -106,14 +109,14 @@ def test_fingerprint_is_that_of_every_copy_and_changes_with_a_file(tiny_config, 
             Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / f"{name}.png")
     shutil.copytree(tmp_path / "one", tmp_path / "two", copy_function=shutil.copyfile)
     tiny_config.data.update(name="folder", classes="a,b", root=str(tmp_path / "one"))
-    one = provenance.data_state(tiny_config, ["train"])
+    one = provenance.data_state(Splits(tiny_config.data), ["train"])
     assert one["train"]["images"] == 2
     assert len(one["train"]["fingerprint"]) == 16
     tiny_config.data.root = str(tmp_path / "two")
-    assert provenance.data_state(tiny_config, ["train"]) == one
+    assert provenance.data_state(Splits(tiny_config.data), ["train"]) == one
     changed = np.random.default_rng(0).integers(0, 2, (8, 8)).astype(np.uint8)
     Image.fromarray(changed).save(tmp_path / "two" / "masks" / "train" / "1.png")
-    assert provenance.data_state(tiny_config, ["train"]) != one
+    assert provenance.data_state(Splits(tiny_config.data), ["train"]) != one
 
 
 def test_best_median_and_worst_images():

@@ -8,7 +8,7 @@ import sys
 
 import jax
 
-from segjax.data.pipeline import FittedDataset
+from segjax.data.fitted import FittedDataset
 from segjax.inference.scoring import FullEvaluation, evaluate_fully, make_scoring_step
 from segjax.training import distributed
 from segjax.training.evaluation import Evaluation, evaluate

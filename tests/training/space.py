@@ -5,7 +5,7 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh
 
-from segjax.data.pipeline import batch_shapes
+from segjax.data.batches import batch_shapes
 from segjax.training.mesh import Devices
 from segjax.training.state import create_state
 from segjax.training.step import Objective, make_eval_step, make_train_step

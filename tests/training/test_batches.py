@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from segjax.data.pipeline import FittedDataset, UnreadableSample, train_iterator
+from segjax.data.batches import train_iterator
+from segjax.data.fitted import FittedDataset, UnreadableSample
 from segjax.training.batches import DeviceIterator
 from segjax.training.setup import prepare
 
@@ -91,10 +92,8 @@ def test_it_tells_what_was_skipped(make_setup, on_device):
     with DeviceIterator(make_setup(split, **{"data.on_device": on_device})) as feed:
         assert set(feed.skipped) == ({3, 8} if on_device else set())
         found = take(feed, 5)
-        assert {i: what.split(":")[-1] for i, what in feed.skipped.items()} == {
-            3: " 3.png cannot be read",
-            8: " 8.png cannot be read",
-        }
+        assert sorted(feed.skipped) == [3, 8]
+        assert all(f"{i}.png cannot be read" in message for i, message in feed.skipped.items())
     indices = np.concatenate([batch["index"] for batch in found])
     assert sorted(set(indices.tolist())) == list(range(10))
     greys = np.concatenate([batch["image"][:, 0, 0, 0] for batch in found])

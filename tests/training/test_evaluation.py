@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.data.pipeline import FittedDataset
+from segjax.data.fitted import FittedDataset
 from segjax.metrics.confusion import ImageConfusions, confusion_matrix, mean_iou
 from segjax.training import evaluation
 from segjax.training.evaluation import Evaluation, evaluate, evaluated_splits, evaluation_path

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from segjax.accelerators.collectives import collectives
-from segjax.data.pipeline import train_iterator
+from segjax.data.batches import train_iterator
 from segjax.training.evaluation import evaluate
 from segjax.training.mesh import devices_here, make_devices
 from segjax.training.setup import prepare

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from configs import base, pspnet
 from segjax.accelerators import DEVICES, TooLargeError
+from segjax.data.batches import padding
 from segjax.report.plan_tables import plan_table, step_figures
 from segjax.training import planning
 from segjax.training.setup import prepare, prepare_programs
@@ -99,7 +100,7 @@ def test_programs_need_no_files():
 def test_classes_that_only_files_know_are_asked_for():
     config = base.get_config()
     config.train.steps, config.data.name = 1, "folder"
-    with pytest.raises(ValueError, match=r"data.classes is empty: .* at least data.num_classes"):
+    with pytest.raises(ValueError, match=r"data.classes is empty, .* at least data.num_classes"):
         prepare_programs(config)
     config.data.num_classes = 5
     assert len(prepare_programs(config).classes) == 5
@@ -115,7 +116,7 @@ def test_the_programs_are_those_of_the_run(tiny_config, mode):
     """With the data at hand, the abstract batch is laid out as a real one is."""
     tiny_config.parallel.data, tiny_config.parallel.mode, tiny_config.train.batch_size = 2, mode, 3
     setup = prepare(tiny_config)
-    real = setup.devices.put(setup.train.padding(setup.padded_batch_size))
+    real = setup.devices.put(padding(setup.train, setup.padded_batch_size))
     described = {name: (x.shape, x.dtype, x.sharding) for name, x in real.items()}
     for abstract in (setup.abstract_batch(), prepare_programs(tiny_config).abstract_batch()):
         assert {k: (x.shape, x.dtype, x.sharding) for k, x in abstract.items()} == described

@@ -13,7 +13,7 @@ from segjax.data.datasets import make_source
 from segjax.data.sets.camvid import CAMVID
 from segjax.training.class_weights import class_weights
 from segjax.training.options import check_options
-from segjax.training.setup import make_canvas, prepare, protocol
+from segjax.training.setup import prepare, protocol
 
 
 def tiny(**options):
@@ -144,14 +144,6 @@ def test_a_saved_config_prepares_alike(tmp_path):
     ours, theirs = prepare(config), prepare(configs.load(tmp_path))
     assert ours.objective == theirs.objective
     assert ours.model == theirs.model
-
-
-def test_evaluation_canvas_has_labels_at_their_own_size():
-    canvas = make_canvas(tiny(**{"data.label_size": (66, 98)}), "val")
-    assert len(canvas) == 3
-    sample = canvas[0]
-    assert sample["image"].shape == (33, 49, 3)
-    assert sample["label"].shape == (66, 98)
 
 
 def test_protocol_says_the_sizes():

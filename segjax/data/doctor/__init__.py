@@ -1,12 +1,11 @@
-"""The data doctor: what is wrong with a data set, before anything is trained on it."""
+"""The data doctor: finds what is wrong with a data set before anything is trained on it."""
 
-from segjax.data.checks import quick_check
 from segjax.data.doctor.diagnose import diagnose, diagnose_config
 from segjax.data.doctor.findings import (
-    HARMS,
+    ERROR,
+    INFO,
     SEVERITIES,
-    STOPS,
-    WORTH,
+    WARNING,
     Diagnosis,
     Finding,
     SplitNumbers,
@@ -14,15 +13,14 @@ from segjax.data.doctor.findings import (
 )
 
 __all__ = [
-    "HARMS",
+    "ERROR",
+    "INFO",
     "SEVERITIES",
-    "STOPS",
-    "WORTH",
+    "WARNING",
     "Diagnosis",
     "Finding",
     "SplitNumbers",
     "diagnose",
     "diagnose_config",
     "paste_lines",
-    "quick_check",
 ]

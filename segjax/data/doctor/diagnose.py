@@ -1,4 +1,4 @@
-"""The doctor: decodes all of a data set as a config sees it, and says what is wrong with it."""
+"""The doctor: decodes all of a data set as a config sees it, and reports what is wrong."""
 
 import time
 from collections import Counter
@@ -8,19 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from segjax.data.checks import in_threads
-from segjax.data.datasets import class_table, make_source, spec_of, used_splits
+from segjax.data.counts import in_threads, split_counts
+from segjax.data.datasets import spec_of
 from segjax.data.doctor import sample_rules, split_rules
-from segjax.data.doctor.findings import SEVERITIES, STOPS, Diagnosis, Finding, SplitNumbers
+from segjax.data.doctor.findings import ERROR, SEVERITIES, Diagnosis, Finding, SplitNumbers
 from segjax.data.doctor.sample_rules import Split
 from segjax.data.doctor.samples import SampleFacts, examine
 from segjax.data.doctor.split_rules import Settings, settings_of
+from segjax.data.errors import DataError, as_data_error
+from segjax.data.prepared.manifest import verify
+from segjax.data.source import Source
+from segjax.data.splits import Splits
 
 Progress = Callable[[int, int], None]
 
 
 def diagnose(
-    sources: Mapping[str, Any],
+    sources: Mapping[str, Source],
     *,
     config: Mapping[str, Any] | None = None,
     workers: int = 0,
@@ -33,20 +37,20 @@ def diagnose(
     Nothing is compiled, and jax is not imported.
 
     Args:
-      sources: by split; each has len, `[i]` and `classes`, the same in all. Of sources of files
-        (`pairs.PairedFiles`), also inside another's `.source`, the raw ids are read too.
-      config: the whole config, if there is one; without it, the training split is "train", and
-        findings about its options are left out.
+      sources: by split, all with the same classes. From a `PairedFiles`, also inside another
+        source's `.source`, the raw ids are read too.
+      config: the complete config; without it, the training split is "train", and there are no
+        findings about options.
       workers: threads that decode; 0 = one per core, 8 at most.
       progress: called with (samples done, samples to do).
       title: of the data set.
       more: findings to report with the others.
 
     Raises:
-      ValueError: if there are no splits.
+      DataError: if there are no splits.
     """
     if not sources:
-        raise ValueError("there are no splits to diagnose; use sources by split")
+        raise DataError("there are no splits to diagnose", "use sources by split")
     started = time.perf_counter()
     settings = Settings() if config is None else settings_of(config)
     to_do, done = sum(map(len, sources.values())), 0
@@ -85,72 +89,69 @@ def diagnose_config(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """`diagnose` for the splits that a config trains and evaluates on, or those that are named.
+    """`diagnose` for the splits that a config trains and evaluates on, or for the named ones.
 
-    A split that cannot be opened is a finding.
+    A split that cannot be opened is a finding, and so are shards of prepared data that have
+    changed.
 
     Raises:
-      ValueError: if the data set or its classes are not known, or no split can be opened.
+      DataError: if the data set or its classes are not known, or no split can be opened.
     """
-    data = config["data"]
-    class_table(data)
+    data = Splits(config["data"], config["seed"])
+    _ = data.classes  # an unknown data set is an error and no finding
     sources, errors = {}, {}
-    for split in splits or used_splits(data, config["seed"]):
+    for split in splits or data.used:
         try:
-            sources[split] = make_source(data, split, config["seed"])
+            sources[split] = data.source(split)
         except (ValueError, OSError) as error:
-            errors[split] = error
+            errors[split] = as_data_error(error)
     if not sources:
         raise next(iter(errors.values()))
-    findings = []
-    for split, error in errors.items():
-        found, _, remedy = str(error).rpartition("; use ")
-        title = f"{split}: the split cannot be opened"
-        remedy = f"use {remedy}" if found else "see above"
-        findings.append(Finding("cannot-open", STOPS, title, (found or str(error),), remedy, split))
+    findings = [
+        Finding(
+            "cannot-open",
+            ERROR,
+            f"{split}: the split cannot be opened",
+            (error.found,),
+            error.remedy,
+            split,
+        )
+        for split, error in errors.items()
+    ]
+    if config["data"]["name"] == "prepared":
+        try:
+            verify(config["data"]["root"])
+        except DataError as error:
+            title = "shards of the prepared data have changed"
+            findings.append(Finding("changed-shard", ERROR, title, (error.found,), error.remedy))
     return diagnose(
         sources,
         config=config,
         workers=workers,
         progress=progress,
-        title=spec_of(data).title,
+        title=spec_of(config["data"]).title,
         more=findings,
     )
 
 
 def numbers_of(facts: Sequence[SampleFacts], num_classes: int) -> SplitNumbers:
-    """The sums of a split's samples."""
-    class_pixels, class_images, present = np.zeros((3, num_classes), np.int64)
-    ignored = unknown = void = 0
-    for sample in facts:
-        if sample.class_pixels is None:
-            continue
-        bad = sum(sample.unknown.values())
-        pixels = int(sample.class_pixels.sum()) + sample.ignored_pixels + bad
-        class_pixels += sample.class_pixels
-        class_images += sample.class_pixels > 0
-        present += np.where(sample.class_pixels > 0, pixels, 0)
-        ignored += sample.ignored_pixels
-        unknown += bad
-        void += pixels > 0 and sample.ignored_pixels == pixels
+    """The sums over a split's samples."""
+    labels = [sample.counts for sample in facts if sample.counts is not None]
+    counts = split_counts(labels, len(facts), num_classes)
     mean, std = _moments(facts)
     return SplitNumbers(
-        images=len(facts),
-        usable=sum(not sample.problems for sample in facts),
-        sizes=dict(Counter(sample.size for sample in facts if sample.size)),
-        class_pixels=class_pixels,
-        class_images=class_images,
-        present_pixels=present,
-        ignored_pixels=ignored,
-        unknown_pixels=unknown,
-        void_images=void,
-        mean=mean,
-        std=std,
+        **{
+            **vars(counts),
+            "sizes": dict(Counter(sample.size for sample in facts if sample.size)),
+            "usable": sum(not sample.problems for sample in facts),
+            "mean": mean,
+            "std": std,
+        }
     )
 
 
 def _moments(facts: Sequence[SampleFacts]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation per channel over the pixels of all images in [0, 1]."""
+    """Mean and standard deviation per channel, over the pixels of all images in [0, 1]."""
     read = [sample for sample in facts if sample.pixel_sums is not None]
     if not read:
         return np.full(3, np.nan), np.full(3, np.nan)

@@ -11,8 +11,8 @@ from segjax.data.doctor.samples import SampleFacts
 Place = tuple[str, int]  # split and index
 
 # Largest difference of two thumbnails (48x48, grey levels) at any pixel. Measured on CamVid:
-# copies as JPEG of quality 75 or more, at half, double or an odd size differ by 3 at most; of the
-# neighbouring frames the most alike, from a standing car, differ by 9.
+# copies as JPEG of quality 75 or more, at half, double or an odd size, differ by 3 at most; the
+# most similar neighbouring frames, from a standing car, by 9.
 _NEAR = 4
 # Images of less contrast (grey levels) are alike without being copies.
 _LEAST_CONTRAST, _LEAST_CONTRAST_NEAR = 2, 8
@@ -20,7 +20,8 @@ _COARSE = 6  # blocks a side
 
 
 class Duplicate(NamedTuple):
-    """Two places of one image, of equal pixels or nearly, and for equal ones if the masks are."""
+    """Two places of one image: whether their pixels are equal or nearly so, and whether the masks
+    of equal images are equal too."""
 
     first: Place
     second: Place

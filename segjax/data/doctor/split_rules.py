@@ -1,4 +1,4 @@
-"""Findings about whole splits, and about splits beside each other."""
+"""Findings about a complete split, and about splits beside each other."""
 
 import dataclasses
 import math
@@ -12,9 +12,9 @@ from segjax.data import statistics
 from segjax.data.checks import too_few_images
 from segjax.data.doctor.duplicates import Duplicate, duplicates
 from segjax.data.doctor.findings import (
-    HARMS,
-    STOPS,
-    WORTH,
+    ERROR,
+    INFO,
+    WARNING,
     Finding,
     normalization_options,
     weight_option,
@@ -22,20 +22,20 @@ from segjax.data.doctor.findings import (
 from segjax.data.doctor.sample_rules import Split
 
 _SHOWN, _PICTURED = 5, 8
-# What data.mean=() and data.std=() stand for.
+# The meaning of data.mean=() and data.std=().
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _RARE = 0.01  # share of the labelled pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The options that data are judged by; None where nothing is known of them.
+    """The options that data are judged by; None where they are not known.
 
     Attributes:
       train_split: the split that is trained on.
       batch_size: of training.
       image_size: (height, width) of the canvas.
-      mean, std: that images are normalised with.
+      mean, std: of the normalisation of images.
     """
 
     train_split: str = "train"
@@ -46,7 +46,7 @@ class Settings:
 
 
 def settings_of(config: Mapping[str, Any]) -> Settings:
-    """The settings of a whole config (see configs/base.py)."""
+    """The settings of a complete config (see configs/base.py)."""
     data = config["data"]
     # Weights of init_from bring the numbers that they were trained with.
     default = (None, None) if config["init_from"] or data["channels"] != 3 else _IMAGENET
@@ -64,10 +64,10 @@ def too_few(splits: Mapping[str, Split], settings: Settings) -> Iterator[Finding
     for name, split in splits.items():
         needed = settings.batch_size if name == settings.train_split else 1
         if split.numbers.images < max(1, needed):
-            found, remedy = too_few_images(name, split.numbers.images, needed)
+            error = too_few_images(name, split.numbers.images, needed)
             code = "too-few-images" if split.numbers.images else "empty-split"
             title = f"{name}: {'fewer images than a batch' if split.numbers.images else 'empty'}"
-            yield Finding(code, STOPS, title, (found,), f"use {remedy}", name)
+            yield Finding(code, ERROR, title, (error.found,), error.remedy, name)
 
 
 def unseen_classes(splits: Mapping[str, Split], settings: Settings) -> Iterator[Finding]:
@@ -80,7 +80,7 @@ def unseen_classes(splits: Mapping[str, Split], settings: Settings) -> Iterator[
         training = name == settings.train_split
         yield Finding(
             "unseen-class",
-            HARMS if training else WORTH,
+            WARNING if training else INFO,
             f"{name}: {len(missing)} of {len(names)} classes never occur",
             (", ".join(missing),),
             "add images that show them, check the ids of the masks, or merge or drop the classes "
@@ -94,28 +94,28 @@ def unseen_classes(splits: Mapping[str, Split], settings: Settings) -> Iterator[
 
 def repeated(splits: Mapping[str, Split], settings: Settings) -> Iterator[Finding]:
     """Images that occur again: across splits (leakage) and within one."""
-    found = duplicates({name: split.facts for name, split in splits.items()})
-    across = [pair for pair in found if pair.first[0] != pair.second[0]]
+    pairs = duplicates({name: split.facts for name, split in splits.items()})
+    across = [pair for pair in pairs if pair.first[0] != pair.second[0]]
     if across:
         between = Counter((pair.first[0], pair.second[0]) for pair in across)
         counts = ", ".join(f"{n} of {a} in {b}" for (a, b), n in between.items())
         yield _repetition(
             "duplicates-across-splits",
-            HARMS,
+            WARNING,
             f"images occur in several splits: {counts}",
             across,
             splits,
             "take them out of all splits but one (out of training, to keep results comparable): "
-            "a model is not to be tested on what it has seen",
+            "a model must not be tested on images that it was trained on",
         )
     for name in splits:
-        within = [pair for pair in found if pair.first[0] == pair.second[0] == name]
+        within = [pair for pair in pairs if pair.first[0] == pair.second[0] == name]
         if within:
             others = sum(not pair.same_mask for pair in within)
             title = f"{name}: {len(within)} images are copies of others"
             yield _repetition(
                 "duplicates",
-                WORTH,
+                INFO,
                 f"{title}, {others} of them with another mask" if others else title,
                 within,
                 splits,
@@ -132,9 +132,9 @@ def _repetition(code, severity, title, pairs: Sequence[Duplicate], splits, remed
 
     lines = []
     for pair in pairs[:_SHOWN]:
-        how = "the same pixels" if pair.exact else "nearly the same picture"
-        how += "" if pair.same_mask else ", another mask"
-        lines.append(f"{path(pair.first)} = {path(pair.second)} ({how})")
+        likeness = "the same pixels" if pair.exact else "nearly the same picture"
+        likeness += "" if pair.same_mask else ", another mask"
+        lines.append(f"{path(pair.first)} = {path(pair.second)} ({likeness})")
     if len(pairs) > _SHOWN:
         lines.append(f"and {len(pairs) - _SHOWN} more")
     places = [place for pair in pairs for place in (pair.first, pair.second)]
@@ -144,7 +144,7 @@ def _repetition(code, severity, title, pairs: Sequence[Duplicate], splits, remed
 
 
 def sizes(splits: Mapping[str, Split], settings: Settings) -> Iterator[Finding]:
-    """What the fixed canvas does to the images: shrunk, enlarged, or with much padding."""
+    """Images that the fixed canvas shrinks, enlarges or pads much."""
     if settings.image_size is None:
         return
     for name, split in splits.items():
@@ -165,8 +165,8 @@ def sizes(splits: Mapping[str, Split], settings: Settings) -> Iterator[Finding]:
         lines = [f"sizes (height x width): {listed}{', ...' * (len(counted) > _SHOWN)}"]
         if middle < 0.5:
             lines.append(
-                f"{canvas} shrinks them to {middle:.2f} of their height and width (median): what "
-                f"is thinner than {math.ceil(1 / middle)} pixels may vanish"
+                f"{canvas} shrinks them to {middle:.2f} of their height and width (median): "
+                f"anything thinner than {math.ceil(1 / middle)} pixels may vanish"
             )
         if middle > 2:
             lines.append(f"{canvas} enlarges them {middle:.1f} times (median), which adds nothing")
@@ -177,7 +177,7 @@ def sizes(splits: Mapping[str, Split], settings: Settings) -> Iterator[Finding]:
         advice = tuple(size) if max(size) <= 2048 else tuple(round(n / 4) for n in size)
         yield Finding(
             "canvas-size",
-            WORTH,
+            INFO,
             f"{name}: data.image_size and the images differ much",
             tuple(lines),
             f"if memory allows, '--config.data.image_size={advice}' or a canvas of that shape",
@@ -186,7 +186,7 @@ def sizes(splits: Mapping[str, Split], settings: Settings) -> Iterator[Finding]:
 
 
 def normalization(splits: Mapping[str, Split], settings: Settings) -> Iterator[Finding]:
-    """Mean and standard deviation of the training images, where those used are far from them."""
+    """A mean and standard deviation of the training images that are far from those used."""
     split = splits.get(settings.train_split)
     if split is None or settings.mean is None or settings.std is None:
         return
@@ -200,19 +200,20 @@ def normalization(splits: Mapping[str, Split], settings: Settings) -> Iterator[F
         return
     yield Finding(
         "normalization",
-        WORTH,
+        INFO,
         f"{split.name}: images are not distributed as data.mean and data.std say",
         (
             f"mean {_numbers(mean)}, standard deviation {_numbers(std)}",
             f"used: mean {_numbers(used_mean)}, standard deviation {_numbers(used_std)}",
         ),
-        f"{normalization_options(mean, std)}, unless weights of init_from want theirs",
+        f"{normalization_options(mean.tolist(), std.tolist())}, unless the weights of init_from "
+        "need their own",
         split.name,
     )
 
 
 def imbalance(splits: Mapping[str, Split], settings: Settings) -> Iterator[Finding]:
-    """Classes that are rare in the training split, and the weights that answer it."""
+    """Classes that are rare in the training split, and loss weights against it."""
     split = splits.get(settings.train_split)
     if split is None or not split.numbers.class_pixels.any():
         return
@@ -226,7 +227,7 @@ def imbalance(splits: Mapping[str, Split], settings: Settings) -> Iterator[Findi
     weights = weight_option(class_weights(split)["median_present"])
     yield Finding(
         "class-imbalance",
-        WORTH,
+        INFO,
         f"{split.name}: {len(rare)} of {len(names)} classes have less than {_RARE:.0%} of the "
         "pixels each",
         tuple(lines[:_SHOWN]) + ((f"and {len(rare) - _SHOWN} more",) * (len(rare) > _SHOWN)),
@@ -237,7 +238,7 @@ def imbalance(splits: Mapping[str, Split], settings: Settings) -> Iterator[Findi
 
 
 def class_weights(split: Split) -> dict[str, tuple[float, ...]]:
-    """The loss weights of each kind; none if no class occurs."""
+    """The loss weights of each kind; empty if no class occurs."""
     pixels, present = split.numbers.class_pixels, split.numbers.present_pixels
     if not pixels.any():
         return {}

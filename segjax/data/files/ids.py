@@ -1,28 +1,30 @@
 """From the ids in a mask file to training labels.
 
-Inside segjax a label is 0..K-1, or 255 = ignore. What a data set's files hold is its own affair:
-an `IdMap` says which label each id becomes, and refuses every other id, because JAX never
-complains about one (one-hot gives zeros, indexing clamps).
+Inside segjax a label is 0..K-1, or 255 = ignore; each data set's files have ids of their own. An
+`IdMap` gives the label of each id and refuses every other id, because JAX does not complain about
+one (one-hot gives zeros, indexing clamps).
 """
 
 import dataclasses
 import itertools
 import pathlib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 
 from segjax.data.classes import IGNORE
+from segjax.data.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
 class IdMap:
-    """Which label each id of a data set's masks becomes.
+    """The label of each id in a data set's masks.
 
     Attributes:
       labels: id to 0..K-1 or 255 (ignore).
-      allowed: in words, which ids there may be.
+      allowed: the ids that may occur, in words.
       remedy: what to do about another id; "" = guess from the ids and the file.
     """
 
@@ -30,11 +32,11 @@ class IdMap:
     allowed: str
     remedy: str = ""
 
-    def labels_of(self, ids: Integer[np.ndarray, "h w"], file) -> UInt8[np.ndarray, "h w"]:
+    def labels_of(self, ids: Integer[np.ndarray, "h w"], file: Any) -> UInt8[np.ndarray, "h w"]:
         """The label map of a mask's ids.
 
         Raises:
-          ValueError: for an id without a label; the message names the file, the ids, their pixels
+          DataError: for an id without a label; the message names the file, the ids, their pixels
             and what may have gone wrong.
         """
         if ids.min() >= 0 and ids.max() < 65536:  # a table: this runs in every step of training
@@ -45,24 +47,24 @@ class IdMap:
             labels = table[ids]
             if labels.min() >= 0:
                 return labels.astype(np.uint8)
-        counts = _count(ids)
-        bad = [i for i in counts if i not in self.labels]
-        if bad:
-            found = ", ".join(f"{i} ({counts[i]} pixels)" for i in bad[:8])
-            raise ValueError(
-                f"{file}: bad ids {found}{', ...' * (len(bad) > 8)}; allowed are {self.allowed}; "
-                f"{self.remedy or _guess(file, set(counts), bad, self.labels)}"
-            )
+        counts = count_ids(ids)
+        if not counts.keys() <= self.labels.keys():
+            raise self.unknown_ids(counts, file)
         values, places = np.unique(ids, return_inverse=True)
         labels = np.array([self.labels[int(v)] for v in values], np.uint8)
         return labels[places].reshape(ids.shape)
 
-    def unknown(self, ids: Integer[np.ndarray, "h w"]) -> dict[int, int]:
-        """The ids that have no label, with their pixels."""
-        return {i: n for i, n in _count(ids).items() if i not in self.labels}
+    def unknown_ids(self, counts: Mapping[int, int], file: Any) -> DataError:
+        """The error for a file with these pixels of each id, some without a label."""
+        bad = [id_ for id_ in counts if id_ not in self.labels]
+        listed = ", ".join(f"{id_} ({counts[id_]} pixels)" for id_ in bad[:8])
+        return DataError(
+            f"{file}: bad ids {listed}{', ...' * (len(bad) > 8)}; allowed are {self.allowed}",
+            self.remedy or _guess(file, set(counts), bad, self.labels),
+        )
 
 
-def class_ids(num_classes: int, ignore_ids: Iterable[int] = (IGNORE,)) -> IdMap:
+def class_ids(num_classes: int, ignore_ids: Iterable[Any] = (IGNORE,)) -> IdMap:
     """The map of masks that hold class ids: 0..K-1 stay, `ignore_ids` become 255.
 
     A class id among `ignore_ids` is ignored too.
@@ -70,8 +72,8 @@ def class_ids(num_classes: int, ignore_ids: Iterable[int] = (IGNORE,)) -> IdMap:
     try:
         ignore_ids = tuple(int(i) for i in ignore_ids)
     except ValueError as error:
-        raise ValueError(
-            f"data.ignore_ids={ignore_ids}; use whole numbers, such as (0, 255), or () for none"
+        raise DataError(
+            f"data.ignore_ids={ignore_ids}", "use whole numbers, such as (0, 255), or () for none"
         ) from error
     return IdMap(
         {k: k for k in range(num_classes)} | dict.fromkeys(ignore_ids, IGNORE),
@@ -79,15 +81,20 @@ def class_ids(num_classes: int, ignore_ids: Iterable[int] = (IGNORE,)) -> IdMap:
     )
 
 
-def _count(ids: np.ndarray) -> dict[int, int]:
+def count_ids(ids: Integer[np.ndarray, "h w"]) -> dict[int, int]:
+    """The ids that occur in a mask, in ascending order, and their pixels."""
+    if ids.size and ids.min() >= 0 and ids.max() < 65536:
+        pixels = np.bincount(ids.ravel())
+        return {int(i): int(pixels[i]) for i in np.flatnonzero(pixels)}
     values, pixels = np.unique(ids, return_counts=True)
     return dict(zip(values.tolist(), pixels.tolist(), strict=True))
 
 
-def _guess(file, ids: set[int], bad: list[int], labels: Mapping[int, int]) -> str:
+def _guess(file: Any, ids: set[int], bad: list[int], labels: Mapping[int, int]) -> str:
+    """What most probably went wrong with a mask that holds the ids `bad`."""
     if pathlib.Path(file).suffix.lower() in (".jpg", ".jpeg"):
         return "use PNG for masks: JPEG compression changes ids"
-    num_classes = next(i for i in itertools.count() if i not in labels)  # of the ids, not labels
+    num_classes = next(i for i in itertools.count() if i not in labels)  # counts ids, not labels
     more = tuple(sorted({*(i for i, label in labels.items() if label == IGNORE), *bad}))
     if ids <= {0, 255}:
         foreground = "use ids 0 and 1 (np.asarray(mask) // 255) if 255 is the foreground"

@@ -1,15 +1,23 @@
-"""Masks as people bring them: ids, palettes, painted colours, and 0 with 255."""
+"""Masks of the folder data set: ids, palettes, painted colours, and 0 with 255."""
 
 import functools
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int16, Integer, UInt8
 from PIL import Image
 
 from segjax.data.classes import IGNORE, ClassList
-from segjax.data.files.images import mask_ids, open_image
+from segjax.data.errors import DataError
+from segjax.data.files.images import (
+    count_colors,
+    hex_color,
+    mask_ids,
+    open_image,
+    packed_colors,
+)
 
 
 def read_listed_mask(
@@ -18,15 +26,16 @@ def read_listed_mask(
     """Decodes a mask to ids of a class list: its lines, counted from 0.
 
     One-channel files give their values, and palette files their indices. RGB and RGBA files give
-    the ids of their colours (alpha does not count), if the list has colours. Where there are two
-    classes and 255 is not to be ignored, a file of 0 and 255 gives 0 and 1.
+    the ids of their colours (alpha does not count), if the list has colours. With two classes, and
+    255 not among the ignored ids, a file of 0 and 255 gives 0 and 1.
 
     Args:
-      listed: the ids, and the colours where there are some.
-      ignore_ids: further ids that are allowed to occur.
+      path: the file.
+      listed: the class list.
+      ignore_ids: further ids that may occur.
 
     Raises:
-      ValueError: if the file cannot be read; it holds colours that the list does not give; a
+      DataError: if the file cannot be read; it holds colours that the list does not give; a
         palette contradicts the list; or 255 occurs together with 1, so that it may be void.
     """
     mask = open_image(path)
@@ -41,18 +50,24 @@ def read_listed_mask(
 
 
 def ids_of_colors(
-    rgb: UInt8[np.ndarray, "h w c"], listed: ClassList, file
+    rgb: UInt8[np.ndarray, "h w c"], listed: ClassList, file: Any
 ) -> Integer[np.ndarray, "h w"]:
-    """The ids of the list's lines that have a mask's colours; channels after the third are left.
+    """The ids of the list's lines that have a mask's colours, int16; without alpha.
 
     Raises:
-      ValueError: for colours that the list does not give, with their pixels and the nearest class.
+      DataError: for colours that the list does not give, with their pixels and the nearest class.
     """
-    table = _id_of_each_color(listed)
-    ids = table[_packed(rgb)]
+    ids = known_ids_of_colors(rgb, listed)
     if ids.min() < 0:
-        raise ValueError(_unknown_colors(rgb[..., :3][ids < 0], rgb, listed, file))
+        raise _unknown_colors(rgb[..., :3][ids < 0], rgb, listed, file)
     return ids
+
+
+def known_ids_of_colors(
+    rgb: UInt8[np.ndarray, "h w c"], listed: ClassList
+) -> Int16[np.ndarray, "h w"]:
+    """As `ids_of_colors`, with -1 for the colours that the list does not give."""
+    return _id_of_each_color(listed)[packed_colors(rgb)]
 
 
 @functools.lru_cache(maxsize=2)
@@ -62,38 +77,29 @@ def _id_of_each_color(listed: ClassList) -> Int16[np.ndarray, "16777216"]:
     for id_, color in enumerate(listed.colors):
         if color is None:
             continue
-        place = _packed(np.array(color))
+        place = packed_colors(np.array(color))
         other = int(table[place])
         if other < 0:
             table[place] = id_
         elif listed.labels[other] != listed.labels[id_]:
-            raise ValueError(
-                f"data.classes gives the colour {_hex(color)} to {listed.names[other]!r} and to "
-                f"{listed.names[id_]!r}; use a colour of its own for each to read RGB masks"
+            raise DataError(
+                f"data.classes gives the colour {hex_color(color)} to {listed.names[other]!r} "
+                f"and to {listed.names[id_]!r}",
+                "use a colour of its own for each to read RGB masks",
             )
     return table
 
 
-def _packed(rgb: np.ndarray) -> Integer[np.ndarray, "..."]:
-    keys = rgb[..., 0].astype(np.int32)  # in place from here: three times as fast as a product
-    for channel in (1, 2):
-        keys <<= 8
-        keys |= rgb[..., channel]
-    return keys
-
-
 def _unknown_colors(
-    unknown: UInt8[np.ndarray, "n 3"], rgb: np.ndarray, listed: ClassList, file
-) -> str:
-    keys, pixels = np.unique(_packed(unknown), return_counts=True)
-    order = np.argsort(-pixels, kind="stable")
-    described = []
-    for k in order[:5]:
-        color = tuple(int(keys[k]) >> shift & 255 for shift in (16, 8, 0))
-        nearest = _nearest(color, listed)
-        described.append(f"{_hex(color)} ({pixels[k]} pixels, nearest is {nearest})")
-    example = f"`NAME {' '.join(map(str, color))}`" if len(keys) == 1 else "`NAME r g b`"
-    remedy = f"a line {example} in data.classes for each, ending with `ignore` if it is void"
+    unknown: UInt8[np.ndarray, "n 3"], rgb: np.ndarray, listed: ClassList, file: Any
+) -> DataError:
+    number, colors = count_colors(unknown)
+    described = [
+        f"{hex_color(color)} ({pixels} pixels, nearest is {_nearest(color, listed)})"
+        for color, pixels in colors
+    ]
+    line = f"`NAME {' '.join(map(str, colors[0][0]))}`" if number == 1 else "`NAME r g b`"
+    remedy = f"a line {line} in data.classes for each, ending with `ignore` if it is void"
     if pathlib.Path(file).suffix.lower() in (".jpg", ".jpeg"):
         remedy = "PNG for masks: JPEG compression changes colours"
     elif (rgb[..., :3] == rgb[..., :1]).all():
@@ -101,51 +107,53 @@ def _unknown_colors(
             "one of the channels if they are ids, as all three are equal: "
             "np.asarray(mask)[..., 0], saved as PNG; or a class list with these colours"
         )
-    elif len(keys) > 32:
+    elif number > 32:
         remedy = "masks without blended colours (resize them by nearest neighbour, save as PNG)"
-    more = ", ..." * (len(keys) > 5)
-    return f"{file}: {len(keys)} colours of no class: {', '.join(described)}{more}; use {remedy}"
+    more = ", ..." * (number > 5)
+    return DataError(
+        f"{file}: {number} colours of no class: {', '.join(described)}{more}", f"use {remedy}"
+    )
 
 
 def _nearest(color: tuple[int, int, int], listed: ClassList) -> str:
     given = [(name, c) for name, c in zip(listed.names, listed.colors, strict=True) if c]
     name, nearest = min(given, key=lambda g: np.square(np.subtract(g[1], color)).sum())
-    return f"{name} {_hex(nearest)}"
+    return f"{name} {hex_color(nearest)}"
 
 
-def _check_palette(mask: Image.Image, listed: ClassList, ignore_ids: tuple[int, ...], file) -> None:
-    """Refuses a palette whose colours are the classes', but not those of its indices.
+def _check_palette(
+    mask: Image.Image, listed: ClassList, ignore_ids: tuple[int, ...], file: Any
+) -> None:
+    """Refuses a palette that has the classes' colours, but at other indices than their ids.
 
     Such indices are an encoder's choice, and would be read as other classes without a word.
     """
     palette = np.reshape(mask.getpalette("RGB"), (-1, 3)).tolist()
     used = [i for i in np.flatnonzero(mask.histogram()).tolist() if i not in ignore_ids]
     labels = {c: label for c, label in zip(listed.colors, listed.labels, strict=True) if c}
-    meant = {i: labels.get(tuple(palette[i])) if i < len(palette) else None for i in used}
-    if None in meant.values():
+    painted = {i: labels.get(tuple(palette[i])) if i < len(palette) else None for i in used}
+    if None in painted.values():
         return  # colours for show
-    other = [i for i in used if i >= len(listed.labels) or listed.labels[i] != meant[i]]
+    other = [i for i in used if i >= len(listed.labels) or listed.labels[i] != painted[i]]
     if other:
-        found = ", ".join(f"{i} is {_hex(palette[i])}" for i in other[:5])
-        raise ValueError(
-            f"{file}: the palette's colours are those of data.classes, but of other ids: {found}"
-            f"{', ...' * (len(other) > 5)}; use RGB (mask.convert('RGB').save(...)) if the colours "
-            "are right, a class list without colours if the indices are"
+        shown = ", ".join(f"{i} is {hex_color(palette[i])}" for i in other[:5])
+        raise DataError(
+            f"{file}: the palette's colours are those of data.classes, but of other ids: {shown}"
+            f"{', ...' * (len(other) > 5)}",
+            "use RGB (mask.convert('RGB').save(...)) if the colours "
+            "are right, a class list without colours if the indices are",
         )
 
 
-def _foreground(ids: Integer[np.ndarray, "h w"], file) -> Integer[np.ndarray, "h w"]:
-    """255 as 1, where no 1 says that 255 is something else."""
+def _foreground(ids: Integer[np.ndarray, "h w"], file: Any) -> Integer[np.ndarray, "h w"]:
+    """255 as 1, unless a 1 beside it shows that 255 is something else."""
     high = ids == IGNORE
     if not high.any():
         return ids
     if (ids == 1).any():
-        raise ValueError(
-            f"{file}: ids 1 and 255 in one mask, with 255 not among data.ignore_ids; use masks of "
-            "0 and 255 alone if 255 is the foreground, data.ignore_ids=(255,) if it is void"
+        raise DataError(
+            f"{file}: ids 1 and 255 in one mask, with 255 not among data.ignore_ids",
+            "use masks of "
+            "0 and 255 alone if 255 is the foreground, data.ignore_ids=(255,) if it is void",
         )
     return np.where(high, 1, ids).astype(ids.dtype)
-
-
-def _hex(color) -> str:
-    return "#" + "".join(f"{int(c):02x}" for c in color)

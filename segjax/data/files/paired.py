@@ -1,4 +1,4 @@
-"""Sources of image and mask files that belong together, and how their names pair."""
+"""Sources of image and mask files, and the pairing of their names."""
 
 import csv
 import dataclasses
@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from segjax.data.classes import ClassTable
+from segjax.data.errors import DataError
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import IMAGE_SUFFIXES, list_images, read_image, read_mask, some
 
-# The words of a file name, where affixes may end: gtFine_03 is gt, Fine, _, 03.
+# The words of a file name, at whose ends affixes may end: gtFine_03 is gt, Fine, _, 03.
 _WORDS = re.compile(r"\d+|[A-Z]*[a-z]+|[A-Z]+|.")
 # A number that stands alone, as in `seq1_`, and not inside a word, as in `leftImg8bit`.
 _NUMBER = re.compile(r"(?<![^\W_])\d|\d(?![^\W_])")
@@ -23,25 +24,22 @@ _NUMBER = re.compile(r"(?<![^\W_])\d|\d(?![^\W_])")
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class PairedFiles:
-    """A split whose samples are an image file and a mask file each.
+    """A split whose samples are an image file and a mask file each; see `source.Source`.
 
-    `source[i]` is {"image": uint8 [h, w, 3], "label": uint8 [h, w] of ids 0..K-1 and 255 = ignore,
-    "name": str}. Nothing is decoded before, and the source pickles, so that worker processes can
-    read for themselves. `image(i)` and `ids(i)` are what the files hold, for whoever looks for
-    what is wrong with them.
+    `image(i)` and `ids(i)` are the content of the files, before any check of the two together.
 
     Attributes:
-      dataset, split: in words.
+      dataset, split: their names.
       classes: the K classes.
       names: unique in the split.
       image_paths, mask_paths: one each per sample.
       id_map: from the ids in a mask to labels.
-      read_image: of a path, uint8 [h, w, 3].
-      read_ids: of a path, the raw ids, an integer array [h, w].
-      pairing: how names were paired, where that was a guess.
+      read_image: decodes a path to uint8 [h, w, c].
+      read_ids: decodes a path to the raw ids, an integer array [h, w].
+      pairing: the rule by which names were paired, where that was a guess.
 
     Raises:
-      ValueError: on reading, if a file cannot be read, the sizes differ, or an id has no label.
+      DataError: on reading, if a file cannot be read, the sizes differ, or an id has no label.
     """
 
     dataset: str
@@ -66,17 +64,26 @@ class PairedFiles:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image, ids = self.image(index), self.ids(index)
-        image_path, mask_path = self.image_paths[index], self.mask_paths[index]
+        self.check_sizes(index, image, ids)
+        label = self.id_map.labels_of(ids, self.mask_paths[index])
+        return {"image": image, "label": label, "name": self.names[index]}
+
+    def check_sizes(
+        self,
+        index: int,
+        image: UInt8[np.ndarray, "h w c"],
+        ids: Integer[np.ndarray, "mask_h mask_w"],
+    ) -> None:
+        """Raises DataError if image and mask of a sample differ in size."""
         if image.shape[:2] != ids.shape:
             remedy = "use a mask of the image's size (resize masks by nearest neighbour)"
             if image.shape[:2] == ids.shape[::-1]:
                 remedy = "use files turned alike (training does not apply EXIF orientation)"
-            raise ValueError(
-                f"{image_path} is {image.shape[0]}x{image.shape[1]} but its mask {mask_path} is "
-                f"{ids.shape[0]}x{ids.shape[1]} (height x width); {remedy}"
+            raise DataError(
+                f"{self.image_paths[index]} is {image.shape[0]}x{image.shape[1]} but its mask "
+                f"{self.mask_paths[index]} is {ids.shape[0]}x{ids.shape[1]} (height x width)",
+                remedy,
             )
-        label = self.id_map.labels_of(ids, mask_path)
-        return {"image": image, "label": label, "name": self.names[index]}
 
     def __repr__(self) -> str:
         # Without the root: grain compares this text on resume, and the data may have moved.
@@ -85,37 +92,38 @@ class PairedFiles:
 
 def pair_files(
     images: pathlib.Path, masks: pathlib.Path, image_suffixes: tuple[str, ...] = IMAGE_SUFFIXES
-):
-    """Pairs two folders' files one to one: (names, image paths, mask paths, in words how).
+) -> tuple[list[str], list[pathlib.Path], list[pathlib.Path], str]:
+    """Pairs the files of two folders one to one: (names, image paths, mask paths, rule in words).
 
-    Equal stems pair. Otherwise affixes that all stems of a side share are left out, the shortest
-    that will do: `a.jpg` with `a_mask.png`, `img_003` with `mask_003`. An affix ends where a word
-    ends and holds no number, so it takes no part of an id: `seq1_04` is not `seq2_04`.
+    Equal stems pair. Otherwise the shortest affixes that all stems of a side share are left out:
+    `a.jpg` with `a_mask.png`, `img_003` with `mask_003`. An affix ends where a word ends and holds
+    no number, so it takes no part of an id: `seq1_04` is not `seq2_04`.
 
     Raises:
-      ValueError: if two files share a name, or a file has no partner; up to 5 are named.
+      DataError: if two files share a name, or a file has no partner; up to 5 are named.
     """
     sides = [_files_by_name(images, image_suffixes), _files_by_name(masks, IMAGE_SUFFIXES)]
-    ways = itertools.product(*map(_ways_to_name, sides))
-    most = -1
-    for way in sorted(ways, key=lambda way: sum(len(pattern) for pattern, _ in way)):
-        (image_pattern, images_by_key), (mask_pattern, masks_by_key) = way
+    keyings = itertools.product(*map(_keyings, sides))
+    most, best, rule = -1, ({}, {}), ""
+    for keying in sorted(keyings, key=lambda keying: sum(len(pattern) for pattern, _ in keying)):
+        (image_pattern, images_by_key), (mask_pattern, masks_by_key) = keying
         common = len(images_by_key.keys() & masks_by_key.keys())
         if common > most:
-            most, found = common, (images_by_key, masks_by_key)
-            how = f"{image_pattern} with {mask_pattern}"
+            most, best = common, (images_by_key, masks_by_key)
+            rule = f"{image_pattern} with {mask_pattern}"
         if common == len(images_by_key) == len(masks_by_key):
             break
-    alone = [[found[s][k].name for k in found[s] if k not in found[1 - s]] for s in (0, 1)]
+    alone = [[best[s][k].name for k in best[s] if k not in best[1 - s]] for s in (0, 1)]
     if any(alone):
-        raise ValueError(
+        raise DataError(
             f"{len(alone[0])} images in {images} have no mask ({some(alone[0])}) and "
             f"{len(alone[1])} masks in {masks} have no image ({some(alone[1])}), names read as "
-            f"{how}; use one mask of class ids per image, in the same subfolder, named alike but "
-            "for an affix that all share"
+            f"{rule}",
+            "use one mask of class ids per image, in the same subfolder, named alike but "
+            "for an affix that all share",
         )
     names = [(folder / stem).as_posix() for folder, stem in sides[0]]
-    return names, list(found[0].values()), [found[1][key] for key in found[0]], how
+    return names, list(best[0].values()), [best[1][key] for key in best[0]], rule
 
 
 def _files_by_name(
@@ -125,23 +133,23 @@ def _files_by_name(
     for path in list_images(folder, suffixes):
         key = (path.parent.relative_to(folder), path.stem)
         if key in files:
-            raise ValueError(f"{path} has the same name as {files[key].name}; use one of the two")
+            raise DataError(f"{path} has the same name as {files[key].name}", "use one of the two")
         files[key] = path
     return files
 
 
-def _ways_to_name(files) -> list[tuple[str, dict]]:
-    """(pattern such as `*_mask`, files by what `*` stands for), per affix that all stems share."""
+def _keyings(files) -> list[tuple[str, dict]]:
+    """(pattern such as `*_mask`, files by the text at its `*`), per affix that all stems share."""
     words = [_WORDS.findall(stem) for _, stem in files]
     prefixes = ["", *itertools.accumulate(_shared(words))]
     suffixes = ["", *itertools.accumulate(_shared([w[::-1] for w in words]), lambda s, w: w + s)]
     shortest = min(len(stem) for _, stem in files)
-    ways = []
+    keyings = []
     for p, s in itertools.product(prefixes, suffixes):
         if len(p + s) < shortest and not _NUMBER.search(f"{p} {s}"):
             keyed = {(d, n[len(p) : len(n) - len(s)]): file for (d, n), file in files.items()}
-            ways.append((f"{p}*{s}", keyed))
-    return ways
+            keyings.append((f"{p}*{s}", keyed))
+    return keyings
 
 
 def _shared(words: list[list[str]]) -> list[str]:
@@ -155,12 +163,12 @@ def read_listing(
     """Image and mask paths of a file with `image mask` on each line.
 
     The two are separated by a tab, else by a comma, else by spaces. Empty lines, lines that start
-    with #, and a header `image,mask` are passed over. A path counts from `root`, or by its last
-    two components (lists often start with their authors' own folders); an absolute path of an
-    existing file is that file.
+    with #, and a header `image,mask` are skipped. A path counts from `root`, or by its last two
+    components (lists often start with their authors' own folders); an absolute path of an existing
+    file is that file.
 
     Raises:
-      ValueError: naming the line that is no pair or whose file is not there.
+      DataError: naming the line that is no pair or whose file is missing.
     """
     columns = [], []
     for number, line in enumerate(listing.read_text(encoding="utf-8-sig").splitlines(), 1):
@@ -168,23 +176,23 @@ def read_listing(
         if not words or (not columns[0] and [w.lower() for w in words] == ["image", "mask"]):
             continue
         if len(words) != 2:
-            raise ValueError(
-                f"{listing}, line {number}: {line!r}; use `image.png mask.png`, with a tab or a "
-                "comma between names that hold spaces"
+            raise DataError(
+                f"{listing}, line {number}: {line!r}",
+                "use `image.png mask.png`, with a tab or a comma between names that hold spaces",
             )
         for column, word in zip(columns, words, strict=True):
             path = pathlib.PurePosixPath(word)
             tried = root / word.lstrip("/"), root.joinpath(*path.parts[-2:])
-            found = [p for p in (root / path, *tried) if p.is_file()]
-            if not found:
-                raise ValueError(
+            files = [p for p in (root / path, *tried) if p.is_file()]
+            if not files:
+                raise DataError(
                     f"{listing}, line {number}: {word} is not there (looked for "
-                    f"{' and '.join(map(str, dict.fromkeys(tried)))}); "
-                    "use a complete copy of the data, or take the line out of the list"
+                    f"{' and '.join(map(str, dict.fromkeys(tried)))})",
+                    "use a complete copy of the data, or take the line out of the list",
                 )
-            column.append(found[0])
+            column.append(files[0])
     if not columns[0]:
-        raise ValueError(f"{listing} lists no images; use lines of `image.png mask.png`")
+        raise DataError(f"{listing} lists no images", "use lines of `image.png mask.png`")
     return columns
 
 
@@ -200,8 +208,8 @@ def listed_pair(line: str) -> list[str]:
 
 
 def existing_root(root, layout: str) -> pathlib.Path:
-    """`data.root` as a path; ValueError, with the layout that is expected, if it is no folder."""
+    """`data.root` as a path; DataError, with the expected layout, if it is no folder."""
     root = pathlib.Path(root)
     if not root.is_dir():
-        raise ValueError(f"data.root={root} is not an existing folder; use one with {layout}")
+        raise DataError(f"data.root={root} is not an existing folder", f"use one with {layout}")
     return root

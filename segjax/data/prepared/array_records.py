@@ -1,4 +1,4 @@
-"""Samples as records of ArrayRecord files, in the form that TFDS reads, without TensorFlow.
+"""Samples as records of ArrayRecord files, in TFDS's form, without TensorFlow.
 
 A record is a `tf.train.Example` with `image`, `segmentation_mask` and `name`. "raw" keeps the
 arrays as bytes: reading one is a copy. "png" keeps them compressed, without loss.
@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from segjax.data.errors import DataError
+from segjax.data.files.atomic import replacing
 from segjax.data.files.ids import class_ids
-from segjax.data.pipeline import fit_image, fit_label
+from segjax.data.fitted import fit_image, fit_label
 from segjax.data.prepared.manifest import Manifest, Shard, sha256
+from segjax.data.source import Source, read_sample
 
 ENCODINGS = ("raw", "png")
-# One record a group, or a random read decompresses its neighbours too. Uncompressed, as PNG bytes
-# do not get smaller, and inflating raw arrays takes four times as long as reading them.
+# One record a group, or a random read decompresses its neighbours too. Uncompressed: PNG bytes do
+# not get smaller, and inflating raw arrays takes four times as long as reading them.
 _OPTIONS = "group_size:1,uncompressed"
 _PNG_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -28,12 +31,12 @@ def features(encoding: str, channels: int) -> Any:
     """TFDS's description of a record.
 
     Raises:
-      ValueError: for an unknown encoding, or channels that it cannot hold.
+      DataError: for an unknown encoding, or channels that it cannot hold.
     """
     if encoding not in ENCODINGS:
-        raise ValueError(f"encoding={encoding!r} is unknown; use {' or '.join(ENCODINGS)}")
+        raise DataError(f"encoding={encoding!r} is unknown", f"use {' or '.join(ENCODINGS)}")
     if encoding == "png" and channels not in _PNG_MODES:
-        raise ValueError(f"encoding='png' cannot hold {channels} channels; use encoding='raw'")
+        raise DataError(f"encoding='png' cannot hold {channels} channels", "use encoding='raw'")
     import tensorflow_datasets as tfds  # takes a second, and only this needs it
 
     def array(channels: int):
@@ -48,21 +51,14 @@ def features(encoding: str, channels: int) -> Any:
 
 
 def fitted_sample(
-    source: Any, index: int, num_classes: int, size: tuple[int, int] | None
+    source: Source, index: int, num_classes: int, size: tuple[int, int] | None
 ) -> dict[str, Any]:
-    """`source[index]`, checked, and fitted to `size` as a canvas is.
+    """A sample, checked, and fitted to `size` as by `fitted.FittedDataset`.
 
     Raises:
-      ValueError: if the arrays are not those of a source, or an id is no class.
+      DataError: if the arrays are not those of a source, or an id is no class.
     """
-    sample = source[index]
-    image, label = np.asarray(sample["image"]), np.asarray(sample["label"])
-    name = sample.get("name", str(index))
-    if image.dtype != np.uint8 or image.ndim != 3 or label.shape != image.shape[:2]:
-        raise ValueError(
-            f"{name}: image is {image.dtype} {list(image.shape)} with a label "
-            f"{list(label.shape)}; use uint8 [height, width, channels] and a label of its size"
-        )
+    image, label, name = read_sample(source, index)
     label = class_ids(num_classes).labels_of(label, name)
     if size is not None:
         image, label = fit_image(image, size), fit_label(label, size)
@@ -70,16 +66,16 @@ def fitted_sample(
 
 
 def record(sample: Mapping[str, Any], features: Any, encoding: str) -> bytes:
-    """A sample in the form that it is stored in.
+    """A sample as it is stored.
 
     Raises:
-      ValueError: if the image has other channels than `features` has.
+      DataError: if the image has another number of channels than `features`.
     """
-    found, channels = sample["image"].shape[2], features["image"].shape[2]
-    if found != channels:
-        raise ValueError(
-            f"{sample['name']}: image has {found} channels, the first of its data set {channels}; "
-            "use images of one kind"
+    own, channels = sample["image"].shape[2], features["image"].shape[2]
+    if own != channels:
+        raise DataError(
+            f"{sample['name']}: image has {own} channels, the first of its data set {channels}",
+            "use images of one kind",
         )
     image, mask = sample["image"], sample["label"][..., None]
     if encoding == "png":
@@ -88,8 +84,8 @@ def record(sample: Mapping[str, Any], features: Any, encoding: str) -> bytes:
 
     values = {"image": image, "segmentation_mask": mask, "name": sample["name"]}
     serializer = ExampleSerializer(features.get_serialized_info())
-    # Not features.serialize_example, whose bytes differ from run to run: the order of a map's
-    # entries is free. Equal files have equal checksums this way, whoever writes them.
+    # Not features.serialize_example, whose bytes differ from run to run, as the order of a map's
+    # entries is free. This way equal files have equal checksums, whoever writes them.
     example = serializer.get_tf_example(features.encode_example(values))
     return example.SerializeToString(deterministic=True)
 
@@ -110,7 +106,7 @@ def from_png(data: bytes) -> np.ndarray:
 
 
 def write_shard(
-    source: Any,
+    source: Source,
     first: int,
     shard: Shard,
     folder: pathlib.Path,
@@ -120,21 +116,19 @@ def write_shard(
     channels: int,
     size: tuple[int, int] | None,
 ) -> Shard:
-    """Writes the samples from `first` on; the file is there when it is whole, or not at all.
+    """Writes the samples from `first` on to a file that appears when it is complete.
 
     Returns:
       The shard with its size and SHA-256.
 
     Raises:
-      ValueError: for a bad sample, or one with other channels than the first.
-      OSError: if the file could not be written whole.
+      DataError: for a bad sample, or one with another number of channels than the first.
+      OSError: if the file could not be completed.
     """
     from array_record.python import array_record_module
 
     described = features(encoding, channels)
-    path = folder / shard.file
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(folder / shard.file) as partial:
         writer = array_record_module.ArrayRecordWriter(str(partial), _OPTIONS)
         for index in range(first, first + shard.samples):
             sample = fitted_sample(source, index, num_classes, size)
@@ -145,19 +139,15 @@ def write_shard(
         reader.close()
         if written != shard.samples:
             raise OSError(f"{partial} has {written} of {shard.samples} records; is the disk full?")
-        done = Shard(shard.file, shard.samples, partial.stat().st_size, sha256(partial))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return done
+        return Shard(shard.file, shard.samples, partial.stat().st_size, sha256(partial))
 
 
 def write_tfds_metadata(manifest: Manifest) -> None:
-    """Writes what `tfds.builder_from_directory` wants beside the shards."""
+    """Writes the metadata for `tfds.builder_from_directory` beside the shards."""
     import tensorflow_datasets as tfds
 
-    # TFDS's own builders neither resume nor write in parallel without Beam, but metadata beside
-    # shards that follow its naming make a data set of them. check_data would need TensorFlow.
+    # TFDS's own builders neither resume nor write in parallel without Beam, but shards with its
+    # file names become a data set with metadata beside them. check_data would need TensorFlow.
     template = tfds.core.ShardedFileTemplate(
         data_dir=manifest.folder, dataset_name=manifest.name, filetype_suffix="array_record"
     )

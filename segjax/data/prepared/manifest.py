@@ -1,7 +1,7 @@
-"""The manifest of a prepared data set: what it holds, which of its shards are done, checksums.
+"""The manifest of a prepared data set: its content, its shards and their checksums.
 
 A prepared data set is a folder `<name>/<version>/` of ArrayRecord shards with `segjax.json` beside
-them; see `prepare.prepare`, which writes it, and `sets.prepared`, which reads it.
+them; `write.write_prepared` writes it, and `sets.prepared` reads it.
 """
 
 import dataclasses
@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from segjax.data.classes import ClassTable
+from segjax.data.errors import DataError
+from segjax.data.files.atomic import replacing
 from segjax.data.files.images import some
 from segjax.data.files.paired import existing_root
 
@@ -22,7 +24,7 @@ _LAYOUT = f"<name>/<version>/{FILE}, as --mode=prepare writes it"
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One file of consecutive samples; `sha256` is "" until it is written whole."""
+    """One file of consecutive samples; `sha256` is "" until it is complete."""
 
     file: str
     samples: int
@@ -32,7 +34,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The shards of a split in order, and a fingerprint of the source that they are made from."""
+    """The shards of a split in order, and the fingerprint of their source."""
 
     source: str
     shards: tuple[Shard, ...]
@@ -47,15 +49,15 @@ class Manifest:
     """A prepared data set, finished or not.
 
     Attributes:
-      folder: that holds the shards.
-      name, version: of the data set, as TFDS has them.
-      title, licence, url: where the samples are from.
+      folder: of the shards.
+      name, version: of the data set, in TFDS's form.
+      title, licence, url: of the original data.
       classes: the class table.
       encoding: of images and labels; "raw" or "png".
       channels: of the images.
-      size: (h, w) that every sample was fitted to; None = each has its own.
-      command: that prepares the data set, or goes on with it.
-      finished: whether all shards and TFDS's metadata are there.
+      size: (h, w) of every sample; None = each has its own.
+      command: prepares the data set, or continues.
+      finished: whether all shards and TFDS's metadata are complete.
       splits: by name.
     """
 
@@ -77,22 +79,22 @@ class Manifest:
         return self.folder / shard.file
 
     def done(self, shard: Shard) -> bool:
-        """Whether a shard was written whole and still has its size."""
+        """Whether a shard was completed and still has its size."""
         path = self.path(shard)
         return bool(shard.sha256) and path.is_file() and path.stat().st_size == shard.bytes
 
     def check_sizes(self, split: str) -> None:
-        """Raises ValueError, naming the file, if a shard is missing or has another size."""
+        """Raises DataError, naming the file, if a shard is missing or has another size."""
         for shard in self.splits[split].shards:
             if not self.done(shard):
                 path = self.path(shard)
                 size = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
-                raise ValueError(f"{path} is {size}, not {shard.bytes} bytes; {self.remedy()}")
+                raise DataError(f"{path} is {size}, not {shard.bytes} bytes", self.remedy())
 
     def remedy(self) -> str:
-        """What to do about a shard that is not there or not whole, in words."""
+        """The remedy for a shard that is missing or incomplete."""
         command = self.command or "the --mode=prepare command that began it, unchanged"
-        return f"use {command} (it keeps the shards that are whole and writes the others)"
+        return f"use {command} (it keeps the complete shards and writes the others)"
 
     def with_shard(self, split: str, index: int, shard: Shard) -> "Manifest":
         shards = list(self.splits[split].shards)
@@ -101,21 +103,20 @@ class Manifest:
         return dataclasses.replace(self, splits={**self.splits, split: changed})
 
     def save(self) -> None:
-        """Writes the file anew, whole or not at all."""
+        """Writes the file, completely or not at all."""
         values = dataclasses.asdict(self)
         values.pop("folder")
         table = zip(self.classes.names, self.classes.palette, strict=True)
         values["classes"] = [{"name": name, "color": list(color)} for name, color in table]
-        partial = self.folder / f"{FILE}.{os.getpid()}.part"
-        partial.write_text(json.dumps({"format": 1, **values}, indent=1))
-        partial.replace(self.folder / FILE)
+        with replacing(self.folder / FILE) as partial:
+            partial.write_text(json.dumps({"format": 1, **values}, indent=1))
 
 
 def load(folder: pathlib.Path) -> Manifest:
     """The manifest in a folder.
 
     Raises:
-      ValueError: if it cannot be understood.
+      DataError: if it cannot be understood.
     """
     path = folder / FILE
     try:
@@ -133,9 +134,9 @@ def load(folder: pathlib.Path) -> Manifest:
         size = values.pop("size")
         return Manifest(folder, classes=classes, splits=splits, size=size and tuple(size), **values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is not a manifest of prepared data ({error!r}); use another folder, or delete "
-            "this one and prepare it again"
+        raise DataError(
+            f"{path} is not a manifest of prepared data ({error!r})",
+            "use another folder, or delete this one and prepare it again",
         ) from error
 
 
@@ -143,30 +144,30 @@ def find(root: str | os.PathLike) -> Manifest:
     """The manifest of the finished data set in `root`, or one or two folders below it.
 
     Raises:
-      ValueError: if there is none, there are several, or its preparation has not ended.
+      DataError: if there is none, there are several, or its preparation has not ended.
     """
     if not os.fspath(root):
-        raise ValueError(f"data.root is empty; prepared wants --config.data.root=FOLDER: {_LAYOUT}")
+        raise DataError("data.root is empty", f"use --config.data.root=FOLDER with {_LAYOUT}")
     root = existing_root(root, _LAYOUT)
-    found = next(
+    files = next(
         (files for depth in ("", "*/", "*/*/") if (files := sorted(root.glob(depth + FILE)))), []
     )
-    if not found:
-        raise ValueError(
+    if not files:
+        raise DataError(
             f"data.root={root} holds no prepared data ({_LAYOUT}); it holds: "
-            f"{some([p.name for p in root.iterdir()], 9)}; use such a folder, or make one with "
-            "--mode=prepare"
+            f"{some([p.name for p in root.iterdir()], 9)}",
+            "use such a folder, or make one with --mode=prepare",
         )
-    if len(found) > 1:
-        folders = some([file.parent.relative_to(root).as_posix() for file in found], 9)
-        raise ValueError(f"data.root={root} holds several data sets: {folders}; use one of them")
-    manifest = load(found[0].parent)
+    if len(files) > 1:
+        folders = some([file.parent.relative_to(root).as_posix() for file in files], 9)
+        raise DataError(f"data.root={root} holds several data sets: {folders}", "use one of them")
+    manifest = load(files[0].parent)
     if not manifest.finished:
         shards = [shard for split in manifest.splits.values() for shard in split.shards]
         done = sum(map(manifest.done, shards))
-        raise ValueError(
-            f"{manifest.folder} is unfinished: {done} of {len(shards)} shards are there; "
-            f"{manifest.remedy()}"
+        raise DataError(
+            f"{manifest.folder} is unfinished: {done} of {len(shards)} shards are complete",
+            manifest.remedy(),
         )
     return manifest
 
@@ -176,10 +177,10 @@ def verify(root: str | os.PathLike, progress: Callable[[int, int], None] | None 
 
     Args:
       root: the data set's folder, or one or two above it.
-      progress: called with the shards that are read and all of them.
+      progress: called with (shards read, shards to read).
 
     Raises:
-      ValueError: naming every shard that is missing or has changed.
+      DataError: naming the shards that are missing or have changed.
     """
     manifest, bad = find(root), []
     shards = [shard for split in manifest.splits.values() for shard in split.shards]
@@ -189,9 +190,10 @@ def verify(root: str | os.PathLike, progress: Callable[[int, int], None] | None 
         if progress is not None:
             progress(number, len(shards))
     if bad:
-        raise ValueError(
+        raise DataError(
             f"{manifest.folder}: {len(bad)} of {len(shards)} shards are not as they were written: "
-            f"{some(bad)}; delete them and {manifest.remedy()}"
+            f"{some(bad)}",
+            f"delete them and {manifest.remedy()}",
         )
     return manifest
 
@@ -202,8 +204,8 @@ def sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def differences(wanted: Manifest, found: Manifest) -> list[str]:
-    """In words, what keeps the shards of `found` from being those that `wanted` would write."""
+def differences(planned: Manifest, existing: Manifest) -> list[str]:
+    """The attributes and splits in which the shards of one manifest differ from another's."""
 
     def facts(manifest: Manifest) -> dict[str, Any]:
         names = ("name", "version", "classes", "encoding", "channels", "size")
@@ -213,5 +215,5 @@ def differences(wanted: Manifest, found: Manifest) -> list[str]:
         }
         return {name: getattr(manifest, name) for name in names} | splits
 
-    ours, theirs = facts(wanted), facts(found)
+    ours, theirs = facts(planned), facts(existing)
     return [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]

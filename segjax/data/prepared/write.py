@@ -1,7 +1,7 @@
-"""Preparation of a data set: any source becomes ArrayRecord shards that need no decoding.
+"""A data set written as ArrayRecord shards that need no decoding.
 
-`prepare` writes, `manifest.verify` compares checksums, and `data.name=prepared` reads. TFDS opens
-the result too: `tfds.builder_from_directory(folder).as_data_source(split)`.
+`data.name=prepared` reads them, and `--mode=doctor` compares their checksums. TFDS opens them too:
+`tfds.builder_from_directory(folder).as_data_source(split)`.
 """
 
 import concurrent.futures
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from segjax.data.classes import ClassTable
+from segjax.data.errors import DataError
 from segjax.data.prepared import manifest as manifests
 from segjax.data.prepared.array_records import (
     features,
@@ -25,17 +26,18 @@ from segjax.data.prepared.array_records import (
     write_tfds_metadata,
 )
 from segjax.data.prepared.manifest import Manifest, Shard, Split
+from segjax.data.source import Source
 from segjax.data.statistics import fingerprint_of
 
 
-def prepare(
-    sources: Mapping[str, Any],
+def write_prepared(
+    sources: Mapping[str, Source],
     output: str | os.PathLike,
     *,
     name: str,
     classes: ClassTable,
     version: str = "1.0.0",
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
     encoding: str = "raw",
     workers: int = 0,
     shard_mb: float = 128,
@@ -45,29 +47,30 @@ def prepare(
     command: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
-    """Writes sources to `output/name/version/`, or goes on with what an earlier run left there.
+    """Writes sources to `output/name/version/`, or continues an earlier run.
 
-    A shard is there when it is whole, or not at all; a run that is killed loses the shards that it
-    was writing. The files do not depend on `workers`.
+    A shard appears when it is complete; a run that is killed loses the shards that it was writing.
+    The files do not depend on `workers`.
 
     Args:
-      sources: by split; each has a length and `[i] -> {"image" uint8 [h, w, c], "label" uint8
-        [h, w], "name"}`, and pickles if there are workers.
+      sources: by split; they pickle if there are workers.
+      output: the folder of prepared data sets.
       name: of the data set, in lower case.
       classes: of all the sources.
-      size: (h, w) to fit every sample to, as `pipeline.FittedDataset` does; None = as they are.
+      version: three numbers.
+      size: (h, w) to fit every sample to, as `fitted.FittedDataset` does; None = as they are.
       encoding: "raw" (fast to read) or "png" (smaller).
       workers: processes that write a shard each; 0 = this one.
-      shard_mb: about the size of a shard, in 10**6 bytes.
-      title, licence, url: of what is prepared; kept with it.
-      command: that goes on with this preparation, for the message to who opens half of it.
-      progress: called with the samples that are written and all of them, after each shard.
+      shard_mb: the approximate size of a shard, in 10**6 bytes.
+      title, licence, url: of the original data; kept with the shards.
+      command: continues this preparation; for the error when an unfinished one is opened.
+      progress: called with (samples written, samples to write), after each shard.
 
     Returns:
       The manifest, which is in the folder too.
 
     Raises:
-      ValueError: for an option that will not do or a bad sample, or if the folder holds other data.
+      DataError: for an invalid option or a bad sample, or if the folder holds other data.
     """
     _check(sources, name, version, size, workers, shard_mb)
     samples = {
@@ -76,7 +79,7 @@ def prepare(
     channels = next(iter(samples.values()))["image"].shape[2]
     described = features(encoding, channels)
     folder = pathlib.Path(output) / name / version
-    wanted = Manifest(
+    planned = Manifest(
         folder=folder,
         name=name,
         version=version,
@@ -99,7 +102,7 @@ def prepare(
             for split, source in sources.items()
         },
     )
-    manifest = _begin(wanted)
+    manifest = _begin(planned)
     tasks = _tasks(manifest, sources)
     total = sum(split.samples for split in manifest.splits.values())
     done = total - sum(manifest.splits[split].shards[i].samples for split, i in tasks)
@@ -123,24 +126,25 @@ def prepare(
 
 def _check(sources, name, version, size, workers, shard_mb) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ValueError(f"name={name!r}; use lower-case letters, digits and _, a letter first")
+        raise DataError(f"name={name!r}", "use lower-case letters, digits and _, a letter first")
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-        raise ValueError(f"version={version!r}; use three numbers such as 1.0.0")
+        raise DataError(f"version={version!r}", "use three numbers such as 1.0.0")
     if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"size={size}; use (height, width), or None for each sample's own")
+        raise DataError(f"size={size}", "use (height, width), or None for each sample's own")
     if workers < 0 or shard_mb <= 0:
-        raise ValueError(f"workers={workers} and shard_mb={shard_mb}; use 0 or more, and above 0")
+        raise DataError(f"workers={workers} and shard_mb={shard_mb}", "use 0 or more, and above 0")
     if not sources:
-        raise ValueError("there are no splits to prepare; use one source at least")
+        raise DataError("there are no splits to prepare", "use one source at least")
     for split, source in sources.items():
         if not re.fullmatch(r"\w+", split):
-            raise ValueError(f"split {split!r}; use a name of letters, digits and _")
+            raise DataError(f"split {split!r}", "use a name of letters, digits and _")
         if not len(source):
-            raise ValueError(f"split {split!r} is empty; use a source with samples")
+            raise DataError(f"split {split!r} is empty", "use a source with samples")
 
 
-def _plan(prefix: str, source: Any, record_bytes: int, shard_mb: float) -> Split:
-    """Shards of about `shard_mb`, all alike but for one sample, judged by the first record."""
+def _plan(prefix: str, source: Source, record_bytes: int, shard_mb: float) -> Split:
+    """Shards of about `shard_mb` by the size of the first record; their lengths differ by at most
+    one sample."""
     total = len(source)
     count = max(1, min(total, round(total * record_bytes / (shard_mb * 1e6))))
     return Split(
@@ -155,8 +159,8 @@ def _plan(prefix: str, source: Any, record_bytes: int, shard_mb: float) -> Split
     )
 
 
-def _tasks(manifest: Manifest, sources: Mapping[str, Any]) -> dict[tuple[str, int], Callable]:
-    """What writes each shard that is not there yet, by its split and place in it."""
+def _tasks(manifest: Manifest, sources: Mapping[str, Source]) -> dict[tuple[str, int], Callable]:
+    """The calls that write the missing shards, by split and place in it."""
     tasks = {}
     for split, planned in manifest.splits.items():
         starts = itertools.accumulate((shard.samples for shard in planned.shards), initial=0)
@@ -176,31 +180,32 @@ def _tasks(manifest: Manifest, sources: Mapping[str, Any]) -> dict[tuple[str, in
     return tasks
 
 
-def _begin(wanted: Manifest) -> Manifest:
-    """The manifest to go on with: an earlier run's, if it is of the same data and options."""
-    folder = wanted.folder
+def _begin(planned: Manifest) -> Manifest:
+    """The manifest to continue: an earlier run's, if it is of the same data and options."""
+    folder = planned.folder
     if not (folder / manifests.FILE).is_file():
-        there = list(folder.iterdir()) if folder.is_dir() else []
-        if there:
-            raise ValueError(
-                f"{folder} holds other files ({manifests.some([p.name for p in there])}); use "
-                "another output, name or version"
+        others = list(folder.iterdir()) if folder.is_dir() else []
+        if others:
+            raise DataError(
+                f"{folder} holds other files ({manifests.some([p.name for p in others])})",
+                "use another output, name or version",
             )
         folder.mkdir(parents=True, exist_ok=True)
-        wanted.save()
-        return wanted
-    found = manifests.load(folder)
-    changed = manifests.differences(wanted, found)
+        planned.save()
+        return planned
+    existing = manifests.load(folder)
+    changed = manifests.differences(planned, existing)
     if changed:
-        raise ValueError(
+        raise DataError(
             f"{folder} holds a preparation of other data or with other options (they differ in: "
-            f"{', '.join(changed)}); use another version or output, or delete that folder"
+            f"{', '.join(changed)})",
+            "use another version or output, or delete that folder",
         )
-    return found
+    return existing
 
 
 def _run(tasks: Mapping[Any, Callable], workers: int) -> Iterator[tuple[Any, Any]]:
-    """(key, result) of each task as it ends; the tasks that wait are given up if one fails."""
+    """(key, result) of each task as it ends; waiting tasks are cancelled if one fails."""
     if not workers or not tasks:
         for key, task in tasks.items():
             yield key, task()
@@ -213,8 +218,8 @@ def _run(tasks: Mapping[Any, Callable], workers: int) -> Iterator[tuple[Any, Any
                 yield keys[future], future.result()
         except concurrent.futures.process.BrokenProcessPool as error:
             raise RuntimeError(
-                "a worker process died, which is most often for lack of memory; the shards that "
-                "are done stay: run the same command again, with fewer workers"
+                "a worker process died, most often for lack of memory; complete shards are kept: "
+                "run the same command again, with fewer workers"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -1,7 +1,7 @@
-"""ADE20K as the MIT Scene Parsing Benchmark has it (Zhou et al., 2017): 150 classes.
+"""ADE20K as in the MIT Scene Parsing Benchmark (Zhou et al., 2017): 150 classes.
 
 This is `ADEChallengeData2016`, whose masks hold one class id per pixel. TFDS's `scene_parse150` is
-not: it fetches the instance annotations of the same images, as three-channel files.
+another: it has the instance annotations of the same images, as three-channel files.
 """
 
 import functools
@@ -28,10 +28,10 @@ def open_ade20k(root, split: str) -> PairedFiles:
 
     Args:
       root: `ADEChallengeData2016`, or the folder it is in.
-      split: "training" (20,210 images) or "validation" (2,000); "train" and "val" will do.
+      split: "training" (20,210 images) or "validation" (2,000), also as "train" and "val".
 
     Raises:
-      ValueError: if a folder or a file is missing; the message names it.
+      DataError: if a folder or a file is missing; the message names it.
     """
     check_split("ade20k", split, tuple(_FOLDERS))
     root = existing_root(root, _LAYOUT)

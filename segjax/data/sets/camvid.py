@@ -11,10 +11,12 @@ import re
 import numpy as np
 from jaxtyping import UInt8
 
-from segjax.data.classes import IGNORE, ClassTable, from_file
+from segjax.data.classes import IGNORE, ClassList, ClassTable, read_class_list
+from segjax.data.errors import DataError
 from segjax.data.files.archive import check_split, files_by_key, held, need_folders, pair_by_key
 from segjax.data.files.ids import IdMap, class_ids
-from segjax.data.files.images import read_image
+from segjax.data.files.images import count_colors, hex_color, read_image
+from segjax.data.files.masks import known_ids_of_colors
 from segjax.data.files.paired import PairedFiles, existing_root, pair_files, read_listing
 from segjax.data.spec import DatasetSpec
 
@@ -50,7 +52,7 @@ CAMVID = ClassTable(
 )
 SEGNET_VOID = 11  # in the SegNet authors' masks
 
-# How the original's classes make up the 11; the rest of them are called as in the original.
+# The original's classes that make up each of the 11; the others have their original names.
 _GROUPS = {
     "Building": ("Building", "Archway", "Bridge", "Tunnel", "Wall"),
     "Pole": ("Column_Pole", "TrafficCone"),
@@ -68,15 +70,15 @@ _ORIGINAL = "701_StillsRaw_full/*.png and LabeledApproved_full/*_L.png (or image
 
 
 def open_segnet(root, split: str) -> PairedFiles:
-    """CamVid as the SegNet authors ship it: 11 classes; their id 11 (void) becomes 255.
+    """CamVid of the SegNet authors: 11 classes; their id 11 (void) becomes 255.
 
     `<split>.txt` has an image and its mask on each line. Without that list, `<split>/` is paired
     with `<split>annot/`.
 
     Raises:
-      ValueError: if the split is not there, or a list names a file that is not there.
+      DataError: if the split or a listed file is missing.
     """
-    root = existing_root(root, "<split>.txt, <split>/ and <split>annot/, as the authors ship")
+    root = existing_root(root, "<split>.txt, <split>/ and <split>annot/, as in the authors' copy")
     images, masks, listing = root / split, root / f"{split}annot", root / f"{split}.txt"
     if listing.is_file():
         image_paths, mask_paths = read_listing(root, listing)
@@ -87,9 +89,10 @@ def open_segnet(root, split: str) -> PairedFiles:
         remedy = "use the split train, val or test, and the CamVid folder of the SegNet authors"
         if any((root / name).is_dir() for name in ("701_StillsRaw_full", "LabeledApproved_full")):
             remedy = "use data.variant=original for the original release"
-        raise ValueError(
+        raise DataError(
             f"data split {split!r}: no {split}.txt, nor both of {split}/ and {split}annot/, in "
-            f"data.root={root}; it holds: {held(root)}; {remedy}"
+            f"data.root={root}; it holds: {held(root)}",
+            remedy,
         )
     id_map = class_ids(len(CAMVID), (SEGNET_VOID, IGNORE))
     return PairedFiles("CamVid", split, CAMVID, names, image_paths, mask_paths, id_map)
@@ -104,7 +107,7 @@ def open_original(root, split: str, *, grouped: bool = True) -> PairedFiles:
       grouped: into SegNet's 11 classes; else the 31 that were labelled. Void is ignored.
 
     Raises:
-      ValueError: if the layout, the split or a file is missing; on reading, if a label file holds
+      DataError: if the layout, the split or a file is missing; on reading, if a label file holds
         a colour that is not CamVid's.
     """
     check_split("CamVid", split, _SPLITS)
@@ -133,15 +136,16 @@ def split_of(name: str) -> str:
     training.
 
     Raises:
-      ValueError: if the name is not of CamVid's form, as `0001TP_006690` is.
+      DataError: if the name is not of CamVid's form, as `0001TP_006690` is.
     """
-    found = re.fullmatch(r"(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)", name)
-    if not found:
-        raise ValueError(
+    match = re.fullmatch(r"(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)", name)
+    if not match:
+        raise DataError(
             f"{name} is not named as CamVid's pictures are, 0001TP_006690, 0006R0_f00930, "
-            "0016E5_00390 or Seq05VD_f00000; use the files of the original archives alone"
+            "0016E5_00390 or Seq05VD_f00000",
+            "use the files of the original archives alone",
         )
-    sequence, frame = found[1], int(found[2])
+    sequence, frame = match[1], int(match[2])
     if sequence == "Seq05VD" or (sequence == "0001TP" and frame > 8520):
         return "test"
     return "val" if sequence == "0016E5" and 7959 <= frame <= 8159 and frame % 2 else "train"
@@ -150,7 +154,7 @@ def split_of(name: str) -> str:
 @functools.cache
 def original_classes() -> ClassTable:
     """The 31 classes of the original, in alphabetical order and in its colours, without Void."""
-    table = _with_void()
+    table = _class_list().classes
     return ClassTable(table.names[:-1], table.palette[:-1])
 
 
@@ -158,41 +162,32 @@ def read_colors(path: pathlib.Path) -> UInt8[np.ndarray, "h w"]:
     """Decodes a label image to ids: 0..30 are `original_classes`, 31 is Void.
 
     Raises:
-      ValueError: if it holds other colours, naming the most frequent ones and their pixels.
+      DataError: if it holds other colours, naming the most frequent ones and their pixels.
     """
-    rgb = read_image(path).astype(np.int32)
-    packed = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
-    ids, void = _ids_of_colors()[packed], len(original_classes())
-    unknown = ids > void
+    rgb = read_image(path)
+    ids = known_ids_of_colors(rgb, _class_list())
+    unknown = ids < 0
     if unknown.any() and path.stem == "Seq05VD_f02610_L":
         # The archive itself: 175 pixels of this one file have colours of no class.
-        ids[unknown] = void
+        ids[unknown] = len(original_classes())
     elif unknown.any():
-        colours, pixels = np.unique(packed[unknown], return_counts=True)
-        order = np.argsort(-pixels, kind="stable")[:5]
-        shown = ", ".join(f"#{colours[i]:06x} ({pixels[i]} pixels)" for i in order)
-        raise ValueError(
-            f"{path}: {unknown.sum()} pixels of {len(colours)} colours that are not CamVid's 32: "
-            f"{shown}; use label files as they are in the archive (resize by nearest neighbour)"
+        number, colors = count_colors(rgb[unknown])
+        shown = ", ".join(f"{hex_color(color)} ({pixels} pixels)" for color, pixels in colors)
+        raise DataError(
+            f"{path}: {unknown.sum()} pixels of {number} colours that are not CamVid's 32: {shown}",
+            "use label files as they are in the archive (resize by nearest neighbour)",
         )
-    return ids
+    return ids.astype(np.uint8)
 
 
 @functools.cache
-def _ids_of_colors() -> UInt8[np.ndarray, "16777216"]:
-    ids = np.full(1 << 24, 255, np.uint8)
-    for k, (r, g, b) in enumerate(_with_void().palette):
-        ids[r << 16 | g << 8 | b] = k
-    return ids
-
-
-@functools.cache
-def _with_void() -> ClassTable:
-    return from_file(pathlib.Path(__file__).with_name("tables") / "camvid32.txt")
+def _class_list() -> ClassList:
+    """The 31 classes and Void, with their colours."""
+    return read_class_list(pathlib.Path(__file__).with_name("tables") / "camvid32.txt")
 
 
 def _original_ids(grouped: bool) -> IdMap:
-    names = _with_void().names
+    names = _class_list().names
     labels = {k: k for k in range(len(names) - 1)}
     if grouped:
         group_of = {member: group for group, members in _GROUPS.items() for member in members}
@@ -206,8 +201,8 @@ def _open(data, split: str) -> PairedFiles:
     return open_original(data["root"], split, grouped=data["variant"] == "original")
 
 
-# The class weights of the SegNet authors' solver files, in the order of `CAMVID`; they cannot be
-# computed from the labels that came with them.
+# The class weights of the SegNet authors' solver files, in the order of `CAMVID`; no count of the
+# labels that came with them gives these.
 _WEIGHTS = (
     *(0.2595, 0.1826, 4.5640, 0.1417, 0.9051, 0.3826),
     *(9.6446, 1.8418, 0.6823, 6.2478, 7.3614),

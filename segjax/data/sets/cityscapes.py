@@ -4,6 +4,7 @@ import functools
 import pathlib
 
 from segjax.data.classes import IGNORE, ClassTable, from_file
+from segjax.data.errors import DataError
 from segjax.data.files.archive import check_split, files_by_key, need_folders, pair_by_key
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import some
@@ -17,21 +18,21 @@ _LAYOUT = (
 )
 # The raw ids of the classes that are evaluated, by train id; every other raw id is void.
 _RAW_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-# Raw ids are 0..33. The license plate's -1 is not drawn in the archive's own files; tools that do
-# write it as -1 or, in a byte, as 255.
+# Raw ids are 0..33. The archive's own files do not draw the license plate's -1; tools that do write
+# it as -1 or, in a byte, as 255.
 _FROM_RAW = IdMap(
     dict.fromkeys((-1, *range(34), 255), IGNORE) | {raw: k for k, raw in enumerate(_RAW_IDS)},
     "Cityscapes' raw ids -1..33",
 )
 _FROM_TRAIN_IDS = IdMap({**{k: k for k in range(19)}, 255: IGNORE}, "train ids 0..18 and 255")
-# Of train_extra: the image is black; Cityscapes' download page says to leave it out.
+# A black image of train_extra, which Cityscapes' download page excludes.
 _BAD = "troisdorf_000000_000073"
 
 
 def open_cityscapes(root, split: str, *, variant: str = "fine") -> PairedFiles:
     """Cityscapes with the 19 classes that are evaluated; all others become 255.
 
-    Masks are read from `*_labelIds.png`, or, in a folder without any, from `*_labelTrainIds.png`.
+    Masks are `*_labelIds.png`, or, in a folder without any, `*_labelTrainIds.png`.
 
     Args:
       root: with `leftImg8bit/` and `gtFine/` or `gtCoarse/`.
@@ -41,7 +42,7 @@ def open_cityscapes(root, split: str, *, variant: str = "fine") -> PairedFiles:
       variant: "fine" or "coarse", the annotation.
 
     Raises:
-      ValueError: if a folder or a file is missing; the message names it.
+      DataError: if a folder or a file is missing; the message names it.
     """
     check_split(f"cityscapes ({variant})", split, _SPLITS[variant])
     root, annotation = existing_root(root, _LAYOUT), f"gt{variant.capitalize()}"
@@ -53,10 +54,10 @@ def open_cityscapes(root, split: str, *, variant: str = "fine") -> PairedFiles:
         masks = files_by_key(mask_folder, f"_{annotation}_labelTrainIds.png")
         id_map = _FROM_TRAIN_IDS
     if not masks:
-        raise ValueError(
+        raise DataError(
             f"{mask_folder} holds no *_{annotation}_labelIds.png or *_labelTrainIds.png; files "
-            f"found: {some([p.name for p in mask_folder.rglob('*') if p.is_file()])}; use all of "
-            f"{annotation}'s archive"
+            f"found: {some([p.name for p in mask_folder.rglob('*') if p.is_file()])}",
+            f"use all of {annotation}'s archive",
         )
     for files in (images, masks):
         files.pop(_BAD, None)

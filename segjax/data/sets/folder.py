@@ -1,4 +1,4 @@
-"""The `folder` data set: anyone's images and masks, paired by a list, or by folder and name."""
+"""The `folder` data set: your own images and masks, paired by a list or by folder and name."""
 
 import functools
 import os
@@ -9,6 +9,7 @@ from typing import Any
 
 from segjax.data import classes as class_tables
 from segjax.data.classes import IGNORE, ClassList, ClassTable
+from segjax.data.errors import DataError
 from segjax.data.files.ids import IdMap, class_ids
 from segjax.data.files.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, read_image, some
 from segjax.data.files.masks import read_listed_mask
@@ -36,23 +37,24 @@ def open_folder(
     ignore_ids: Sequence[int] = (IGNORE,),
     channels: int = 3,
 ) -> PairedFiles:
-    """One split's image and mask files: those of the list `<split>.txt` (or .csv, or either in
-    `list/`), if there is one; else those in `images/<split>` and `masks/<split>`, or in
-    `<split>/images` and `<split>/masks`; subfolders are searched and count in the name.
+    """The image and mask files of a split.
 
-    How images and masks pair: see `read_listing` and `pair_files`; `pairing` says it in words.
-    What the masks may hold: see `read_listed_mask`.
+    They are those of the list `<split>.txt` (or .csv, or either in `list/`), if there is one; else
+    those in `images/<split>` and `masks/<split>`, or in `<split>/images` and `<split>/masks`.
+    Subfolders are searched, and are part of the names.
+
+    `read_listing` and `pair_files` describe the pairing, `read_listed_mask` the masks.
 
     Args:
       root: the data set's folder.
       split: the split's name, such as "train".
       classes: the K classes, or the class list with the ids and colours in the masks.
-      ignore_ids: ids in the mask files that become 255. A class id listed here is ignored too.
-      channels: of the images; see `read_image`. Where they are not 3, .npy files are images too.
+      ignore_ids: ids in the mask files that become 255, also class ids.
+      channels: of the images; see `read_image`. If not 3, .npy files are images too.
 
     Raises:
-      ValueError: if there are several lists, or neither a list nor both folders; a list names a
-        file that is not there, or an image twice; or files do not pair one to one.
+      DataError: if there are several lists, or neither a list nor both folders; a list names a
+        missing file, or an image twice; or files do not pair one to one.
     """
     listed = classes if isinstance(classes, ClassList) else class_tables.listed(classes)
     root, ignore_ids = existing_root(root, _LAYOUTS), tuple(int(i) for i in ignore_ids)
@@ -80,20 +82,21 @@ def open_folder(
 
 
 def _listing(root: pathlib.Path, split: str) -> pathlib.Path | None:
-    found = [root / name.format(split) for name in _LISTS if (root / name.format(split)).is_file()]
-    if len(found) > 1:
-        raise ValueError(
+    lists = [root / name.format(split) for name in _LISTS if (root / name.format(split)).is_file()]
+    if len(lists) > 1:
+        raise DataError(
             f"data split {split!r} has several lists in data.root={root}: "
-            f"{', '.join(p.relative_to(root).as_posix() for p in found)}; use one of them"
+            f"{', '.join(p.relative_to(root).as_posix() for p in lists)}",
+            "use one of them",
         )
-    return found[0] if found else None
+    return lists[0] if lists else None
 
 
 def _names(image_paths: list[pathlib.Path], listing: pathlib.Path) -> list[str]:
-    """Paths below the folder that all images share, without the suffix where that is enough."""
+    """Paths below the folder that all images share, without suffixes if they differ without."""
     twice = [str(path) for path, count in Counter(image_paths).items() if count > 1]
     if twice:
-        raise ValueError(f"{listing} lists images twice: {some(twice)}; use each image once")
+        raise DataError(f"{listing} lists images twice: {some(twice)}", "use each image once")
     shared = os.path.commonpath([path.parent for path in image_paths])
     names = [path.relative_to(shared) for path in image_paths]
     stems = [name.with_suffix("").as_posix() for name in names]
@@ -102,10 +105,10 @@ def _names(image_paths: list[pathlib.Path], listing: pathlib.Path) -> list[str]:
 
 def _id_map(listed: ClassList, ignore_ids: tuple[int, ...]) -> IdMap:
     labels = dict(enumerate(listed.labels))
-    plain = class_ids(len(labels), ignore_ids)
+    id_map = class_ids(len(labels), ignore_ids)
     if IGNORE not in listed.labels:
-        return plain
-    return IdMap({**labels, **dict.fromkeys(ignore_ids, IGNORE)}, plain.allowed)
+        return id_map
+    return IdMap({**labels, **dict.fromkeys(ignore_ids, IGNORE)}, id_map.allowed)
 
 
 def _split_folders(root: pathlib.Path, split: str) -> tuple[pathlib.Path, pathlib.Path]:
@@ -116,21 +119,21 @@ def _split_folders(root: pathlib.Path, split: str) -> tuple[pathlib.Path, pathli
     complete = [pair for pair in layouts if pair[0].is_dir() and pair[1].is_dir()]
     if len(complete) == 1:
         return complete[0]
-    found = [d.relative_to(root).as_posix() for pair in layouts for d in pair if d.is_dir()]
+    existing = [d.relative_to(root).as_posix() for pair in layouts for d in pair if d.is_dir()]
     splits = {p.name for p in (root / "images").glob("*/")}
     splits |= {p.parent.name for p in root.glob("*/images/")}
     lists = [p for name in _LISTS for p in root.glob(name.format("*"))]
     splits |= {p.stem for p in lists if _is_listing(p)}
-    raise ValueError(
+    raise DataError(
         f"data split {split!r}: data.root={root} needs one of {_LAYOUTS}; found of these: "
-        f"{some(found)}; splits found: {some(splits)}; data.root holds: "
-        f"{some([p.name for p in root.iterdir()])}; use one of the splits, or add the folders or "
-        "the list"
+        f"{some(existing)}; splits found: {some(splits)}; data.root holds: "
+        f"{some([p.name for p in root.iterdir()])}",
+        "use one of the splits, or add the folders or the list",
     )
 
 
 def _is_listing(path: pathlib.Path) -> bool:
-    """Whether the first line is a pair, of images by their suffixes."""
+    """Whether the first line is a pair of files with suffixes of images."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         words = next(filter(None, map(listed_pair, file)), [])
     return len(words) == 2 and (
@@ -142,9 +145,9 @@ def _class_list(data: Mapping[str, Any]) -> ClassList:
     """`data.classes`, a file or names separated by commas; else `data.num_classes` of them."""
     given, count = data["classes"], data["num_classes"]
     if not given and not count:
-        raise ValueError(
-            "data.classes is empty: the folder data set wants a class list, a file or names "
-            '("road,car,sky"), or at least data.num_classes'
+        raise DataError(
+            "data.classes is empty, but the folder data set has no classes of its own",
+            'use a class list, a file or names ("road,car,sky"), or at least data.num_classes',
         )
     path = pathlib.Path(given)
     if given and (path.suffix in (".txt", ".csv", ".json") or path.is_file()):

@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import functools
 import multiprocessing
-import os
 import pathlib
 from collections.abc import Callable, Iterable
 
@@ -13,6 +12,8 @@ from jaxtyping import Integer
 from PIL import Image
 
 from segjax.data.classes import IGNORE
+from segjax.data.errors import DataError
+from segjax.data.files.atomic import replacing
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import read_mask, some
 from segjax.data.files.paired import PairedFiles, existing_root
@@ -25,8 +26,8 @@ _LAYOUT = (
     "leftImg8bit/<split>/<drive>/<frame>_leftImg8bit.png (or .jpg) and "
     f"gtFine/<split>/<drive>/<frame>{_POLYGONS}, or folders that each hold these (both parts)"
 )
-# The notebooks in the seed documents tested on a part of the training split: of its 14,027 images
-# they held back 4,011. Which ones is not in the documents.
+# The notebooks in the seed documents tested on 4,011 of the 14,027 training images, without saying
+# which.
 _NOTEBOOK_SHARE = 4011 / 14027
 _NOTEBOOK_SPLITS = ("notebook_train", "notebook_test")
 
@@ -34,26 +35,26 @@ _NOTEBOOK_SPLITS = ("notebook_train", "notebook_test")
 def open_idd(root, split: str, variant: str = "level1", *, seed: int = 0) -> PairedFiles:
     """A split's images with masks at a level of the label hierarchy.
 
-    A mask is drawn from the frame's polygons, or read where `write_masks`, or the authors' script,
-    has put one beside them; `pairing` says how many are which.
+    A mask is drawn from the frame's polygons, or read if `write_masks` or the authors' script has
+    put one beside them; `pairing` counts both.
 
     Args:
-      root: the data set's folder, or one that holds both of its parts, to be used together.
+      root: the data set's folder, or one that holds both of its parts, which are then joined.
       split: train or val; or notebook_train, notebook_test: the training split's sorted frames in
         an order drawn from `seed`, the last 4011/14027 of them for testing.
       variant: level1, level2, level3, level4 (7, 16, 26, 30 classes), or cityscapes (19).
       seed: of the notebooks' splits.
 
     Raises:
-      ValueError: if the split is not there or has no labels, or files do not pair.
+      DataError: if the split is missing or has no labels, or files do not pair.
     """
     images, labels = _find_files(root, split, variant)
     unlabelled, imageless = images.keys() - labels.keys(), labels.keys() - images.keys()
     if unlabelled or imageless:
-        raise ValueError(
+        raise DataError(
             f"data split {split!r}: {len(unlabelled)} images have no labels ({some(unlabelled)}) "
-            f"and {len(imageless)} labels no image ({some(imageless)}); use a complete copy, with "
-            f"{_LAYOUT}"
+            f"and {len(imageless)} labels no image ({some(imageless)})",
+            f"use a complete copy, with {_LAYOUT}",
         )
     names = sorted(images)
     if split in _NOTEBOOK_SPLITS:
@@ -90,26 +91,26 @@ def write_masks(
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Draws each frame's mask, once, into a PNG beside its polygons: reading is then faster.
+    """Draws each frame's mask into a PNG beside its polygons, which is faster to read.
 
-    The files have the names that the authors' script gives them, and appear when complete, so a
-    run that was stopped goes on where it was; those that are there are left as they are.
+    The files have the same names as those of the authors' script, and appear when complete, so a
+    run that was stopped can be continued; existing files are left alone.
 
     Args:
       root, variant: as in `open_idd`.
       splits: names of splits.
       workers: processes; 0 = this one.
-      progress: called with (masks that are there, masks in all) after each one.
+      progress: called with (masks that exist, masks in all) after each one.
 
     Returns:
       The number of masks written.
 
     Raises:
-      ValueError: as `open_idd` and `draw_polygons`.
+      DataError: as `open_idd` and `draw_polygons`.
     """
     splits = ["train" if split in _NOTEBOOK_SPLITS else split for split in splits]
-    found = [_find_files(root, split, variant)[1] for split in dict.fromkeys(splits)]
-    labels = [split[name] for split in found for name in sorted(split)]
+    by_split = [_find_files(root, split, variant)[1] for split in dict.fromkeys(splits)]
+    labels = [files[name] for files in by_split for name in sorted(files)]
     todo = [path for path in labels if path.suffix == ".json"]
     write = functools.partial(_write_mask, variant=variant)
     with contextlib.ExitStack() as stack:
@@ -118,7 +119,7 @@ def write_masks(
             # Fresh processes: a program that runs JAX has threads, and must not be forked.
             spawn = multiprocessing.get_context("spawn")
             pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn)
-            stack.callback(pool.shutdown, cancel_futures=True)  # a bad file ends it at once
+            stack.callback(pool.shutdown, cancel_futures=True)  # at once after a bad file
             written = pool.map(write, todo, chunksize=8)
         for done, _ in enumerate(written, len(labels) - len(todo) + 1):
             if progress is not None:
@@ -128,13 +129,8 @@ def write_masks(
 
 def _write_mask(path: pathlib.Path, variant: str) -> None:
     stem = path.name.removesuffix(_POLYGONS)
-    whole = path.with_name(stem + MASK_ENDINGS[variant])
-    partial = path.with_name(f".{whole.name}.{os.getpid()}.part")
-    try:
+    with replacing(path.with_name(stem + MASK_ENDINGS[variant])) as partial:
         Image.fromarray(draw_polygons(path, variant)).save(partial, format="png")
-        partial.replace(whole)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _read_ids(path: pathlib.Path, variant: str) -> Integer[np.ndarray, "h w"]:
@@ -142,9 +138,9 @@ def _read_ids(path: pathlib.Path, variant: str) -> Integer[np.ndarray, "h w"]:
 
 
 def _find_files(root, split: str, variant: str):
-    """(images, labels) of a split by name: `<drive>/<frame>`, after its part's, if there are two.
+    """(images, labels) of a split by name: `<drive>/<frame>`, or `<part>/<drive>/<frame>`.
 
-    A label is the frame's mask of that level, if there is one, else its polygons.
+    A label is the frame's mask of that level, or its polygons if it has none.
     """
     root = existing_root(root, _LAYOUT)
     folder = "train" if split in _NOTEBOOK_SPLITS else split
@@ -152,9 +148,9 @@ def _find_files(root, split: str, variant: str):
     if not (root / "leftImg8bit").is_dir():
         parts = sorted(path.parent for path in root.glob("*/leftImg8bit/"))
     if folder == "test" and not any((part / "gtFine" / folder).is_dir() for part in parts):
-        raise ValueError(
-            f"data split 'test': IDD's authors keep its labels, and {root} has none; use val, or "
-            "notebook_test (held back from train)"
+        raise DataError(
+            f"data split 'test': IDD's authors keep its labels, and {root} has none",
+            "use val, or notebook_test (held back from train)",
         )
     images, labels = {}, {}
     for part in parts:
@@ -164,12 +160,12 @@ def _find_files(root, split: str, variant: str):
             images |= _files_by_name(image_folder, name, _IMAGE_ENDINGS)
             labels |= _files_by_name(label_folder, name, (MASK_ENDINGS[variant], _POLYGONS))
     if not images:
-        there = [p.relative_to(root).as_posix() for p in root.glob("*")]
-        there += [p.relative_to(root).as_posix() for part in parts for p in part.glob("*/*/")]
-        raise ValueError(
-            f"data split {split!r}: no images in data.root={root}; it holds: {some(there, 12)}; "
+        content = [p.relative_to(root).as_posix() for p in root.glob("*")]
+        content += [p.relative_to(root).as_posix() for part in parts for p in part.glob("*/*/")]
+        raise DataError(
+            f"data split {split!r}: no images in data.root={root}; it holds: {some(content, 12)}",
             f"use the split train, val, {' or '.join(_NOTEBOOK_SPLITS)}, and a folder with "
-            f"{_LAYOUT}"
+            f"{_LAYOUT}",
         )
     return images, labels
 
@@ -189,7 +185,7 @@ def _files_by_name(
 
 SPEC = DatasetSpec(
     title="India Driving Dataset (Varma et al., WACV 2019)",
-    licence="the authors' own terms, which one accepts on registering for the download",
+    licence="the authors' own terms, accepted on registering for the download",
     url="https://idd.insaan.iiit.ac.in",
     layout=_LAYOUT,
     splits=("train", "val", *_NOTEBOOK_SPLITS),

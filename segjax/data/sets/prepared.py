@@ -1,4 +1,4 @@
-"""The `prepared` data set: what `--mode=prepare` wrote, read by random access."""
+"""The `prepared` data set: records of `--mode=prepare`, read by random access."""
 
 import dataclasses
 import functools
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segjax.data.classes import ClassTable, from_names
+from segjax.data.errors import DataError
 from segjax.data.prepared import manifest as manifests
 from segjax.data.prepared.array_records import from_png
 from segjax.data.prepared.manifest import Manifest
@@ -16,11 +17,9 @@ from segjax.data.spec import DatasetSpec
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Prepared:
-    """A split of a prepared data set.
+    """A split of a prepared data set; see `source.Source`.
 
-    `source[i]` is {"image": uint8 [h, w, c], "label": uint8 [h, w] of ids 0..K-1 and 255 = ignore,
-    "name": str}; the arrays may be read-only. It pickles; each process opens the files for itself,
-    at its first read.
+    The arrays may be read-only. Each process opens the files for itself, at its first read.
     """
 
     manifest: Manifest
@@ -51,7 +50,7 @@ class Prepared:
     def _records(self) -> Any:
         import tensorflow_datasets as tfds  # takes a second, and only reading needs it
 
-        # TFDS decodes PNG by whichever of OpenCV and Pillow there is; Pillow reads all our files.
+        # TFDS decodes PNG with OpenCV or Pillow, whichever is installed; here it is always Pillow.
         skip = tfds.decode.SkipDecoding()
         decoders = {"image": skip, "segmentation_mask": skip}
         builder = tfds.builder_from_directory(self.manifest.folder)
@@ -66,8 +65,8 @@ class Prepared:
         self.__dict__.update(state)
 
     def __repr__(self) -> str:
-        # Without the folder, which may move, and with the checksums: what is counted or resumed on
-        # this text is bound to the samples.
+        # Without the folder, which may move, and with the checksums, which bind cached counts and
+        # resumed runs to the samples.
         shards = self.manifest.splits[self.split].shards
         digest = hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest()
         return (
@@ -80,34 +79,35 @@ def open_prepared(root: str | pathlib.Path, split: str, channels: int | None = N
     """A split of the prepared data set in `root`, or one or two folders below it.
 
     Raises:
-      ValueError: if there is none or several, its preparation has not ended, it lacks the split,
+      DataError: if there are none or several, its preparation has not ended, it lacks the split,
         its images have other channels, or a shard is missing or truncated.
     """
     manifest = manifests.find(root)
     if split not in manifest.splits:
-        raise ValueError(
+        raise DataError(
             f"data split {split!r} is not in {manifest.folder}, which has "
-            f"{', '.join(manifest.splits)}; use one of them, or prepare it too"
+            f"{', '.join(manifest.splits)}",
+            "use one of them, or prepare it too",
         )
     if channels not in (None, manifest.channels):
-        raise ValueError(
-            f"data.channels={channels}, but images in {manifest.folder} have {manifest.channels}; "
-            f"use data.channels={manifest.channels}"
+        raise DataError(
+            f"data.channels={channels}, but images in {manifest.folder} have {manifest.channels}",
+            f"use data.channels={manifest.channels}",
         )
     manifest.check_sizes(split)
     return Prepared(manifest, split)
 
 
 def _classes(data: Mapping[str, Any]) -> ClassTable:
-    """Of the manifest; nameless ones where only their number is known, to plan a run with."""
+    """The manifest's classes; without a root, `data.num_classes` nameless ones, to plan a run."""
     if not data["root"] and data["num_classes"]:
         return from_names(f"class {k}" for k in range(data["num_classes"]))
     return manifests.find(data["root"]).classes
 
 
 SPEC = DatasetSpec(
-    title="prepared: what --mode=prepare wrote",
-    licence="that of the data it was made from; segjax.json says it",
+    title="prepared: written by --mode=prepare",
+    licence="that of the original data, in segjax.json",
     url="",
     layout=f"<name>/<version>/{manifests.FILE} and shards, or the folder of these itself",
     splits=("train", "val", "test"),

@@ -1,7 +1,7 @@
 """SUN RGB-D (Song et al., 2015): indoor scenes, the colour images and 37 classes.
 
-Two releases hold the same labels. `sunrgbd-meta-data` has a PNG per image; the authors' toolbox has
-all of them in one MATLAB 7.3 (HDF5) file, beside lists of the images.
+Two releases hold the same labels: `sunrgbd-meta-data` as a PNG per image, the authors' toolbox in
+one MATLAB 7.3 (HDF5) file, beside lists of the images.
 """
 
 import dataclasses
@@ -9,11 +9,13 @@ import functools
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
 
 from segjax.data.classes import IGNORE, ClassTable, from_file
+from segjax.data.errors import DataError
 from segjax.data.files.archive import check_split, files_by_key, held, need_folders, pair_by_key
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import some
@@ -44,7 +46,7 @@ def open_sunrgbd(root, split: str) -> PairedFiles:
       split: "train" (5,285 images) or "test" (5,050). There is no official validation split.
 
     Raises:
-      ValueError: if a folder or a file is missing; the message names it.
+      DataError: if a folder or a file is missing; the message names it.
     """
     check_split("sunrgbd", split, _SPLITS)
     root = existing_root(root, f"{_PNG_LAYOUT}; or {_TOOLBOX_LAYOUT}")
@@ -60,7 +62,7 @@ def open_sunrgbd(root, split: str) -> PairedFiles:
     }
     images = _by_number(image_folder, ".jpg")
     if split == "train" and images and max(images) <= 5285:
-        # The archive counts the training images from 1; some unpack it renumbered like the labels.
+        # The archive counts the training images from 1; some copies are numbered like the labels.
         images = {number + _TEST_IMAGES: path for number, path in images.items()}
     keyed = [{f"{n:06d}": path for n, path in files.items()} for files in (images, masks)]
     pairs = pair_by_key(split, *keyed, _PNG_LAYOUT)
@@ -78,7 +80,7 @@ class ToolboxPairs(PairedFiles):
     """Image files whose label maps are all in one `SUNRGBD2Dseg.mat`.
 
     Attributes:
-      records: the place of each sample's label map in that file, from 0.
+      records: the index of each sample's label map in that file, from 0.
     """
 
     records: Sequence[int] = ()
@@ -91,7 +93,7 @@ def read_seglabel(path: pathlib.Path, record: int) -> Integer[np.ndarray, "h w"]
     """The label map of `SUNRGBD2Dseg(record + 1)`: ids 0..37.
 
     Raises:
-      ValueError: if the file has no such record.
+      DataError: if the file has no such record.
     """
     import h5py  # slow to import, and needed for this alone
 
@@ -101,9 +103,9 @@ def read_seglabel(path: pathlib.Path, record: int) -> Integer[np.ndarray, "h w"]
             references = file["SUNRGBD2Dseg"]["seglabel"]
             stored = np.asarray(file[references[record, 0]])
     except (OSError, KeyError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"{path} cannot be read as SUNRGBD2Dseg({record + 1}).seglabel: {error}; use the file "
-            "of SUNRGBDtoolbox.zip as it is"
+        raise DataError(
+            f"{path} cannot be read as SUNRGBD2Dseg({record + 1}).seglabel: {error}",
+            "use the file of SUNRGBDtoolbox.zip as it is",
         ) from error
     return stored.T  # MATLAB stores columns first
 
@@ -112,27 +114,29 @@ def _open_toolbox(root: pathlib.Path, split: str) -> ToolboxPairs:
     labels, meta, lists = (root / name for name in _TOOLBOX_FILES)
     absent = [n for n in (*_TOOLBOX_FILES, "SUNRGBD") if not (root / n).exists()]
     if absent:
-        raise ValueError(
+        raise DataError(
             f"data split {split!r}: {', '.join(absent)} not found in data.root={root}, which holds "
-            f"{held(root)}; use a root with {_TOOLBOX_LAYOUT}, or with {_PNG_LAYOUT}"
+            f"{held(root)}",
+            f"use a root with {_TOOLBOX_LAYOUT}, or with {_PNG_LAYOUT}",
         )
-    wanted = {
+    listed = {
         _below_sunrgbd(str(folder), lists)
         for folder in np.ravel(_load_mat(lists, f"all{split}")).tolist()
     }
     records, names, image_paths = [], [], []
     for record, scene in enumerate(np.ravel(_load_mat(meta, "SUNRGBDMeta"))):
         folder = _below_sunrgbd(str(scene.rgbpath), meta).parent.parent
-        if folder in wanted:
+        if folder in listed:
             records.append(record)
             names.append(folder.as_posix())
             image_paths.append(root / "SUNRGBD" / folder / "image" / str(scene.rgbname))
     absent = [path for path in image_paths if not path.is_file()]
-    if absent or len(records) != len(wanted):
-        raise ValueError(
-            f"data split {split!r} is incomplete: of {len(wanted)} scenes in {lists}, "
+    if absent or len(records) != len(listed):
+        raise DataError(
+            f"data split {split!r} is incomplete: of {len(listed)} scenes in {lists}, "
             f"{len(records)} are in {meta} and {len(absent)} of these have no image "
-            f"({some(absent)}); use SUNRGBD.zip and SUNRGBDtoolbox.zip, fully unpacked"
+            f"({some(absent)})",
+            "use SUNRGBD.zip and SUNRGBDtoolbox.zip, fully unpacked",
         )
     return ToolboxPairs(
         "SUN RGB-D toolbox",
@@ -148,13 +152,13 @@ def _open_toolbox(root: pathlib.Path, split: str) -> ToolboxPairs:
 
 def _below_sunrgbd(path: str, listing: pathlib.Path) -> pathlib.PurePosixPath:
     """A path of the authors' machine, such as /n/fs/sun3d/data/SUNRGBD/kv1/..., from kv1 on."""
-    _, found, below = path.partition("/SUNRGBD/")
-    if not found:
-        raise ValueError(f"{listing}: path {path!r} has no /SUNRGBD/; use the file as it came")
+    _, separator, below = path.partition("/SUNRGBD/")
+    if not separator:
+        raise DataError(f"{listing}: path {path!r} has no /SUNRGBD/", "use the file as it came")
     return pathlib.PurePosixPath(below)
 
 
-def _load_mat(path: pathlib.Path, variable: str) -> np.ndarray:
+def _load_mat(path: pathlib.Path, variable: str) -> Any:
     import scipy.io  # slow to import, and needed for this alone
 
     try:
@@ -162,22 +166,23 @@ def _load_mat(path: pathlib.Path, variable: str) -> np.ndarray:
             path, variable_names=[variable], squeeze_me=True, struct_as_record=False
         )
         return loaded[variable]
-    except Exception as error:  # of many kinds, from a file that is cut off or is another one
-        raise ValueError(
-            f"{path}: no {variable} can be read ({error!r}); use the file of SUNRGBDtoolbox.zip"
+    except Exception as error:  # of many kinds, for a truncated or another file
+        raise DataError(
+            f"{path}: no {variable} can be read ({error!r})", "use the file of SUNRGBDtoolbox.zip"
         ) from error
 
 
 def _by_number(folder: pathlib.Path, suffix: str) -> dict[int, pathlib.Path]:
     numbered = {}
     for key, path in files_by_key(folder, suffix).items():
-        found = re.fullmatch(r"img-(\d+)", key)
-        if not found:
-            raise ValueError(
-                f"{path} is not named img-NUMBER{suffix}; use the archives of sunrgbd-meta-data "
-                "(sunrgbd_train_test_labels has 37 classes, train13labels and test13labels do not)"
+        match = re.fullmatch(r"img-(\d+)", key)
+        if not match:
+            raise DataError(
+                f"{path} is not named img-NUMBER{suffix}",
+                "use the archives of sunrgbd-meta-data "
+                "(sunrgbd_train_test_labels has 37 classes, train13labels and test13labels do not)",
             )
-        numbered[int(found[1])] = path
+        numbered[int(match[1])] = path
     return numbered
 
 

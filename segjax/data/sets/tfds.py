@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets that lie prepared on disk; read without TensorFlow.
+"""Prepared data sets of TensorFlow Datasets, read without TensorFlow.
 
 TFDS is imported when a data set is opened, as that takes a second. Only a data set's metadata and
 ArrayRecord files are used, not the code that made them, and nothing is ever downloaded.
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from segjax.data.classes import IGNORE, ClassTable, from_names
+from segjax.data.errors import DataError
 from segjax.data.files.ids import IdMap, class_ids
 from segjax.data.files.images import mask_ids, open_image
 from segjax.data.sets import folder
@@ -27,18 +28,19 @@ _NAME = re.compile(r"tfds:(\w+(/[\w.-]+)?(:[\d.*]+)?)")
 def spec_of(name: str) -> DatasetSpec:
     """The data set `tfds:NAME`, `tfds:NAME/CONFIG` or either with `:VERSION`.
 
-    Its options: data.root is TFDS's data_dir ("" = TFDS's own choice); data.image_feature and
+    Options: data.root is TFDS's data_dir ("" = TFDS's own choice); data.image_feature and
     data.label_feature name the features, `a/b` for b within a; splits may be TFDS's slices, such
-    as `train[:90%]`. The classes are data.classes, or data.num_classes, or the label feature's own.
+    as `train[:90%]`. The classes are data.classes, else data.num_classes, else the label
+    feature's.
 
     Raises:
-      ValueError: for a name of another form.
+      DataError: for a name of another form.
     """
     match = _NAME.fullmatch(name)
     if match is None:
-        raise ValueError(
-            f"data.name={name!r} names no TFDS data set; use tfds:NAME, such as "
-            "tfds:oxford_iiit_pet, tfds:NAME/CONFIG or tfds:NAME:VERSION"
+        raise DataError(
+            f"data.name={name!r} names no TFDS data set",
+            "use tfds:NAME, such as tfds:oxford_iiit_pet, tfds:NAME/CONFIG or tfds:NAME:VERSION",
         )
     return DatasetSpec(
         title=f"{match[1]} of TensorFlow Datasets",
@@ -54,22 +56,20 @@ def spec_of(name: str) -> DatasetSpec:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class TfdsSplit:
-    """A split of a prepared TFDS data set, with random access.
+    """A split of a prepared TFDS data set; see `source.Source`.
 
-    `source[i]` is {"image": uint8 [h, w, 3], "label": uint8 [h, w] of ids 0..K-1 and 255 = ignore,
-    "name": str}; `image(i)` and `ids(i)` are what the records hold. It pickles, and each process
-    opens the files for itself.
+    `image(i)` and `ids(i)` are the content of the records. Each process opens the files for itself.
 
     Attributes:
-      name: of the data set, as TFDS calls it, with its version.
+      name: TFDS's name of the data set, with its version.
       folder: of the files of this version.
-      split, image_feature, label_feature: as TFDS calls them.
+      split, image_feature, label_feature: TFDS's names.
       classes: the K classes.
       id_map: from the ids in a mask to labels.
       length: number of samples.
 
     Raises:
-      ValueError: on reading, if an image cannot be read, sizes differ, or an id has no label.
+      DataError: on reading, if an image cannot be read, sizes differ, or an id has no label.
     """
 
     name: str
@@ -95,10 +95,10 @@ class TfdsSplit:
         image = _to_rgb(_within(record, self.image_feature), name)
         ids = _to_ids(_within(record, self.label_feature), name)
         if image.shape[:2] != ids.shape:
-            raise ValueError(
+            raise DataError(
                 f"{name}: {self.image_feature} is {image.shape[0]}x{image.shape[1]} but "
-                f"{self.label_feature} is {ids.shape[0]}x{ids.shape[1]} (height x width); use "
-                "features of one size"
+                f"{self.label_feature} is {ids.shape[0]}x{ids.shape[1]} (height x width)",
+                "use features of one size",
             )
         return {"image": image, "label": self.id_map.labels_of(ids, name), "name": name}
 
@@ -126,17 +126,17 @@ class TfdsSplit:
 
     @functools.cached_property
     def _opened(self):
-        """The records, the two features that are read of them, and which of these stay encoded.
+        """The records, their two features that are read, and those of them that stay encoded.
 
-        Images are decoded here, not by TFDS: without TensorFlow it reads no 16-bit ones.
+        Images are decoded here, not by TFDS, which reads no 16-bit ones without TensorFlow.
         """
         import tensorflow_datasets as tfds
 
         builder = tfds.builder_from_directory(self.folder)
-        wanted, skipped = {}, {}
+        chosen, skipped = {}, {}
         for path in (self.image_feature, self.label_feature):
             feature, (*outer, last) = find_feature(builder, path, ""), path.split("/")
-            inside, inside_skipped = wanted, skipped
+            inside, inside_skipped = chosen, skipped
             for key in outer:
                 inside = inside.setdefault(key, {})
                 inside_skipped = inside_skipped.setdefault(key, {})
@@ -146,7 +146,7 @@ class TfdsSplit:
         records = builder.as_data_source(
             self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
-        return records, tfds.features.FeaturesDict(wanted), skipped
+        return records, tfds.features.FeaturesDict(chosen), skipped
 
 
 def open_tfds(
@@ -159,10 +159,10 @@ def open_tfds(
     label_feature: str = "segmentation_mask",
     ignore_ids=(IGNORE,),
 ) -> TfdsSplit:
-    """A split of the TFDS data set `name` that lies prepared in `data_dir`; decodes nothing yet.
+    """A split of the TFDS data set `name`, prepared in `data_dir`; decodes nothing yet.
 
     Raises:
-      ValueError: if it is not prepared, is not ArrayRecord, has no such split or feature, or a
+      DataError: if it is not prepared, is not ArrayRecord, has no such split or feature, or a
         feature is no image or no integer mask.
     """
     builder = prepared_builder(name, data_dir)
@@ -171,9 +171,9 @@ def open_tfds(
         length = builder.info.splits[split].num_examples
     except (KeyError, ValueError) as error:
         known = ", ".join(sorted(builder.info.splits))
-        raise ValueError(
-            f"data split {split!r}: tfds:{name} has {known}; use one of them, or a part such as "
-            "'train[:90%]'"
+        raise DataError(
+            f"data split {split!r}: tfds:{name} has {known}",
+            "use one of them, or a part such as 'train[:90%]'",
         ) from error
     remedy = (
         "use data.ignore_ids for void ids; where ids count from 1, "
@@ -210,15 +210,15 @@ def _classes(name: str, data: Mapping[str, Any]) -> ClassTable:
     feature = find_feature(prepared_builder(name, data["root"]), path, "data.label_feature")
     names = getattr(feature, "names", ())
     if not names:
-        raise ValueError(
-            f"tfds:{name}: feature {path!r} names no classes; use data.classes, a file or names "
-            '("road,car,sky"), or at least data.num_classes'
+        raise DataError(
+            f"tfds:{name}: feature {path!r} names no classes",
+            'use data.classes, a file or names ("road,car,sky"), or at least data.num_classes',
         )
     return from_names(names)
 
 
 class _Encoded(io.BytesIO):
-    """The bytes of an image file, which messages call by the sample's name."""
+    """The bytes of an image file; its text in messages is the sample's name."""
 
     def __init__(self, data: bytes, name: str):
         super().__init__(data)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from segjax.data.classes import ClassTable
+from segjax.data.errors import DataError
 from segjax.data.files.archive import check_split, files_by_key, held, need_folders
 from segjax.data.files.ids import class_ids
 from segjax.data.files.images import read_mask, some
@@ -41,22 +42,22 @@ VOC = ClassTable(_NAMES, voc_palette(len(_NAMES)))
 def open_voc(root, split: str, *, sbd: bool = False) -> PairedFiles:
     """Pascal VOC 2012: background and 20 classes; the border of objects (255) is ignored.
 
-    With `sbd`, "train" is what is called trainaug, 10,582 images: VOC's train, and all that SBD
-    annotated but VOC's val. Where both have a mask, VOC's is read. "val" is VOC's.
+    With `sbd`, "train" is the set known as trainaug, 10,582 images: VOC's train, and all of SBD
+    except VOC's val. Where both have a mask, VOC's is read. "val" is VOC's.
 
     Args:
       root: `VOC2012`, or a folder with `VOCdevkit/VOC2012`.
       split: "train" (1,464 images), "val" (1,449) or "trainval".
-      sbd: use SBD's masks too: `benchmark_RELEASE/` or `SBD/` in `root` or in or beside `VOC2012`,
-        else `SegmentationClassAug/` beside `JPEGImages`.
+      sbd: also use SBD's masks, from `benchmark_RELEASE/` or `SBD/` in `root` or in or beside
+        `VOC2012`, else from `SegmentationClassAug/` beside `JPEGImages`.
 
     Raises:
-      ValueError: if a folder, a list or a file is missing; the message names it.
+      DataError: if a folder, a list or a file is missing; the message names it.
     """
     check_split("voc", split, _SPLITS)
     root = existing_root(root, _LAYOUT)
-    ways = [root / "VOCdevkit/VOC2012", root / "VOC2012", root]
-    voc = next(folder for folder in ways if (folder / "JPEGImages").is_dir() or folder == root)
+    places = [root / "VOCdevkit/VOC2012", root / "VOC2012", root]
+    voc = next(folder for folder in places if (folder / "JPEGImages").is_dir() or folder == root)
     folders = ["JPEGImages", "SegmentationClass", "ImageSets/Segmentation"]
     jpegs, own_masks, lists = need_folders(voc, split, folders, _LAYOUT)
     names = _listed(lists, split, voc)
@@ -66,7 +67,7 @@ def open_voc(root, split: str, *, sbd: bool = False) -> PairedFiles:
     if sbd:
         val = set(_listed(lists, "val", voc))
         more_masks, more_images = _sbd_files(root, voc)
-        # A mask of SBD gives way to VOC's own: SBD draws coarser outlines, and no border.
+        # VOC's own mask comes before SBD's, which has coarser outlines and no border.
         masks = {**more_masks, **{name: masks[name] for name in own_names}}
         images = {**more_images, **images}
         if split != "val":
@@ -89,7 +90,7 @@ def read_voc_mask(path: pathlib.Path) -> Integer[np.ndarray, "h w"]:
     """Decodes a mask: the indices of a palette PNG, or the class ids of SBD's MATLAB file.
 
     Raises:
-      ValueError: if the file cannot be read, or holds no `GTcls.Segmentation`.
+      DataError: if the file cannot be read, or holds no `GTcls.Segmentation`.
     """
     if path.suffix != ".mat":
         return read_mask(path)
@@ -97,37 +98,39 @@ def read_voc_mask(path: pathlib.Path) -> Integer[np.ndarray, "h w"]:
 
     try:
         return np.asarray(scipy.io.loadmat(path)["GTcls"]["Segmentation"][0, 0])
-    except Exception as error:  # of many kinds, from a file that is cut off or is another one
-        raise ValueError(
-            f"{path} cannot be read as a mask of SBD (GTcls.Segmentation): {error!r}; use intact "
-            "files of dataset/cls"
+    except Exception as error:  # of many kinds, for a truncated or another file
+        raise DataError(
+            f"{path} cannot be read as a mask of SBD (GTcls.Segmentation): {error!r}",
+            "use intact files of dataset/cls",
         ) from error
 
 
 def _listed(lists: pathlib.Path, split: str, voc: pathlib.Path) -> list[str]:
     path = lists / f"{split}.txt"
     if not path.is_file():
-        raise ValueError(
+        raise DataError(
             f"data split {split!r}: no ImageSets/Segmentation/{split}.txt in {voc}; lists found: "
-            f"{held(lists)}; use all of VOCtrainval_11-May-2012.tar"
+            f"{held(lists)}",
+            "use all of VOCtrainval_11-May-2012.tar",
         )
     names = path.read_text().split()
     if not names:
-        raise ValueError(f"{path} lists no images; use all of VOCtrainval_11-May-2012.tar")
+        raise DataError(f"{path} lists no images", "use all of VOCtrainval_11-May-2012.tar")
     return names
 
 
 def _need_files(split: str, names: Sequence[str], files: dict, folder: pathlib.Path) -> None:
     absent = [name for name in names if name not in files]
     if absent:
-        raise ValueError(
+        raise DataError(
             f"data split {split!r} is incomplete: {len(absent)} of {len(names)} listed files are "
-            f"not in {folder} ({some(absent)}); use all of VOCtrainval_11-May-2012.tar"
+            f"not in {folder} ({some(absent)})",
+            "use all of VOCtrainval_11-May-2012.tar",
         )
 
 
 def _sbd_files(root: pathlib.Path, voc: pathlib.Path) -> tuple[dict, dict]:
-    """SBD's masks and images by name, of the first layout that is there."""
+    """SBD's masks and images by name, from the first layout that exists."""
     for base in dict.fromkeys((root, voc, voc.parent)):
         for folder in (base / name for name in _SBD_FOLDERS):
             masks = files_by_key(folder / "cls", ".mat")
@@ -136,15 +139,15 @@ def _sbd_files(root: pathlib.Path, voc: pathlib.Path) -> tuple[dict, dict]:
     masks = files_by_key(voc / "SegmentationClassAug", ".png")
     if masks:
         return masks, {}
-    raise ValueError(
-        f"data.variant=sbd: SBD's masks are not in data.root={root}, which holds: {held(root)}; "
-        f"use a root with {_SBD_LAYOUT}, or data.variant=voc2012"
+    raise DataError(
+        f"data.variant=sbd: SBD's masks are not in data.root={root}, which holds: {held(root)}",
+        f"use a root with {_SBD_LAYOUT}, or data.variant=voc2012",
     )
 
 
 SPEC = DatasetSpec(
     title="Pascal VOC 2012 (Everingham et al., 2010), SBD (Hariharan et al., 2011)",
-    licence="Flickr's terms for the images: for research, each photographer's rights kept",
+    licence="Flickr's terms for the images: for research; each photographer keeps their rights",
     url="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, "
     "http://home.bharathh.info/pubs/codes/SBD/download.html",
     layout=f"VOCdevkit/VOC2012 or its content: {_LAYOUT}; with SBD {_SBD_LAYOUT}",

@@ -12,6 +12,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageFilter
 
 from segjax.data.classes import IDD_LEVEL1, IGNORE
+from segjax.data.errors import DataError
+from segjax.data.spec import DatasetSpec
 from segjax.data.streets.layout import backdrop, ground, populate
 from segjax.data.streets.painter import (
     ASPHALT,
@@ -25,9 +27,7 @@ from segjax.data.streets.painter import (
 )
 
 SPLITS = ("train", "val", "test")
-
-
-SMALLEST = 16
+SMALLEST = 16  # pixels a side
 
 
 @functools.cache
@@ -46,8 +46,6 @@ def _grain() -> np.ndarray:
 
 # By material: contrast of the texture fixed to the ground, and of the one fixed to the picture.
 _ON_GROUND = np.array([0, 0.1, 0.09, 0.16, 0.06, 0, 0, 0], np.float32)
-
-
 _ON_PICTURE = np.array([0.03, 0.02, 0.02, 0.02, 0.02, 0.2, 0.06, 0], np.float32)
 
 
@@ -106,7 +104,7 @@ def _bonnet(painter, draws, canvas):
 
 
 def render(
-    seed: int, index: int, image_size: tuple[int, int], *, split: str = "train"
+    seed: int, index: int, image_size: tuple[int, ...], *, split: str = "train"
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
     """Draws scene `index` of a split: the picture and its label map.
 
@@ -118,11 +116,11 @@ def render(
       RGB in 0..255, and class ids 0..6 of `classes.IDD_LEVEL1` with 255 for void.
 
     Raises:
-      ValueError: if the split is unknown, a side is under 16 pixels, or seed or index negative.
+      DataError: if the split is unknown, a side is under 16 pixels, or seed or index negative.
     """
     height, width = _checked_size(image_size)
     if seed < 0 or index < 0:
-        raise ValueError(f"seed={seed}, index={index}: both must be 0 or more")
+        raise DataError(f"seed={seed}, index={index}", "use 0 or more for both")
     key = np.random.SeedSequence([seed, _split_number(split), index])
     generator = np.random.Generator(np.random.SFC64(key))
     draws = Draws(generator)
@@ -150,14 +148,16 @@ def render(
 
 def _split_number(split):
     if split not in SPLITS:
-        raise ValueError(f"split={split!r} is unknown; streets has {', '.join(SPLITS)}")
+        raise DataError(f"data split {split!r} is unknown", f"streets has {', '.join(SPLITS)}")
     return SPLITS.index(split)
 
 
 def _checked_size(image_size):
     size = tuple(image_size)
     if len(size) != 2 or min(size) < SMALLEST:
-        raise ValueError(f"image_size={size}; give (height, width), each {SMALLEST} or more pixels")
+        raise DataError(
+            f"image_size={size}", f"use (height, width), each {SMALLEST} or more pixels"
+        )
     return size
 
 
@@ -171,17 +171,17 @@ class Streets:
       seed: 0 or more; another seed draws other scenes.
 
     Raises:
-      ValueError: if an argument is out of its range; nothing is drawn before `[i]`.
+      DataError: if an argument is out of its range; nothing is drawn before `[i]`.
     """
 
     classes = IDD_LEVEL1
 
-    def __init__(self, split: str, image_size: tuple[int, int], *, length: int, seed: int = 0):
+    def __init__(self, split: str, image_size: tuple[int, ...], *, length: int, seed: int = 0):
         _split_number(split)
         if length < 1:
-            raise ValueError(f"length={length}: streets needs at least 1 scene")
+            raise DataError(f"length={length}", "use at least 1 scene")
         if seed < 0:
-            raise ValueError(f"seed={seed}: must be 0 or more")
+            raise DataError(f"seed={seed}", "use 0 or more")
         self.split, self.length, self.seed = split, length, seed
         self.image_size = _checked_size(image_size)
 
@@ -199,3 +199,20 @@ class Streets:
             raise IndexError(f"index {index} is outside 0..{last} of streets {self.split!r}")
         image, label = render(self.seed, int(index), self.image_size, split=self.split)
         return {"image": image, "label": label, "name": f"streets_{self.split}_{index:05d}"}
+
+
+SPEC = DatasetSpec(
+    title="streets: procedural street scenes, drawn from (seed, index)",
+    licence="none is needed: there are no files",
+    url="",
+    layout="no files",
+    splits=SPLITS,
+    classes=lambda data: IDD_LEVEL1,
+    open=lambda data, split: Streets(
+        split,
+        tuple(data["image_size"]),
+        length=data["train_images" if split == data["train_split"] else "eval_images"],
+        seed=data["seed"],
+    ),
+    reads_files=False,
+)

@@ -12,10 +12,8 @@ from PIL import ImageDraw
 
 DRIVABLE, NON_DRIVABLE, LIVING, VEHICLE, ROADSIDE, FAR, SKY, VOID = range(8)
 
-
 # Materials, kept per pixel beside the class: they choose texture and light, never the label.
 PLAIN, ASPHALT, PAVING, SOIL, PAINT, FOLIAGE, MASONRY, GLOWING = range(8)
-
 
 BLACK, GLASS, STEEL, WHITE = (30, 30, 33), (54, 64, 76), (125, 128, 132), (232, 230, 224)
 

@@ -22,12 +22,9 @@ from segjax.data.streets.painter import (
 
 SKINS = ((225, 180, 150), (175, 125, 90), (120, 80, 55))
 
-
 CIRCLE = [(math.cos(0.7 * k), math.sin(0.7 * k)) for k in range(9)]
 
-
 COATS = ((222, 214, 200), (140, 95, 60), (62, 52, 48), (180, 150, 115), (42, 42, 44))
-
 
 # Length, width, height in metres, and the side outline from the rear bumper over the roof to the
 # front: (along -1..1, share of the height, what the surface up to the next point is).

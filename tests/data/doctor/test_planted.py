@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from segjax.data.doctor import HARMS, STOPS, WORTH, diagnose
+from segjax.data.doctor import ERROR, INFO, WARNING, diagnose
 from segjax.data.sets.camvid import open_segnet
 from segjax.data.sets.folder import open_folder
 from segjax.data.streets.dataset import Streets
@@ -15,17 +15,17 @@ from tests.data.doctor import planted
 from tests.data.drawn import CAMVID_ROOT, THREE, TWO, mask, photo
 
 SEVERITY = {
-    "unreadable": STOPS,
-    "unknown-ids": STOPS,
-    "size-mismatch": STOPS,
-    "rgb-mask": STOPS,
-    "interpolated-mask": HARMS,
-    "exif-orientation": HARMS,
-    "jpeg-mask": HARMS,
-    "duplicates-across-splits": HARMS,
-    "constant-image": WORTH,
-    "all-void": WORTH,
-    "duplicates": WORTH,
+    "unreadable": ERROR,
+    "unknown-ids": ERROR,
+    "size-mismatch": ERROR,
+    "rgb-mask": ERROR,
+    "interpolated-mask": WARNING,
+    "exif-orientation": WARNING,
+    "jpeg-mask": WARNING,
+    "duplicates-across-splits": WARNING,
+    "constant-image": INFO,
+    "all-void": INFO,
+    "duplicates": INFO,
 }
 
 
@@ -70,13 +70,13 @@ def test_what_the_messages_say(found):
         "images occur in several splits: 1 of train in val"
     )
     unseen = [f for f in diagnosis.findings if f.code == "unseen-class"]
-    assert [(f.split, f.severity) for f in unseen] == [("train", HARMS), ("val", WORTH)]
+    assert [(f.split, f.severity) for f in unseen] == [("train", WARNING), ("val", INFO)]
     assert all(f.found == ("living things",) for f in unseen)
 
 
 def test_the_worst_comes_first(found):
     severities = [f.severity for f in found[1].findings]
-    assert severities == sorted(severities, key=[STOPS, HARMS, WORTH].index)
+    assert severities == sorted(severities, key=[ERROR, WARNING, INFO].index)
 
 
 def test_json_holds_plain_types(found):
@@ -94,26 +94,26 @@ def test_masks_of_0_and_255_in_a_second_data_set(tmp_path):
         photo(tmp_path / f"images/train/{name}.png")
         mask(tmp_path / f"masks/train/{name}.png", [0, 0, 0, 255, 255, 255])
     ignoring = open_folder(tmp_path, "train", TWO)
-    (finding,) = diagnose({"train": ignoring}).of(STOPS)
+    (finding,) = diagnose({"train": ignoring}).of(ERROR)
     assert finding.code == "mask-0-255"
     assert finding.files == tuple(str(tmp_path / f"masks/train/{n}.png") for n in "abc")
     assert "np.asarray(mask) // 255" in finding.remedy
     refusing = open_folder(tmp_path, "train", THREE, ignore_ids=())
-    (finding,) = diagnose({"train": refusing}).of(STOPS)
+    (finding,) = diagnose({"train": refusing}).of(ERROR)
     assert finding.code == "mask-0-255", "255 is no class here"
     assert "bad ids 255 (12 pixels)" in finding.found[0]
     # With a third class 255 may well be void, and class 0 all there is in these images.
     diagnosis = diagnose({"train": open_folder(tmp_path, "train", THREE)})
-    assert not diagnosis.of(STOPS)
-    assert "mask-0-255" in [f.code for f in diagnosis.of(HARMS)]
+    assert not diagnosis.of(ERROR)
+    assert "mask-0-255" in [f.code for f in diagnosis.of(WARNING)]
 
 
 def test_clean_data_stop_nothing_and_harm_nothing(tmp_path):
     lengths = {"train": 24, "val": 16}
     planted.clean(tmp_path, lengths)
     diagnosis = diagnose(planted.sources(tmp_path, lengths))
-    assert not diagnosis.of(STOPS)
-    assert not diagnosis.of(HARMS)
+    assert not diagnosis.of(ERROR)
+    assert not diagnosis.of(WARNING)
     drawn = diagnose({s: Streets(s, planted.SIZE, length=n, seed=3) for s, n in lengths.items()})
     for split, numbers in diagnosis.splits.items():
         np.testing.assert_array_equal(numbers.class_pixels, drawn.splits[split].class_pixels)
@@ -144,6 +144,6 @@ def test_camvid_raises_no_false_alarm():
     config = base.get_config()
     config.data.image_size = (360, 480)
     diagnosis = diagnose(sources, config=config)
-    assert not diagnosis.of(STOPS)
-    assert not diagnosis.of(HARMS)
+    assert not diagnosis.of(ERROR)
+    assert not diagnosis.of(WARNING)
     assert {f.code for f in diagnosis.findings} <= {"class-imbalance", "unseen-class"}

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from segjax.data.doctor.samples import examine, files_of, image_facts
+from segjax.data.doctor.samples import examine, image_facts
 from segjax.data.sets.folder import open_folder
+from segjax.data.source import files_of
 from tests.data.drawn import THREE, Drawn, mask, photo, uint8
 
 
@@ -36,8 +37,8 @@ def folder(tmp_path):
 def test_facts_of_files_by_hand(folder):
     facts = examine(folder, 0)
     assert (facts.name, facts.size, facts.problems) == ("a", (4, 6), ())
-    assert facts.class_pixels.tolist() == [12, 4, 4]
-    assert facts.ignored_pixels == 4
+    assert facts.counts.class_pixels.tolist() == [12, 4, 4]
+    assert facts.counts.ignored == 4
     assert facts.raw_ids == {0, 1, 2, 255}
     assert facts.image_file.endswith("images/train/a.png")
 
@@ -60,10 +61,10 @@ def test_a_source_around_files_is_read_through(folder, tmp_path):
     outer = Swapped(folder)
     assert files_of(outer) is folder
     facts = examine(outer, 0)
-    assert facts.class_pixels.tolist() == [4, 12, 4], "the outer source's labels are counted"
+    assert facts.counts.class_pixels.tolist() == [4, 12, 4], "the outer source's labels"
     mask(tmp_path / "masks/train/a.png", 9)
     facts = examine(outer, 0)
-    assert facts.unknown == {9: 24}
+    assert facts.counts.unknown == {9: 24}
     assert [p.code for p in facts.problems] == ["unknown-ids"]
 
 
@@ -85,22 +86,22 @@ def test_one_file_may_have_several_problems(tmp_path):
     (tmp_path / "masks/train/a.png").write_bytes(b"")
     problems = examine(open_folder(tmp_path, "train", THREE), 0).problems
     assert [p.code for p in problems] == ["unreadable", "unreadable"]
-    assert all(p.remedy == "use an intact image file" for p in problems)
+    assert all(p.error.remedy == "use an intact image file" for p in problems)
 
 
 def test_problems_of_sources_without_files():
     facts = examine(Drawn([uint8([0, 7, 7])]), 0)
-    assert (facts.unknown, facts.problems[0].code) == ({7: 2}, "unknown-ids")
-    assert facts.problems[0].found.startswith("drawn 0: bad ids 7 (2 pixels)")
+    assert (facts.counts.unknown, facts.problems[0].code) == ({7: 2}, "unknown-ids")
+    assert facts.problems[0].error.found.startswith("drawn 0: bad ids 7 (2 pixels)")
     facts = examine(Drawn([np.zeros((2, 3), np.int32)]), 0)
     assert facts.problems[0].code == "bad-sample"
 
     class Refusing(Drawn):
         def __getitem__(self, index):
-            raise ValueError("record 0 is damaged; use another copy")
+            raise ValueError("record 0 is damaged")
 
     (problem,) = examine(Refusing([0]), 0).problems
-    assert (problem.found, problem.remedy) == ("record 0 is damaged", "use another copy")
+    assert str(problem.error) == "record 0 is damaged; mend the sample or leave it out"
 
     class Broken(Drawn):
         def __getitem__(self, index):

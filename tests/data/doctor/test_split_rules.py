@@ -5,7 +5,7 @@ import pytest
 
 from configs import base
 from segjax.data.classes import from_names
-from segjax.data.doctor import HARMS, STOPS, WORTH, diagnose, diagnose_config, paste_lines
+from segjax.data.doctor import ERROR, INFO, WARNING, diagnose, diagnose_config, paste_lines
 from segjax.data.doctor.split_rules import settings_of
 from segjax.data.sets.folder import open_folder
 from tests.data.doctor import planted
@@ -40,7 +40,7 @@ def findings(sources, **options):
 def test_fewer_images_than_a_batch_and_an_empty_split():
     sources = {"train": drawn([ALL] * 3, image=noise(120, 60)), "val": drawn([])}
     found = findings(sources, batch_size=8)
-    assert found["too-few-images"].severity == found["empty-split"].severity == STOPS
+    assert found["too-few-images"].severity == found["empty-split"].severity == ERROR
     assert found["too-few-images"].found == (
         "data split 'train' has 3 images but train.batch_size=8",
     )
@@ -65,7 +65,7 @@ def test_void_pixels_and_void_images():
     found = findings({"train": drawn([uint8([0, 1, 2, 2]), uint8([255, 255, 255, 255])])})
     assert found["void-share"].title == "train: 50.0% of the pixels are ignored"
     assert found["all-void"].samples == (("train", 1),)
-    assert found["void-share"].severity == found["all-void"].severity == WORTH
+    assert found["void-share"].severity == found["all-void"].severity == INFO
     assert not {"void-share", "all-void"} & findings({"train": drawn([ALL])}).keys()
 
 
@@ -73,7 +73,7 @@ def test_mean_and_std_are_compared_with_those_used():
     usual, dark = noise(116, 58), noise(20, 8)
     assert "normalization" not in findings({"train": drawn([ALL], image=usual)})
     finding = findings({"train": drawn([ALL], image=dark)})["normalization"]
-    assert finding.severity == WORTH
+    assert finding.severity == INFO
     mean, std = (dark / 255).mean((0, 1)), (dark / 255).std((0, 1))
     option = ",".join(f"{v:.4f}" for v in mean)
     assert f"'--config.data.mean=({option},)'" in finding.remedy
@@ -111,7 +111,7 @@ def test_class_imbalance_gives_the_weights_to_paste():
     label[0, :6], label[20:] = 1, 2
     source = drawn([label], image=noise(116, 58))
     finding = findings({"train": source})["class-imbalance"]
-    assert finding.severity == WORTH
+    assert finding.severity == INFO
     assert finding.found == ("car: 0.25% of the pixels, 1 images",)
     lines = paste_lines(diagnose({"train": source}))
     weights = lines["loss.class_weights, median_present"].partition("class_weights=")[2]
@@ -127,7 +127,7 @@ def test_a_training_split_of_another_name():
     half = drawn([ALL % 2], image=noise(116, 58))
     diagnosis = diagnose({"fold1": half, "val": half}, config=config)
     unseen = {f.split: f.severity for f in diagnosis.findings if f.code == "unseen-class"}
-    assert unseen == {"fold1": HARMS, "val": WORTH}
+    assert unseen == {"fold1": WARNING, "val": INFO}
     assert diagnosis.train_split == "fold1"
     assert len(diagnosis.weights["enet"]) == 3
 
@@ -149,12 +149,12 @@ def folder_config(root):
 
 def test_a_config_is_diagnosed_even_where_a_split_cannot_be_opened(tmp_path):
     planted.clean(tmp_path, {"train": 2, "val": 2})
-    assert diagnose_config(folder_config(tmp_path)).of(STOPS) == []  # it has no split test
+    assert diagnose_config(folder_config(tmp_path)).of(ERROR) == []  # it has no split test
     config = folder_config(tmp_path)
     config.data.eval_splits = ("test",)
     diagnosis = diagnose_config(config)
     assert list(diagnosis.splits) == ["train", "val"]
-    (finding,) = diagnosis.of(STOPS)
+    (finding,) = diagnosis.of(ERROR)
     assert (finding.code, finding.split) == ("cannot-open", "test")
     assert "images/<split>" in finding.found[0]
     assert finding.remedy.startswith("use ")
@@ -175,8 +175,8 @@ def test_the_streets_of_the_base_config_need_no_file():
         ("val", 2),
         ("test", 2),
     ]
-    assert not diagnosis.of(STOPS)
-    assert not diagnosis.of(HARMS)
+    assert not diagnosis.of(ERROR)
+    assert not diagnosis.of(WARNING)
 
 
 def test_masks_that_share_a_cause_are_one_finding(tmp_path):
@@ -184,7 +184,7 @@ def test_masks_that_share_a_cause_are_one_finding(tmp_path):
         photo(tmp_path / f"images/train/{i}.png", 8, 8)
         mask(tmp_path / f"masks/train/{i}.png", 9, 8, 8)
     source = open_folder(tmp_path, "train", THREE)
-    (finding,) = diagnose({"train": source}).of(STOPS)
+    (finding,) = diagnose({"train": source}).of(ERROR)
     assert finding.title == "train: 7 of 7 masks hold ids that are no class"
     assert len(finding.files) == 7
     assert len(finding.found) == 6

@@ -4,29 +4,14 @@ import pickle
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
 
 from segjax.data.checks import check_source
 from segjax.data.classes import from_names, read_class_list
 from segjax.data.sets.folder import open_folder
 from segjax.data.statistics import class_statistics
+from tests.data.drawn import THREE, mask, photo, save
 
-THREE = from_names(["road", "car", "sky"])
 LAYOUTS = ("images/{split} masks/{split}", "{split}/images {split}/masks")
-
-
-def save(path: pathlib.Path, array) -> pathlib.Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.asarray(array)).save(path)
-    return path
-
-
-def photo(path, height=4, width=6):
-    return save(path, np.full((height, width, 3), 90, np.uint8))
-
-
-def mask(path, ids=1, height=4, width=6):
-    return save(path, np.broadcast_to(np.asarray(ids, np.uint8), (height, width)))
 
 
 def tree(root, image_names, mask_names, layout=LAYOUTS[0], split="train"):

@@ -1,6 +1,5 @@
 """Reading image and mask files: modes, depths, EXIF, damage."""
 
-import pathlib
 import warnings
 
 import numpy as np
@@ -9,16 +8,7 @@ import tifffile
 from PIL import Image
 
 from segjax.data.files.images import list_images, read_image, read_mask
-
-
-def save(path: pathlib.Path, array) -> pathlib.Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.asarray(array)).save(path)
-    return path
-
-
-def photo(path, height=4, width=6):
-    return save(path, np.full((height, width, 3), 90, np.uint8))
+from tests.data.drawn import photo, save
 
 
 def test_read_image_gives_rgb_whatever_the_mode(tmp_path):

@@ -9,12 +9,11 @@ import pytest
 
 from configs import base
 from segjax.data.datasets import class_table, make_source
-from segjax.data.pipeline import FittedDataset, train_iterator
+from segjax.data.doctor import ERROR, diagnose_config
 from segjax.data.prepared import manifest as manifests
-from segjax.data.prepared.write import prepare
+from segjax.data.prepared.write import write_prepared
 from segjax.data.sets.folder import open_folder
 from segjax.data.sets.prepared import open_prepared
-from segjax.data.statistics import class_statistics
 from tests.data.drawn import THREE, mask, photo
 
 
@@ -34,7 +33,7 @@ def data(request, tmp_path_factory):
     """(sources, the folder they are prepared in)."""
     root = tmp_path_factory.mktemp(request.param)
     sources = folder_sources(root / "files")
-    prepare(
+    write_prepared(
         sources,
         root / "out",
         name="toy",
@@ -90,24 +89,6 @@ def test_it_pickles_without_open_files_and_reads_where_it_arrives(data):
     np.testing.assert_array_equal(pickle.loads(closed)[3]["label"], wanted["label"])
 
 
-def test_a_worker_process_reads_the_same_and_goes_back(data):
-    canvas = FittedDataset(open_prepared(data[1], "train"), (8, 12))
-    if canvas.source.manifest.encoding == "png":
-        pytest.skip("a process takes seconds to start, and raw records show it")
-    plain = train_iterator(canvas, 2, seed=4)
-    taken = [next(plain) for _ in range(5)]
-    worker = train_iterator(canvas, 2, seed=4, workers=1)
-    first = [next(worker) for _ in range(2)]
-    state = pickle.loads(pickle.dumps(worker.get_state()))
-    rest = [next(worker) for _ in range(3)]
-    worker.close()
-    plain.set_state(state)
-    again = [next(plain) for _ in range(3)]
-    for wanted, found in zip(taken + taken[2:], first + rest + again, strict=True):
-        for name in wanted:
-            np.testing.assert_array_equal(found[name], wanted[name])
-
-
 def test_its_text_names_the_samples_and_not_where_they_lie(own, data):
     source = open_prepared(own, "train")
     assert repr(source) == repr(open_prepared(data[1], "train"))
@@ -118,16 +99,6 @@ def test_its_text_names_the_samples_and_not_where_they_lie(own, data):
     assert repr(dataclasses.replace(source, manifest=other)) != repr(source)
 
 
-def test_class_statistics_are_those_of_the_files(data, tmp_path):
-    sources, root = data
-    source = open_prepared(root, "train")
-    found = class_statistics(source, tmp_path / "statistics.json")
-    wanted = class_statistics(sources["train"])
-    for name in ("images", "class_pixels", "present_pixels", "ignored_pixels", "sizes"):
-        np.testing.assert_array_equal(found[name], wanted[name])
-    assert (tmp_path / "statistics.json").is_file()  # so the next run need not count
-
-
 def test_a_root_without_prepared_data(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "notes.txt").write_text("")
@@ -136,7 +107,7 @@ def test_a_root_without_prepared_data(tmp_path):
         class_table(config(tmp_path))
     with pytest.raises(ValueError, match=r"data\.root=.*absent is not an existing folder; use"):
         make_source(config(tmp_path / "absent"), "train")
-    with pytest.raises(ValueError, match=r"data\.root is empty; prepared wants --config\.data\.r"):
+    with pytest.raises(ValueError, match=r"data\.root is empty; use --config\.data\.root="):
         make_source(config(""), "train")
 
 
@@ -155,7 +126,7 @@ def test_a_preparation_that_did_not_end(own):
     dataclasses.replace(half, finished=False).save()
     total = sum(len(split.shards) for split in manifest.splits.values())
     message = (
-        rf"1\.0\.0 is unfinished: {total - 1} of {total} shards are there; "
+        rf"1\.0\.0 is unfinished: {total - 1} of {total} shards are complete; "
         r"use python launch\.py --mode=prepare --workdir=toy \("
     )
     with pytest.raises(ValueError, match=message):
@@ -179,6 +150,21 @@ def test_shards_that_are_not_whole(own):
     with pytest.raises(ValueError, match=rf"{path.name} is missing, not {shard.bytes} bytes"):
         open_prepared(own, "train")
     assert len(open_prepared(own, "val")) == 5  # the other split is whole
+
+
+def test_the_doctor_finds_a_shard_that_has_changed(own):
+    config = base.get_config()
+    config.data.name, config.data.root, config.train.batch_size = "prepared", str(own), 1
+    assert not diagnose_config(config).of(ERROR)
+    manifest = manifests.find(own)
+    path = manifest.path(manifest.splits["val"].shards[0])
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    (finding,) = diagnose_config(config, ["train"]).of(ERROR)
+    assert finding.code == "changed-shard"
+    assert path.name in finding.found[0]
+    assert finding.remedy.startswith("delete them and use python launch.py --mode=prepare")
 
 
 def test_channels_are_those_that_were_prepared(data):

@@ -48,22 +48,3 @@ def test_ids_beyond_150_are_refused(tmp_path):
     mask(tmp_path / "annotations/training/ADE_train_00000001.png", 151, 1, 151)
     with pytest.raises(ValueError, match=r"00000001\.png: bad ids 151 \(151 pixels\); allowed are"):
         open_ade20k(tmp_path, "train")[0]
-
-
-def test_missing_files_layout_and_split_are_named(tmp_path):
-    write(tmp_path)
-    (tmp_path / "annotations/training/ADE_train_00000002.png").unlink()
-    words = r"incomplete: of 2 images 1 have no mask \(ADE_train_00000002\.jpg\) and of 1 masks 0 h"
-    with pytest.raises(ValueError, match=words):
-        open_ade20k(tmp_path, "train")
-    (tmp_path / "images/validation").mkdir()
-    words = (
-        r"'val': data\.root=.* has no annotations/validation; found of the layout: "
-        r"images/validation; data\.root holds: annotations, images; use a root with images/\{train"
-    )
-    with pytest.raises(ValueError, match=words):
-        open_ade20k(tmp_path, "val")
-    with pytest.raises(ValueError, match=r"'test': ade20k has training, validation, train, val; u"):
-        open_ade20k(tmp_path, "test")
-    with pytest.raises(ValueError, match=r"gone is not an existing folder; use one with images/"):
-        open_ade20k(tmp_path / "gone", "train")

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from segjax.data.checks import check_source
-from segjax.data.datasets import DATASETS, class_table, make_source, spec_of
+from segjax.data.datasets import class_table, make_source, spec_of
 from tests.data.drawn import data_config
 
 RNG = np.random.default_rng(0)
@@ -229,9 +229,3 @@ def test_tfrecord_files_are_told_with_the_way_to_convert_them(config, data_dir, 
 def test_malformed_names(name):
     with pytest.raises(ValueError, match="names no TFDS data set; use tfds:NAME"):
         spec_of(data_config(name=name))
-
-
-def test_other_data_sets_are_as_before():
-    with pytest.raises(ValueError, match=r"'tfdsx' is unknown; known .*camvid.*, tfds:NAME"):
-        spec_of(data_config(name="tfdsx"))
-    assert spec_of(data_config(name="camvid")) is DATASETS["camvid"]

@@ -134,17 +134,3 @@ def test_files_that_are_missing_or_damaged_are_named(tmp_path):
     (tmp_path / "ImageSets/Segmentation/val.txt").unlink()
     with pytest.raises(ValueError, match=r"no ImageSets/Segmentation/val\.txt in .*found: train"):
         open_voc(tmp_path, "val")
-
-
-def test_layout_and_split_are_checked(tmp_path):
-    (tmp_path / "VOCdevkit/VOC2012/JPEGImages").mkdir(parents=True)
-    words = (
-        r"'train': data\.root=.*VOC2012 has no SegmentationClass and no ImageSets/Segmentation; "
-        r"found of the layout: JPEGImages; data\.root holds: JPEGImages; use a root with JPEGImag"
-    )
-    with pytest.raises(ValueError, match=words):
-        open_voc(tmp_path, "train")
-    with pytest.raises(ValueError, match=r"'test': voc has train, val, trainval; use one of these"):
-        open_voc(tmp_path, "test")
-    with pytest.raises(ValueError, match=r"gone is not an existing folder; use one with JPEGImag"):
-        open_voc(tmp_path / "gone", "train")

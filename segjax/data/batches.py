@@ -1,0 +1,149 @@
+"""Batches of a fitted data set, shuffled for training or in order for evaluation.
+
+The order of the training examples is a function of (seed, position) alone, and an iterator's
+position is its whole state, so a resumed run sees what the uninterrupted one would have seen.
+Where several processes train together, each reads its own rows of every batch.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import grain
+import jax
+import numpy as np
+
+from segjax.data.classes import IGNORE
+from segjax.data.fitted import Batch, FittedDataset
+from segjax.data.prefetch import PrefetchIterator
+
+# The values of rows that are no samples.
+_PADDING = {"image": 0, "label": IGNORE, "index": -1}
+
+
+def train_iterator(
+    dataset: FittedDataset,
+    batch_size: int,
+    *,
+    seed: int,
+    workers: int = 0,
+    order: grain.MapDataset | None = None,
+    rows: slice | None = None,
+    indices_only: bool = False,
+) -> PrefetchIterator:
+    """Endless shuffled batches: uint8 images [n, H, W, c], labels [n, H, W], int32 index [n].
+
+    Each epoch is a new permutation; batches run across its end, so every image is used once an
+    epoch. `get_state()` and `set_state()` save and restore the position; the state does not depend
+    on rows and workers.
+
+    Args:
+      dataset: the training split.
+      batch_size: samples in a batch over all processes.
+      seed: of the permutations.
+      workers: worker processes; 0 decodes in threads of this process.
+      order: endless indices in the order of their use; None = `shuffled(len(dataset), seed)`.
+      rows: the rows of a batch that this process reads; those from `batch_size` on are padding,
+        see `pad_batch`. None = all, without padding.
+      indices_only: leaves image and label out, and reads no file; see `device.DeviceData`.
+
+    Raises:
+      UnreadableSample, TimeoutError, ChildProcessError: by the iterator.
+    """
+    order = shuffled(len(dataset), seed) if order is None else order
+    rows = slice(0, batch_size) if rows is None else rows
+    return PrefetchIterator(
+        order.batch(batch_size),
+        functools.partial(_load, dataset, rows, indices_only),
+        workers=0 if indices_only else workers,
+        timeout_s=dataset.timeout_s,
+        reading=lambda indices: dataset.being_read(indices[rows]),
+    )
+
+
+def shuffled(length: int, seed: int) -> grain.MapDataset:
+    """The indices 0..length-1 without end, each epoch in an order of its own."""
+    return grain.MapDataset.range(length).seed(seed).shuffle().repeat(None)
+
+
+def _load(dataset: FittedDataset, rows: slice, indices_only: bool, indices: np.ndarray) -> dict:
+    """The chosen rows of the batch that holds the samples `indices`."""
+    own = np.asarray(indices[rows], np.int32)
+    if indices_only:
+        return pad_batch({"index": own}, rows.stop - rows.start)
+    batch = _stacked(dataset, own.tolist(), rows.stop - rows.start)
+    skipped = [
+        (index, message)
+        for index in list(dataset.skipped)
+        if (message := dataset.skipped.pop(index, ""))
+    ]
+    return {**batch, "skipped": skipped} if skipped else batch
+
+
+def eval_batches(
+    dataset: FittedDataset, batch_size: int, *, rows: slice | None = None
+) -> PrefetchIterator:
+    """Every sample once, in order; the last batch is padded with rows whose labels are all ignored
+    (index -1), so all batches have one shape.
+
+    Args:
+      dataset: the split.
+      batch_size: samples in a batch over all processes.
+      rows: the rows of a batch that this process reads, as for `train_iterator`; the number of
+        batches does not depend on them.
+
+    Raises:
+      UnreadableSample: if a sample cannot be read.
+      TimeoutError: if there is no batch for `dataset.timeout_s`.
+    """
+    rows = slice(0, batch_size) if rows is None else rows
+    count = rows.stop - rows.start
+    own = [
+        range(start + rows.start, min(start + batch_size, start + rows.stop, len(dataset)))
+        for start in range(0, len(dataset), batch_size)
+    ]
+    return PrefetchIterator(
+        own,
+        lambda indices: _stacked(dataset, indices, count),
+        ahead=2,
+        timeout_s=dataset.timeout_s,
+        reading=dataset.being_read,
+    )
+
+
+def _stacked(dataset: FittedDataset, indices: Sequence[int], count: int) -> Batch:
+    """Samples, padded to `count` rows."""
+    if not indices:  # a process may have padding only
+        return padding(dataset, count)
+    samples = [dataset[index] for index in indices]
+    batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+    return pad_batch(batch, count)
+
+
+def padding(dataset: FittedDataset, count: int) -> Batch:
+    """A batch of `count` rows that are no samples, see `pad_batch`."""
+    shapes = batch_shapes(count, dataset.size, dataset.label_size, dataset.channels)
+    return {name: np.full(x.shape, _PADDING[name], x.dtype) for name, x in shapes.items()}
+
+
+def pad_batch(batch: Batch, count: int) -> Batch:
+    """Adds rows (image 0, label 255, index -1) up to `count`."""
+    missing = count - len(next(iter(batch.values())))
+    if not missing:
+        return batch
+    return {
+        name: np.concatenate(
+            [rows, np.full((missing, *rows.shape[1:]), _PADDING[name], rows.dtype)]
+        )
+        for name, rows in batch.items()
+    }
+
+
+def batch_shapes(
+    count: int, size: tuple[int, int], label_size: tuple[int, int], channels: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes and types of a batch of `count` rows, without the arrays."""
+    return {
+        "image": jax.ShapeDtypeStruct((count, *size, channels), np.uint8),
+        "label": jax.ShapeDtypeStruct((count, *label_size), np.uint8),
+        "index": jax.ShapeDtypeStruct((count,), np.int32),
+    }

@@ -1,0 +1,115 @@
+"""The splits of a run's data set, opened and checked once and handed on."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from segjax.data.checks import quick_check
+from segjax.data.classes import ClassTable
+from segjax.data.counts import SplitCounts
+from segjax.data.datasets import class_table, make_source, spec_of
+from segjax.data.errors import DataError
+from segjax.data.fitted import FittedDataset
+from segjax.data.source import Source
+
+
+class Splits:
+    """The splits of the data set that `config.data` names.
+
+    Each split is opened, checked and fitted at its first use and kept for the next one, so make one
+    object per command and hand it on.
+
+    Args:
+      data: `config.data`.
+      seed: of the run: of procedural scenes, and of splits that are drawn.
+    """
+
+    def __init__(self, data: Mapping[str, Any], seed: int = 0):
+        self.data, self.seed = data, seed
+        self._sources: dict[str, Source] = {}
+        self._counts: dict[str, SplitCounts] = {}
+        self._fitted: dict[tuple, FittedDataset] = {}
+
+    @functools.cached_property
+    def classes(self) -> ClassTable:
+        """The classes, after `data.class_map`; opens no split."""
+        return class_table(self.data)
+
+    @functools.cached_property
+    def evaluated(self) -> tuple[str, ...]:
+        """The splits to evaluate on: `data.eval_splits`; without any, `data.val_split` and, if
+        there is such a split with labels, "test"."""
+        if self.data["eval_splits"]:
+            return tuple(self.data["eval_splits"])
+        splits = [self.data["val_split"]]
+        if "test" not in (*splits, *spec_of(self.data).unlabelled):
+            try:
+                self.source("test")
+                splits.append("test")
+            except DataError:
+                pass  # there is none
+        return tuple(splits)
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """All splits that a run reads: for training, for its best checkpoint, for evaluation."""
+        splits = self.data["train_split"], self.data["val_split"], *self.evaluated
+        return tuple(dict.fromkeys(splits))
+
+    def source(self, split: str) -> Source:
+        """The samples of a split, as they are in its files.
+
+        Raises:
+          DataError: if there is no such split, or it is incomplete.
+        """
+        if split not in self._sources:
+            self._sources[split] = make_source(self.data, split, self.seed)
+        return self._sources[split]
+
+    def check(self, *splits: str, batch_size: int = 1) -> None:
+        """Decodes some samples of each split that is not checked yet, see `checks.quick_check`.
+
+        Args:
+          splits: names.
+          batch_size: the fewest images that the training split needs.
+
+        Raises:
+          DataError: for all problems of all these splits together.
+        """
+        training = self.data["train_split"]
+        sources = {split: self.source(split) for split in splits if split not in self._counts}
+        self._counts |= quick_check(
+            sources,
+            min_images={training: batch_size},
+            skip_unreadable=[training] if self.data["on_unreadable"] == "skip" else [],
+        )
+
+    def training(self) -> FittedDataset:
+        """The training split on the canvas, checked."""
+        data = self.data
+        return self._fit(data["train_split"], data["image_size"], data["on_unreadable"])
+
+    def fitted(self, split: str) -> FittedDataset:
+        """A split for evaluation, checked: images on the canvas, labels at the scored size."""
+        return self._fit(split, scored_size(self.data), "stop")
+
+    def _fit(self, split: str, label_size, on_unreadable: str) -> FittedDataset:
+        self.check(split)
+        key = split, tuple(label_size), on_unreadable
+        if key not in self._fitted:
+            data = self.data
+            self._fitted[key] = FittedDataset(
+                self.source(split),
+                tuple(data["image_size"]),
+                label_size=tuple(label_size),
+                cache_mb=data["cache_mb"],
+                channels=data["channels"],
+                on_unreadable=on_unreadable,
+                timeout_s=data["timeout_s"],
+            )
+        return self._fitted[key]
+
+
+def scored_size(data: Mapping[str, Any]) -> tuple[int, int]:
+    """(H, W) that evaluation scores at: `data.label_size`, or the canvas where that is (0, 0)."""
+    return tuple(data["label_size"] if any(data["label_size"]) else data["image_size"])
