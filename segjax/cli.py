@@ -19,6 +19,9 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from segjax import config_files
+from segjax.flags import define_flags
+
 FLAGS = flags.FLAGS
 # Errors that a user can cause: the message is all that is printed.
 USER_ERRORS = (ValueError, OSError, ArithmeticError)
@@ -134,146 +137,10 @@ def flags_of(mode: str) -> tuple[str, ...]:
     )
 
 
-class _SizeParser(flags.ArgumentParser):
-    """HEIGHTxWIDTH, such as 240x480, as (240, 480)."""
-
-    def parse(self, argument):
-        parts = argument.split("x") if isinstance(argument, str) else argument
-        if len(parts) != 2 or not all(str(part).isdecimal() and int(part) for part in parts):
-            raise ValueError("use HEIGHTxWIDTH in pixels, such as 240x480")
-        return int(parts[0]), int(parts[1])
-
-
-class _ProfileParser(flags.ArgumentParser):
-    """START:STEPS, such as 10:5, as (10, 5)."""
-
-    def parse(self, argument):
-        parts = argument.split(":") if isinstance(argument, str) else argument
-        if len(parts) != 2 or not all(str(part).isdecimal() and int(part) for part in parts):
-            raise ValueError(
-                "use START:STEPS, whole numbers from 1, such as 10:5 for the steps 10 to 14"
-            )
-        return int(parts[0]), int(parts[1])
-
-
-class _NumbersParser(flags.ArgumentParser):
-    """Numbers with commas between them, as a tuple of floats."""
-
-    def parse(self, argument):
-        parts = argument.split(",") if isinstance(argument, str) else argument
-        try:
-            return tuple(float(part) for part in parts)
-        except ValueError as error:
-            raise ValueError("use numbers with commas, such as 0.75,1,1.25") from error
-
-
-def define_flags() -> None:
-    """Defines every flag; once per process."""
-
-    def define(parser: flags.ArgumentParser, name: str, default, text: str) -> None:
-        flags.DEFINE(
-            parser, name, default, text, serializer=flags.ArgumentSerializer(), flag_values=FLAGS
-        )
-
-    flags.DEFINE_enum("mode", "train", tuple(COMMANDS), "The command.", flag_values=FLAGS)
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "Config file, or the name of one of segjax's own; with :PRESET if wanted.",
-        flag_values=FLAGS,
-    )
-    flags.DEFINE_string(
-        "workdir",
-        None,
-        "Folder of a run; for a config by default runs/CONFIG_PRESET.",
-        flag_values=FLAGS,
-    )
-    flags.DEFINE_list(
-        "splits", [], "Splits with commas; default: those of the config.", flag_values=FLAGS
-    )
-    flags.DEFINE_string(
-        "split", None, "A split; default: test, or the validation split.", flag_values=FLAGS
-    )
-    flags.DEFINE_string(
-        "output", None, "File or folder to write; default: in the workdir.", flag_values=FLAGS
-    )
-    flags.DEFINE_string(
-        "format",
-        None,
-        "export: stablehlo or safetensors; prepare: decoded, encoded (PNG) or masks (IDD's PNGs).",
-        flag_values=FLAGS,
-    )
-    flags.DEFINE_string(
-        "protocol", "segjax", "The protocol of the headline numbers.", flag_values=FLAGS
-    )
-    flags.DEFINE_list("runs", [], "Workdirs with commas.", flag_values=FLAGS)
-    flags.DEFINE_integer("samples", 50, "Passes with dropout.", flag_values=FLAGS)
-    define(_SizeParser(), "size", None, "HEIGHTxWIDTH to fit images to; default: as they are.")
-    flags.DEFINE_string(
-        "input", None, "An image, a folder, a list .txt, or a video.", flag_values=FLAGS
-    )
-    flags.DEFINE_enum(
-        "inference",
-        "resize",
-        ("resize", "whole", "slide"),
-        "How images are taken: resized to the size of training, at their own size, or by windows.",
-        flag_values=FLAGS,
-    )
-    define(_SizeParser(), "window", None, "HEIGHTxWIDTH of --inference=slide; default: training's.")
-    flags.DEFINE_float(
-        "overlap", 0.5, "Share of a window that the next one covers too.", flag_values=FLAGS
-    )
-    flags.DEFINE_enum(
-        "blend",
-        "gaussian",
-        ("uniform", "linear", "gaussian"),
-        "Weights inside a window.",
-        flag_values=FLAGS,
-    )
-    define(_NumbersParser(), "scales", (1.0,), "Test-time augmentation, such as 0.75,1,1.25.")
-    flags.DEFINE_boolean(
-        "flip", False, "Test-time augmentation: mirrored images too.", flag_values=FLAGS
-    )
-    flags.DEFINE_integer("batch_size", 4, "Images or windows at a time.", flag_values=FLAGS)
-    define(
-        _ProfileParser(),
-        "profile",
-        None,
-        "START:STEPS, such as 10:5, traces the steps 10 to 14 into WORKDIR/profile. The first step "
-        "of a process compiles.",
-    )
-    flags.DEFINE_string(
-        "target",
-        None,
-        "Accelerators to compile for, which need not be here: a100, h100, h200, b200, or xN of "
-        "them as h100x8; tpu:v5e:4x4, tpu:v4:2x2x2, tpu:v5p:2x2x2, tpu:v6e:4x4.",
-        flag_values=FLAGS,
-    )
-    flags.DEFINE_boolean(
-        "deterministic",
-        False,
-        "GPUs repeat a run bit for bit, slower; CPUs do anyway.",
-        flag_values=FLAGS,
-    )
-    flags.DEFINE_string(
-        "coordinator",
-        None,
-        "HOST:PORT of process 0, where no scheduler that JAX knows (SLURM, Open MPI, Kubernetes, "
-        "TPU pods) starts the processes.",
-        flag_values=FLAGS,
-    )
-    flags.DEFINE_integer(
-        "num_processes", None, "With --coordinator; 1 = this one, by itself.", flag_values=FLAGS
-    )
-    flags.DEFINE_integer(
-        "process_id", None, "With --coordinator: which this is, from 0.", flag_values=FLAGS
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command that the arguments (those of the process by default) ask for."""
-    define_flags()
-    sys.argv[:] = _with_config_paths(sys.argv if arguments is None else ["segjax", *arguments])
+    define_flags(FLAGS, tuple(COMMANDS))
+    sys.argv[:] = config_files.with_paths(sys.argv if arguments is None else ["segjax", *arguments])
     if any(a in ("--help", "-help", "-h", "--helpfull", "--helpshort") for a in sys.argv[1:]):
         print(help_text(_mode_in(sys.argv)))
         return
@@ -405,6 +272,7 @@ def help_text(mode: str | None = None) -> str:
         usage = [f"--{flag}" for flag in row.needs] + [f"[--{flag}]" for flag in row.takes]
         lines += [f"  {name:<12}{row.summary}", f"{'':14}{' '.join(usage)}"]
     shared = " and ".join(name for name, row in COMMANDS.items() if row.many_processes)
+    names = ", ".join(config_files.names())
     return "\n".join(
         [
             *lines,
@@ -412,7 +280,9 @@ def help_text(mode: str | None = None) -> str:
             f"in several processes, {shared} take {' '.join(f'--{flag}' for flag in _PROCESSES)};",
             f"commands that use devices take {' '.join(f'--{flag}' for flag in _DETERMINISTIC)}",
             "",
-            textwrap.fill(f"configs: {', '.join(config_names())}; or the path of a file", 100),
+            textwrap.fill(
+                f"configs: {', '.join(config_files.names())}; or the path of a file", 100
+            ),
             f"{program} --mode=COMMAND --help describes the flags of a command",
         ]
     )
@@ -443,63 +313,13 @@ def _mode_in(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def config_folder() -> pathlib.Path:
-    """The folder of segjax's own configs: beside the package, or inside it once installed."""
-    package = pathlib.Path(__file__).parent
-    beside = package.parent / "configs"
-    in_checkout = (beside / "base.py").is_file() and (package.parent / "launch.py").is_file()
-    return beside if in_checkout else package / "configs"
-
-
-def config_names() -> list[str]:
-    """The names that --config takes for segjax's own configs."""
-    from_files = {path.stem for path in config_folder().glob("*.py")}
-    return sorted(from_files - {"__init__", "base", "presets", "recipes"})
-
-
-def _with_config_paths(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the path of the file in place of a config's name.
-
-    Config files say `from configs import base`. That finds segjax's own from any folder, then
-    those of the working folder.
-    """
-    folder = config_folder()
-    if "configs" not in sys.modules:
-        spec = importlib.machinery.ModuleSpec("configs", None, is_package=True)
-        spec.submodule_search_locations = [str(folder), str(pathlib.Path.cwd() / "configs")]
-        sys.modules["configs"] = importlib.util.module_from_spec(spec)
-    result, is_value = [], False
-    for argument in arguments:
-        flag, equals, value = argument.partition("=")
-        if is_value:
-            argument = _config_path(argument, folder)
-        elif equals and flag in ("--config", "-config"):
-            argument = f"{flag}={_config_path(value, folder)}"
-        is_value = argument in ("--config", "-config")
-        result.append(argument)
-    return result
-
-
-def _config_path(value: str, folder: pathlib.Path) -> str:
-    """The path of a config file, with the preset; of one of segjax's own if there is no such file.
-
-    configs/pspnet.py, pspnet.py and pspnet all name the same file where none lies here.
-    """
-    name, colon, preset = value.partition(":")
-    own = folder / f"{pathlib.Path(name).stem}.py"
-    given = pathlib.Path(name)
-    if not given.is_file() and own.is_file() and str(given.parent) in (".", "configs"):
-        name = str(own)
-    return name + colon + preset
-
-
 def _missing_config(arguments: Sequence[str]) -> str:
     """The message about a --config that names no file; "" where there is one, or no --config."""
     text = "\n".join(arguments)
     given = re.search(r"^--?config(?:=|\n)([^:\n]*)", text, re.MULTILINE)
     if not given or pathlib.Path(given[1]).is_file():
         return ""
-    return f"--config={given[1]} is no file; known names are {', '.join(config_names())}"
+    return f"--config={given[1]} is no file; known names are {', '.join(config_files.names())}"
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:

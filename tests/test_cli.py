@@ -8,8 +8,9 @@ import sys
 import pytest
 from absl import flags
 
-from segjax import cli
+from segjax import cli, config_files
 from segjax.cli import COMMANDS, flags_of
+from segjax.flags import define_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -21,8 +22,8 @@ def refusal(monkeypatch, capsys):
 
     def parse(*arguments):
         monkeypatch.setattr(cli, "FLAGS", flags.FlagValues())
-        cli.define_flags()
-        monkeypatch.setattr(sys, "argv", cli._with_config_paths(["segjax", *arguments]))
+        define_flags(cli.FLAGS, tuple(COMMANDS))
+        monkeypatch.setattr(sys, "argv", config_files.with_paths(["segjax", *arguments]))
         try:
             rest = cli._parse(sys.argv)
             cli.check_flags(rest[1:])

@@ -1,0 +1,56 @@
+"""The config files of segjax, by their names and from any folder."""
+
+import importlib.machinery
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Sequence
+
+
+def folder() -> pathlib.Path:
+    """The folder of segjax's own configs: beside the package, or inside it once installed."""
+    package = pathlib.Path(__file__).parent
+    beside = package.parent / "configs"
+    in_checkout = (beside / "base.py").is_file() and (package.parent / "launch.py").is_file()
+    return beside if in_checkout else package / "configs"
+
+
+def names() -> list[str]:
+    """The names that --config takes for segjax's own configs."""
+    from_files = {path.stem for path in folder().glob("*.py")}
+    return sorted(from_files - {"__init__", "base", "presets", "recipes"})
+
+
+def with_paths(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the path of the file in place of a config's name.
+
+    Config files say `from configs import base`. That finds segjax's own from any folder, then
+    those of the working folder.
+    """
+    own = folder()
+    if "configs" not in sys.modules:
+        spec = importlib.machinery.ModuleSpec("configs", None, is_package=True)
+        spec.submodule_search_locations = [str(own), str(pathlib.Path.cwd() / "configs")]
+        sys.modules["configs"] = importlib.util.module_from_spec(spec)
+    result, is_value = [], False
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if is_value:
+            argument = _path(argument, own)
+        elif equals and flag in ("--config", "-config"):
+            argument = f"{flag}={_path(value, own)}"
+        is_value = argument in ("--config", "-config")
+        result.append(argument)
+    return result
+
+
+def _path(value: str, own: pathlib.Path) -> str:
+    """The path of a config file, with the preset; of one of segjax's own if there is no such file.
+
+    configs/pspnet.py, pspnet.py and pspnet all name the same file where none lies here.
+    """
+    name, colon, preset = value.partition(":")
+    given, known = pathlib.Path(name), own / f"{pathlib.Path(name).stem}.py"
+    if not given.is_file() and known.is_file() and str(given.parent) in (".", "configs"):
+        name = str(known)
+    return name + colon + preset

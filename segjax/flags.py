@@ -1,0 +1,116 @@
+"""The flags of the command line; `segjax.cli.COMMANDS` says which command takes which."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+
+class _PairParser(flags.ArgumentParser):
+    """Two whole numbers above 0 with a sign between them, as a tuple."""
+
+    def __init__(self, separator: str, form: str):
+        self._separator, self._form = separator, form
+
+    def parse(self, argument: str | tuple[int, int]) -> tuple[int, int]:
+        parts = argument.split(self._separator) if isinstance(argument, str) else argument
+        if len(parts) != 2 or not all(str(part).isdecimal() and int(part) for part in parts):
+            raise ValueError(f"use {self._form}")
+        return int(parts[0]), int(parts[1])
+
+
+class _NumbersParser(flags.ArgumentParser):
+    """Numbers with commas between them, as a tuple of floats."""
+
+    def parse(self, argument: str | tuple[float, ...]) -> tuple[float, ...]:
+        parts = argument.split(",") if isinstance(argument, str) else argument
+        try:
+            return tuple(float(part) for part in parts)
+        except ValueError as error:
+            raise ValueError("use numbers with commas, such as 0.75,1,1.25") from error
+
+
+def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
+    """Defines every flag; once per process and `values`.
+
+    Args:
+      values: where flags are defined and parsed values are kept.
+      modes: the names of the commands.
+    """
+    text, number, switch, names, choice = (
+        functools.partial(define, flag_values=values)
+        for define in (
+            flags.DEFINE_string,
+            flags.DEFINE_integer,
+            flags.DEFINE_boolean,
+            flags.DEFINE_list,
+            flags.DEFINE_enum,
+        )
+    )
+
+    def parsed(name: str, parser: flags.ArgumentParser, default: Any, description: str) -> None:
+        serializer = flags.ArgumentSerializer()
+        flags.DEFINE(parser, name, default, description, values, serializer)
+
+    size = _PairParser("x", "HEIGHTxWIDTH in pixels, such as 240x480")
+    steps = _PairParser(":", "START:STEPS, whole numbers from 1; 10:5 is the steps 10 to 14")
+
+    choice("mode", "train", tuple(modes), "The command.")
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Config file, or the name of one of segjax's own; with :PRESET if wanted.",
+        flag_values=values,
+    )
+    text("workdir", None, "Folder of a run; with --config by default runs/CONFIG_PRESET.")
+    names("splits", [], "Splits with commas; default: those of the config.")
+    text("split", None, "A split; default: test, or the validation split.")
+    text("output", None, "File or folder to write; default: in the workdir.")
+    text(
+        "format",
+        None,
+        "export: stablehlo or safetensors; prepare: decoded, encoded (PNG) or masks (IDD's PNGs).",
+    )
+    text("protocol", "segjax", "The protocol of the headline numbers.")
+    names("runs", [], "Workdirs with commas.")
+    number("samples", 50, "Passes with dropout.")
+    parsed("size", size, None, "HEIGHTxWIDTH to fit images to; default: as they are.")
+    text("input", None, "An image, a folder, a list .txt, or a video.")
+    choice(
+        "inference",
+        "resize",
+        ("resize", "whole", "slide"),
+        "How images are taken: resized to the size of training, at their own size, or by windows.",
+    )
+    parsed("window", size, None, "HEIGHTxWIDTH of --inference=slide; default: training's.")
+    flags.DEFINE_float(
+        "overlap", 0.5, "Share of a window that the next one covers too.", flag_values=values
+    )
+    choice("blend", "gaussian", ("uniform", "linear", "gaussian"), "Weights inside a window.")
+    parsed("scales", _NumbersParser(), (1.0,), "Test-time augmentation, such as 0.75,1,1.25.")
+    switch("flip", False, "Test-time augmentation: mirrored images too.")
+    number("batch_size", 4, "Images or windows at a time.")
+    parsed(
+        "profile",
+        steps,
+        None,
+        "START:STEPS, such as 10:5, traces the steps 10 to 14 into WORKDIR/profile. The first step "
+        "of a process compiles.",
+    )
+    text(
+        "target",
+        None,
+        "Accelerators to compile for, which need not be here: a100, h100, h200, b200, or xN of "
+        "them as h100x8; tpu:v5e:4x4, tpu:v4:2x2x2, tpu:v5p:2x2x2, tpu:v6e:4x4.",
+    )
+    switch("deterministic", False, "GPUs repeat a run bit for bit, slower; CPUs do anyway.")
+    text(
+        "coordinator",
+        None,
+        "HOST:PORT of process 0, where no scheduler that JAX knows (SLURM, Open MPI, Kubernetes, "
+        "TPU pods) starts the processes.",
+    )
+    number("num_processes", None, "With --coordinator; 1 = this one, by itself.")
+    number("process_id", None, "With --coordinator: which this is, from 0.")
