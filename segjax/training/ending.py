@@ -18,7 +18,6 @@ from typing import NoReturn
 
 import jax
 
-from segjax.training import agreement
 from segjax.training.interruption import Interrupted, kill_workers, say
 
 EXIT_BUG, EXIT_USER_ERROR, EXIT_SIGINT = 1, 2, 128 + signal.SIGINT
@@ -31,7 +30,7 @@ _VERDICT_S = 20
 # How long a process that ends waits for the checkpoint it is writing.
 _WRITE_S = 20
 _POLL_S = 1.0
-_WRITER = "checkpoint"  # the thread of `checkpoint_writer.CheckpointWrite`
+_WRITER = "save_finalize"  # the thread of Orbax's CheckpointManager
 # What each process puts into the store of `jax.distributed`, as FOLDER/NUMBER.
 _ENDED, _LEFT, _DONE = "segjax/ended", "segjax/left", "segjax/done"
 _AGAIN = "start all again: the run resumes from its last checkpoint"
@@ -147,10 +146,10 @@ class _Others:
         _exit(code)
 
     def _put(self, folder: str, text: str) -> None:
-        agreement.store().key_value_set(f"{folder}/{self._number}", text)
+        jax._src.distributed.global_state.client.key_value_set(f"{folder}/{self._number}", text)
 
     def _listed(self, folder: str) -> list[tuple[str, str]]:
-        return agreement.store().key_value_dir_get(folder)
+        return jax._src.distributed.global_state.client.key_value_dir_get(folder)
 
 
 class OnAbort:

@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
 
 import jax
 from jax.experimental import multihost_utils
@@ -41,20 +40,15 @@ class Interruption:
 
     Outside the main thread, where Python sets no handlers, it changes nothing.
 
-    Args:
-      release: called before the process is ended at once, for what the kernel does not give back:
-        the workdir's lock.
-
     Attributes:
       unsaved: whether ending now would lose something: set by the loop, true from the first step
         on, false when a checkpoint of all that was done is written (not: being written).
       asked: the last answer of `requested`.
     """
 
-    def __init__(self, release: Callable[[], None] = lambda: None):
+    def __init__(self):
         self.unsaved = False
         self.asked = ""
-        self._release = release
         self._signal = ""  # the first one
         self._heard = threading.Event()
         self._polls = 0
@@ -140,8 +134,6 @@ class Interruption:
 
     def _end(self, code: int) -> None:
         """Ends this process and its workers, now."""
-        with contextlib.suppress(Exception):
-            self._release()
         kill_workers()
         os._exit(code)
 

@@ -1,4 +1,4 @@
-"""What the steps of a run measured, written down when it is known."""
+"""The metrics of training steps, written down when they are known."""
 
 import collections
 import time
@@ -25,7 +25,7 @@ class MetricsLogger:
 
     Args:
       writer, bar: where to.
-      progress: counts the steps that were skipped.
+      run_state: counts the steps that were skipped.
       batch_size: images a step.
       log_every: steps a row.
       epoch_images: images an epoch.
@@ -37,13 +37,13 @@ class MetricsLogger:
         self,
         writer: MetricsWriter,
         bar: ProgressBar,
-        progress: RunState,
+        run_state: RunState,
         *,
         batch_size: int,
         log_every: int,
         epoch_images: int,
     ):
-        self._writer, self._bar, self._progress = writer, bar, progress
+        self._writer, self._bar, self._run_state = writer, bar, run_state
         self._batch_size, self._log_every, self._epoch_images = batch_size, log_every, epoch_images
         self._pending = collections.deque()
         self._window, self._confusion = [], 0
@@ -86,7 +86,7 @@ class MetricsLogger:
         self._images += self._batch_size
         rate = self._images / (time.perf_counter() - self._since)
         if skipped:
-            self._progress.skipped_steps += 1
+            self._run_state.skipped_steps += 1
         else:
             _check_finite(step, values)
             self._window.append(values)
@@ -104,8 +104,8 @@ class MetricsLogger:
             row[name] = float(np.mean(values)) if values else float("nan")
         row |= {"learning_rate": learning_rate, "images_per_second": rate}
         row["miou"] = mean_iou(self._confusion)[0] if self._window else float("nan")
-        if self._progress.skipped_steps:
-            row["skipped_steps"] = float(self._progress.skipped_steps)
+        if self._run_state.skipped_steps:
+            row["skipped_steps"] = float(self._run_state.skipped_steps)
         self._writer.scalars(step, "train", row)
         self._window, self._confusion = [], 0
 
