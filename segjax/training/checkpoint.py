@@ -18,22 +18,22 @@ from etils import epath
 
 from segjax.training.processes import barrier, gather, is_first
 
-# How long a write may take, and how long processes wait for each other's parts of it.
+# For one write, including the wait for the other processes' parts.
 _TIMEOUT_S = 600
 
 
 class CheckpointStore:
-    """The `checkpoints/` folder of a run, written in the background by two of Orbax's managers.
+    """The `checkpoints/` folder of a run, written by two of Orbax's managers in the background.
 
     `latest/STEP` holds the device state (a pytree) and the host state (JSON: run state, data
-    iterator). `best/STEP` holds what a model is evaluated with, {"params", "batch_stats"}, and its
-    val mIoU. A checkpoint appears when it is complete.
+    iterator). `best/STEP` holds the variables to evaluate with, {"params", "batch_stats"}, and
+    their val mIoU. A checkpoint appears when it is complete.
 
-    A full disk does not end a run of one process: a warning says what was not written, the older
+    A full disk does not end a run of one process: a warning names what was not written, the older
     checkpoints stay, and the next save tries again. A run of several processes ends with an error.
 
-    All processes of a run make a store that writes, and call its methods at the same points.
-    Process 0 gives the warnings. A read-only store needs no other process.
+    All processes of a run make the store and call its methods at the same points; process 0 gives
+    the warnings. A read-only store needs no other process.
 
     Raises:
       ValueError: if the store is read-only and there is no such folder.
@@ -41,7 +41,7 @@ class CheckpointStore:
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, read_only: bool = False):
-        self._folder = pathlib.Path(workdir).resolve() / "checkpoints"
+        self._folder = epath.Path(workdir).resolve() / "checkpoints"
         self._managers: dict[str, _Manager] = {}
         self._error: Exception | None = None
         if read_only:
@@ -118,18 +118,16 @@ class CheckpointStore:
     def save_best(self, step: int, variables: Any, val_miou: float) -> None:
         """Writes `best/STEP` unless the best checkpoint has a higher val mIoU, and waits for it.
 
-        To be called before `save` of the same step: a run killed in between goes on before this
-        evaluation, and comes to it again.
+        Called before `save` of the same step: a run that is killed in between resumes before this
+        evaluation and repeats it.
         """
-        self.wait()
-        manager = self._managers["best"]
-        if manager.all_steps() and val_miou < self._best_miou:
+        steps = self._steps("best")
+        if steps and val_miou < self._best_miou:
             return
-        for stale in [s for s in manager.all_steps() if s >= step]:  # written before such a kill
-            manager.delete(stale)
+        for later in [s for s in steps if s >= step]:  # from before such a kill
+            self._managers["best"].delete(later)
         self._write("best", step, variables, {"val_miou": val_miou})
-        self.wait()
-        if step in manager.all_steps():
+        if step in self._steps("best"):
             self._best_miou = val_miou
 
     def latest_step(self) -> int | None:
@@ -137,25 +135,24 @@ class CheckpointStore:
         return max(self._steps("latest"), default=None)
 
     def best_step(self) -> int | None:
-        """The step that `restore_variables` reads first."""
+        """The step that `restore_variables` reads first: in `best`, else the newest."""
         return next((step for step, _ in self._readable()), None)
 
     def steps(self) -> list[int]:
-        """All steps that `restore_variables` can be asked for, in ascending order."""
+        """All steps that `restore_variables` can read, ascending."""
         return sorted({step for step, _ in self._readable()})
 
-    def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    def restore(self, step: int, like: Any) -> tuple[Any, Mapping[str, Any]]:
         """Reads `latest/STEP`: the state, in the structure, dtypes and shardings of `like` (arrays
         or jax.ShapeDtypeStruct), and the host state.
 
         Raises:
           ValueError: if it cannot be read, or has another structure.
         """
-        folder = epath.Path(self._folder / "latest" / str(step))
+        folder = self._folder / "latest" / str(step)
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
-            # The handlers themselves: the manager waits for the other processes, so that one that
-            # cannot read would leave them waiting.
+            # Without the manager, whose barriers would hang if one process cannot read.
             host = ocp.JsonCheckpointHandler().restore(folder / "host")
             state = ocp.StandardCheckpointHandler().restore(
                 folder / "state", args=ocp.args.StandardRestore(like)
@@ -164,26 +161,25 @@ class CheckpointStore:
             raise ValueError(_unreadable(folder, error)) from error
         return state, host
 
-    def restore_latest(self, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
-        """Reads the newest checkpoint that can be read, as `restore`: step, state, host state.
-        Newer ones are renamed to STEP.damaged, with a warning. None where there is no checkpoint.
+    def restore_latest(self, like: Any) -> tuple[int, Any, Mapping[str, Any]] | None:
+        """Reads step, state and host state of the newest readable checkpoint, as `restore`; None if
+        there is no checkpoint. Newer, damaged ones are renamed to STEP.damaged, with a warning.
 
         Raises:
           ValueError: if there are checkpoints and none can be read.
         """
         problems: dict[int, str] = {}
         for step in reversed(self._steps("latest")):
-            problem = None
             try:
-                restored = self.restore(step, like)
+                restored, problem = self.restore(step, like), None
             except ValueError as error:
-                problem = str(error)
-            if problem := next((text for text in gather(problem) if text), None):
-                problems[step] = problem
-                continue
-            for damaged, problem in problems.items():
-                self._set_aside(damaged, problem)
-            return step, *restored
+                restored, problem = None, str(error)
+            texts = [text for text in gather(problem) if text]
+            if restored and not texts:
+                for damaged, text in problems.items():
+                    self._set_aside(damaged, text)
+                return step, *restored
+            problems[step] = texts[0]
         if problems:
             raise ValueError(
                 f"{'; '.join(problems.values())}; there is no other checkpoint: resume with the "
@@ -192,12 +188,12 @@ class CheckpointStore:
         return None
 
     def restore_variables(self, step: int | None = None) -> dict[str, Any]:
-        """Reads what a model is evaluated with: {"params", "batch_stats"}, or their running average
-        where the run keeps one, on the first device of this process.
+        """Reads the variables to evaluate with, {"params", "batch_stats"}: their running average if
+        the run keeps one. They lie on the first device of this process.
 
         Args:
-          step: None for the best one; if that cannot be read, the newest of the others is read,
-            with a warning.
+          step: None for the best one. If that is damaged, the newest other one is read, with a
+            warning.
 
         Raises:
           ValueError: if there is no checkpoint, none of that step, or none that can be read.
@@ -222,21 +218,22 @@ class CheckpointStore:
         raise ValueError(f"{'; '.join(problems)}; {remedy}")
 
     def _steps(self, part: str) -> list[int]:
-        """The steps in `best` or `latest`, ascending; the same in all processes of a run."""
+        """The steps in `best` or `latest`, ascending."""
         if not self._managers:
             return steps_in(self._folder / part)
         self.wait()
-        return sorted(self._managers[part].all_steps())
+        # A network file system may show them late to the other processes.
+        return gather(sorted(self._managers[part].all_steps()))[0]
 
-    def _readable(self) -> list[tuple[int, pathlib.Path]]:
-        """Step and folder of each checkpoint, in the order in which they are tried."""
+    def _readable(self) -> list[tuple[int, epath.Path]]:
+        """Step and folder of each checkpoint, in reading order."""
         parts = [(s, part) for part in ("best", "latest") for s in reversed(self._steps(part))]
         return [(s, self._folder / part / str(s)) for s, part in parts] or _earlier(self._folder)
 
     def _read_best_miou(self) -> float:
         """The val mIoU of the best checkpoint; -1 where there is none."""
         for step in reversed(self._steps("best")):
-            path = epath.Path(self._folder / "best" / str(step) / "host")
+            path = self._folder / "best" / str(step) / "host"
             try:
                 return float(ocp.JsonCheckpointHandler().restore(path)["val_miou"])
             except (OSError, ValueError, KeyError):
@@ -258,22 +255,26 @@ class CheckpointStore:
 
     def _open_managers(self) -> None:
         self._remove_unfinished()
-        self._managers = {
-            "best": _open_manager(self._folder / "best", keep=1),
-            "latest": _open_manager(self._folder / "latest", keep=2),
-        }
+        # Folders made asynchronously, if there is no room for them, end in a timeout.
+        waiting = ocp.AsyncOptions(timeout_secs=_TIMEOUT_S, create_directories_asynchronously=False)
+        for part, keep in {"best": 1, "latest": 2}.items():
+            policy = ocp.checkpoint_managers.LatestN(keep)
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=policy, async_options=waiting
+            )
+            self._managers[part] = _Manager(self._folder / part, options=options)
 
     def _close_managers(self) -> None:
         for manager in self._managers.values():
-            # A write that failed has more errors than the one that was reported.
+            # A failed write may raise more errors than the reported one.
             with contextlib.suppress(Exception):
                 manager.close()
         if self._managers:
             self._remove_unfinished()
 
     def _remove_unfinished(self) -> None:
-        """Removes what a broken-off write left. The manager can do so when it is opened, but
-        stumbles over files that TensorStore still adds after a write has failed."""
+        """Removes the temporary folders of interrupted writes. The manager's own clean-up fails
+        where TensorStore still adds files after a failed write."""
         if is_first():
             for path in self._folder.glob(f"*/*{ocp.utils.TMP_DIR_SUFFIX}*"):
                 shutil.rmtree(path, ignore_errors=True)
@@ -281,45 +282,31 @@ class CheckpointStore:
     def _set_aside(self, step: int, problem: str) -> None:
         """Renames a checkpoint, so that its step can be written again."""
         folder = self._folder / "latest"
-        name = f"{step}.damaged"
-        if others := len(list(folder.glob(f"{name}*"))):
-            name += str(others + 1)
-        barrier("damaged checkpoint is seen")
         if is_first():
+            number = len(list(folder.glob(f"{step}.damaged*")))
+            name = f"{step}.damaged{number or ''}"
             (folder / str(step)).rename(folder / name)
-        _warn(f"{problem}; it is renamed to {name}, and the one before it is used")
+            _warn(f"{problem}; it is renamed to {name}, and the one before it is used")
         barrier("damaged checkpoint is renamed")
         self._managers["latest"].reload()
 
 
 class _Manager(ocp.CheckpointManager):
-    """Orbax's manager, which hears of no preemption: `Interruption` does, and JAX allows one
-    counter of the calls that ask for it."""
+    """Orbax's manager without its own check for preemption: JAX counts the calls that ask for it,
+    and `Interruption` makes them."""
 
     def reached_preemption(self, step: int) -> bool:
         return False
 
 
-def _open_manager(folder: pathlib.Path, *, keep: int) -> _Manager:
-    options = ocp.CheckpointManagerOptions(
-        preservation_policy=ocp.checkpoint_managers.LatestN(keep),
-        # Asynchronously made folders, when there is no room for them, end in a timeout.
-        async_options=ocp.AsyncOptions(
-            timeout_secs=_TIMEOUT_S, create_directories_asynchronously=False
-        ),
-        single_host_load_and_broadcast=True,
-    )
-    return _Manager(folder, options=options)
-
-
-def steps_in(folder: pathlib.Path) -> list[int]:
+def steps_in(folder: str | os.PathLike) -> list[int]:
     """The steps whose checkpoints lie in a folder, ascending."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return []
     return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(folder))
 
 
-def _earlier(folder: pathlib.Path) -> list[tuple[int, pathlib.Path]]:
+def _earlier(folder: epath.Path) -> list[tuple[int, epath.Path]]:
     """The checkpoints of earlier versions, checkpoints/STEP, the best one first."""
 
     def val_miou(step: int) -> float:
@@ -332,10 +319,10 @@ def _earlier(folder: pathlib.Path) -> list[tuple[int, pathlib.Path]]:
     return [(step, folder / str(step)) for step in steps]
 
 
-def _read_variables(folder: pathlib.Path) -> dict[str, Any]:
+def _read_variables(folder: epath.Path) -> dict[str, Any]:
     """The variables in a checkpoint's `state` folder."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    reader, folder = ocp.PyTreeCheckpointHandler(), epath.Path(folder)
+    reader = ocp.PyTreeCheckpointHandler()
     stored = reader.metadata(folder).tree
     names = ("ema",) if stored.get("ema") else ("params", "batch_stats")
     like = jax.tree.map(
@@ -351,12 +338,12 @@ def _read_variables(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _disk_problem(error: BaseException | None) -> str | None:
-    """The file system's message (no space left on device, quota exceeded, ...) in an error or in
-    those behind it; None if there is none."""
+    """The file system's message (no space left on device, quota exceeded, ...) in an error or its
+    causes; None if there is none."""
     while error is not None:
         if isinstance(error, OSError):
             return error.strerror or str(error) or type(error).__name__
-        # TensorStore's errors are ValueErrors whose text ends so.
+        # TensorStore raises ValueErrors whose text ends so.
         if code := re.search(r"os_error_code='(\d+)'", str(error)):
             return os.strerror(int(code[1]))
         error = error.__cause__ or error.__context__
@@ -364,12 +351,12 @@ def _disk_problem(error: BaseException | None) -> str | None:
 
 
 def _is_no_failed_write(record: logging.LogRecord) -> bool:
-    """Filters from the log what Orbax's threads say of failed writes, a page each."""
+    """Keeps the tracebacks of Orbax's threads, a page for each failed write, out of the log."""
     failed = record.exc_info and _disk_problem(record.exc_info[1])
     return not (failed and "orbax" in record.pathname)
 
 
-def _unreadable(folder: os.PathLike, error: Exception) -> str:
+def _unreadable(folder: epath.Path, error: Exception) -> str:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return f"checkpoint {folder} cannot be read: {reason}"
 

@@ -71,7 +71,7 @@ def train(
 
 @dataclasses.dataclass
 class _Run:
-    """What the steps of a run need; its state is handed from method to method."""
+    """The parts of a run that stay; its state is passed from method to method."""
 
     setup: Setup
     workdir: pathlib.Path
@@ -126,8 +126,8 @@ class _Run:
         setup, config, total = self.setup, self.setup.config["train"], self.setup.total_steps
         every = config["save_every"]
         if step < total and not run_state.stopped:
-            # Compiles the evaluation before the first step: in a compilation of minutes no signal
-            # is heard, and now nothing is lost by one.
+            # Compiles the evaluation before there is work to lose: a signal waits for the end of a
+            # compilation, which may take longer than a scheduler does.
             self.evaluate(state, stop=lambda: "after one batch")
         with (
             MetricsWriter(self.workdir, step, run_state.evaluated) as writer,
@@ -157,7 +157,7 @@ class _Run:
                 log.add(step, metrics)
                 signal = self.interruption.requested()
                 if signal or (every and step % every == 0 and not setup.evaluates_at(step)):
-                    log.flush()  # nothing is saved that a non-finite loss has touched
+                    log.flush()  # raises before a non-finite loss reaches a checkpoint
                     self.save(state, run_state, step)
                     log.restart_clock()
                 if signal:
@@ -184,7 +184,7 @@ class _Run:
     def validate(self, state, run_state: RunState, step: int, log, writer) -> TrainState:
         """The evaluation of a step: its scores, what follows from them, pictures, checkpoints."""
         evaluation = self.evaluate(state, stop=self.interruption.requested)
-        if evaluation is None:  # it is done again after the resume
+        if evaluation is None:  # interrupted; the resumed run evaluates this step again
             self.save(state, run_state, step)
             self.stop(self.interruption.asked, step)
         summary, config = evaluation.summary(), self.setup.config
@@ -215,6 +215,6 @@ class _Run:
         raise Interrupted(f"{signal}: saved at step {step} of {self.setup.total_steps}")
 
     def with_rate(self, state: TrainState, run_state: RunState) -> TrainState:
-        """The state with the learning rate's factor that the run state has."""
+        """The state with the run state's factor on the learning rate."""
         scale = np.asarray(run_state.lr_scale, np.float32)
         return state.replace(lr_scale=self.setup.devices.replicate(scale))
