@@ -340,14 +340,17 @@ def _read_variables(folder: epath.Path) -> dict[str, Any]:
 def _disk_problem(error: BaseException | None) -> str | None:
     """The file system's message (no space left on device, quota exceeded, ...) in an error or its
     causes; None if there is none."""
+    timeout = None
     while error is not None:
-        if isinstance(error, OSError):
+        if isinstance(error, TimeoutError) or "Barrier timed out" in str(error):
+            timeout = "a process did not write its part in time"
+        elif isinstance(error, OSError):
             return error.strerror or str(error) or type(error).__name__
         # TensorStore raises ValueErrors whose text ends so.
-        if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        elif code := re.search(r"os_error_code='(\d+)'", str(error)):
             return os.strerror(int(code[1]))
         error = error.__cause__ or error.__context__
-    return None
+    return timeout
 
 
 def _is_no_failed_write(record: logging.LogRecord) -> bool:
