@@ -280,9 +280,7 @@ def help_text(mode: str | None = None) -> str:
             f"in several processes, {shared} take {' '.join(f'--{flag}' for flag in _PROCESSES)};",
             f"commands that use devices take {' '.join(f'--{flag}' for flag in _DETERMINISTIC)}",
             "",
-            textwrap.fill(
-                f"configs: {', '.join(config_files.names())}; or the path of a file", 100
-            ),
+            textwrap.fill(f"configs: {names}; or the path of a file", 100),
             f"{program} --mode=COMMAND --help describes the flags of a command",
         ]
     )

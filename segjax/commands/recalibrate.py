@@ -13,7 +13,7 @@ from segjax import config as configs
 from segjax.data.datasets import make_source
 from segjax.data.fitted import FittedDataset
 from segjax.inference.predictor import Predictor
-from segjax.inference.recalibrate import copy_checkpoint, even_batches, recomputed_statistics
+from segjax.inference.recalibrate import even_batches, recomputed_statistics
 from segjax.inference.uncertainty_scores import Member
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.progress import print_line, track
@@ -68,7 +68,10 @@ def recalibrate(
         f"{len(batches)} batches, from step {step} of {workdir}"
     )
     _note(output, note)
-    copy_checkpoint(workdir, output, step, statistics)
+    with CheckpointStore(output) as store:
+        variables = {"params": predictor.variables["params"], "batch_stats": statistics}
+        store.save_best(step, variables, val_miou=-1.0)  # not evaluated yet
+        store.finish()
     print_line(
         console,
         f"batch normalisation statistics {note}, {seconds:.1f} s: {output}\n"

@@ -6,7 +6,6 @@ made, on augmented crops. What is evaluated can have those of its own weights in
 
 import itertools
 import math
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,11 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float
-
-from segjax.training.checkpoint import CheckpointStore
 
 Path = tuple[str, ...]
 
@@ -100,31 +96,3 @@ def even_batches(length: int, batch_size: int) -> Sequence[range]:
     count = math.ceil(length / batch_size)
     edges = [length * i // count for i in range(count + 1)]
     return [range(a, b) for a, b in itertools.pairwise(edges)]
-
-
-def copy_checkpoint(
-    workdir: str | pathlib.Path,
-    output: str | pathlib.Path,
-    step: int,
-    batch_stats: Mapping[str, Any],
-) -> None:
-    """Writes a run's checkpoint of `step` into another folder with other statistics: those that it
-    is evaluated with, its running average's if it has one. All else is as it was."""
-    folder = pathlib.Path(workdir).resolve() / "checkpoints" / str(step)
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        stored = reader.metadata(folder / "state").item_metadata.tree
-        wanted = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored
-        )
-        how = ocp.checkpoint_utils.construct_restore_args(wanted)
-        state = reader.restore(
-            folder / "state", args=ocp.args.PyTreeRestore(wanted, restore_args=how)
-        )
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-        host = reader.restore(folder / "host")
-    (state["ema"] if state.get("ema") else state)["batch_stats"] = batch_stats
-    with CheckpointStore(output) as store:
-        store.save(step, state, host, None)
-        if failure := store.finish():
-            raise OSError(failure)

@@ -7,16 +7,15 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
 
 import jax
 from jax.experimental import multihost_utils
 
-# Of a run that was asked to stop and goes on from there when it is started again: EX_TEMPFAIL of
-# sysexits.h, "the user is invited to retry". Schedulers can be told to start it again.
+# A run that was asked to stop resumes when it is started again, which schedulers can be told to do:
+# EX_TEMPFAIL of sysexits.h, "the user is invited to retry".
 EXIT_INTERRUPTED = 75
 EXIT_SECOND_SIGINT = 128 + signal.SIGINT
-# For the loop to hear of a signal itself; after it, it is taken to be stuck in a compilation.
+# The loop has this long to notice a signal itself; then it is taken to be stuck in a compilation.
 _GRACE_S = 1.0
 
 
@@ -25,37 +24,31 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Listens for SIGTERM and SIGINT, as a context; on leaving it the old handlers are back.
+    """A context that listens for SIGTERM and SIGINT; the old handlers return when it ends.
 
-    The first signal is answered by a line on stderr, and by what `requested` returns. A second
-    SIGINT ends the process at once, with code 130. While `unsaved` is false the first signal ends
-    the process too, with code 75, if the main thread does not hear of it within a second. Both
-    hold whatever the main thread does: in a compilation of minutes Python runs no handlers, so a
-    thread of its own reads the signals from a socket.
+    The first signal prints a line on stderr, and `requested` returns its name from then on. A
+    second SIGINT ends the process at once, with code 130. While `unsaved` is false, the first
+    signal also ends the process, with code 75, if the main thread does not ask within a second.
+    Both work in a compilation of minutes, when Python runs no handlers in the main thread: another
+    thread reads the signals from a socket.
 
-    In many processes (`jax.process_count() > 1`) all must stop at the same step. JAX agrees on it,
-    so SIGTERM is left to the handler of `jax.distributed.initialize`, SIGINT becomes SIGTERM, and
-    no process ends before the others, but by a second SIGINT. After the context SIGTERM ends the
-    process, which JAX's handler would have swallowed. What JAX counts are the calls of `requested`:
-    nothing else may ask it, as Orbax's CheckpointManager does, by its own steps.
+    The processes of a run (`jax.process_count() > 1`) must all stop at the same step. JAX decides
+    which: it handles SIGTERM, SIGINT is turned into SIGTERM, and only a second SIGINT ends one
+    process before the others. After the context SIGTERM ends the process, which JAX's handler would
+    ignore. JAX counts the calls of `requested`, so nothing else may ask it; Orbax's
+    CheckpointManager would (see `checkpoint._Manager`).
 
-    Outside the main thread, where Python sets no handlers, it changes nothing.
-
-    Args:
-      release: called before the process is ended at once, for what the kernel does not give back:
-        the workdir's lock.
+    Outside the main thread, where Python sets no handlers, the context does nothing.
 
     Attributes:
-      unsaved: whether ending now would lose something: set by the loop, true from the first step
-        on, false when a checkpoint of all that was done is written (not: being written).
-      asked: the last answer of `requested`.
+      unsaved: whether ending now would lose work; the loop sets it at its first step.
+      asked: the last result of `requested`.
     """
 
-    def __init__(self, release: Callable[[], None] = lambda: None):
+    def __init__(self):
         self.unsaved = False
         self.asked = ""
-        self._release = release
-        self._signal = ""  # the first one
+        self._signal = ""  # name of the first one
         self._heard = threading.Event()
         self._polls = 0
         self._many = False
@@ -90,36 +83,35 @@ class Interruption:
         self._listens = False
 
     def requested(self) -> str:
-        """The signal that the run shall stop for, "SIGTERM" or "SIGINT"; "" before there is one.
+        """The signal that asks the run to stop, "SIGTERM" or "SIGINT"; "" if there is none.
 
-        To be called by all processes alike, as often: after each step and each batch of an
-        evaluation. It then says the same in all of them ("SIGTERM" where the signal came to
-        another process).
+        All processes call it equally often: after each step and each batch of an evaluation. All
+        get a signal at the same call ("SIGTERM" if another process received it).
         """
         if not self._many:
             self.asked = self._signal
         elif not self.asked:
-            self._polls += 1  # from 1: where a notice from before the first poll stops the run
+            self._polls += 1  # from 1, at which JAX reports a signal from before the first call
             if multihost_utils.reached_preemption_sync_point(self._polls):
                 self.asked = self._signal or "SIGTERM"
-                if not self._signal:  # SIGTERM, which is not ours to hear
+                if not self._signal:  # JAX handles SIGTERM
                     _say_what_follows("SIGTERM")
         if self.asked:
             self._heard.set()
         return self.asked
 
     def _handle(self, number: int, _) -> None:
-        """What Python runs in the main thread, as soon as it can."""
+        """Python calls it in the main thread, as soon as that runs Python again."""
         self._signal = self._signal or signal.Signals(number).name
 
     def _listen(self) -> None:
-        """Answers signals at the moment they come, in a thread of its own."""
+        """The thread: answers signals when they arrive."""
         seen = set()
         while numbers := self._inbox.recv(64):
             for number in numbers:
                 if number == signal.SIGINT and number in seen:
                     self._end(EXIT_SECOND_SIGINT)
-                if number in self._old and number not in seen:  # others may have handlers too
+                if number in self._old and number not in seen:  # other code may handle others
                     seen.add(number)
                     self._answer(signal.Signals(number).name)
 
@@ -139,9 +131,7 @@ class Interruption:
             self._end(EXIT_INTERRUPTED)
 
     def _end(self, code: int) -> None:
-        """Ends this process and its workers, now."""
-        with contextlib.suppress(Exception):
-            self._release()
+        """Ends this process and its workers at once."""
         kill_workers()
         os._exit(code)
 
@@ -158,7 +148,7 @@ def say(line: str) -> None:
 
 
 def kill_workers() -> None:
-    """Ends the processes that this one has started, now."""
+    """Kills the child processes of this process."""
     with contextlib.suppress(Exception):
         for worker in multiprocessing.active_children():
             worker.kill()

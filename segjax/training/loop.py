@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from segjax.training.batches import DeviceIterator
 from segjax.training.checkpoint import CheckpointStore
-from segjax.training.evaluation import evaluate
+from segjax.training.evaluation import Evaluation, evaluate
 from segjax.training.interruption import Interrupted, Interruption
 from segjax.training.metrics_log import MetricsLogger, NonFiniteLoss
 from segjax.training.profiling import Profile
@@ -46,7 +46,7 @@ def train(
       profile: (first step, number of steps) to trace, see `profiling`.
 
     Returns:
-      The host state at the end: best mIoU and step, why it stopped, seconds.
+      The run state at the end: best mIoU and step, why it stopped, seconds.
 
     Raises:
       NonFiniteLoss: naming the step; the checkpoints before it stay.
@@ -60,31 +60,18 @@ def train(
     with (
         Interruption() as interruption,
         CheckpointStore(workdir) as store,
-        DeviceIterator(setup) as feed,
+        DeviceIterator(setup) as batches,
         Profile(workdir, profile, say) as trace,
     ):
-        run = _Run(setup, workdir, console, say, preview, store, feed, interruption, trace)
-        factor, stuck_at, rollbacks = setup.config["train"]["nonfinite_factor"], -1, 0
-        while True:
-            start = run.start(lr_factor=factor**rollbacks)
-            try:
-                progress = run.to_the_end(*start)
-                break
-            except NonFiniteLoss as error:
-                back_to = store.latest_step() or 0
-                rollbacks = rollbacks + 1 if back_to == stuck_at else 1
-                stuck_at = back_to
-                if setup.config["train"]["on_nonfinite"] != "rollback" or rollbacks > _ROLLBACKS:
-                    raise
-                say(f"{error}\nback to step {back_to}, learning rate times {factor**rollbacks:g}")
-        if problem := store.finish():
-            raise OSError(problem)
-    return progress
+        run = _Run(setup, workdir, console, say, preview, store, batches, interruption, trace)
+        run_state = run.train()
+        store.finish()
+    return run_state
 
 
 @dataclasses.dataclass
 class _Run:
-    """What the steps of a run need; its state is handed from method to method."""
+    """The parts of a run that stay; its state is passed from method to method."""
 
     setup: Setup
     workdir: pathlib.Path
@@ -92,127 +79,142 @@ class _Run:
     say: Callable[[str], None]
     preview: Callable[[Any], dict[str, np.ndarray]] | None
     store: CheckpointStore
-    feed: DeviceIterator
+    batches: DeviceIterator
     interruption: Interruption
     trace: Profile
 
     def __post_init__(self):
         self.train_step, self.eval_step = self.setup.train_step(), self.setup.eval_step()
-        self.first_batch = self.feed.get_state()
-        self.has_evaluated = False
+        self.first_batch = self.batches.get_state()
+
+    def train(self) -> RunState:
+        """All steps that are left; after a rollback again from the last checkpoint."""
+        config = self.setup.config["train"]
+        factor, rollbacks, last_start = config["nonfinite_factor"], 0, -1
+        while True:
+            start = self.start(lr_factor=factor**rollbacks)
+            try:
+                return self.to_the_end(*start)
+            except NonFiniteLoss as error:
+                saved = self.store.latest_step() or 0
+                rollbacks = rollbacks + 1 if saved == last_start else 1
+                last_start = saved
+                if config["on_nonfinite"] != "rollback" or rollbacks > _ROLLBACKS:
+                    raise
+                rate = f"learning rate times {factor**rollbacks:g}"
+                self.say(f"{error}\nback to step {saved}, {rate}")
 
     def start(self, lr_factor: float = 1.0) -> tuple[TrainState, RunState, int]:
         """The newest checkpoint's state, or a fresh one, with its learning rate times a factor."""
-        total, step = self.setup.total_steps, self.store.latest_step()
-        if step is None:
-            self.feed.set_state(self.first_batch)
-            state, progress, step = self.setup.init_state(), RunState(), 0
-            if not total:  # nothing to train: what is evaluated are the weights of init_from
-                self.save(state, progress, 0)
+        saved = self.store.restore_latest(self.setup.abstract_state())
+        if saved:
+            step, state, host = saved
+            self.batches.set_state(host["data"])
+            run_state = RunState.from_json(host["run_state"])
+            self.say(f"resumed at step {step} of {self.setup.total_steps}")
         else:
-            state, host = self.store.restore(step, self.setup.abstract_state())
-            self.feed.set_state(host["data"])
-            progress = RunState.from_json(host["progress"])
-            self.say(f"resumed at step {step} of {total}")
-        progress.lr_scale *= lr_factor
-        return self.with_rate(state, progress), progress, step
+            step, state, run_state = 0, self.setup.init_state(), RunState()
+            self.batches.set_state(self.first_batch)
+        self.began = time.perf_counter() - run_state.seconds
+        if not self.setup.total_steps:  # the weights of init_from are evaluated as they are
+            self.save(state, run_state, step)
+        run_state.lr_scale *= lr_factor
+        return self.with_rate(state, run_state), run_state, step
 
-    def to_the_end(self, state: TrainState, progress: RunState, step: int) -> RunState:
+    def to_the_end(self, state: TrainState, run_state: RunState, step: int) -> RunState:
         """The steps that are left, with their evaluations and checkpoints."""
-        setup, train, total = self.setup, self.setup.config["train"], self.setup.total_steps
+        setup, config, total = self.setup, self.setup.config["train"], self.setup.total_steps
+        every = config["save_every"]
+        if step < total and not run_state.stopped:
+            # Compiles the evaluation before there is work to lose: a signal waits for the end of a
+            # compilation, which may take longer than a scheduler does.
+            self.evaluate(state, stop=lambda: "after one batch")
         with (
-            MetricsWriter(self.workdir, step, progress.evaluated) as writer,
-            ProgressBar(self.console, total, step, train["log_every"]) as bar,
+            MetricsWriter(self.workdir, step, run_state.evaluated) as writer,
+            ProgressBar(self.console, total, step, config["log_every"]) as bar,
         ):
-            record = MetricsLogger(
+            log = MetricsLogger(
                 writer,
                 bar,
-                progress,
-                batch_size=train["batch_size"],
-                log_every=train["log_every"],
+                run_state,
+                batch_size=config["batch_size"],
+                log_every=config["log_every"],
                 epoch_images=len(setup.train),
             )
             while True:
-                began = time.perf_counter()
-                if setup.evaluates_at(step) and progress.evaluated < step:
-                    state = self.evaluate(state, progress, step, record, writer)
-                    progress.seconds += time.perf_counter() - began
-                    self.save(state, progress, step, evaluated=True)
-                    record.restart_clock()
-                    began = time.perf_counter()
-                if step >= total or progress.stopped:
-                    return progress
+                if setup.evaluates_at(step) and run_state.evaluated < step:
+                    log.flush()
+                    state = self.validate(state, run_state, step, log, writer)
+                    log.restart_clock()
+                if step >= total or run_state.stopped:
+                    return run_state
                 with self.trace.step(step + 1) as done:
-                    state, metrics = self.train_step(state, next(self.feed))
+                    state, metrics = self.train_step(state, next(self.batches))
                     done(metrics)
                 step += 1
                 self.interruption.unsaved = True
-                self.name_skipped(progress)
-                record.add(step, metrics)
-                progress.seconds += time.perf_counter() - began
-                asked = self.interruption.requested()
-                every = train["save_every"]
-                if asked or (every and step % every == 0 and not setup.evaluates_at(step)):
-                    record.flush()  # nothing is saved that a non-finite loss has touched
-                    self.save(state, progress, step)
-                    record.restart_clock()
-                if asked:
-                    self.stop(asked, step)
+                self.name_skipped(run_state)
+                log.add(step, metrics)
+                signal = self.interruption.requested()
+                if signal or (every and step % every == 0 and not setup.evaluates_at(step)):
+                    log.flush()  # raises before a non-finite loss reaches a checkpoint
+                    self.save(state, run_state, step)
+                    log.restart_clock()
+                if signal:
+                    self.stop(signal, step)
 
-    def name_skipped(self, progress: RunState) -> None:
-        """Says which samples could not be read, each once."""
-        for index, problem in self.feed.skipped.items():
-            if index not in progress.unreadable:
-                progress.unreadable.append(index)
-                self.say(f"{problem}; skipped, {len(progress.unreadable)} file(s) so far")
+    def name_skipped(self, run_state: RunState) -> None:
+        """Names the samples that could not be read, each once."""
+        for index, problem in self.batches.skipped.items():
+            if index not in run_state.unreadable:
+                run_state.unreadable.append(index)
+                self.say(f"{problem}; skipped, {len(run_state.unreadable)} file(s) so far")
 
-    def evaluate(self, state, progress: RunState, step: int, record, writer) -> TrainState:
-        """The evaluation of a step: its scores, what follows from them, and pictures."""
-        record.flush()
-        if not self.has_evaluated:  # the first one compiles for long, in which no signal is heard
-            self.save(state, progress, step)
-            self.store.wait()
-            self.interruption.unsaved = self.store.latest_step() != step
-        self.has_evaluated = True
-        config, variables = self.setup.config, state.eval_variables()
-        size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
-        found = evaluate(
+    def evaluate(self, state: TrainState, stop: Callable[[], str]) -> Evaluation | None:
+        config = self.setup.config["train"]
+        return evaluate(
             self.eval_step,
-            variables,
+            state.eval_variables(),
             self.setup.validation,
-            size,
+            config["eval_batch_size"] or config["batch_size"],
             self.setup.devices,
-            stop=self.interruption.requested,
+            stop=stop,
         )
-        if found is None:  # the evaluation is done again after the resume
-            self.save(state, progress, step)
+
+    def validate(self, state, run_state: RunState, step: int, log, writer) -> TrainState:
+        """The evaluation of a step: its scores, what follows from them, pictures, checkpoints."""
+        evaluation = self.evaluate(state, stop=self.interruption.requested)
+        if evaluation is None:  # interrupted; the resumed run evaluates this step again
+            self.save(state, run_state, step)
             self.stop(self.interruption.asked, step)
-        result = found.summary()
-        miou = result["miou"] if np.isfinite(result["miou"]) else 0.0
-        progress.update(step, miou, config["train"], config["optim"])
-        record.validated(step, result, progress.best_step == step)
+        summary, config = evaluation.summary(), self.setup.config
+        miou = summary["miou"] if np.isfinite(summary["miou"]) else 0.0
+        run_state.update(step, miou, config["train"], config["optim"])
+        log.validated(step, summary, run_state.best_step == step)
+        variables = state.eval_variables()
         if self.preview and jax.process_index() == 0:
             local = jax.tree.map(lambda x: x.addressable_data(0), variables)
             for name, picture in self.preview(local).items():
                 writer.picture(step, name, picture)
-        return self.with_rate(state, progress)
+        state = self.with_rate(state, run_state)
+        self.store.save_best(step, variables, miou)
+        self.save(state, run_state, step)
+        return state
 
-    def save(self, state, progress: RunState, step: int, evaluated: bool = False) -> None:
-        """Starts writing a checkpoint, if there is none of this step; one from before the step's
-        evaluation is replaced after it."""
-        if not evaluated and self.store.latest_step() == step:
+    def save(self, state: TrainState, run_state: RunState, step: int) -> None:
+        """Starts writing a checkpoint, if there is none of this step."""
+        if self.store.latest_step() == step:
             return
-        host = {"progress": progress.to_json(), "data": self.feed.get_state()}
-        miou = progress.last_miou if evaluated else None
-        self.store.save(step, state, host, miou, replace=evaluated)
+        run_state.seconds = time.perf_counter() - self.began
+        host = {"run_state": run_state.to_json(), "data": self.batches.get_state()}
+        self.store.save(step, state, host)
 
-    def stop(self, asked: str, step: int) -> None:
+    def stop(self, signal: str, step: int) -> NoReturn:
         """Ends the run, which is saved."""
-        if problem := self.store.finish():
-            raise OSError(f"{asked}: {problem}")
-        raise Interrupted(f"{asked}: saved at step {step} of {self.setup.total_steps}")
+        self.store.finish()
+        raise Interrupted(f"{signal}: saved at step {step} of {self.setup.total_steps}")
 
-    def with_rate(self, state: TrainState, progress: RunState) -> TrainState:
-        """The state with the learning rate that the progress says."""
-        scale = np.asarray(progress.lr_scale, np.float32)
+    def with_rate(self, state: TrainState, run_state: RunState) -> TrainState:
+        """The state with the run state's factor on the learning rate."""
+        scale = np.asarray(run_state.lr_scale, np.float32)
         return state.replace(lr_scale=self.setup.devices.replicate(scale))

@@ -1,4 +1,4 @@
-"""What the steps of a run measured, written down when it is known."""
+"""The metrics of training steps, written down when they are known."""
 
 import collections
 import time
@@ -18,14 +18,14 @@ class NonFiniteLoss(ArithmeticError):
 
 
 class MetricsLogger:
-    """Takes each step's metrics and writes them down two steps late.
+    """Takes each step's metrics and writes them two steps late.
 
-    Reading a number waits for the step that makes it; by then two more are queued, so the device
-    is never idle, and no more than two batches are ever in flight.
+    Reading a number waits for the step that computes it. Two more steps are queued by then, so the
+    device is never idle, and at most two batches are in flight.
 
     Args:
-      writer, bar: where to.
-      progress: counts the steps that were skipped.
+      writer, bar: receive the metrics.
+      run_state: counts the steps that were skipped.
       batch_size: images a step.
       log_every: steps a row.
       epoch_images: images an epoch.
@@ -37,39 +37,40 @@ class MetricsLogger:
         self,
         writer: MetricsWriter,
         bar: ProgressBar,
-        progress: RunState,
+        run_state: RunState,
         *,
         batch_size: int,
         log_every: int,
         epoch_images: int,
     ):
-        self._writer, self._bar, self._progress = writer, bar, progress
+        self._writer, self._bar, self._run_state = writer, bar, run_state
         self._batch_size, self._log_every, self._epoch_images = batch_size, log_every, epoch_images
         self._pending = collections.deque()
         self._window, self._confusion = [], 0
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Leaves the time since the last step (an evaluation, say) out of images/s."""
+        """Leaves the time since the last step, such as an evaluation, out of images/s."""
         self._since, self._images = time.perf_counter(), 0
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Takes the metrics of a step that may still run.
+        """Takes the metrics of a step that may still be running.
 
         Raises:
-          NonFiniteLoss: if an earlier one's loss or gradient is not finite, and was not skipped.
+          NonFiniteLoss: if the loss or gradient of an earlier step is not finite and the step was
+            not skipped.
         """
         self._pending.append((step, metrics))
         if len(self._pending) > self._LAG:
             self._read()
 
     def flush(self) -> None:
-        """Waits for all steps and writes them down; raises as `add`."""
+        """Waits for all steps and writes their metrics; raises as `add`."""
         while self._pending:
             self._read()
 
     def validated(self, step: int, result: dict[str, Any], best: bool) -> None:
-        """Writes down an evaluation."""
+        """Writes the scores of an evaluation."""
         self._bar.validated(step, result["miou"], result["loss"], best)
         values = {k: v for k, v in result.items() if isinstance(v, float)}
         self._writer.scalars(step, "val", {"epoch": self._epoch(step), **values})
@@ -86,7 +87,7 @@ class MetricsLogger:
         self._images += self._batch_size
         rate = self._images / (time.perf_counter() - self._since)
         if skipped:
-            self._progress.skipped_steps += 1
+            self._run_state.skipped_steps += 1
         else:
             _check_finite(step, values)
             self._window.append(values)
@@ -96,16 +97,16 @@ class MetricsLogger:
             self._write(step, values["learning_rate"], rate)
 
     def _write(self, step: int, learning_rate: float, rate: float) -> None:
-        """One row for the steps since the last; the means are over those that were not skipped."""
+        """Writes one row: means over the steps since the last row, without skipped ones."""
         names = ("loss", "accuracy", "grad_norm")
         row = {"epoch": self._epoch(step)}
         for name in names:
             values = [row[name] for row in self._window]
             row[name] = float(np.mean(values)) if values else float("nan")
         row |= {"learning_rate": learning_rate, "images_per_second": rate}
-        row["miou"] = mean_iou(self._confusion)[0] if self._window else float("nan")
-        if self._progress.skipped_steps:
-            row["skipped_steps"] = float(self._progress.skipped_steps)
+        row["miou"] = mean_iou(np.asarray(self._confusion))[0] if self._window else float("nan")
+        if self._run_state.skipped_steps:
+            row["skipped_steps"] = float(self._run_state.skipped_steps)
         self._writer.scalars(step, "train", row)
         self._window, self._confusion = [], 0
 

@@ -12,8 +12,7 @@ import ml_collections
 import numpy as np
 
 from segjax import config as configs
-from segjax.training.checkpoint import CheckpointStore
-from segjax.training.checkpoint_folder import stored
+from segjax.training.checkpoint import CheckpointStore, steps_in
 from segjax.training.state import TrainState
 from segjax.weights import Report, load
 from segjax.weights.files import WeightFile, read
@@ -36,8 +35,21 @@ class Initial:
 
 
 def has_checkpoint(workdir: str | pathlib.Path | None) -> bool:
-    """Whether a run in `workdir` would resume."""
-    return bool(workdir and stored(pathlib.Path(workdir) / "checkpoints")[0])
+    """Whether a run in `workdir` would go on rather than start.
+
+    Raises:
+      ValueError: for a run of an earlier version, which cannot be resumed.
+    """
+    if not workdir:
+        return False
+    checkpoints = pathlib.Path(workdir) / "checkpoints"
+    if steps_in(checkpoints):
+        raise ValueError(
+            f"workdir {workdir} is from an earlier version of segjax: evaluate, predict and export "
+            "read it, but it cannot be trained further; train in another workdir, with "
+            f"--config.init_from={workdir} from its best weights"
+        )
+    return bool(steps_in(checkpoints / "latest"))
 
 
 def open_weights(path: str | pathlib.Path) -> WeightFile:

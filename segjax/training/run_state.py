@@ -1,4 +1,4 @@
-"""What the run remembers between evaluations: the best score, early stopping, the plateau.
+"""The host state of a run: the best score, early stopping, reduce-on-plateau.
 
 Plain Python, saved as JSON with every checkpoint.
 """
@@ -8,9 +8,9 @@ import dataclasses
 
 @dataclasses.dataclass
 class Patience:
-    """Counts evaluations without an improvement of more than `min_delta` (as Keras's callbacks).
+    """Counts evaluations without an improvement of more than `min_delta`, as Keras's callbacks do.
 
-    A score that is not a number is no improvement.
+    NaN is no improvement.
     """
 
     min_delta: float = 0.0
@@ -18,7 +18,7 @@ class Patience:
     waited: int = 0
 
     def update(self, score: float) -> int:
-        """Takes one score; returns how many evaluations have passed since the best one."""
+        """Takes a score; returns the number of evaluations since the best one."""
         if score > self.best + self.min_delta:
             self.best, self.waited = score, 0
         else:
@@ -37,8 +37,8 @@ class RunState:
       evaluated, last_miou: the step of the last evaluation (0 before the first), its val mIoU.
       stopped: why the run ended before its last step, or "".
       unreadable: indices of the training samples that could not be read, and were skipped.
-      skipped_steps: steps that changed nothing, as their loss was not finite.
-      seconds: training time so far, over all resumes.
+      skipped_steps: steps that changed nothing because their loss was not finite.
+      seconds: training time until the last save, over all resumes.
     """
 
     best_miou: float = -1.0
@@ -56,12 +56,12 @@ class RunState:
     def update(self, step: int, miou: float, train_config, optim_config) -> None:
         """Takes the val mIoU of an evaluation.
 
-        After `optim.plateau_patience` evaluations without improvement the learning rate is
-        multiplied by `optim.plateau_factor`, not below `optim.plateau_min_rate`; after
-        `train.early_stop_patience` the run is to stop. 0 switches either off.
+        `optim.plateau_patience` evaluations without improvement multiply the learning rate by
+        `optim.plateau_factor`, down to `optim.plateau_min_rate`; `train.early_stop_patience` of
+        them set `stopped`. A patience of 0 switches either off.
         """
         self.evaluated, self.last_miou = step, miou
-        if miou >= self.best_miou:  # of equals the later, as the checkpoint store keeps it
+        if miou >= self.best_miou:  # the later of equals, as in checkpoints/best
             self.best_miou, self.best_step = miou, step
         patience = optim_config["plateau_patience"]
         if patience and self.plateau.update(miou) >= patience:

@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl and TensorBoard events."""
+"""The record of a run: metrics.jsonl and TensorBoard events."""
 
 import contextlib
 import json
@@ -27,11 +27,11 @@ def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
 
 
 class MetricsWriter:
-    """Appends rows to metrics.jsonl and scalars and pictures to TensorBoard events.
+    """Appends rows to metrics.jsonl, and scalars and pictures to TensorBoard events.
 
-    Rows after `start_step`, and of evaluations after the step `evaluated`, are what a killed run
-    wrote beyond its last checkpoint: they are removed, so a resumed run's record is that of an
-    uninterrupted one. Of several processes the first writes.
+    A killed run may have written rows beyond its last checkpoint. Training rows after `start_step`
+    and evaluations after the step `evaluated` are removed, so that the record of a resumed run is
+    that of an uninterrupted one. Only process 0 writes.
     """
 
     def __init__(self, workdir: pathlib.Path, start_step: int = 0, evaluated: int | None = None):
@@ -45,10 +45,10 @@ class MetricsWriter:
             if row["step"] <= last.get(row["split"], start_step)
         ]
         path = workdir / METRICS_FILE
-        whole = path.with_suffix(".tmp")
-        whole.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        whole.replace(path)
-        self._file, self._said = path.open("a"), False
+        complete = path.with_suffix(".tmp")
+        complete.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        complete.replace(path)
+        self._file, self._warned = path.open("a"), False
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
 
     def __enter__(self):
@@ -57,7 +57,7 @@ class MetricsWriter:
     def __exit__(self, *_):
         if self._writes:
             self._flush()
-            with contextlib.suppress(OSError):  # that was said
+            with contextlib.suppress(OSError):  # there was a warning
                 self._file.close()
             self._events.close()
 
@@ -72,14 +72,14 @@ class MetricsWriter:
             self._events.add_scalar(f"{split}/{name}", value, step)
 
     def _flush(self) -> None:
-        """A full disk does not end a run: what could not be written stays in the file's buffer."""
+        """A full disk does not end a run: the rows stay in the file's buffer."""
         try:
             self._file.flush()
-            self._said = False
+            self._warned = False
         except OSError as error:
-            if not self._said:
+            if not self._warned:
                 warnings.warn(f"{self._file.name}: {error.strerror}; rows wait", stacklevel=3)
-            self._said = True
+            self._warned = True
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """A uint8 [h, w, 3] picture."""

@@ -39,7 +39,7 @@ def workdir(tmp_path_factory):
     variables = jax.jit(lambda key: model.init(key, image, train=False))(jax.random.key(0))
     with CheckpointStore(folder) as store:
         for step in (1, 2):
-            store.save(step, dict(variables), {}, step / 10)
+            store.save(step, dict(variables), {})
     return folder
 
 
@@ -88,10 +88,10 @@ def test_ways_and_a_list(workdir, pictures, tmp_path, inference):
 
 
 def test_the_previous_checkpoint_is_used(workdir, pictures, tmp_path):
-    """The newest and best is half-written: said so, and the other one predicts."""
+    """The newest is damaged: a warning says so, and the other one predicts."""
     broken = shutil.copytree(workdir, tmp_path / "run")
-    shutil.rmtree(broken / "checkpoints" / "2" / "state")
-    with pytest.warns(UserWarning, match=r"checkpoints/2 is damaged.*that of step 1 is used"):
+    shutil.rmtree(broken / "checkpoints" / "latest" / "2" / "state")
+    with pytest.warns(UserWarning, match=r"latest/2 cannot be read.*that of step 1 is used"):
         masks = predict(broken, pictures / "rgb.png", console=quiet())
     assert masks == [broken / "predictions" / "masks" / "rgb.png"]
 

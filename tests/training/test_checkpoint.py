@@ -1,7 +1,6 @@
-"""Checkpoints: what is kept, replaced and read back, and which one is used instead of a damaged."""
+"""Checkpoints: which are kept and read back, and which one is read instead of a damaged one."""
 
 import shutil
-import threading
 import warnings
 
 import jax
@@ -21,26 +20,103 @@ pytestmark = [
 ]
 
 
-def state(step):
+def variables(step):
     # Noise, so that the arrays are files of their own rather than a few bytes in an index.
     kernel = np.random.default_rng(step).normal(size=(40, 50)).astype(np.float32)
     params = {"conv": {"kernel": kernel}}
     return {"params": params, "batch_stats": {"norm": {"mean": np.full(3, step, np.float32)}}}
 
 
+def state(step):
+    return {**variables(step), "opt_state": {"count": np.array(step)}}
+
+
+def save(store, step, miou=None):
+    if miou is not None:
+        store.save_best(step, variables(step), miou)
+    store.save(step, state(step), {"note": step})
+
+
+def mean_of(variables):
+    return variables["batch_stats"]["norm"]["mean"][0]
+
+
+def names(workdir):
+    """What lies in best/ and in latest/."""
+    folders = [workdir / "checkpoints" / part for part in ("best", "latest")]
+    return tuple(sorted(path.name for path in folder.iterdir()) for folder in folders)
+
+
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """Checkpoints 2 (best), 4 and 6."""
+    """Checkpoints 2, the best, and 4 and 6, the latest."""
     folder = tmp_path_factory.mktemp("stored")
     with CheckpointStore(folder) as store:
         for step, miou in ((2, 0.9), (4, 0.1), (6, 0.2)):
-            store.save(step, state(step), {"note": step}, miou)
+            save(store, step, miou)
     return folder
 
 
 @pytest.fixture
 def workdir(stored, tmp_path):
     return shutil.copytree(stored, tmp_path / "run")
+
+
+def test_the_best_and_the_latest_two_are_kept(workdir):
+    assert names(workdir) == (["2"], ["4", "6"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with CheckpointStore(workdir, read_only=True) as store:
+            assert (store.steps(), store.best_step(), store.latest_step()) == ([2, 4, 6], 2, 6)
+            jax.tree.map(np.testing.assert_array_equal, store.restore_variables(), variables(2))
+            jax.tree.map(np.testing.assert_array_equal, store.restore_variables(4), variables(4))
+            restored, host = store.restore(6, state(0))
+    jax.tree.map(np.testing.assert_array_equal, restored, state(6))
+    assert host == {"note": 6}
+
+
+@pytest.mark.parametrize("miou, best", [(0.8, 2), (0.9, 8), (0.95, 8)])
+def test_a_resumed_run_knows_the_best_one(workdir, miou, best):
+    """The later one of equals."""
+    with CheckpointStore(workdir) as store:
+        save(store, 8, miou)
+    assert names(workdir) == ([str(best)], ["6", "8"])
+
+
+def test_a_run_killed_before_the_latest_comes_to_the_step_again(workdir):
+    with CheckpointStore(workdir) as store:
+        store.save_best(8, variables(0), 0.95)
+    with CheckpointStore(workdir) as store:
+        assert (store.latest_step(), store.best_step()) == (6, 8)
+        save(store, 8, 0.95)
+    with CheckpointStore(workdir, read_only=True) as store:
+        assert mean_of(store.restore_variables()) == 8
+
+
+def test_without_evaluations_the_latest_is_the_best(tmp_path):
+    with CheckpointStore(tmp_path) as store:
+        assert (store.latest_step(), store.best_step()) == (None, None)
+        assert store.restore_latest(state(0)) is None
+        save(store, 4)
+        save(store, 5)
+    with CheckpointStore(tmp_path, read_only=True) as store:
+        assert store.best_step() == 5
+        assert mean_of(store.restore_variables()) == 5
+        with pytest.raises(ValueError, match=r"no checkpoint of step 6; there are \[4, 5\]"):
+            store.restore_variables(6)
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(ValueError, match="has no checkpoints yet"):
+        CheckpointStore(tmp_path, read_only=True)
+    assert not has_checkpoint(tmp_path)
+    CheckpointStore(tmp_path).close()
+    assert not has_checkpoint(tmp_path)
+    with (
+        CheckpointStore(tmp_path, read_only=True) as store,
+        pytest.raises(ValueError, match="checkpoints is empty; train first"),
+    ):
+        store.restore_variables()
 
 
 def cut_all_arrays(checkpoint):
@@ -58,177 +134,90 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_the_newest_intact_one_is_used(workdir, damage):
-    DAMAGES[damage](workdir / "checkpoints" / "2")
-    said = r"checkpoints/2 (is damaged|cannot be read).*that of step 6 is used"
-    with pytest.warns(UserWarning, match=said), CheckpointStore(workdir, read_only=True) as store:
-        variables = store.restore_variables()
-    np.testing.assert_array_equal(
-        variables["params"]["conv"]["kernel"], state(6)["params"]["conv"]["kernel"]
-    )
-
-
-def test_nothing_is_said_of_intact_ones(workdir):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with CheckpointStore(workdir, read_only=True) as store:
-            assert store.restore_variables()["batch_stats"]["norm"]["mean"][0] == 2
-            assert store.steps() == [2, 4, 6]
-
-
-def test_training_goes_on_before_the_damaged_one(workdir):
-    """It is set aside, so that its step can be written again."""
-    (workdir / "checkpoints" / "6" / "state" / "manifest.ocdbt").unlink()
-    with pytest.warns(UserWarning, match="set aside as 6.damaged"):
-        store = CheckpointStore(workdir)
-    with store:
-        assert store.latest_step() == 4
-        restored, host = store.restore(4, state(0))
-        assert host == {"note": 4}
-        assert restored["batch_stats"]["norm"]["mean"][0] == 4
-        store.save(6, state(7), {"note": 7}, 0.95)
+def test_the_latest_is_read_instead_of_a_damaged_best(workdir, damage):
+    DAMAGES[damage](workdir / "checkpoints" / "best" / "2")
+    message = r"best/2 cannot be read.*that of step 6 is used"
     with CheckpointStore(workdir, read_only=True) as store:
-        assert store.restore_variables()["batch_stats"]["norm"]["mean"][0] == 7
-    assert (workdir / "checkpoints" / "6.damaged").is_dir()
-
-
-def test_the_wanted_one_is_damaged(workdir):
-    (workdir / "checkpoints" / "2" / "state" / "_METADATA").unlink()
-    cut_all_arrays(workdir / "checkpoints" / "6")
-    with CheckpointStore(workdir, read_only=True) as store:
-        with pytest.raises(ValueError, match=r"checkpoints/6 cannot be read.*step: \[4\]"):
-            store.restore_variables(6)
-        with pytest.raises(ValueError, match=r"step 2 \(.*no state/_METADATA\); there are \[4, 6"):
+        with pytest.warns(UserWarning, match=message):
+            found = store.restore_variables()
+        jax.tree.map(np.testing.assert_array_equal, found, variables(6))
+        with pytest.raises(ValueError, match=r"best/2 cannot be read.*another step: \[4, 6\]"):
             store.restore_variables(2)
-        with pytest.raises(ValueError, match=r"remove it to go on from step 4"):
-            store.restore(6, state(0))
 
 
-def test_all_damaged(workdir):
+@pytest.mark.parametrize("damage", [*DAMAGES, "host state cut off"])
+def test_training_goes_on_before_a_damaged_one(workdir, damage):
+    """It is renamed, so that its step can be written again."""
+    latest = workdir / "checkpoints" / "latest"
+    if damage == "host state cut off":
+        (latest / "6" / "host" / "metadata").write_text('{"note')
+    else:
+        DAMAGES[damage](latest / "6")
+    with CheckpointStore(workdir) as store:
+        with pytest.warns(UserWarning, match=r"latest/6 cannot be read.*renamed to 6.damaged,"):
+            step, restored, host = store.restore_latest(state(0))
+        assert (step, host) == (4, {"note": 4})
+        jax.tree.map(np.testing.assert_array_equal, restored, state(4))
+        save(store, 6, 0.95)
+    assert names(workdir) == (["6"], ["4", "6", "6.damaged"])
+    with CheckpointStore(workdir) as store, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert store.restore_latest(state(0))[0] == 6
+
+
+def test_all_are_damaged(workdir):
+    for path in (workdir / "checkpoints").glob("*/?"):
+        cut_all_arrays(path)
     assert has_checkpoint(workdir)
-    for step in (2, 4, 6):
-        (workdir / "checkpoints" / str(step) / "host" / "metadata").unlink()
-    assert not has_checkpoint(workdir)
-    with CheckpointStore(workdir, read_only=True) as store:
-        with pytest.raises(
-            ValueError, match=r"checkpoints/2 is damaged: there is no host/metadata"
-        ):
+    before = names(workdir)
+    with CheckpointStore(workdir) as store:
+        with pytest.raises(ValueError, match=r"latest/6 .*latest/4 .*there is no other checkpoint"):
+            store.restore_latest(state(0))
+        with pytest.raises(ValueError, match=r"best/2 .*latest/6 .*latest/4 .*train anew"):
             store.restore_variables()
-        assert store.latest_step() is None
-    (workdir / "checkpoints" / "2" / "metrics" / "metrics").write_text("{")
-    with CheckpointStore(workdir, read_only=True) as store:
-        assert store.steps() == []
+    assert names(workdir) == before
 
 
-def mean_of(store, step):
-    return store.restore(step, state(0))[0]["batch_stats"]["norm"]["mean"][0]
+def test_another_structure_is_no_damage(workdir):
+    """Another model's checkpoints are left as they are."""
+    before = names(workdir)
+    with CheckpointStore(workdir) as store, pytest.raises(ValueError, match="the model that wrote"):
+        store.restore_latest({**state(0), "ema": np.zeros(3)})
+    assert names(workdir) == before
 
 
-class TestReplace:
-    def test_the_newer_one_counts(self, workdir):
-        with CheckpointStore(workdir) as store:
-            with pytest.raises(ValueError, match=r"is a checkpoint of step 6 in .* already"):
-                store.save(6, state(60), {"note": 60}, 0.95)
-            store.save(6, state(60), {"note": 60}, 0.95, replace=True)
-            assert (store.steps(), store.best_step()) == ([4, 6], 6)
-            store.save(8, state(8), {"note": 8}, None)
-        with CheckpointStore(workdir, read_only=True) as store:
-            assert (store.steps(), store.best_step(), mean_of(store, 6)) == ([6, 8], 6, 60)
-            assert store.restore(6, state(0))[1] == {"note": 60}
-        assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["6", "8"]
-
-    def test_the_older_one_stays_until_the_newer_is_complete(self, workdir, monkeypatch):
-        """The write is held up just before its end, where all files are written."""
-        goes_on = threading.Event()
-        finalize = ocp.StandardCheckpointHandler.finalize
-
-        def held_up(handler, directory):
-            goes_on.wait(30)
-            finalize(handler, directory)
-
-        monkeypatch.setattr(ocp.StandardCheckpointHandler, "finalize", held_up)
-        with CheckpointStore(workdir) as store:
-            store.save(6, state(60), {}, 0.95, replace=True)
-            assert store.busy
-            with CheckpointStore(workdir, read_only=True) as reader:
-                assert (reader.steps(), mean_of(reader, 6)) == ([2, 4, 6], 6)
-            goes_on.set()
-            store.wait()
-            assert not store.busy
-            assert mean_of(store, 6) == 60
-
-    @pytest.mark.parametrize("newer", ["absent", "damaged", "complete"])
-    def test_a_replacement_that_was_broken_off(self, workdir, newer):
-        """Killed between the renames; a damaged one in place; killed after the renames."""
-        folder = workdir / "checkpoints"
-        shutil.copytree(folder / "4", folder / "6.replaced")
-        if newer == "absent":
-            shutil.rmtree(folder / "6")
-        elif newer == "damaged":
-            shutil.rmtree(folder / "6" / "state")
-        expected = 6 if newer == "complete" else 4
-        for step in ("2", "4"):
-            shutil.rmtree(folder / step)
-        assert has_checkpoint(workdir)
-        with CheckpointStore(workdir, read_only=True) as store:
-            assert (store.steps(), mean_of(store, 6)) == ([6], expected)
-        with CheckpointStore(workdir) as store:
-            assert (store.steps(), mean_of(store, 6)) == ([6], expected)
-        aside = {"6.damaged"} if newer == "damaged" else set()
-        assert {p.name for p in folder.iterdir()} == {"6"} | aside
+def test_a_damaged_best_is_replaced_by_the_next_evaluation(workdir):
+    (workdir / "checkpoints" / "best" / "2" / "host" / "metadata").write_text("{")
+    with CheckpointStore(workdir) as store:
+        save(store, 8, 0.1)
+    assert names(workdir) == (["8"], ["6", "8"])
 
 
 def test_what_a_killed_run_left_is_removed(workdir):
-    folder = workdir / "checkpoints"
-    for name in ("8.orbax-checkpoint-tmp", "8.orbax-checkpoint-tmp-3", "1.deleted"):
-        shutil.copytree(folder / "2", folder / name)
+    for part in ("best", "latest"):
+        folder = workdir / "checkpoints" / part
+        for name in ("8.orbax-checkpoint-tmp", "8.orbax-checkpoint-tmp-3"):
+            shutil.copytree(workdir / "checkpoints" / "best" / "2", folder / name)
     with CheckpointStore(workdir) as store:
         assert store.steps() == [2, 4, 6]
-    assert sorted(p.name for p in folder.iterdir()) == ["2", "4", "6"]
+        assert names(workdir) == (["2"], ["4", "6"])
 
 
-def save_and_wait(store, step):
-    store.save(step, state(step), {"note": step}, None)
-    store.wait()
-
-
-def test_a_checkpoint_that_cannot_be_deleted_stays(workdir, monkeypatch):
-    """It is said, and does no harm to the one that is written."""
-
-    def refuse(path, ignore_errors=False):
-        if not ignore_errors:
-            raise PermissionError(1, "Operation not permitted", str(path))
-
-    with CheckpointStore(workdir) as store:
-        monkeypatch.setattr(shutil, "rmtree", refuse)
-        with pytest.warns(UserWarning, match=r"checkpoint .*/4 could not be deleted: Operation"):
-            save_and_wait(store, 8)
-        monkeypatch.undo()
-        assert (store.steps(), store.failures, store.finish()) == ([2, 6, 8], 0, "")
-
-
-def test_mistakes_are_raised(tmp_path):
-    """What no disk could write; the store is as good as before."""
-    with CheckpointStore(tmp_path) as store:
-        with pytest.raises(TypeError, match="not JSON serializable"):
-            store.save(2, state(2), {"note": object()}, None)
-        with pytest.raises(ValueError, match="Unsupported type"):
-            store.save(2, {"params": object()}, {}, None)
-        store.save(2, state(2), {}, None)
-        assert (store.steps(), store.failures) == ([2], 0)
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "checkpoints").write_text("in the way")
+    with pytest.raises(OSError, match=r"checkpoints cannot be written to: .*(exists|directory)"):
+        CheckpointStore(tmp_path)
 
 
 def test_the_state_may_change_once_it_is_given(tmp_path):
-    """A training step takes the buffers over; NumPy arrays are written in place."""
+    """A training step takes the buffers over."""
     step = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
-    given = {"device": jax.numpy.zeros((500, 400)), "host": np.zeros(400_000)}
+    given = {"a": jax.numpy.zeros((500, 400)), "b": jax.numpy.zeros(400_000)}
+    like = jax.tree.map(np.ones_like, given)
     with CheckpointStore(tmp_path) as store:
-        store.save(1, given, {}, None)
-        given["host"] += 1
-        jax.block_until_ready(step(given["device"]))
-        restored, _ = store.restore(
-            1, {"device": np.ones((500, 400), np.float32), "host": np.ones(400_000)}
-        )
+        store.save(1, given, {})
+        jax.block_until_ready(step(given))
+        _, restored, _ = store.restore_latest(like)
     assert not any(np.any(array) for array in restored.values())
 
 
@@ -246,40 +235,42 @@ def test_any_number_of_devices(tmp_path):
     }
     shardings = {"sharded": over(8, "data"), "replicated": over(8)}
     with CheckpointStore(tmp_path) as store:
-        store.save(1, jax.tree.map(jax.device_put, arrays, shardings), {}, None)
+        store.save(1, jax.tree.map(jax.device_put, arrays, shardings), {})
     for sharding in (over(2, "data"), over(4, None, "data"), over(1), over(8)):
-        wanted = {
+        like = {
             "sharded": jax.ShapeDtypeStruct((16, 40), np.float32, sharding=sharding),
             "replicated": jax.ShapeDtypeStruct(
                 (7, 3), np.float32, sharding=over(sharding.num_devices)
             ),
         }
         with CheckpointStore(tmp_path, read_only=True) as store:
-            restored, _ = store.restore(1, wanted)
+            restored, _ = store.restore(1, like)
         jax.tree.map(np.testing.assert_array_equal, restored, arrays)
         assert restored["sharded"].sharding == sharding
 
 
-class TestOrbaxsOwnManager:
-    """The format is Orbax's: its manager reads ours, and we read what it wrote."""
+def test_orbax_alone_reads_them(workdir):
+    with ocp.CheckpointManager(workdir / "checkpoints" / "latest") as manager:
+        assert list(manager.all_steps()) == [4, 6]
+        restored = manager.restore(4)
+    assert restored["host"] == {"note": 4}
+    jax.tree.map(np.testing.assert_array_equal, restored["state"], state(4))
+    with ocp.CheckpointManager(workdir / "checkpoints" / "best") as manager:
+        assert manager.restore(2)["host"] == {"val_miou": 0.9}
 
-    def test_reads_ours(self, workdir):
-        options = ocp.CheckpointManagerOptions(best_fn=lambda metrics: metrics["val_miou"])
-        with ocp.CheckpointManager(workdir / "checkpoints", options=options) as manager:
-            assert (list(manager.all_steps()), manager.best_step()) == ([2, 4, 6], 2)
-            restored = manager.restore(2)
-        assert restored["host"] == {"note": 2}
-        jax.tree.map(np.testing.assert_array_equal, restored["state"], state(2))
 
-    def test_is_read_by_us(self, tmp_path):
-        with ocp.CheckpointManager(tmp_path / "checkpoints") as manager:
-            for step, miou in ((2, 0.9), (4, 0.1)):
-                items = {
-                    "state": ocp.args.StandardSave(state(step)),
-                    "host": ocp.args.JsonSave({"note": step}),
-                    "metrics": ocp.args.JsonSave({"val_miou": miou}),
-                }
-                manager.save(step, args=ocp.args.Composite(**items))
-        with CheckpointStore(tmp_path) as store:
-            assert (store.steps(), store.best_step()) == ([2, 4], 2)
-            assert (mean_of(store, 2), store.restore(2, state(0))[1]) == (2, {"note": 2})
+def test_a_run_of_an_earlier_version_is_read_and_not_resumed(tmp_path):
+    """It had all its checkpoints in one folder, each with its val mIoU."""
+    with ocp.CheckpointManager(
+        tmp_path / "checkpoints",
+        options=ocp.CheckpointManagerOptions(best_fn=lambda metrics: metrics["val_miou"]),
+    ) as manager:
+        for step, miou in ((2, 0.1), (4, 0.9), (6, 0.2)):
+            items = ocp.args.Composite(state=ocp.args.StandardSave(state(step)))
+            manager.save(step, args=items, metrics={"val_miou": miou})
+    with CheckpointStore(tmp_path, read_only=True) as store:
+        assert (store.steps(), store.best_step()) == ([2, 4, 6], 4)
+        assert mean_of(store.restore_variables()) == 4
+        assert mean_of(store.restore_variables(6)) == 6
+    with pytest.raises(ValueError, match="from an earlier version of segjax: evaluate, predict"):
+        has_checkpoint(tmp_path)

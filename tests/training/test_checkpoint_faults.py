@@ -18,10 +18,13 @@ import warnings
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+from etils import epath
 
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.pretrained import has_checkpoint
+from tests.training.test_checkpoint import names
 
 ROOT = pathlib.Path(__file__).parents[2]
 # TensorStore calls back after Orbax has given up a write.
@@ -40,19 +43,11 @@ def assert_holds(store, step, size=100_000):
     assert host == {"note": step}
 
 
-def save(store, step, size=100_000, **options):
-    store.save(
-        step, jax.tree.map(jax.numpy.asarray, content(step, size)), {"note": step}, **options
-    )
-
-
-def save_and_wait(store, step):
-    save(store, step, val_miou=None)
-    store.wait()
-
-
-def names(workdir):
-    return sorted(path.name for path in (workdir / "checkpoints").iterdir())
+def save(store, step, size=100_000, miou=None):
+    state = jax.tree.map(jax.numpy.asarray, content(step, size))
+    if miou is not None:
+        store.save_best(step, state, miou)
+    store.save(step, state, {"note": step})
 
 
 @contextlib.contextmanager
@@ -66,100 +61,74 @@ def files_of_at_most(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def save_on_full_disk(store, *arguments):
-    with files_of_at_most(50_000):
-        store.save(*arguments)
-        store.wait()
-
-
 class TestRefusedWrite:
     @pytest.mark.parametrize("part", ["arrays", "host state"])
     def test_the_run_goes_on(self, tmp_path, part):
         """Steps 2 and 4 are written, 6 is refused, 8 is written; nothing is lost but 6."""
         size, host = (100_000, {"note": 6}) if part == "arrays" else (4, {"note": "x" * 60_000})
         with CheckpointStore(tmp_path) as store:
-            save(store, 2, val_miou=0.9)
-            save(store, 4, val_miou=0.1)
+            save(store, 2)
+            save(store, 4)
             assert store.steps() == [2, 4]
-            with pytest.warns(UserWarning, match="of step 6 was not written") as said:
-                save_on_full_disk(store, 6, content(6, size), host, 0.95)
-            (message,) = [str(warning.message) for warning in said]
-            assert message.endswith("File too large; the run goes on, the next save tries again")
+            with files_of_at_most(50_000):
+                store.save(6, content(6, size), host)
+                with pytest.warns(UserWarning, match="of step 6 was not written") as warned:
+                    store.wait()
+            (message,) = [str(warning.message) for warning in warned]
+            assert f"{tmp_path}/checkpoints: File too large; the run goes on" in message
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                store.wait()  # it is said once
-                assert (store.steps(), store.best_step(), store.failures) == ([2, 4], 2, 1)
-            assert store.finish().endswith(
-                f"step 6 was not written to {tmp_path}/checkpoints: File too large"
-            )
-            save(store, 8, val_miou=0.2)
-            assert store.finish() == ""
-            assert store.steps() == [2, 4, 8]
-        assert names(tmp_path) == ["2", "4", "8"]
-        with CheckpointStore(tmp_path) as store:
-            for step in (2, 4, 8):
+                store.finish()  # it is said once
+                assert (store.steps(), store.latest_step()) == ([2, 4], 4)
+            save(store, 8)
+            store.finish()
+            assert store.steps() == [4, 8]
+        assert names(tmp_path) == ([], ["4", "8"])
+        with CheckpointStore(tmp_path, read_only=True) as store:
+            for step in (4, 8):
                 assert_holds(store, step)
 
-    def test_the_last_one_is_told_at_the_end_instead(self, tmp_path):
+    def test_the_last_one_is_an_error_instead(self, tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with CheckpointStore(tmp_path) as store:
-                save(store, 2, val_miou=None)
+                save(store, 2)
                 store.wait()
                 with files_of_at_most(50_000):
-                    store.save(4, content(4), {}, None)
-                    assert "step 4 was not written" in store.finish()
-                assert store.failures == 1
-        assert names(tmp_path) == ["2"]
-
-    def test_a_replacement_leaves_the_older_one(self, tmp_path):
+                    store.save(4, content(4), {})
+                    with pytest.raises(OSError, match="of step 4 was not written"):
+                        store.finish()
         with CheckpointStore(tmp_path) as store:
-            save(store, 2, val_miou=0.5)
-            store.wait()
-            with files_of_at_most(50_000):
-                store.save(2, content(3), {}, 0.6, replace=True)
-                assert "File too large" in store.finish()
-            assert_holds(store, 2)
             assert store.steps() == [2]
-        # Closed: until then a thread of the broken-off write may still add files to its folder.
-        assert names(tmp_path) == ["2"]
 
-    def test_a_folder_that_is_gone(self, tmp_path):
-        """A network disk that went away, and came back."""
+    def test_the_older_best_one_stays(self, tmp_path):
+        """The next better one is written, as good as the one that was refused or not."""
         with CheckpointStore(tmp_path) as store:
-            save(store, 2, val_miou=None)
+            save(store, 2, miou=0.5)
             store.wait()
-            (tmp_path / "checkpoints").rename(tmp_path / "away")
-            with pytest.warns(UserWarning, match=r"step 4 was not written .*No such file"):
-                save_and_wait(store, 4)
-            (tmp_path / "away").rename(tmp_path / "checkpoints")
-            save(store, 6, val_miou=None)
-            assert (store.finish(), store.steps()) == ("", [2, 6])
-            assert_holds(store, 6)
-            shutil.rmtree(tmp_path / "checkpoints")
-            store.save(8, content(8), {}, None)
-            assert "No such file" in store.finish()
+            with files_of_at_most(50_000), pytest.warns(UserWarning, match="step 4 was not"):
+                store.save_best(4, content(4), 0.8)
+            assert names(tmp_path) == (["2"], ["2"])
+            store.save_best(6, content(6), 0.4)
+            store.save_best(8, content(8), 0.7)
+        assert names(tmp_path) == (["8"], ["2"])
 
     def test_the_log_is_not_filled(self, tmp_path, caplog):
         with CheckpointStore(tmp_path) as store, files_of_at_most(50_000):
-            store.save(2, content(2), {}, None)
-            assert store.finish()
+            store.save(2, content(2), {})
+            with pytest.raises(OSError, match="step 2"):
+                store.finish()
         assert not [record for record in caplog.records if record.exc_info]
-
-    def test_a_folder_that_cannot_be_made(self, tmp_path):
-        (tmp_path / "checkpoints").write_text("in the way")
-        with pytest.raises(OSError, match=r"checkpoints cannot be written to: .*File exists"):
-            CheckpointStore(tmp_path)
 
 
 def full_disk(folder):
     """On a disk of 8 MB, or one without room for another file."""
     workdir, ballast = pathlib.Path(folder), pathlib.Path(folder, "ballast")
     size = 400_000
-    with warnings.catch_warnings(record=True) as said, CheckpointStore(workdir) as store:
+    with warnings.catch_warnings(record=True) as warned, CheckpointStore(workdir) as store:
         warnings.simplefilter("always")
-        save(store, 2, size, val_miou=0.9)
-        save(store, 4, size, val_miou=None)
+        save(store, 2, size)
+        save(store, 4, size)
         store.wait()
         free = os.statvfs(folder)
         if free.f_ffree < 1000:
@@ -170,36 +139,33 @@ def full_disk(folder):
             with contextlib.suppress(OSError), ballast.open("wb") as file:
                 file.write(bytes(free.f_bavail * free.f_bsize - 500_000))  # a third fits
         for step in (6, 8):
-            save(store, step, size, val_miou=0.95)
+            save(store, step, size)
             store.wait()
             with contextlib.suppress(OSError), pathlib.Path(workdir, "more").open("wb") as file:
                 file.write(bytes(10**8))  # then there is none at all
-        messages = [str(warning.message) for warning in said]
-        assert len(messages) == store.failures == 2, messages
+        messages = [str(warning.message) for warning in warned]
+        assert len(messages) == 2, messages
         for step, message in zip((6, 8), messages, strict=True):
             assert f"step {step} was not" in message, message
             assert "No space left on device" in message, message
-        assert store.steps() == [2, 4]
-        assert names(workdir) == ["2", "4"]
+        assert names(workdir) == ([], ["2", "4"])
         shutil.rmtree(ballast, ignore_errors=True)
         for file in workdir.glob("*"):
             if file.is_file():
                 file.unlink()
-        save(store, 10, size, val_miou=0.1)
-        assert store.finish() == ""
+        save(store, 10, size)
+        store.finish()
     with CheckpointStore(workdir) as store:
-        assert store.steps() == [2, 4, 10]
+        assert store.steps() == [4, 10]
         for step in store.steps():
             assert_holds(store, step, size)
 
 
 def save_for_ever(folder):
-    """Prints each step that is safely on the disk; every third checkpoint is a replacement."""
+    """Prints each step that is safely on the disk; every third checkpoint is the best so far."""
     with CheckpointStore(folder) as store:
         for step in range((store.latest_step() or 0) + 1, 10**6):
-            save(store, step, 600_000, val_miou=step % 5)
-            if step % 3 == 0:
-                save(store, step, 600_000, val_miou=step % 5, replace=True)
+            save(store, step, 600_000, miou=step if step % 3 == 0 else 0)
             store.wait()
             print(step, flush=True)
 
@@ -227,7 +193,7 @@ def test_full_disk(tmp_path, disk):
 
 @pytest.mark.slow
 def test_killed_while_saving(tmp_path):
-    """kill -9 at 20 random moments: what is listed is whole, and what was finished is there."""
+    """kill -9 at 20 random moments: the newest one is whole, and what was finished is there."""
     moments, left = random.Random(0), 0
     for _ in range(20):
         with run(save_for_ever, tmp_path, stdout=subprocess.PIPE) as process:
@@ -236,14 +202,17 @@ def test_killed_while_saving(tmp_path):
             process.send_signal(signal.SIGKILL)
             rest = process.stdout.read().split()
         finished = int(rest[-1]) if rest else finished
-        left += any(not name.isdigit() for name in names(tmp_path))
+        best, latest = names(tmp_path)
+        left += len(best) > 1 or len(latest) > 2
         assert has_checkpoint(tmp_path)
-        for read_only in (True, False):
-            with CheckpointStore(tmp_path, read_only=read_only) as store:
-                assert store.latest_step() >= finished
-                for step in store.steps():
-                    assert_holds(store, step, 600_000)
-        assert names(tmp_path) == sorted(map(str, store.steps()))
+        with CheckpointStore(tmp_path, read_only=True) as store:
+            newest = store.latest_step()
+            assert newest >= finished
+            assert_holds(store, newest, 600_000)
+            assert newest - 3 <= store.best_step() <= newest + 1
+        folder = epath.Path(tmp_path / "checkpoints" / "best" / str(store.best_step()))
+        saved = ocp.StandardCheckpointHandler().restore(folder / "state")
+        jax.tree.map(np.testing.assert_array_equal, saved, content(store.best_step(), 600_000))
     assert left > 5, "too few of the moments were in the middle of something"
 
 

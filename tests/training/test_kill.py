@@ -70,7 +70,7 @@ def final_state(workdir):
     with CheckpointStore(workdir, read_only=True) as store:
         state, host = store.restore(STEPS, prepare(killable_config()).abstract_state())
         best = store.best_step()
-    host["progress"].pop("seconds")
+    host["run_state"].pop("seconds")
     rows = read_metrics(workdir)
     for row in rows:
         row.pop("images_per_second", None)

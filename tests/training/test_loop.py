@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import os
 import shutil
 import signal
@@ -23,8 +24,8 @@ from tests.conftest import make_tiny_config
 def run(config, workdir, setup=None):
     workdir.mkdir(exist_ok=True)
     console = Console(file=io.StringIO(), width=120)
-    progress = loop.train(setup or prepare(config), workdir, console)
-    return progress, console.file.getvalue()
+    run_state = loop.train(setup or prepare(config), workdir, console)
+    return run_state, console.file.getvalue()
 
 
 def saved(workdir, step, config):
@@ -41,7 +42,7 @@ def stepping(setup: Setup, **methods) -> Setup:
     steps = {name: make(getattr(setup, name)()) for name, make in methods.items()}
     other = dataclasses.replace(setup)
     replaced = {name: lambda self, step=step: step for name, step in steps.items()}
-    object.__setattr__(other, "__class__", type("Other", (Setup,), replaced))
+    object.__setattr__(other, "__class__", type("Other", (type(setup),), replaced))
     return other
 
 
@@ -69,10 +70,10 @@ def eventful_config():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run of 6 steps that was never stopped, and its progress."""
+    """A run of 6 steps that was never stopped, and its run state."""
     workdir = tmp_path_factory.mktemp("whole")
-    progress, _ = run(eventful_config(), workdir)
-    return workdir, progress
+    run_state, _ = run(eventful_config(), workdir)
+    return workdir, run_state
 
 
 @pytest.mark.parametrize("died_at", [pytest.param(3, marks=pytest.mark.slow), 5])
@@ -88,14 +89,14 @@ def test_resume_is_bit_equal(whole, tmp_path, died_at):
 
 
 def assert_same_run(whole, workdir):
-    """Bit for bit: state, data position, progress and record; but for clocks."""
+    """Bit for bit: state, data position, run state and record; but for clocks."""
     config = eventful_config()
     wanted, wanted_host = saved(whole, 6, config)
     parts, parts_host = saved(workdir, 6, config)
     jax.tree.map(np.testing.assert_array_equal, wanted, parts)
     assert int(parts.step) == 6
     for host in (wanted_host, parts_host):
-        host["progress"].pop("seconds")
+        host["run_state"].pop("seconds")
     assert wanted_host == parts_host
 
     clocks = ("images_per_second",)
@@ -132,21 +133,64 @@ def test_a_signal_saves_after_the_step_and_the_resume_is_bit_equal(whole, tmp_pa
     assert_same_run(whole[0], tmp_path)
 
 
-def test_a_signal_during_evaluation_puts_it_off_to_the_resume(whole, tmp_path):
-    config = eventful_config()
+def signal_at_evaluation(setup: Setup) -> Setup:
+    """The same run, which is asked to stop in its first evaluation: after the two batches at the
+    start that compile the program."""
 
     def make(real):
+        batches = itertools.count()
+
         def eval_step(variables, batch):
-            os.kill(os.getpid(), signal.SIGTERM)
+            if next(batches) >= 2:
+                os.kill(os.getpid(), signal.SIGTERM)
             return real(variables, batch)
 
         return eval_step
 
+    return stepping(setup, eval_step=make)
+
+
+def test_a_signal_during_evaluation_puts_it_off_to_the_resume(whole, tmp_path):
+    config = eventful_config()
+
     with pytest.raises(Interrupted, match="SIGTERM: saved at step 3 of 6"):
-        run(config, tmp_path, stepping(prepare(config), eval_step=make))
+        run(config, tmp_path, signal_at_evaluation(prepare(config)))
     assert not [row for row in read_metrics(tmp_path) if row["split"] == "val"]
     run(config, tmp_path)
     assert_same_run(whole[0], tmp_path)
+
+
+def test_a_kill_between_best_and_latest_loses_neither(whole, tmp_path, monkeypatch):
+    """The best checkpoint of step 3 is written, the latest is not: the run begins anew."""
+    config = eventful_config()
+
+    def die(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointStore, "save", die)
+        with pytest.raises(Killed):
+            run(config, tmp_path)
+    with CheckpointStore(tmp_path, read_only=True) as store:
+        assert (store.best_step(), store.latest_step()) == (3, None)
+    run(config, tmp_path)
+    assert_same_run(whole[0], tmp_path)
+
+
+def test_each_step_is_evaluated_once(whole, tmp_path):
+    """One evaluation before a kill, the other after the resume; none in a finished run."""
+    config, batches = eventful_config(), []
+
+    def make(real):
+        return lambda *arguments: batches.append(1) or real(*arguments)
+
+    with pytest.raises(Killed):
+        run(config, tmp_path, killed_after(stepping(prepare(config), eval_step=make), 5))
+    before = len(batches)
+    run(config, tmp_path, stepping(prepare(config), eval_step=make))
+    assert len(batches) == 2 * before
+    run(config, tmp_path, stepping(prepare(config), eval_step=make))
+    assert len(batches) == 2 * before
 
 
 def test_finished_run_does_nothing_more(whole, tmp_path):
@@ -204,7 +248,7 @@ def test_a_rollback_goes_on_from_the_last_checkpoint_at_a_lower_rate(tmp_path):
     config.train.on_nonfinite = "rollback"
     config.optim.schedule = "constant"
     setup = bad_at(prepare(config), 5, above=0.3, name="grad_norm")
-    progress, printed = run(config, tmp_path, setup)
+    run_state, printed = run(config, tmp_path, setup)
     assert "gradient's norm of step 5 is nan" in printed
     assert "back to step 3, learning rate times 0.5" in printed
     assert "back to step 3, learning rate times 0.25" in printed
@@ -213,7 +257,7 @@ def test_a_rollback_goes_on_from_the_last_checkpoint_at_a_lower_rate(tmp_path):
     rate = config.optim.learning_rate
     wanted = [rate] * 3 + [rate / 4] * 3
     assert [row["learning_rate"] for row in rows] == pytest.approx(wanted)
-    assert progress.lr_scale == 0.25
+    assert run_state.lr_scale == 0.25
 
 
 @pytest.mark.slow
@@ -245,8 +289,8 @@ def test_skipped_steps_are_counted(tmp_path):
 
         return train_step
 
-    progress, _ = run(config, tmp_path, stepping(prepare(config), train_step=make))
-    assert progress.skipped_steps == 1
+    run_state, _ = run(config, tmp_path, stepping(prepare(config), train_step=make))
+    assert run_state.skipped_steps == 1
     rows = [row for row in read_metrics(tmp_path) if row["split"] == "train"]
     assert [row["loss"] is None for row in rows] == [False, True, False, False, False, False]
     assert [row.get("skipped_steps") for row in rows] == [None] + [1.0] * 5
@@ -261,8 +305,8 @@ def test_a_standstill_lowers_the_rate_then_stops_and_stays_so(tiny_config, tmp_p
     tiny_config.optim.schedule = "constant"
     tiny_config.optim.learning_rate = 1e-30
     tiny_config.model.momentum = 1.0  # frozen statistics: evaluations are equal
-    progress, _ = run(tiny_config, tmp_path)
-    assert progress.stopped == "no better val mIoU in 2 evaluations"
+    run_state, _ = run(tiny_config, tmp_path)
+    assert run_state.stopped == "no better val mIoU in 2 evaluations"
     rates = [row["learning_rate"] for row in read_metrics(tmp_path) if row["split"] == "train"]
     assert rates == pytest.approx([1e-30] * 6 + [0.2e-30] * 3)
     again, _ = run(tiny_config, tmp_path)
@@ -272,28 +316,3 @@ def test_a_standstill_lowers_the_rate_then_stops_and_stays_so(tiny_config, tmp_p
     state, _ = saved(tmp_path, 9, tiny_config)
     assert state.ema is None
     assert_variables_alone_are_the_states(tmp_path, state)
-
-
-class TestCheckpointStore:
-    def test_keeps_the_best_and_the_latest_two(self, tmp_path):
-        scores = {1: 0.2, 2: 0.9, 3: 0.4, 4: 0.5, 5: 0.3, 6: None}
-        with CheckpointStore(tmp_path) as store:
-            for step, score in scores.items():
-                store.save(step, {"x": np.full(3, step)}, {"note": step}, score)
-        with CheckpointStore(tmp_path, read_only=True) as store:
-            assert store.steps() == [2, 5, 6]
-            assert (store.best_step(), store.latest_step()) == (2, 6)
-            state, host = store.restore(2, {"x": np.zeros(3, int)})
-        assert host == {"note": 2}
-        np.testing.assert_array_equal(state["x"], [2, 2, 2])
-
-    def test_nothing_there(self, tmp_path):
-        with pytest.raises(ValueError, match="has no checkpoints yet"):
-            CheckpointStore(tmp_path, read_only=True)
-        with CheckpointStore(tmp_path) as store:
-            store.save(4, {"x": np.zeros(1)}, {}, 0.1)
-        with (
-            CheckpointStore(tmp_path, read_only=True) as store,
-            pytest.raises(ValueError, match=r"no checkpoint of step 5; there are \[4\]"),
-        ):
-            store.restore_variables(5)

@@ -14,14 +14,14 @@ OPTIM = {
 OFF = {**OPTIM, "plateau_patience": 0}
 
 
-def feed(scores, optim=OFF, stop_patience=0, progress=None):
-    """Updates with the scores at steps 10, 20, ...; returns the progress and each lr_scale."""
-    progress = progress or RunState()
+def feed(scores, optim=OFF, stop_patience=0, run_state=None):
+    """Updates with the scores at steps 10, 20, ...; returns the run state and each lr_scale."""
+    run_state = run_state or RunState()
     scales = []
     for n, score in enumerate(scores, 1):
-        progress.update(10 * n, score, {"early_stop_patience": stop_patience}, optim)
-        scales.append(progress.lr_scale)
-    return progress, scales
+        run_state.update(10 * n, score, {"early_stop_patience": stop_patience}, optim)
+        scales.append(run_state.lr_scale)
+    return run_state, scales
 
 
 def keras_plateau(scores, rate, factor, patience, min_rate, min_delta=1e-4):
@@ -75,37 +75,37 @@ def test_equals_keras_on_a_long_sequence(patience, min_rate):
 
 def test_run_stops_after_patience_evaluations_without_a_better_score():
     scores = [0.1, 0.2, 0.2, 0.19]
-    progress, _ = feed(scores, stop_patience=3)
-    assert progress.stopped == ""
-    progress, _ = feed([*scores, 0.2], stop_patience=3)  # an equal score is none better
-    assert progress.stopped == "no better val mIoU in 3 evaluations"
-    progress, _ = feed([*scores, 0.2001], stop_patience=3)
-    assert progress.stopped == ""
+    run_state, _ = feed(scores, stop_patience=3)
+    assert run_state.stopped == ""
+    run_state, _ = feed([*scores, 0.2], stop_patience=3)  # an equal score is none better
+    assert run_state.stopped == "no better val mIoU in 3 evaluations"
+    run_state, _ = feed([*scores, 0.2001], stop_patience=3)
+    assert run_state.stopped == ""
 
 
 def test_both_off():
-    progress, scales = feed([0.5] + [0.1] * 20)
-    assert progress.stopped == ""
+    run_state, scales = feed([0.5] + [0.1] * 20)
+    assert run_state.stopped == ""
     assert scales == [1] * 21
 
 
 def test_not_a_number_is_no_improvement():
-    progress, scales = feed([math.nan, 0.2, math.nan, math.nan], OPTIM, stop_patience=2)
-    assert (progress.best_miou, progress.best_step) == (0.2, 20)
-    assert progress.stopped
+    run_state, scales = feed([math.nan, 0.2, math.nan, math.nan], OPTIM, stop_patience=2)
+    assert (run_state.best_miou, run_state.best_step) == (0.2, 20)
+    assert run_state.stopped
     assert scales == pytest.approx([1, 1, 1, 0.2])
-    progress, _ = feed([math.nan] * 3)
-    assert (progress.best_miou, progress.best_step) == (-1, -1)
+    run_state, _ = feed([math.nan] * 3)
+    assert (run_state.best_miou, run_state.best_step) == (-1, -1)
 
 
 def test_a_score_of_zero_is_better_than_none():
-    progress, _ = feed([0.0])
-    assert (progress.best_miou, progress.best_step) == (0.0, 10)
+    run_state, _ = feed([0.0])
+    assert (run_state.best_miou, run_state.best_step) == (0.0, 10)
 
 
 def test_of_equal_scores_the_later_is_the_best():
-    progress, _ = feed([0.1, 0.4, 0.3, 0.4, 0.2])
-    assert (progress.best_miou, progress.best_step) == (0.4, 40)
+    run_state, _ = feed([0.1, 0.4, 0.3, 0.4, 0.2])
+    assert (run_state.best_miou, run_state.best_step) == (0.4, 40)
 
 
 def test_patience_counts():
@@ -121,7 +121,7 @@ def test_json_round_trip_goes_on_where_it_was():
     restored = RunState.from_json(json.loads(json.dumps(first.to_json())))
     assert restored == first
     assert isinstance(restored.plateau, Patience)
-    rest, scales = feed(scores[4:], OPTIM, stop_patience=5, progress=restored)
+    rest, scales = feed(scores[4:], OPTIM, stop_patience=5, run_state=restored)
     assert scales == whole_scales[4:]
     assert (rest.stopping, rest.plateau, rest.stopped) == (
         whole.stopping,
