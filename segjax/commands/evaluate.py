@@ -12,8 +12,8 @@ from segjax.inference.scoring import evaluate_fully, make_scoring_step
 from segjax.metrics import protocols
 from segjax.report import run as run_report
 from segjax.report import tables
-from segjax.training.evaluation import evaluation_path
-from segjax.training.mesh import devices_here
+from segjax.training.evaluation import eval_batch_size, evaluation_path
+from segjax.training.mesh import evaluation_devices
 from segjax.training.setup import make_canvas
 from segjax.training.setup import protocol as protocol_of
 
@@ -46,20 +46,15 @@ def evaluate(
     console, workdir = console or Console(), pathlib.Path(workdir)
     predictor = Predictor.from_workdir(workdir)
     config, classes = predictor.config, predictor.classes
-    batch_size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
-    devices = devices_here(config["parallel"])
-    data = config["data"]
-    local_contrast = data.get("local_contrast", 0)  # older runs have no such option
-    step = devices.compile_eval(
-        make_scoring_step(predictor.model, tuple(data["mean"]), tuple(data["std"]), local_contrast)
-    )
+    devices = evaluation_devices(config["parallel"])
+    step = devices.compile_eval(make_scoring_step(predictor.model, predictor.normalization))
     variables = devices.replicate(predictor.variables)
-    splits = splits or evaluation_splits(data, config["seed"])
+    splits = splits or evaluation_splits(config["data"], config["seed"])
     canvases = {split: make_canvas(config, split) for split in splits}  # all are checked first
     evaluations = {}
     for split, canvas in canvases.items():
         evaluations[split] = evaluate_fully(
-            step, variables, canvas, batch_size, devices, len(classes), rule.name
+            step, variables, canvas, eval_batch_size(config), devices, len(classes), rule.name
         )
         if jax.process_index() == 0:
             evaluations[split].save(evaluation_path(workdir, split))

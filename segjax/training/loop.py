@@ -12,7 +12,7 @@ from rich.console import Console
 
 from segjax.training.batches import DeviceIterator
 from segjax.training.checkpoint import CheckpointStore
-from segjax.training.evaluation import evaluate
+from segjax.training.evaluation import eval_batch_size, evaluate
 from segjax.training.interruption import Interrupted, Interruption
 from segjax.training.metrics_log import MetricsLogger, NonFiniteLoss
 from segjax.training.profiling import Profile
@@ -175,12 +175,11 @@ class _Run:
             self.interruption.unsaved = self.store.latest_step() != step
         self.has_evaluated = True
         config, variables = self.setup.config, state.eval_variables()
-        size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
         found = evaluate(
             self.eval_step,
             variables,
             self.setup.validation,
-            size,
+            eval_batch_size(config),
             self.setup.devices,
             stop=self.interruption.requested,
         )

@@ -160,7 +160,7 @@ def test_free_height_and_width_of_a_network(tmp_path):
 
 def test_a_canvas_of_no_multiple_is_the_only_size():
     config = small_config("segnet_basic", (30, 44), channels=2, mean=(0.5,) * 2, std=(0.2,) * 2)
-    labels = export.labels_function(Pixelwise(), config)
+    labels = export.labels_fn(pixelwise_predictor(config).forward)
     given = {"params/kernel": np.ones((2, K), np.float32)}
     program, multiple = export.make_program(labels, given, (30, 44, 2), ("cpu",))
     assert multiple is None

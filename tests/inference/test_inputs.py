@@ -51,7 +51,7 @@ def test_list(images, tmp_path):
     assert found[3].name.endswith("elsewhere")
     assert [item.image is None for item in found] == [False, False, True, False]
     listing.write_text("# nothing\n\n")
-    with pytest.raises(ValueError, match=r"some.txt names no image; use one path a line"):
+    with pytest.raises(ValueError, match=r"some.txt names no image; use one path per line"):
         open_inputs(listing)
 
 
@@ -70,7 +70,7 @@ def test_nothing_of_the_kind(images, tmp_path):
         open_inputs(tmp_path / "empty")
     with pytest.raises(ValueError, match="nowhere does not exist"):
         open_inputs(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"notes.md is nothing to predict on; use an image \(.bmp"):
+    with pytest.raises(ValueError, match=r"notes.md is no image, .* use an image \(.bmp"):
         open_inputs(tmp_path / "notes.md")
 
 

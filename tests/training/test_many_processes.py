@@ -149,7 +149,7 @@ def one(tmp_path_factory):
     [
         (2, ()),
         (4, ()),
-        (2, ("mode=pmap",)),
+        (3, ("mode=pmap",)),  # 6 images on 6 devices
         (2, ("space=4", "shard_optimizer=True")),  # the rows of an image in both processes
     ],
 )

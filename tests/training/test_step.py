@@ -15,6 +15,7 @@ from segjax.training.step import (
     microbatches,
 )
 from segjax.transforms.augment import Augmentation
+from segjax.transforms.normalize import Normalization
 from tests.training.toys import (
     CROP,
     FIXED,
@@ -103,9 +104,8 @@ def test_one_step_is_the_gradient_of_the_mean_loss(compiled, aux_weight, weights
     # An auxiliary head that weighs nothing learns nothing.
     assert differ(after.params["aux"], state.params["aux"]) == (aux_weight > 0)
     images = (batch["image"] / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
-    found = np.argmax(model.apply({"params": state.params}, images, train=False)["logits"], -1)
-    labels = np.asarray(batch["label"])
-    counts = numpy_confusion(labels, found)
+    logits = model.apply({"params": state.params}, images, train=False)["logits"]
+    counts = numpy_confusion(np.asarray(batch["label"]), np.argmax(logits, -1))
     np.testing.assert_array_equal(metrics["confusion"], counts)
     assert float(metrics["accuracy"]) == pytest.approx(np.trace(counts) / counts.sum())
 
@@ -115,7 +115,7 @@ def test_microbatches_take_rows_in_turn():
 
 
 @pytest.mark.parametrize("skips", [False, True])
-def test_a_step_that_is_not_finite_changes_nothing_if_so_wanted(compiled, skips):
+def test_skip_nonfinite_leaves_the_state_as_it_was(compiled, skips):
     objective = dataclasses.replace(FIXED, skip_nonfinite=skips, ema_decay=0.5)
     batch, state = make_batch(), new_state(Fragile(), ema=True)
     step = compiled(Fragile(), objective)
@@ -180,7 +180,8 @@ def test_views_belong_to_the_example_and_not_to_its_place():
 @pytest.mark.parametrize("local_contrast", [0, 5])
 def test_what_lies_outside_the_image_is_zero_after_normalisation(options, local_contrast):
     far = Augmentation(crop_size=(40, 40), scale=(1.0, 1.0), **options)
-    objective = dataclasses.replace(MOVING, augmentation=far, local_contrast=local_contrast)
+    normalization = Normalization(MEAN, STD, local_contrast)
+    objective = dataclasses.replace(MOVING, augmentation=far, normalization=normalization)
     batch = make_batch(ignored=(0.0,) * N)
     images, labels = jax.jit(lambda batch: augmented(KEY, batch, objective))(batch)
     outside = np.asarray(labels) == 255
