@@ -2,7 +2,7 @@
 
 python launch.py --config=configs/pspnet.py[:preset] [--workdir=DIR] [--config.x.y=value]
 python launch.py --mode=evaluate --workdir=DIR [--splits=val,test] [--protocol=segnet2017]
-python launch.py --mode=predict --workdir=DIR --input=IMAGE_FOLDER_LIST_OR_VIDEO [--inference=slide]
+python launch.py --mode=predict --workdir=DIR --input=IMAGE_FOLDER_LIST_OR_VIDEO [--way=sliding]
 python launch.py --mode=export --workdir=DIR [--format=stablehlo|safetensors] [--output=FILE]
 python launch.py --mode=compare --runs=DIR,DIR [--splits=test]
 python launch.py --mode=uncertainty --workdir=DIR | --runs=DIR,DIR,... [--samples=50]

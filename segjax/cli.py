@@ -45,10 +45,10 @@ def define_flags() -> None:
     flags.DEFINE_integer("samples", 50, "uncertainty: passes with dropout.")
     flags.DEFINE_string("size", None, "prepare: HEIGHTxWIDTH to fit images to; default: none.")
     flags.DEFINE_string("input", None, "predict: an image, a folder, a list .txt, or a video.")
-    flags.DEFINE_string("inference", "resize", "predict: resize (to the canvas), whole or slide.")
-    flags.DEFINE_string("window", None, "predict, slide: HEIGHTxWIDTH; default: the canvas.")
-    flags.DEFINE_float("overlap", 0.5, "predict, slide: share of a window seen twice.")
-    flags.DEFINE_string("blend", "gaussian", "predict, slide: uniform, linear or gaussian.")
+    flags.DEFINE_string("way", "canvas", "predict: canvas, whole or sliding.")
+    flags.DEFINE_string("window", None, "predict, sliding: HEIGHTxWIDTH; default: the canvas.")
+    flags.DEFINE_float("overlap", 0.5, "predict, sliding: share of a window seen twice.")
+    flags.DEFINE_string("blend", "gaussian", "predict, sliding: uniform, linear or gaussian.")
     flags.DEFINE_list("scales", ["1"], "predict: test-time augmentation, such as 0.75,1,1.25.")
     flags.DEFINE_boolean("flip", False, "predict: test-time augmentation, mirrored too.")
     flags.DEFINE_integer("batch_size", 4, "predict: images or windows at a time.")
@@ -118,7 +118,7 @@ def inference_options():
     except ValueError as error:
         raise ValueError(f"--scales={','.join(FLAGS.scales)}; use numbers, as 0.75,1") from error
     return InferenceOptions(
-        inference=FLAGS.inference,
+        way=FLAGS.way,
         window=parse_size(FLAGS.window, "window"),
         overlap=FLAGS.overlap,
         blend=FLAGS.blend,

@@ -78,10 +78,10 @@ def test_broken_files_are_skipped_and_listed_at_the_end(workdir, pictures, tmp_p
     assert Image.open(tmp_path / "out/overlays/grey.png").size == (50, 40)
 
 
-@pytest.mark.parametrize("inference", ["whole", "slide"])
-def test_a_list_at_its_own_sizes(workdir, pictures, tmp_path, inference):
+@pytest.mark.parametrize("way", ["whole", "sliding"])
+def test_ways_and_a_list(workdir, pictures, tmp_path, way):
     (pictures / "list.txt").write_text("rgb.png\ngrey.png\n")
-    options = InferenceOptions(inference=inference, flip=True, batch_size=2)
+    options = InferenceOptions(way=way, flip=True, batch_size=2)
     console = quiet(terminal=True)
     masks = commands.predict(workdir, pictures / "list.txt", tmp_path / "out", console, options)
     assert [mask.name for mask in masks] == ["rgb.png", "grey.png"]
