@@ -1,5 +1,6 @@
 """The forward pass that evaluation, prediction, uncertainty and export share."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,10 +39,10 @@ def logits_fn(model: nn.Module, normalization: Normalization, train: bool = Fals
         inside: Bool[Array, "n H W"] | None = None,
     ) -> Float[Array, "n H W k"]:
         images = normalization(images.astype(jnp.float32) / 255, inside)
-        options = {} if rngs is None else {"rngs": rngs}
+        apply = model.apply if rngs is None else functools.partial(model.apply, rngs=rngs)
         if not train:
-            return model.apply(variables, images, train=False, **options)["logits"]
-        outputs, _ = model.apply(variables, images, train=True, mutable=["batch_stats"], **options)
+            return apply(variables, images, train=False)["logits"]
+        outputs, _ = apply(variables, images, train=True, mutable=["batch_stats"])
         return outputs["logits"]
 
     return forward

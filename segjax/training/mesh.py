@@ -95,7 +95,7 @@ class Devices:
         ]
         return range(own[0], own[-1] + 1)
 
-    def put(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    def put(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, jax.Array | np.ndarray]:
         """Moves this process's rows of a batch (see `local_rows`) to the devices: axis 0 over
         `data`, image rows over `space`."""
         own = self._local_shards()
