@@ -208,8 +208,8 @@ class Predictor:
     ) -> tuple[UInt8[np.ndarray, "n H W c"], np.ndarray | None]:
         """The network's input at one scale, and the sizes that the images fill of it.
 
-        On the canvas the sizes are None: the rest of it has the image's mean colour, as in
-        evaluation. Beside a whole image the network sees 0 after normalisation.
+        On the canvas the sizes are None, as the rest of it has the image's mean colour, like in
+        evaluation. The rest around a whole image becomes 0 after normalisation.
         """
         inputs = np.zeros((batch_size, *fits[0].input_size, images[0].shape[2]), np.uint8)
         if self.options.inference == "resize":

@@ -1,4 +1,4 @@
-"""What predict may be given: images, folders, lists, videos."""
+"""The inputs of predict: images, folders, lists, videos."""
 
 import pathlib
 import sys
@@ -39,7 +39,7 @@ def test_one_file(images):
 
 
 def test_list(images, tmp_path):
-    """Relative to the list's folder; comments, blank lines and repetitions passed over."""
+    """Paths are relative to the list; comments, blank lines and repetitions are ignored."""
     listing = images / "some.txt"
     outside = tmp_path / "elsewhere.png"
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(outside)
@@ -84,7 +84,7 @@ def test_video_without_opencv(tmp_path, monkeypatch):
 
 
 def test_frames_there_and_back(tmp_path):
-    """Written and read by opencv: red stays red, in order; a file that is no video is refused."""
+    """Frames that opencv writes and reads keep colour and order; other files are refused."""
     pytest.importorskip("cv2", reason="opencv-python-headless is not installed")
     path = tmp_path / "a.mp4"
     with video.VideoWriter(path, 5.0) as writer:

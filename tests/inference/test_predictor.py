@@ -1,4 +1,4 @@
-"""Prediction at the image's own size, from a workdir alone."""
+"""Prediction at the image's own size."""
 
 import jax
 import jax.numpy as jnp
@@ -34,12 +34,12 @@ def test_labels_have_the_images_size_and_place(inference):
         label = predictor.predict(image)
         assert label.shape == size
         assert label.dtype == np.uint8
-        # On the canvas pixels beside a border may change, by the resizing there and back.
+        # Resizing to the canvas and back may change pixels beside a border.
         assert np.mean(label == truth) > (0.85 if inference == "resize" else 0.9999)
 
 
 def canvas_logits(image, apply, canvas=(24, 32)):
-    """What evaluation does with an image: on the canvas, and the logits resized."""
+    """The logits as evaluation computes them: on the canvas, then resized."""
     fitted = fitted_size(image.shape[:2], canvas)
     logits = apply(fit_image(image, canvas)[None].astype(np.float32) / 255)
     return np.asarray(resize_bilinear(logits[:, : fitted[0], : fitted[1]], image.shape[:2]))[0]
@@ -57,7 +57,7 @@ def test_the_canvas_is_what_evaluation_scores(size):
 
 
 def test_views_are_averaged_as_probabilities():
-    """Two scales, each mirrored too: by hand, one view after the other."""
+    """Two scales, each mirrored too, against one view after the other."""
     image = np.random.default_rng(1).integers(0, 256, (37, 53, 3)).astype(np.uint8)
 
     def model(x):

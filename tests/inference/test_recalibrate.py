@@ -1,4 +1,4 @@
-"""Recomputed statistics: against numpy, and against training's own way."""
+"""Recomputed statistics against numpy, and against the forward pass of training."""
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,7 @@ from segjax.transforms.normalize import Normalization
 
 
 class Two(nn.Module):
-    """A 1x1 convolution whose output numpy can make, dropout, and a second block."""
+    """A 1x1 convolution, which numpy can repeat, dropout, and a second block."""
 
     @nn.compact
     def __call__(self, x, *, train):
@@ -41,8 +41,8 @@ def split(images, *sizes):
 
 @pytest.mark.parametrize("sizes", [(7,), (3, 4), (2, 2, 3)])
 def test_the_first_layer_is_numpys(sizes):
-    """Mean and variance of all cells of all images, however they are batched: the images differ in
-    their means, so averaged variances of batches would not do."""
+    """Mean and variance of all cells of all images, in any batches. The images' means differ, so
+    averaged variances of batches would be wrong."""
     images, variables = drawn()
     stats = recomputed_statistics(Two(), NORMALIZATION, variables, split(images, *sizes))
     kernel = np.asarray(variables["params"]["first"]["conv"]["kernel"], np.float64)[0, 0]
@@ -74,8 +74,8 @@ def test_the_second_layer_sees_normalised_batches_without_dropout():
 
 @pytest.mark.versions
 def test_stale_statistics_become_right():
-    """Trained with a momentum that forgets nothing the running statistics stay 0 and 1; recomputed
-    over one batch, evaluation on it is what training computes on it (dropout apart)."""
+    """With a momentum of nearly 1 the running statistics stay 0 and 1. Recomputed over one batch,
+    they make evaluation equal to training on that batch, dropout apart."""
     images, variables = drawn()
     x = normalized(images)
     _, updated = Two().apply(

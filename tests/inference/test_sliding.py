@@ -116,7 +116,7 @@ def test_only_windows_are_read():
 
 @pytest.mark.parametrize("size", [(5, 7), (12, 7), (5, 40), (1, 1)])
 def test_smaller_than_the_window(size):
-    """The rest of the window is 0 to the network, and nothing of it is in the result."""
+    """The network sees 0 beyond the image, and the result has the image's size."""
     image = noise(size, 2)
     predictor = toy_predictor(SeesItsPlace(), inference="slide", window=(12, 16), overlap=0.5)
     padded = np.zeros((max(12, size[0]), max(16, size[1]), 3), np.uint8)
@@ -138,7 +138,7 @@ def seam(scores, side):
 
 
 def test_overlap_removes_seams():
-    """A model that errs near its window's sides: labels jump at borders, unless windows blend."""
+    """A model that errs near its window's sides leaves seams, unless windows overlap and blend."""
     image = (noise((64, 96), 3) // 8 + 110).astype(np.uint8)
     seams = {}
     for overlap, blend in ((0.0, "uniform"), (0.5, "uniform"), (0.5, "linear"), (0.5, "gaussian")):
@@ -154,7 +154,7 @@ def test_overlap_removes_seams():
 
 
 def test_scales_of_windows_see_the_same_scene():
-    """Colours alone decide: windows seen larger and smaller find the same regions."""
+    """A model of colours alone finds the same regions at every scale."""
     truth = np.zeros((40, 48), int)
     truth[:, 20:] = 1
     truth[25:] = 2

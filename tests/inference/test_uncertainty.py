@@ -1,4 +1,4 @@
-"""Monte Carlo dropout and ensembles: against the definitions written out over stored samples."""
+"""Monte Carlo dropout and ensembles, against the definitions over stored samples."""
 
 import flax.linen as nn
 import jax
@@ -24,7 +24,7 @@ def softmax(logits):
 
 
 def test_measures_against_stored_samples():
-    """As the definitions say, in float64 over all samples at once."""
+    """Against the definitions in float64, over all samples at once."""
     logits = 4 * np.random.default_rng(0).standard_normal((7, 2, 3, 4, 5))
     logits[:, 0, 0, 0] = [40, 0, 0, 0, 0]  # all sure, all the same
     sums = Samples.none(logits.shape[1:])
@@ -45,8 +45,8 @@ def test_measures_against_stored_samples():
 
 
 def test_largest_uncertainties():
-    """Samples each sure of another of 4 classes: everything at its largest. Samples all undecided:
-    entropy at its largest, and no disagreement."""
+    """Samples that are each sure of another of 4 classes have the largest of all measures.
+    Undecided samples have the largest entropy and no disagreement."""
     apart = Samples.none((1, 1, 1, 4))
     undecided = Samples.none((1, 1, 1, 4))
     for k in range(4):
@@ -61,8 +61,7 @@ def test_largest_uncertainties():
 
 
 class Dropped(nn.Module):
-    """Ones, normalised to 4 by the running statistics (a batch's own would make them 0), and
-    dropped."""
+    """Normalises ones to 4 by the running statistics (the batch's would give 0), then drops."""
 
     rate: float = 0.25
     broadcast: tuple = ()

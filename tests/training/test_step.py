@@ -1,4 +1,4 @@
-"""The steps with models of a few channels; most tests share two compiled programs."""
+"""The training step of models of a few channels; most tests share two compiled programs."""
 
 import dataclasses
 import functools
@@ -39,7 +39,7 @@ from tests.training.toys import (
 
 @pytest.fixture(scope="module")
 def compiled():
-    """compiled(model, objective) -> the jitted training step, compiled once."""
+    """compiled(model, objective): the jitted training step, compiled once."""
     known = {}
 
     def get(model, objective):
@@ -101,7 +101,7 @@ def test_one_step_is_the_gradient_of_the_mean_loss(compiled, aux_weight, weights
     assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-4)
     assert float(metrics["learning_rate"]) == pytest.approx(RATE)
     assert int(after.step) == 1
-    # An auxiliary head that weighs nothing learns nothing.
+    # An auxiliary head of weight 0 learns nothing.
     assert differ(after.params["aux"], state.params["aux"]) == (aux_weight > 0)
     images = (batch["image"] / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
     logits = model.apply({"params": state.params}, images, train=False)["logits"]
@@ -168,7 +168,7 @@ def test_views_belong_to_the_example_and_not_to_its_place():
     assert_equal(
         view(KEY, {k: v[places] for k, v in batch.items()}), (images[places], labels[places])
     )
-    # Examples alike but for their index get other views, and so does another step.
+    # Equal examples with other indices get other views, and so does another step.
     alike = {k: v[jnp.zeros(N, int)] for k, v in batch.items()} | {"index": batch["index"]}
     images, labels = view(KEY, alike)
     assert differ(images[0], images[1])
@@ -213,7 +213,7 @@ def test_lr_scale_scales_the_update_and_the_reported_rate(compiled):
     expected = jax.tree.map(lambda p, q: p + 0.2 * (q - p), state.params, whole.params)
     assert_close(part.params, expected)
     assert float(metrics["learning_rate"]) == pytest.approx(0.2 * RATE)
-    assert_equal(part.opt_state[0], whole.opt_state[0])  # the momentum is of gradients
+    assert_equal(part.opt_state[0], whole.opt_state[0])  # momentum sums gradients, not updates
     assert float(part.lr_scale) == pytest.approx(0.2)
 
 
