@@ -120,7 +120,9 @@ def run(logs, count, *options) -> None:
 def final_state(workdir, step=STEPS):
     with CheckpointStore(workdir, read_only=True) as store:
         assert store.latest_step() == step
-        state, host = store.restore(step, prepare(configs.load(workdir)).abstract_state())
+        config = configs.load(workdir)
+        config.parallel.mode = "jit"  # pmap would refuse the batch on the devices of this process
+        state, host = store.restore(step, prepare(config).abstract_state())
     return state, host["data"]
 
 
