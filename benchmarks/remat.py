@@ -19,6 +19,7 @@ from segjax.models import build
 from segjax.training.state import create_state
 from segjax.training.step import Objective, make_train_step
 from segjax.transforms.augment import Augmentation
+from segjax.transforms.normalize import Normalization
 
 # Image size and classes: CamVid as SegNet's authors have it; VOC as the others' have it.
 TASKS = {"segnet": ((360, 480), 11), "pspnet": ((473, 473), 21), "deeplabv3": ((513, 513), 21)}
@@ -43,8 +44,7 @@ def compiled_step(name: str, images: int, remat: str, accumulate: int, donated: 
     model, optimizer = build({"name": name}, num_classes), optax.sgd(0.01, 0.9)
     objective = Objective(
         Augmentation(crop_size=size),
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
+        normalization=Normalization((0.5,) * 3, (0.25,) * 3),
         accumulate=accumulate,
         remat=remat,
     )

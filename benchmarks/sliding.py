@@ -42,7 +42,7 @@ def main() -> None:
     model = build(config.model, arguments.classes)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
     classes = from_names([f"class {k}" for k in range(arguments.classes)])
-    predictor = Predictor(model, variables, classes, config, InferenceOptions(way="sliding"))
+    predictor = Predictor(model, variables, classes, config, InferenceOptions(inference="slide"))
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         image = np.memmap(folder / "image", np.uint8, "w+", shape=(side, side, 3))

@@ -121,8 +121,8 @@ def get_config() -> ml_collections.ConfigDict:
     train.log_every = 20  # steps between lines of metrics.jsonl
 
     config.parallel = parallel = ml_collections.ConfigDict()
-    # jit (one program over a mesh of devices) or pmap (one per device; statistics and gradients
-    # are summed over them): same numbers.
+    # jit (one program over a mesh of devices; pads a batch that does not divide) or pmap (one per
+    # device, which sums statistics and gradients; batch_size must divide): same numbers.
     parallel.mode = "jit"
     parallel.data = 0  # devices that share the batch; 0 = all
     parallel.space = 1  # devices that share the rows of an image; jit only

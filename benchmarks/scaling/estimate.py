@@ -28,6 +28,7 @@ from segjax.training import optim
 from segjax.training.state import create_state
 from segjax.training.step import Objective, make_train_step
 from segjax.transforms.augment import Augmentation
+from segjax.transforms.normalize import Normalization
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Billions of multiplications ("GFLOPS") in https://docs.pytorch.org/vision/stable/models.html.
@@ -89,10 +90,8 @@ def step_flops(model: nn.Module, config, images: int) -> tuple[float, object]:
     optimizer = optim.make_optimizer(config["optim"], schedule)
     objective = Objective(
         augmentation=Augmentation.from_config(config),
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
+        normalization=Normalization((0.5,) * 3, (0.25,) * 3, config["data"]["local_contrast"]),
         aux_weight=config["loss"]["aux_weight"],
-        local_contrast=config["data"]["local_contrast"],
     )
     key = jax.random.key(0)
     step = make_train_step(model, optimizer, schedule, objective, key)

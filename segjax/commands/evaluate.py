@@ -16,8 +16,8 @@ from segjax.inference.scoring import evaluate_fully, make_scoring_step
 from segjax.metrics import protocols
 from segjax.report import run as run_report
 from segjax.report import tables
-from segjax.training.evaluation import evaluation_path
-from segjax.training.mesh import devices_here
+from segjax.training.evaluation import eval_batch_size, evaluation_path
+from segjax.training.mesh import evaluation_devices
 from segjax.training.progress import print_line
 from segjax.training.setup import protocol as protocol_of
 
@@ -62,8 +62,9 @@ def evaluate(
     rule = protocols.find_rule(protocol)
     console, workdir = console or Console(), pathlib.Path(workdir)
     predictor = Predictor.from_workdir(workdir)
-    predictor.config = config = configs.with_overrides(predictor.config, overrides or {})
+    config = configs.with_overrides(predictor.config, overrides or {})
     classes, data = predictor.classes, config["data"]
+    predictor = Predictor(predictor.model, predictor.variables, classes, config)
     other_data = {
         name for name in overrides or {} if name.startswith("data.") and name not in _READING
     }
@@ -71,12 +72,8 @@ def evaluate(
     if other_data:
         _check_classes(classes, opened.classes, workdir)
     output = pathlib.Path(output or (_folder_on(workdir, data) if other_data else workdir))
-    batch_size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
-    devices = devices_here(config["parallel"])
-    local_contrast = data.get("local_contrast", 0)  # older runs have no such option
-    step = devices.compile_eval(
-        make_scoring_step(predictor.model, tuple(data["mean"]), tuple(data["std"]), local_contrast)
-    )
+    devices = evaluation_devices(config["parallel"])
+    step = devices.compile_eval(make_scoring_step(predictor.model, predictor.normalization))
     variables = devices.replicate(predictor.variables)
     splits = splits or opened.evaluated
     opened.check(*splits)  # all of them before the first is evaluated
@@ -84,6 +81,7 @@ def evaluate(
     if first and output.resolve() != workdir.resolve():
         configs.copy_run(workdir, output)
         configs.save(config, output)
+    batch_size = eval_batch_size(config)
     evaluations = {}
     for split in splits:
         evaluations[split] = evaluate_fully(

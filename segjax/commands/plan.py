@@ -14,6 +14,7 @@ from segjax.accelerators import DEVICES, Device, Program, TooLargeError, parse
 from segjax.report.augmentation import augmentation_sheet
 from segjax.report.plan_tables import plan_table, step_figures
 from segjax.training import planning
+from segjax.training.evaluation import eval_batch_size
 from segjax.training.planning import STEPS
 from segjax.training.progress import print_line
 from segjax.training.setup import Setup, prepare, prepare_programs
@@ -109,9 +110,10 @@ def _program(setup: Setup, step: str) -> Program | TooLargeError:
 
 
 def _images(setup: Setup, step: str) -> int:
-    """Of a batch, over all devices; rows of padding are none."""
-    train = setup.config["train"]
-    return (train["eval_batch_size"] if step == "evaluate" else 0) or train["batch_size"]
+    """Images of a batch over all devices, without padding."""
+    if step == "evaluate":
+        return eval_batch_size(setup.config)
+    return setup.config["train"]["batch_size"]
 
 
 def _of_training(program: Program | TooLargeError) -> dict[str, float]:

@@ -68,7 +68,7 @@ def predict(
     of_video = inputs.frames_per_second is not None
     masks, unreadable, used = [], [], predictor.options
     # Batches want their images at once, windows need one image only.
-    together = 1 if used.way == "sliding" or inputs.total == 1 else used.batch_size
+    together = 1 if used.inference == "slide" or inputs.total == 1 else used.batch_size
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(progress_bar(console, "predict"))
         film = None

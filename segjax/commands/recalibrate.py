@@ -14,7 +14,6 @@ from segjax.data.datasets import make_source
 from segjax.data.fitted import FittedDataset
 from segjax.inference.predictor import Predictor
 from segjax.inference.recalibrate import even_batches, recomputed_statistics
-from segjax.inference.uncertainty_scores import Member
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.progress import print_line, track
 
@@ -53,14 +52,15 @@ def recalibrate(
     config = configs.with_overrides(predictor.config, overrides or {})
     source = make_source(config["data"], config["data"]["train_split"], config["seed"])
     canvas = FittedDataset(source, tuple(config["data"]["image_size"]))
-    member = Member(predictor.model, predictor.variables, config["data"])
     batches = even_batches(len(canvas), config["train"]["batch_size"])
     images = (
-        member.normalize(np.stack([canvas[i]["image"] for i in batch]))
+        np.stack([canvas[i]["image"] for i in batch])
         for batch in track(console, "recomputing", batches, len(batches))
     )
     began = time.perf_counter()
-    statistics = recomputed_statistics(predictor.model, predictor.variables, images)
+    statistics = recomputed_statistics(
+        predictor.model, predictor.normalization, predictor.variables, images
+    )
     seconds = time.perf_counter() - began
     configs.copy_run(workdir, output)
     note = (

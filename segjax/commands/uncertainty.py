@@ -20,10 +20,11 @@ from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
 from segjax.inference.uncertainty import MEASURES, check_dropout
-from segjax.inference.uncertainty_scores import Member, score_split
+from segjax.inference.uncertainty_scores import score_split
 from segjax.report.numbers import evenly_spaced, no_nan
 from segjax.report.pictures import plot_uncertainty
-from segjax.training.mesh import devices_here
+from segjax.training.evaluation import eval_batch_size
+from segjax.training.mesh import evaluation_devices
 from segjax.training.progress import print_line, track
 from segjax.training.setup import protocol
 
@@ -87,25 +88,26 @@ def uncertainty(
         model, variables = predictors[0].model, predictors[0].variables
         check_dropout(model, variables, config["data"]["channels"])
     split = split or config["data"]["val_split"]
-    batch_size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
-    devices = devices_here({**config["parallel"], "mode": "jit"})
+    batch_size = eval_batch_size(config)
+    devices = evaluation_devices({**config["parallel"], "mode": "jit"})
     canvas = Splits(config["data"], config["seed"]).fitted(split)
     shown = evenly_spaced(len(canvas), config["report"]["samples"])
-    members = [Member(p.model, p.variables, p.config["data"]) for p in predictors]
     began = time.perf_counter()
     batches = track(
         console,
         "evaluating",
-        eval_batches(canvas, batch_size, rows=devices.rows(batch_size)),
+        eval_batches(canvas, batch_size, rows=devices.local_rows(batch_size)),
         math.ceil(len(canvas) / batch_size),
     )
-    scores, maps = score_split(members, batches, devices, samples=samples, seed=seed, shown=shown)
+    scores, maps = score_split(
+        predictors, batches, devices, samples=samples, seed=seed, shown=shown
+    )
     seconds = time.perf_counter() - began
-    method = f"{samples} dropout samples" if len(members) == 1 else f"{len(members)} networks"
+    method = f"{samples} dropout samples" if len(predictors) == 1 else f"{len(predictors)} networks"
     results = {
-        "method": "dropout" if len(members) == 1 else "ensemble",
-        "samples": samples if len(members) == 1 else len(members),
-        "seed": seed if len(members) == 1 else None,
+        "method": "dropout" if len(predictors) == 1 else "ensemble",
+        "samples": samples if len(predictors) == 1 else len(predictors),
+        "seed": seed if len(predictors) == 1 else None,
         "workdirs": [str(workdir) for workdir in workdirs],
         "split": split,
         "images": len(canvas),
@@ -114,9 +116,9 @@ def uncertainty(
         "definitions": _DEFINITIONS,
         "seconds": round(seconds, 1),
         "mean": scores["mean"],
-        "alone": [scores[f"alone{i}"] for i in range(len(members))],
+        "alone": [scores[f"alone{i}"] for i in range(len(predictors))],
     }
-    folder = "uncertainty" if len(members) == 1 else "ensemble"
+    folder = "uncertainty" if len(predictors) == 1 else "ensemble"
     output = pathlib.Path(output or workdirs[0] / folder)
     output.mkdir(parents=True, exist_ok=True)
     (output / RESULTS_FILE).write_text(json.dumps(no_nan(results), indent=1) + "\n")

@@ -1,15 +1,15 @@
-"""Running an exported model: jax, numpy and flatbuffers are enough; this file stands by itself.
+"""Runs an exported model; needs jax, numpy and flatbuffers only, and no other file of segjax.
 
 An artifact is one zip file, NAME.segjax:
 
 - `metadata.json`: classes, palette, preprocessing, input and output, versions, scores;
-- `model.stablehlo`: the program, as `jax.export` serialises it, without its weights. It takes them
-  and uint8 images, normalises, runs the network and returns the best class of each pixel;
+- `model.stablehlo`: the program, as `jax.export` serialises it, without its weights. It takes the
+  weights and uint8 images, normalises, runs the network and returns the best class of each pixel;
 - `weights.npz`: the weights, float32, by name;
-- `test.npz`: `images` [1, H, W, c] and the `labels` [1, H, W] they gave when the file was written;
+- `test.npz`: `images` [1, H, W, c] and the `labels` [1, H, W] that the network gave at the export;
 - `sha256.json`: the SHA-256 of each of the others.
 
-The hashes tell a damaged or edited file, not who made it: load files of people you trust.
+The hashes reveal a damaged or edited file, not its author: load files of people you trust.
 """
 
 import hashlib
@@ -37,8 +37,8 @@ class ExportedModel:
       metadata: of the artifact, a dict; `segjax.export.program` writes it.
       classes: the names, in id order.
       palette: their RGB colours, 0..255.
-      size: (H, W) of the canvas that it was trained, evaluated and tested on.
-      multiple: images of any H and W that are multiples of it are taken; None: only of `size`.
+      size: (H, W) of the canvas on which the model was trained, evaluated and tested.
+      multiple: the model takes images whose H and W are multiples of it; None: only of `size`.
     """
 
     def __init__(self, metadata: Mapping[str, Any], program: bytes, weights: Mapping[str, Any]):
@@ -54,8 +54,8 @@ class ExportedModel:
         """The class of each pixel.
 
         Args:
-          images: uint8 [n, H, W, c] as read from image files (RGB, 0..255); n >= 1, H and W as
-            `size` or `multiple` say. Each new shape compiles once.
+          images: uint8 [n, H, W, c] as read from image files (RGB, 0..255), n >= 1; for H and W
+            see `size` and `multiple`. Each new shape compiles once.
 
         Returns:
           uint8 [n, H, W], ids 0..K-1.
@@ -81,28 +81,27 @@ class ExportedModel:
             fits = all(n and n % step == 0 for n in given) if step else given == self.size
             if fits and images.shape[3] == channels:
                 return
-        wanted = f"[n, {height}, {width}, {channels}]"
+        expected = f"[n, {height}, {width}, {channels}]"
         if step:
-            wanted = f"[n, H, W, {channels}] with n >= 1 and H and W multiples of {step}"
+            expected = f"[n, H, W, {channels}] with n >= 1 and H and W multiples of {step}"
         raise ValueError(
-            f"this model takes uint8 images {wanted}, found {images.dtype} "
-            f"{list(images.shape)}; resize or pad them (metadata['preprocessing'] says how its "
-            "training did)"
+            f"this model takes uint8 images {expected}, found {images.dtype} "
+            f"{list(images.shape)}; resize or pad them (metadata['preprocessing'] describes "
+            "how its training did)"
         )
 
 
 def load_exported(path: str | pathlib.Path) -> ExportedModel:
-    """Loads an artifact of `--mode=export`, and makes sure that it computes here what it should.
+    """Loads an artifact of `--mode=export`, and checks that it computes the same on this machine.
 
-    Checks the hashes of its parts, then runs the stored test: all but the share
-    `metadata["test_tolerance"][platform]` of the pixels must have the class they had where the file
-    was written: 0.1 % on a CPU for a float32 model from a CPU, 5 % otherwise (products are rounded
-    differently there, which turns pixels whose two best classes are nearly tied).
+    It checks the hashes of the parts, then runs the stored test: at most the share
+    `metadata["test_tolerance"][platform]` of the pixels may have another class than at the export.
+    The share is 0.1 % on a CPU for a float32 model from a CPU, else 5 %: products are rounded
+    differently there, which changes pixels whose two best classes are nearly tied.
 
     Raises:
-      ValueError: naming the file, if it is missing, no such artifact, damaged or edited, written
-        for other platforms than this process runs on or by a jax that this one cannot read, or if
-        the stored test does not come out.
+      ValueError: naming the file, if it is missing, no artifact, damaged or edited, was written for
+        other platforms or by a jax that this jax cannot read, or fails the stored test.
       ImportError: if flatbuffers is missing, which jax.export needs.
     """
     parts = _read(pathlib.Path(path))
@@ -119,8 +118,8 @@ def load_exported(path: str | pathlib.Path) -> ExportedModel:
         raise ValueError(f"{path}: {error}") from error
     test = _arrays(parts[TEST])
     versions = (
-        f"written with jax {metadata['versions']['jax']} on {metadata['written_on']}, here jax "
-        f"{jax.__version__} on {platform()}; use that jax, or export the run again"
+        f"written with jax {metadata['versions']['jax']} on {metadata['written_on']}, loaded by "
+        f"jax {jax.__version__} on {platform()}; use that jax, or export the run again"
     )
     try:
         labels = model(test["images"])
@@ -131,13 +130,13 @@ def load_exported(path: str | pathlib.Path) -> ExportedModel:
     if share > tolerance:
         raise ValueError(
             f"{path} does not compute here what it computed when it was written: {share:.2%} of "
-            f"the test's pixels differ, {tolerance:.2%} may; {versions}"
+            f"the test's pixels differ (limit: {tolerance:.2%}); {versions}"
         )
     return model
 
 
 def platform() -> str:
-    """What programs are compiled for here, in `jax.export`'s names: cpu, cuda, rocm or tpu."""
+    """The platform that JAX compiles for, in `jax.export`'s names: cpu, cuda, rocm or tpu."""
     device = jax.devices()[0]
     if device.platform != "gpu":
         return device.platform
@@ -166,7 +165,7 @@ def _arrays(data: bytes) -> dict[str, np.ndarray]:
 
 
 def _read(path: pathlib.Path) -> dict[str, bytes]:
-    """The parts of an artifact, as they were written."""
+    """The parts of an artifact, checked against their hashes."""
     again = "; copy it again, or write it with --mode=export"
     if not path.is_file():
         raise ValueError(f"exported model {path} does not exist{again}")
@@ -176,7 +175,7 @@ def _read(path: pathlib.Path) -> dict[str, bytes]:
             if missing:
                 raise ValueError(
                     f"{path} is no exported model of segjax: there is no {', '.join(missing)} in "
-                    f"it; give a {SUFFIX} file that --mode=export wrote"
+                    f"it; use a {SUFFIX} file that --mode=export wrote"
                 )
             parts = {name: archive.read(name) for name in PARTS}
             hashes = json.loads(archive.read(HASHES))
@@ -197,7 +196,7 @@ def _check_platform(platforms: list[str]) -> None:
     if platform() not in platforms:
         raise ValueError(
             f"exported for {', '.join(platforms)}, but jax runs on {platform()} here; set the "
-            "environment's JAX_PLATFORMS to one of those that this machine has"
+            "environment variable JAX_PLATFORMS to one of these that this machine has"
         )
 
 
@@ -210,7 +209,7 @@ def _deserialize(program: bytes, metadata: Mapping[str, Any]):
         raise ImportError(
             f"jax.export needs a package that is not installed ({error}): pip install flatbuffers"
         ) from error
-    except Exception as error:  # of a newer format: whatever its parser meets first
+    except Exception as error:  # the parser's error for a newer format may be any
         raise ValueError(
             f"the program was written by jax {metadata['versions']['jax']} and cannot be read by "
             f"jax {jax.__version__} ({type(error).__name__}: {error}); install that jax, or export "

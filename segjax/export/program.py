@@ -1,4 +1,4 @@
-"""Writing a run as StableHLO: one file that `segjax.load_exported` runs with jax alone."""
+"""Exports a run as StableHLO: one file that `segjax.load_exported` runs with jax alone."""
 
 import importlib.metadata
 import json
@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,17 +17,19 @@ from segjax import metrics
 from segjax.data.batches import eval_batches
 from segjax.data.fitted import FittedDataset
 from segjax.export import load as exported
-from segjax.inference.predictor import Predictor, forward_fn
+from segjax.inference.predictor import Predictor
+from segjax.training.evaluation import eval_batch_size
+from segjax.training.forward import Forward
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-# The strides of the networks that take any multiple of theirs; what is tried for free H and W.
+# The strides of networks that take any multiple of their stride; tried for free H and W.
 _MULTIPLES = (16, 32)
-# Share of the pixels whose class may change: between CPUs, and between network and program on one
-# device, next to none; on accelerators, whose float32 products have 8 to 11 bits, or in bfloat16,
-# those with two classes nearly tied. A SegNet computed in bfloat16 in place of float32 changed
-# 2.4 % and 3.5 % of the pixels of such pictures as `test_image` draws.
+# Shares of the pixels whose class may change. Between CPUs, and between network and program on one
+# device, next to none does. On accelerators, whose float32 products have 8 to 11 bits, and in
+# bfloat16, pixels with two nearly tied classes do: a SegNet in bfloat16 instead of float32 changed
+# 2.4 % and 3.5 % of the pixels of two images of `test_image`.
 TOLERANCE, COARSE_TOLERANCE = 0.001, 0.05
-# Pictures that the stored test is chosen from.
+# Images from which the stored test is chosen.
 _CANDIDATES = 4
 
 Labels = Callable[[Mapping[str, Any], UInt8[Any, "n h w c"]], UInt8[Any, "n h w"]]
@@ -42,17 +43,17 @@ def write(
     platforms: Sequence[str] = PLATFORMS,
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Exports a run, checks the export against the run, and writes it.
+    """Exports a run, checks the exported program against the run's network, and writes it.
 
     The program takes uint8 images [n, H, W, c] of the canvas's size and returns uint8 labels
-    [n, H, W]; n is free, and so are H and W where the network can be traced without knowing them
-    (see `make_program`). Normalisation and argmax are inside.
+    [n, H, W]. n is free; so are H and W if the network can be traced without knowing them (see
+    `make_program`). Normalisation and argmax are part of the program.
 
     Args:
-      path: ends in .segjax.
+      path: of the file; ends in .segjax.
       predictor: of the run.
-      validation: the validation split, labels at the canvas's size; None leaves the check of the
-        scores out (the stored test is still checked).
+      validation: the validation split, with labels at the canvas's size; None skips the check of
+        the scores (the stored test is still checked).
       platforms: of "cpu", "cuda", "rocm", "tpu".
       environment: further entries for the metadata, e.g. {"commit": ...}.
 
@@ -61,19 +62,19 @@ def write(
       exported program, and `pixels_differing`, a share; all at the canvas's size.
 
     Raises:
-      ValueError: for another suffix; if the exported program gives other labels than the network
-        (nothing is written then).
+      ValueError: for another suffix, or if the exported program gives other labels than the
+        network; nothing is written then.
     """
     path = pathlib.Path(path)
     if path.suffix != exported.SUFFIX:
         raise ValueError(f"--output={path}; an exported model's name ends in {exported.SUFFIX}")
     data = predictor.config["data"]
     weights = flatten(predictor.variables)
-    labels = labels_function(predictor.model, predictor.config)
+    labels = labels_fn(predictor.forward)
     image_shape = (*data["image_size"], data["channels"])
     program, multiple = make_program(labels, weights, image_shape, platforms)
     described = _describe(predictor, platforms, multiple, environment)
-    # What is checked is what will be loaded: the serialised program.
+    # The serialised program is checked, which is what users will load.
     after = exported.ExportedModel(described, program, weights)
     before = jax.jit(labels)
 
@@ -105,14 +106,17 @@ def write(
 
 
 def flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A network's variables by their paths, "params/.../kernel"."""
+    """The variables of a network by their paths, such as "params/.../kernel"."""
     flat = flax.traverse_util.flatten_dict(flax.core.unfreeze(variables), sep="/")
     return {name: np.asarray(value) for name, value in flat.items()}
 
 
-def labels_function(model: nn.Module, config: Mapping[str, Any]) -> Labels:
-    """The function to export: weights by path and uint8 images to uint8 labels."""
-    forward = forward_fn(model, config)
+def labels_fn(forward: Forward) -> Labels:
+    """The function to export: weights by path and uint8 images to uint8 labels.
+
+    Args:
+      forward: of `segjax.training.forward.logits_fn`.
+    """
 
     def labels(weights, images):
         logits = forward(flax.traverse_util.unflatten_dict(weights, sep="/"), images)
@@ -129,12 +133,12 @@ def make_program(
 ) -> tuple[bytes, int | None]:
     """Lowers `labels` once for all platforms, with the weights as arguments.
 
-    The batch size is free. H and W are tried as free multiples of 16, then of 32, if the canvas
-    is one; networks whose layers decide by the size (strides after padding, resizing matrices,
-    adaptive pooling) cannot be traced so, and get the canvas's size.
+    The batch size is free. H and W are tried as free multiples of 16, then of 32, if the canvas is
+    such a multiple. Networks whose layers depend on the size (strides after padding, resizing
+    matrices, adaptive pooling) cannot be traced that way, and get the canvas's size.
 
     Returns:
-      The program, serialised by `jax.export`, and the multiple; None for the canvas alone.
+      The program, serialised by `jax.export`, and the multiple; None if it takes the canvas only.
     """
     height, width, channels = image_shape
     spec = {name: jax.ShapeDtypeStruct(w.shape, w.dtype) for name, w in weights.items()}
@@ -151,7 +155,7 @@ def make_program(
             continue
         try:
             return lower(f"b, {multiple}*h, {multiple}*w, {channels}"), multiple
-        except Exception:  # each operation refuses an unknown size in its own way
+        except Exception:  # operations raise different errors for an unknown size
             continue
     return lower(f"b, {height}, {width}, {channels}"), None
 
@@ -159,10 +163,10 @@ def make_program(
 def test_image(
     labels: Callable[[np.ndarray], np.ndarray], shape: tuple[int, int, int]
 ) -> UInt8[np.ndarray, "h w c"]:
-    """A picture to test an export with: smooth noise, so that nobody's photograph is passed on.
+    """An image to test an export with: smooth noise, so that the file holds nobody's photograph.
 
-    Of a few seeds the one whose labels are most varied (by entropy), for a picture of one class
-    would hide most errors.
+    It is the one of a few seeds whose labels are the most varied (by entropy): an image of one
+    class would hide most errors.
     """
     best = None
     for seed in range(_CANDIDATES):
@@ -175,7 +179,7 @@ def test_image(
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> UInt8[np.ndarray, "h w c"]:
-    """Blocks of random colours of every size from the whole picture down, larger ones stronger."""
+    """Blocks of random colours, of every size from the whole image down; large ones weigh more."""
     height, width, channels = shape
     image, side = np.zeros(shape), max(height, width)
     while side >= 2:
@@ -200,17 +204,16 @@ def compare(
       `pixels_differing`, the share of all pixels.
     """
     config, classes = predictor.config, len(predictor.classes)
-    batch_size = config["train"]["eval_batch_size"] or config["train"]["batch_size"]
     confusions, differing, pixels = [np.zeros((classes, classes), np.int64) for _ in range(2)], 0, 0
-    for batch in eval_batches(canvas, batch_size):
+    for batch in eval_batches(canvas, eval_batch_size(config)):
         count = int(np.sum(batch["index"] >= 0))
-        found = [labels(batch["image"])[:count] for labels in (before, after)]
-        for confusion, prediction in zip(confusions, found, strict=True):
+        predictions = [labels(batch["image"])[:count] for labels in (before, after)]
+        for confusion, prediction in zip(confusions, predictions, strict=True):
             confusion += np.asarray(
                 metrics.confusion_matrix(batch["label"][:count], prediction, classes)
             )
-        differing += int(np.sum(found[0] != found[1]))
-        pixels += found[0].size
+        differing += int(np.sum(predictions[0] != predictions[1]))
+        pixels += predictions[0].size
     scores = [metrics.mean_iou(confusion)[0] for confusion in confusions]
     height, width = config["data"]["image_size"]
     return {
@@ -227,7 +230,7 @@ def _check(validation: Mapping[str, Any] | None, path: pathlib.Path) -> None:
     if validation and validation["pixels_differing"] > TOLERANCE:
         raise ValueError(
             f"the exported program gives {validation['pixels_differing']:.2%} of the validation "
-            f"pixels another class than the network ({TOLERANCE:.2%} may); mIoU "
+            f"pixels another class than the network does (limit: {TOLERANCE:.2%}); mIoU "
             f"{validation['miou_before']} before, {validation['miou_after']} after. {path} is not "
             "written; use --format=safetensors, and report the model's options and jax's version"
         )
@@ -239,7 +242,7 @@ def _describe(
     multiple: int | None,
     environment: Mapping[str, str] | None,
 ) -> dict[str, Any]:
-    """What metadata.json holds, the scores apart."""
+    """The content of metadata.json, without the scores."""
     config, data = predictor.config, predictor.config["data"]
     (height, width), channels = data["image_size"], data["channels"]
     sides = [f"{multiple}*h", f"{multiple}*w"] if multiple else [height, width]
@@ -261,9 +264,9 @@ def _describe(
             "bilinear), top left; the rest is the image's mean colour",
             "inside": "x / 255, then (x - mean) / std per channel, or local contrast "
             "normalisation in windows of this side where it is not 0",
-            "mean": list(data["mean"]),
-            "std": list(data["std"]),
-            "local_contrast": data.get("local_contrast", 0),
+            "mean": list(predictor.normalization.mean),
+            "std": list(predictor.normalization.std),
+            "local_contrast": predictor.normalization.local_contrast,
         },
         "platforms": list(platforms),
         "written_on": exported.platform(),
@@ -274,20 +277,20 @@ def _describe(
 
 
 def test_tolerance(platforms: Sequence[str], dtype: str) -> dict[str, float]:
-    """For each platform the share of the stored test's pixels that may have another class there."""
+    """The share of the stored test's pixels whose class may differ, by platform."""
     exact = ("cpu",) if exported.platform() == "cpu" and dtype == "float32" else ()
     return {name: TOLERANCE if name in exact else COARSE_TOLERANCE for name in platforms}
 
 
 def _why_fixed(size: tuple[int, int], multiple: int | None) -> str | None:
-    """Why a program takes one size only; None if it does not."""
+    """Why a program takes one size only; None if it takes others."""
     if multiple:
         return None
     fitting = [m for m in _MULTIPLES if size[0] % m == 0 and size[1] % m == 0]
     if fitting:
         return "the network's layers depend on the size, so it cannot be traced for free H and W"
     return (
-        f"free H and W want data.image_size to be multiples of {_MULTIPLES[0]} or "
+        f"free H and W need a data.image_size of multiples of {_MULTIPLES[0]} or "
         f"{_MULTIPLES[-1]}, found {size[0]}x{size[1]}"
     )
 

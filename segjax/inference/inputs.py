@@ -1,4 +1,4 @@
-"""What `--input` of predict may name: an image, a folder, a list of paths, a video."""
+"""The inputs of predict: an image, a folder, a list of paths, or a video."""
 
 import dataclasses
 import os
@@ -20,9 +20,9 @@ class Input:
 
     Attributes:
       name: of its result, unique among the inputs: a relative path without suffix.
-      origin: where it comes from, for people.
+      origin: its source, to be printed.
       image: uint8 [h, w, c]; None if it could not be read.
-      problem: why not.
+      problem: why it could not be read.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Input:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """All that an `--input` names, read one by one.
+    """The images of an `--input`, read one by one.
 
     Attributes:
-      total: how many there are; None if a video does not say.
+      total: number of images; None for a video that does not state it.
       frames_per_second: of a video; None for images.
-      read: starts from the first; yields `Input`s.
+      read: yields every `Input`, from the first one at each call.
     """
 
     total: int | None
@@ -47,17 +47,17 @@ class Inputs:
 
 
 def open_inputs(path: str | os.PathLike, channels: int = 3) -> Inputs:
-    """Finds the images that `path` names; reads none of them yet.
+    """Finds the images that `path` names, and reads none of them yet.
 
     Args:
       path: an image file; a folder, with the images in it and below; a `.txt` file with one path
-        a line, relative to its own folder (blank lines and lines that begin with # are passed
-        over); or a video file.
+        per line, relative to the file's folder (blank lines and lines that begin with # are
+        ignored); or a video file.
       channels: of the images.
 
     Raises:
-      ValueError: if there is nothing of the kind, a folder or list without images, a video that
-        cannot be opened, or a video for a model of other than RGB images.
+      ValueError: for any other path, a folder or list without images, a video that cannot be
+        opened, or a video for a model of images other than RGB.
     """
     path = pathlib.Path(path)
     suffix = path.suffix.lower()
@@ -76,9 +76,10 @@ def open_inputs(path: str | os.PathLike, channels: int = 3) -> Inputs:
         known = (*IMAGE_SUFFIXES, *arrays)
         if path.is_file() and suffix not in known:
             raise ValueError(
-                f"{path} is nothing to predict on; use an image ({some(known, len(known))}), a "
-                f"video ({some(video.SUFFIXES, len(video.SUFFIXES))}), a folder of images, or a "
-                f"{LIST_SUFFIX} file with one path a line"
+                f"{path} is no image, video, folder or list; use an image "
+                f"({some(known, len(known))}), a video "
+                f"({some(video.SUFFIXES, len(video.SUFFIXES))}), a folder of images, or a "
+                f"{LIST_SUFFIX} file with one path per line"
             )
         images, root = list_images(path, known), path if path.is_dir() else path.parent
     names = output_names(images, root)
@@ -86,8 +87,9 @@ def open_inputs(path: str | os.PathLike, channels: int = 3) -> Inputs:
 
 
 def output_names(paths: Sequence[pathlib.Path], root: pathlib.Path) -> list[str]:
-    """Each path under `root` without its suffix; with it where two would be the same. A path
-    outside of `root` gives its full one, without `..`, so that no result leaves the output."""
+    """The names of the results: each path relative to `root`, without its suffix unless two names
+    would be equal. A path outside of `root` gives its absolute path without `..`, so that no result
+    is written outside of the output folder."""
     relative = []
     for path in paths:
         if not path.is_relative_to(root) or ".." in path.relative_to(root).parts:
@@ -107,10 +109,10 @@ def _listed(listing: pathlib.Path) -> list[pathlib.Path]:
     try:
         lines = [line.strip() for line in listing.read_text().splitlines()]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{listing} is no text; use one path a line") from error
+        raise ValueError(f"{listing} is not a text file; use one path per line") from error
     paths = [listing.parent / line for line in lines if line and not line.startswith("#")]
     if not paths:
-        raise ValueError(f"{listing} names no image; use one path a line")
+        raise ValueError(f"{listing} names no image; use one path per line")
     return list(dict.fromkeys(paths))
 
 

@@ -1,9 +1,9 @@
-"""How an image becomes what the network sees: whole, on the canvas or by windows, and views."""
+"""The options of inference: how an image becomes the network's input, and which views of it."""
 
 import dataclasses
 import math
 
-WAYS = ("canvas", "whole", "sliding")
+INFERENCE = ("resize", "whole", "slide")
 BLENDS = ("uniform", "linear", "gaussian")
 
 
@@ -12,26 +12,27 @@ class InferenceOptions:
     """Options of `Predictor`.
 
     Attributes:
-      way: "canvas": the image is fitted to the canvas of training (`data.image_size`) and the
-        logits are resized back, which is what evaluation scores. "whole": the image at its own
-        size. "sliding": windows of the image at its own size, their probabilities blended.
-      window: (h, w) of "sliding"; None = the canvas.
+      inference: "resize": the image is resized to fit the canvas of training (`data.image_size`)
+        and the logits are resized back; this is what evaluation scores. "whole": the network sees
+        the image at its own size. "slide": the network sees windows of the image at its own size,
+        whose probabilities are blended.
+      window: (h, w) for "slide"; None = the canvas.
       overlap: share of a window that the next one covers again, in [0, 1).
       blend: weight of a window's pixels: "uniform", "linear" (falls to the borders along both
         axes) or "gaussian" (standard deviation: an eighth of the window).
-      scales: test-time augmentation: factors of the size that the network sees.
+      scales: test-time augmentation: factors on the size that the network sees.
       flip: test-time augmentation: each scale once more, mirrored left-right.
       batch_size: images, or windows, that the devices compute at a time; rounded up to a multiple
-        of their number.
+        of the number of devices.
 
-    With several views (scales times flip) each view's logits are mirrored back, resized to the
-    image, and made probabilities; the mean of those, every view counting the same, decides.
+    With several views (scales times flip) the logits of each view are mirrored back, resized to
+    the image, and turned into probabilities; their unweighted mean decides.
 
     Raises:
-      ValueError: naming the option, what was found and what is allowed.
+      ValueError: naming the option, the value and what is allowed.
     """
 
-    way: str = "canvas"
+    inference: str = "resize"
     window: tuple[int, int] | None = None
     overlap: float = 0.5
     blend: str = "gaussian"
@@ -40,13 +41,15 @@ class InferenceOptions:
     batch_size: int = 4
 
     def __post_init__(self):
-        if self.way not in WAYS:
-            raise ValueError(f"way={self.way!r} is unknown; use {', '.join(WAYS)}")
+        if self.inference not in INFERENCE:
+            raise ValueError(f"inference={self.inference!r} is unknown; use {', '.join(INFERENCE)}")
         if self.blend not in BLENDS:
             raise ValueError(f"blend={self.blend!r} is unknown; use {', '.join(BLENDS)}")
         if self.window is not None:
-            if self.way != "sliding":
-                raise ValueError(f"window={self.window} with way={self.way!r}; use way='sliding'")
+            if self.inference != "slide":
+                raise ValueError(
+                    f"window={self.window} with inference={self.inference!r}; use inference='slide'"
+                )
             window = tuple(self.window)
             if len(window) != 2 or any(n != int(n) or n < 1 for n in window):
                 raise ValueError(f"window={self.window}; use (height, width), 1 or more each")

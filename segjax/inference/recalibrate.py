@@ -1,7 +1,7 @@
-"""Batch normalisation's statistics, recomputed by a pass over the training images.
+"""Recomputes batch normalisation statistics by one pass over the training images.
 
-Running statistics trail the weights: each step keeps most of the old ones, which other weights
-made, on augmented crops. What is evaluated can have those of its own weights instead.
+Running statistics trail the weights: each training step keeps most of the old statistics, which
+come from earlier weights and augmented crops. Recomputed ones belong to the weights as evaluated.
 """
 
 import itertools
@@ -14,16 +14,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
+
+from segjax.training.forward import Forward, logits_fn
+from segjax.transforms.normalize import Normalization
 
 Path = tuple[str, ...]
 
 
 def batch_moments(
-    model: nn.Module, variables: Mapping[str, Any], images: Float[Array, "n H W c"]
+    forward: Forward, variables: Mapping[str, Any], images: UInt8[Array, "n H W c"]
 ) -> dict[Path, dict[str, Float[Array, "channels"]]]:
-    """{normalisation: {"mean", "var"}} of what each one is given in a forward pass by the batch's
-    own statistics, without dropout: float32, over images, rows and columns. Jittable."""
+    """{normalisation's path: {"mean", "var"}} of the input of each normalisation, in a forward pass
+    that uses the batch's statistics and no dropout. float32, over images, rows and columns.
+    Jittable.
+
+    Args:
+      forward: of `segjax.training.forward.logits_fn` with train=True.
+    """
     moments = {}
 
     def watch(next_function, args, kwargs, context):
@@ -38,28 +46,32 @@ def batch_moments(
         return next_function(*args, **kwargs)
 
     with nn.intercept_methods(watch):
-        model.apply(variables, images, train=True, mutable=["batch_stats"])
+        forward(variables, images)
     return moments
 
 
 def recomputed_statistics(
-    model: nn.Module, variables: Mapping[str, Any], batches: Iterable[Float[Array, "n H W c"]]
+    model: nn.Module,
+    normalization: Normalization,
+    variables: Mapping[str, Any],
+    batches: Iterable[UInt8[np.ndarray, "n H W c"]],
 ) -> dict[str, Any]:
     """The mean and variance of every normalisation's input over all batches: `batch_stats`.
 
-    The sums over a batch are taken on the device in float32, those over batches on the host in
-    float64, weighted by the number of images. The variance is that of the whole set, divided by
-    the number of cells: the batches' variances averaged, and the variance of their means. (The
-    SegNet authors' compute_bn_statistics.py averages the batches' variances and leaves the second
-    part out, which for batches of several images is small.)
+    Sums over a batch are taken on the device in float32, those over batches on the host in float64,
+    weighted by the number of images. The variance is that of the whole set, divided by the number
+    of cells: the mean of the batches' variances plus the variance of their means. (The SegNet
+    authors' compute_bn_statistics.py leaves out the second part, which is small for batches of
+    several images.)
 
-    Within a pass each layer sees its batch normalised by that batch, as in training; so the result
-    depends on the batch size, except for the first layer. Batches should be of (nearly) one size,
-    not padded; each size is compiled once.
+    In the pass each layer normalises by the batch, as in training, so the result depends on the
+    batch size, except for the first layer. Batches should have (nearly) one size and no padding;
+    each size is compiled once.
 
     Args:
-      model, variables: as trained; their statistics are not used.
-      batches: normalised images.
+      model, variables: as trained; the statistics in `variables` are not used.
+      normalization: of the run.
+      batches: of images.
 
     Raises:
       ValueError: for a model without batch normalisation, or no batches.
@@ -68,7 +80,8 @@ def recomputed_statistics(
         raise ValueError(
             f"{type(model).__name__} has no batch normalisation; there is nothing to recompute"
         )
-    step = jax.jit(lambda variables, images: batch_moments(model, variables, images))
+    forward = logits_fn(model, normalization, train=True)
+    step = jax.jit(lambda variables, images: batch_moments(forward, variables, images))
     sums: dict[Path, np.ndarray] = {}
     count = 0
     for images in batches:
@@ -86,13 +99,13 @@ def recomputed_statistics(
         new[(*path, "var")] = np.maximum(square - mean**2, 0)
     if new.keys() != old.keys():
         missing = ["/".join(path) for path in sorted(old.keys() ^ new.keys())]
-        raise ValueError(f"these statistics belong to no normalisation that ran: {missing}")
+        raise ValueError(f"statistics and normalisations that ran do not match: {missing}")
     return unflatten_dict({path: jnp.asarray(new[path], old[path].dtype) for path in old})
 
 
 def even_batches(length: int, batch_size: int) -> Sequence[range]:
-    """0..length-1 in as few ranges of at most `batch_size` as possible, whose lengths differ by
-    at most one: none is a small rest with statistics of its own."""
+    """0..length-1 in as few ranges of at most `batch_size` as possible. Their lengths differ by at
+    most one, so that no small last batch distorts the statistics."""
     count = math.ceil(length / batch_size)
     edges = [length * i // count for i in range(count + 1)]
     return [range(a, b) for a, b in itertools.pairwise(edges)]

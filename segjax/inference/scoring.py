@@ -1,4 +1,4 @@
-"""The full evaluation of a split: one pass on the device, boundaries and strata on the host."""
+"""The complete evaluation of a split: one pass on the device, boundaries and strata on the host."""
 
 import collections
 import concurrent.futures
@@ -22,15 +22,16 @@ from segjax.training.distributed import gather
 from segjax.training.evaluation import Evaluation, ImageCounts, device_outputs
 from segjax.training.mesh import Devices
 from segjax.training.step import Batch, make_eval_step
+from segjax.transforms.normalize import Normalization
 
-# Label maps that wait for a host thread, per thread: what bounds the memory when the device is
-# faster than the host.
+# Label maps that may wait per host thread; this bounds the memory if the device is faster than the
+# host.
 _WAITING_PER_THREAD = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class FullEvaluation(Evaluation):
-    """An evaluation with all that is measured at the end of a run.
+    """An evaluation with all measures of the end of a run.
 
     Attributes:
       boundary: see `segjax.metrics.boundary.Boundaries.summary`.
@@ -67,16 +68,16 @@ class FullEvaluation(Evaluation):
 
 
 def make_scoring_step(
-    model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], local_contrast: int = 0
-) -> Callable[[Any, Batch], dict[str, Any]]:
-    """Returns a step to be jitted: `training.step.make_eval_step`'s, which gives besides the counts
-    `prediction`, uint8 [n, h, w] at the labels' size, and `calibration`, sums over the batch."""
+    model: nn.Module, normalization: Normalization
+) -> Callable[[Any, Batch], tuple[dict[str, Any], dict[str, Any]]]:
+    """Returns the step of `training.step.make_eval_step` with two more outputs: `prediction`, uint8
+    [n, h, w] at the labels' size, per image, and `calibration`, sums over the batch."""
 
-    def more(logits, labels):
+    def extra(logits, labels):
         prediction = jnp.argmax(logits, -1).astype(jnp.uint8)
         return {"prediction": prediction}, {"calibration": calibration_counts(logits, labels)}
 
-    return make_eval_step(model, mean, std, local_contrast, more)
+    return make_eval_step(model, normalization, extra)
 
 
 def evaluate_fully(
@@ -89,12 +90,12 @@ def evaluate_fully(
     rule: str = "segjax",
     threads: int | None = None,
 ) -> FullEvaluation:
-    """Runs a jitted `make_scoring_step` over every sample of a split, once.
+    """Runs a compiled step of `make_scoring_step` over every sample of a split, once.
 
     Threads measure boundaries and strata of a batch's label maps while the device works on the
-    next ones. Sizes in pixels (tolerances, distances, buckets) are those of the scored canvas. In
-    many processes all call it alike; each measures its own images, and the result is that of all of
-    them, in each.
+    next batches. Sizes in pixels (tolerances, distances, buckets) are those of the scored canvas.
+    With several processes every one must call it. Each measures its own images, and all return the
+    result for the whole split.
 
     Args:
       rule: of `FullEvaluation.summary`.
@@ -136,13 +137,13 @@ def evaluate_fully(
 
 
 class _HostMeasures:
-    """What is measured of an image's label maps; `add` may run in many threads."""
+    """Measures of label maps on the host; `add` may run in several threads at once."""
 
     def __init__(self, num_classes: int):
         self.boundaries, self.strata = Boundaries(num_classes), Strata(num_classes)
 
     def add(self, label: UInt8[np.ndarray, "h w"], prediction: UInt8[np.ndarray, "h w"]) -> None:
-        distance = distance_to_boundary(label)  # both want it, and it costs the most
+        distance = distance_to_boundary(label)  # the costliest part, which both need
         self.boundaries.add(label, prediction, distance)
         self.strata.add(label, prediction, distance)
 
@@ -152,7 +153,7 @@ class _HostMeasures:
 
 
 def _merged(parts: Sequence[_HostMeasures]) -> _HostMeasures:
-    """What several processes measured, each of its own images."""
+    """The measures of all processes, each of which saw its own images."""
     first, *others = parts
     for other in others:
         first.merge(other)

@@ -1,10 +1,10 @@
-"""Sliding windows over images of any size, in memory that the image does not enlarge.
+"""Sliding windows over images of any size, in memory that does not grow with the image.
 
 Windows are computed in batches, from the top row of windows down. Their probabilities, weighted by
-the blend, are added into a strip on the device that is as tall as one window; rows that no later
+the blend, are added to a strip on the device that is as tall as one window. Rows that no later
 window touches are finished there (argmax) and written to the result, and the strip moves down. An
-image too wide for `STRIP_BYTES` is cut into bands of columns, each with a strip of its own; windows
-across a cut are computed for both.
+image too wide for `STRIP_BYTES` is cut into bands of columns, each with its own strip; windows
+across a cut are computed for both bands.
 
 Probabilities are averaged, not logits, as in test-time augmentation: a window that is very sure
 near its border, where it sees least, cannot outvote the others.
@@ -21,11 +21,12 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from segjax.inference.options import InferenceOptions
-from segjax.inference.tta import Forward, view_logits
+from segjax.inference.tta import view_logits
 from segjax.inference.windows import bands, blend_weights, bucket, starts
 from segjax.layers import resize_bilinear
+from segjax.training.forward import Forward
 
-# Of the strip of scores, unless two windows side by side want more.
+# Size of the strip of scores, unless two windows side by side need more.
 STRIP_BYTES = 2**28
 
 
@@ -33,7 +34,7 @@ class SlidingWindows:
     """Slides windows over images of any size; the network is compiled once.
 
     Args:
-      forward: (variables, images, inside=None) -> logits.
+      forward: of `segjax.training.forward.logits_fn`.
       window: (h, w) that the network sees; with `scales` it sees the window enlarged or shrunk.
       num_classes: K.
       options: overlap, blend, scales, flip and batch_size are used.
@@ -61,7 +62,7 @@ class SlidingWindows:
         self._scores = scores
 
     def strip_columns(self, width: int) -> int:
-        """Columns of the strip for an image of that width: from few sizes, and bounded."""
+        """Columns of the strip for an image of `width` columns; bounded, and one of few sizes."""
         tall, wide = self.window
         most = STRIP_BYTES // (4 * tall * self.num_classes)
         return max(min(bucket(max(width, wide)), most), 2 * wide)
@@ -89,7 +90,7 @@ class SlidingWindows:
                     lefts_now = band.lefts[start : start + self._batch]
                     strip = self._add_windows(strip, variables, image, top, lefts_now, first)
                 result, strip = _finish(strip, after - top, labels=out.ndim == 2)
-                if unfinished:  # copied while the next row of windows is computed
+                if unfinished:  # copied while the device computes the next row of windows
                     _write(out, *unfinished)
                 unfinished = top, after, band, columns, result
         _write(out, *unfinished)
@@ -102,7 +103,7 @@ class SlidingWindows:
         columns, valid = np.zeros(self._batch, np.int32), np.zeros(self._batch, np.float32)
         for row, left in enumerate(lefts):
             pixels = image[top : top + tall, left : left + wide]
-            sizes[row] = pixels.shape[:2]  # smaller than the window only if the image is
+            sizes[row] = pixels.shape[:2]  # smaller than the window if the image is
             windows[row, : sizes[row, 0], : sizes[row, 1]] = pixels
             columns[row], valid[row] = left - first, 1
         scores = self._scores(*self._put(variables, windows, sizes))
@@ -116,14 +117,14 @@ def _add(
     valid: Float[Array, "n"],
     columns: Int[Array, "n"],
 ) -> Float[Array, "h W k"]:
-    """Adds windows to the strip, each at its column; those that are not `valid` only fill up the
-    batch. Compiled for each width of strips, unlike the network."""
+    """Adds windows to the strip, each at its column; `valid` is 0 for windows that pad the batch.
+    Compiled for each width of strips, unlike the network."""
 
     def add_one(strip, one):
         patch, weight, column = one
         place = (0, column, 0)
-        there = lax.dynamic_slice(strip, place, patch.shape)
-        return lax.dynamic_update_slice(strip, there + patch * weight, place), None
+        sums = lax.dynamic_slice(strip, place, patch.shape)
+        return lax.dynamic_update_slice(strip, sums + patch * weight, place), None
 
     return lax.scan(add_one, strip, (scores, valid, columns))[0]
 
@@ -135,7 +136,7 @@ def _probabilities(
     windows: UInt8[Array, "n h w c"],
     sizes: Int[Array, "n 2"],
 ) -> Float[Array, "n h w k"]:
-    """Of windows, of which images fill `sizes`, the mean over their views."""
+    """The mean over the views of each window, of which the image fills `sizes`."""
     count, *window, channels = windows.shape
     total = 0
     for scale in options.scales:
@@ -154,11 +155,11 @@ def _probabilities(
 
 @functools.partial(jax.jit, static_argnames="labels", donate_argnums=0)
 def _finish(strip: Float[Array, "h w k"], rows: int, *, labels: bool):
-    """The strip's labels or scores, of which the first `rows` are finished, and the strip moved
-    down by as many."""
+    """The strip's labels or scores, whose first `rows` rows are finished, and the strip moved down
+    by as many rows."""
     if labels:
         result = jnp.argmax(strip, -1).astype(jnp.uint8)
-    else:  # a window's probabilities add up to 1, so that a pixel's sum is its total weight
+    else:  # the probabilities of a window sum to 1, so a pixel's sum is its total weight
         result = jnp.log(strip / jnp.sum(strip, -1, keepdims=True))
     return result, jnp.take(
         strip, jnp.arange(strip.shape[0]) + rows, axis=0, mode="fill", fill_value=0

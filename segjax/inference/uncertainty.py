@@ -1,7 +1,7 @@
-"""What a network does not know: Monte Carlo dropout and ensembles, as running sums.
+"""Predictive uncertainty: Monte Carlo dropout and ensembles, as running sums.
 
-However many samples there are, memory holds one: the running mean of the probabilities and three
-numbers a pixel.
+Memory does not grow with the number of samples: it holds the running mean of the probabilities and
+two numbers per pixel.
 
 References: Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016; Kendall,
 Badrinarayanan and Cipolla, "Bayesian SegNet", BMVC 2017 (arXiv 1511.02680); Lakshminarayanan et
@@ -16,25 +16,27 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
 from segjax.layers import resize_bilinear
+from segjax.layers.dropout import dropout_by_example
 from segjax.models.registry import MODELS, model_options
+from segjax.training.forward import Forward
 
 MEASURES = ("entropy", "mutual_information", "variance")
 
 
 @flax.struct.dataclass
 class Uncertainty:
-    """The mean prediction and how sure it is, pixel by pixel.
+    """The mean prediction and its uncertainty at each pixel.
 
     Attributes:
-      probabilities: mean of the samples' softmax, over the last axis.
+      probabilities: mean over the samples of their softmax over the last axis.
       entropy: predictive entropy, that of the mean, in nats: 0 to log k. Total uncertainty.
-      mutual_information: that less the mean entropy of the samples, in nats ("BALD"): how far the
-        samples disagree. 0 where all say the same, however unsure.
+      mutual_information: the predictive entropy minus the samples' mean entropy, in nats ("BALD"):
+        how far the samples disagree. 0 where they all agree, however unsure they are.
       variance: of each class's probability over the samples (divided by their number), averaged
-        over the classes: what the Bayesian SegNet authors plot.
+        over the classes, as the Bayesian SegNet authors plot it.
     """
 
     probabilities: Float[Array, "n h w k"]
@@ -44,8 +46,8 @@ class Uncertainty:
 
     def scores(self) -> dict[str, Float[Array, "n h w"]]:
         """Each measure in [0, 1], to rank pixels by: the square root of its share of its largest
-        possible value. Most pixels are nearly certain; the root tells them apart in a histogram,
-        and the order is the measure's own."""
+        possible value. The root keeps the measure's order, and separates the nearly certain
+        pixels, which are most, in a histogram."""
         k = self.probabilities.shape[-1]
         largest = {name: math.log(k) for name in MEASURES}
         # The variances of all classes sum to E|p|^2 - |E p|^2, which is at most 1 - 1/k.
@@ -57,13 +59,13 @@ class Uncertainty:
 
 @flax.struct.dataclass
 class Samples:
-    """Sums over the samples seen so far.
+    """Sums over the samples added so far.
 
     Attributes:
-      count: how many.
+      count: of samples.
       mean: of their probabilities.
-      scatter: sum over samples and classes of the squared distance from the mean (Welford's, which
-        loses nothing where all samples agree).
+      scatter: sum over samples and classes of the squared distance from the mean (Welford's
+        algorithm, which stays exact where all samples agree).
       entropy: sum of their entropies.
     """
 
@@ -74,12 +76,12 @@ class Samples:
 
     @classmethod
     def none(cls, shape: tuple[int, int, int, int]) -> "Samples":
-        """No sample yet, of logits of `shape`."""
+        """The sums over no sample, for logits of `shape`."""
         zeros = jnp.zeros(shape[:-1], jnp.float32)
         return cls(jnp.zeros((), jnp.float32), jnp.zeros(shape, jnp.float32), zeros, zeros)
 
     def add(self, logits: Float[Array, "n h w k"]) -> "Samples":
-        """One more."""
+        """The sums with one more sample."""
         log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
         p = jnp.exp(log_p)
         count = self.count + 1
@@ -93,7 +95,7 @@ class Samples:
         )
 
     def summary(self) -> Uncertainty:
-        """The measures; of one sample alone mutual information and variance are 0."""
+        """The measures; mutual information and variance of a single sample are 0."""
         entropy = _entropy(self.mean)
         information = jnp.maximum(entropy - self.entropy / self.count, 0)
         variance = jnp.maximum(self.scatter, 0) / self.count / self.mean.shape[-1]
@@ -106,72 +108,66 @@ def _entropy(p: Float[Array, "*shape k"]) -> Float[Array, "*shape"]:
 
 
 def sample_logits(
-    model: nn.Module,
-    variables: Mapping[str, Any],
-    images: Float[Array, "n H W c"],
+    forward: Forward,
+    variables: Any,
+    images: UInt8[Array, "n H W c"],
     key: jax.Array,
-    ids: Int[Array, "n"],
+    index: Int[Array, "n"],
 ) -> Float[Array, "n H W k"]:
-    """The logits with dropout on and batch normalisation by its running statistics.
+    """The logits with dropout on, and batch normalisation by its running statistics.
 
-    The masks of an image depend on `key` and its id alone, not on the rest of the batch.
+    The dropout masks of an image depend on `key` and its index alone, not on the rest of the batch.
 
     Args:
-      model, variables, images: as for `model.apply(..., train=False)`.
+      forward, variables, images: see `segjax.training.forward.logits_fn`, with train=False.
       key: of this sample.
-      ids: one number per image, its index in the data set.
+      index: of each image in the data set.
     """
 
     def drop(next_function, args, kwargs, context):
-        module = context.module
-        if not isinstance(module, nn.Dropout) or context.method_name != "__call__":
-            return next_function(*args, **kwargs)
-        (x,) = args
-        if module.rate == 0:
-            return x
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(module.make_rng("dropout"), ids)
-        shape = [1 if axis in module.broadcast_dims else n for axis, n in enumerate(x.shape)]
-        keep = 1 - module.rate
-        kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, shape[1:]))(keys)
-        return jnp.where(kept, x / keep, 0).astype(x.dtype)
+        if isinstance(context.module, nn.Dropout) and context.method_name == "__call__":
+            return dropout_by_example(context.module, args[0], index)
+        return next_function(*args, **kwargs)
 
     with nn.intercept_methods(drop):
-        return model.apply(variables, images, train=False, rngs={"dropout": key})["logits"]
+        return forward(variables, images, rngs={"dropout": key})
 
 
 def mc_dropout(
-    model: nn.Module,
-    variables: Mapping[str, Any],
-    images: Float[Array, "n H W c"],
+    forward: Forward,
+    variables: Any,
+    images: UInt8[Array, "n H W c"],
     key: jax.Array,
     samples: int = 50,
     *,
-    ids: Int[Array, "n"] | None = None,
+    index: Int[Array, "n"] | None = None,
     size: tuple[int, int] | None = None,
 ) -> Uncertainty:
-    """Monte Carlo dropout: the mean over forward passes that each drop other units. Jittable.
+    """Monte Carlo dropout: the mean over forward passes with different dropout masks. Jittable.
 
-    Batch normalisation keeps its running statistics. What comes before the first dropout does not
-    change from sample to sample, and XLA moves it out of the loop: 50 samples of PSPNet, whose one
-    dropout is before the classifier, take as long as 8 forward passes on the CPU (Bayesian SegNet's
-    take as long as 50). There the maps of mutual information and variance show the grid of the
-    network's output stride: between its cells, interpolation averages independent samples.
+    Batch normalisation uses its running statistics. The layers before the first dropout give the
+    same for all samples, and XLA moves them out of the loop: 50 samples of PSPNet, whose one
+    dropout is before the classifier, take as long as 8 forward passes on the CPU; those of Bayesian
+    SegNet take as long as 50. PSPNet's maps of mutual information and variance show the grid of its
+    output stride: between the grid's cells, interpolation averages independent samples.
 
     Args:
-      model, variables, images: as for `model.apply(..., train=False)`.
+      forward, variables, images: see `segjax.training.forward.logits_fn`, with train=False.
       key: sample t draws from fold_in(key, t).
       samples: 50 in Bayesian SegNet's paper.
-      ids: see `sample_logits`; 0..n-1 by default.
-      size: (h, w) of the result: the logits are resized; the model's own by default.
+      index: see `sample_logits`; 0..n-1 by default.
+      size: (h, w) to which the logits are resized; their own by default.
     """
-    ids = jnp.arange(images.shape[0]) if ids is None else ids
+    index = jnp.arange(images.shape[0]) if index is None else index
 
     def logits_of(t):
-        logits = sample_logits(model, variables, images, jax.random.fold_in(key, t), ids)
+        logits = sample_logits(forward, variables, images, jax.random.fold_in(key, t), index)
         return resize_bilinear(logits, size or logits.shape[1:3])
 
+    def add(sums, t):
+        return sums.add(logits_of(t)), None
+
     shape = jax.eval_shape(logits_of, 0).shape
-    add = lambda sums, t: (sums.add(logits_of(t)), None)  # noqa: E731
     sums, _ = jax.lax.scan(add, Samples.none(shape), jnp.arange(samples))
     return sums.summary()
 
@@ -179,14 +175,14 @@ def mc_dropout(
 def dropout_layers(
     model: nn.Module, variables: Mapping[str, Any], channels: int = 3
 ) -> dict[str, float]:
-    """{path: rate} of the dropouts above 0 that the logits pass through (the auxiliary head's are
-    no part of that). Nothing is computed."""
-    found = {}
+    """{path: rate} of the dropout layers above rate 0 on the way to the logits, without those of
+    the auxiliary head. Traces the model, computes nothing."""
+    rates = {}
 
     def watch(next_function, args, kwargs, context):
         module = context.module
         if isinstance(module, nn.Dropout) and module.rate > 0 and module.path[0] != "aux_head":
-            found["/".join(module.path)] = module.rate
+            rates["/".join(module.path)] = module.rate
         return next_function(*args, **kwargs)
 
     def forward(variables, images):
@@ -194,11 +190,11 @@ def dropout_layers(
             return model.apply(variables, images, train=False)
 
     jax.eval_shape(forward, dict(variables), jnp.zeros((1, 64, 64, channels)))
-    return found
+    return rates
 
 
 def check_dropout(model: nn.Module, variables: Mapping[str, Any], channels: int = 3) -> None:
-    """Raises ValueError, naming the models that have it, for a model without dropout."""
+    """Raises ValueError for a model without dropout, naming the models that have it."""
     if dropout_layers(model, variables, channels):
         return
     name = next(

@@ -1,19 +1,18 @@
-"""Scores of uncertainty over a split: does it point at the errors, are the probabilities right."""
+"""Scores of uncertainty over a split: how well it ranks errors, how calibrated the mean is."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Int
 
 from segjax import metrics
 from segjax.data.classes import IGNORE
 from segjax.data.fitted import Batch
+from segjax.inference.predictor import Predictor
 from segjax.inference.uncertainty import MEASURES, Samples, Uncertainty, mc_dropout
 from segjax.layers import resize_bilinear
 from segjax.metrics.calibration import (
@@ -23,55 +22,39 @@ from segjax.metrics.calibration import (
     uncertainty_counts,
 )
 from segjax.metrics.calibration import summarize as summarize_calibration
+from segjax.training.forward import Forward
 from segjax.training.mesh import Devices
-from segjax.transforms.normalize import normalize
 
 
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """A network and how it takes images.
-
-    Attributes:
-      model, variables: as trained.
-      data: the run's `config.data`.
-    """
-
-    model: nn.Module
-    variables: Any
-    data: Mapping[str, Any]
-
-    def normalize(self, images: UInt8[Array, "n H W c"]) -> Float[Array, "n H W c"]:
-        mean, std = tuple(self.data["mean"]), tuple(self.data["std"])
-        window = self.data.get("local_contrast", 0)  # older runs have no such option
-        return normalize(images.astype(jnp.float32) / 255, mean, std, window)
-
-
-def make_step(members: Sequence[Member], samples: int, key: jax.Array) -> Callable:
+def make_step(forwards: Sequence[Forward], samples: int, key: jax.Array) -> Callable:
     """Returns `step(variables, batch) -> (counts, maps)`, to be jitted.
 
-    With one member the samples are those of Monte Carlo dropout, with several each is one sample.
+    One network is sampled by Monte Carlo dropout; of several networks each is one sample.
     `variables` is the list of theirs; a batch has uint8 `image` [n, H, W, c] and `label` [n, h, w]
-    and int32 `index` [n]. `counts` holds those of the mean prediction and, under `alone0`, ..., of
-    each member by itself, without dropout; `maps` the mean's `prediction` uint8 [n, h, w] and each
-    of `MEASURES`, float32 [n, h, w].
+    and int32 `index` [n]. `counts` holds the `prediction_counts` of the mean prediction (`mean`),
+    and of each network alone without dropout (`alone0`, ...). `maps` holds the mean's `prediction`,
+    uint8 [n, h, w], and each of `MEASURES`, float32 [n, h, w].
+
+    Args:
+      forwards: see `segjax.training.forward.logits_fn`, with train=False.
+      samples, key: of dropout.
     """
 
     def step(variables, batch):
-        labels = batch["label"].astype(jnp.int32)
+        images, labels = batch["image"], batch["label"].astype(jnp.int32)
         size = labels.shape[1:3]
-        counts, sums = {}, Samples.none((*labels.shape, members[0].model.num_classes))
-        for i, (member, own) in enumerate(zip(members, variables, strict=True)):
-            images = member.normalize(batch["image"])
-            logits = member.model.apply(own, images, train=False)["logits"]
-            logits = resize_bilinear(logits, size)
-            alone = Samples.none(logits.shape).add(logits).summary()
-            counts[f"alone{i}"] = prediction_counts(alone, labels, ("entropy",))
-            sums = sums.add(logits)
-        if len(members) > 1:
+        counts, sums = {}, None
+        for i, (forward, own) in enumerate(zip(forwards, variables, strict=True)):
+            logits = resize_bilinear(forward(own, images), size)
+            alone = Samples.none(logits.shape).add(logits)
+            counts[f"alone{i}"] = prediction_counts(alone.summary(), labels, ("entropy",))
+            sums = alone if sums is None else sums.add(logits)
+        if len(forwards) > 1:
             result = sums.summary()
         else:
-            model, ids = members[0].model, batch["index"]
-            result = mc_dropout(model, variables[0], images, key, samples, ids=ids, size=size)
+            result = mc_dropout(
+                forwards[0], variables[0], images, key, samples, index=batch["index"], size=size
+            )
         counts["mean"] = prediction_counts(result, labels, MEASURES)
         prediction = jnp.argmax(result.probabilities, -1).astype(jnp.uint8)
         maps = {name: getattr(result, name) for name in MEASURES}
@@ -83,7 +66,7 @@ def make_step(members: Sequence[Member], samples: int, key: jax.Array) -> Callab
 def prediction_counts(
     result: Uncertainty, labels: Int[Array, "n h w"], measures: Sequence[str]
 ) -> dict[str, Any]:
-    """What `prediction_scores` needs of one batch; ignored pixels are in none of it. Jittable."""
+    """The counts of one batch for `prediction_scores`, without ignored pixels. Jittable."""
     k = result.probabilities.shape[-1]
     predictions = jnp.argmax(result.probabilities, -1)
     scores, correct, labelled = result.scores(), predictions == labels, labels != IGNORE
@@ -95,8 +78,12 @@ def prediction_counts(
 
 
 def prediction_scores(counts: Mapping[str, Any]) -> dict[str, Any]:
-    """From counts, summed over a split: `metrics.summarize`, with `calibration`
-    (`calibration.summarize`) and `risk` (per measure `calibration.summarize_risk`)."""
+    """The scores of counts that are summed over a split.
+
+    Returns:
+      Those of `metrics.summarize`; `calibration`, of `calibration.summarize`; and `risk`, of
+      `calibration.summarize_risk` per measure.
+    """
     return {
         **metrics.summarize(counts["confusion"]),
         "calibration": summarize_calibration(counts["calibration"]),
@@ -105,7 +92,7 @@ def prediction_scores(counts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def score_split(
-    members: Sequence[Member],
+    predictors: Sequence[Predictor],
     batches: Iterable[Batch],
     devices: Devices,
     *,
@@ -113,19 +100,20 @@ def score_split(
     seed: int = 0,
     shown: Sequence[int] = (),
 ) -> tuple[dict[str, dict[str, Any]], dict[int, dict[str, np.ndarray]]]:
-    """One pass over a split.
+    """Scores one pass over a split.
 
     Args:
-      members: one for Monte Carlo dropout, several for an ensemble.
-      batches: those of `batches.eval_batches`.
-      samples, seed: of dropout. An image's masks depend on the seed and its index alone.
-      shown: indices of the images whose maps are wanted.
+      predictors: one for Monte Carlo dropout, several for an ensemble.
+      batches: of `batches.eval_batches`.
+      samples, seed: of dropout. The masks of an image depend on the seed and its index alone.
+      shown: indices of the images whose maps are returned.
 
     Returns:
       `prediction_scores` of `mean` and of `alone0`, ...; and the maps of `make_step` by index.
     """
-    step = jax.jit(make_step(members, samples, jax.random.key(seed)))
-    variables = devices.replicate([member.variables for member in members])
+    forwards = [predictor.forward for predictor in predictors]
+    step = jax.jit(make_step(forwards, samples, jax.random.key(seed)))
+    variables = devices.replicate([predictor.variables for predictor in predictors])
     total, maps = None, {}
     for batch in batches:
         counts, batch_maps = step(variables, devices.put(batch))

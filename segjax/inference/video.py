@@ -1,4 +1,4 @@
-"""Frames of a video file, and a video of frames, through opencv, which is wanted only here."""
+"""Reads and writes the frames of videos with opencv, an optional requirement."""
 
 import os
 import pathlib
@@ -16,8 +16,8 @@ def _opencv() -> Any:
         import cv2
     except ImportError as error:
         raise ValueError(
-            "videos are read with opencv, which is not installed; use "
-            "`pip install opencv-python-headless`, or a folder of frames"
+            "opencv, which reads videos, is not installed; use `pip install "
+            "opencv-python-headless`, or a folder of frames"
         ) from error
     return cv2
 
@@ -30,8 +30,8 @@ def _open(path: str | os.PathLike) -> Any:
 
 
 def probe(path: str | os.PathLike) -> tuple[int | None, float]:
-    """How many frames a video says it has (None if it does not), and frames per second (25 if
-    it does not say).
+    """The number of frames that a video states (None if it states none), and its frames per second
+    (25 if it states none).
 
     Raises:
       ValueError: if it cannot be opened, or opencv is missing.
@@ -46,7 +46,7 @@ def probe(path: str | os.PathLike) -> tuple[int | None, float]:
 
 
 def read_frames(path: str | os.PathLike) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """The frames of a video, RGB, one after the other.
+    """Yields the frames of a video, RGB.
 
     Raises:
       ValueError: if it cannot be opened, has no frame, or opencv is missing.
@@ -54,10 +54,10 @@ def read_frames(path: str | os.PathLike) -> Iterator[UInt8[np.ndarray, "h w 3"]]
     capture, frame = _open(path), None
     try:
         while True:
-            more, frame_now = capture.read()
-            if not more:
+            success, bgr = capture.read()
+            if not success:
                 break
-            frame = np.ascontiguousarray(frame_now[..., ::-1])  # opencv has blue first
+            frame = np.ascontiguousarray(bgr[..., ::-1])
             yield frame
     finally:
         capture.release()
@@ -66,10 +66,10 @@ def read_frames(path: str | os.PathLike) -> Iterator[UInt8[np.ndarray, "h w 3"]]
 
 
 class VideoWriter:
-    """Writes RGB frames of one size as an MP4 file, if opencv's build can.
+    """Writes RGB frames of one size as an MP4 file, if this build of opencv can.
 
     Attributes:
-      works: whether a file is being written; known after the first frame.
+      works: whether a file is written; valid after the first frame.
     """
 
     def __init__(self, path: str | os.PathLike, frames_per_second: float):

@@ -85,7 +85,7 @@ def _counts_multiplied(labels, predictions, num_classes):
         one_hot(predictions),
         preferred_element_type=jnp.float32,
     )
-    return jnp.sum(rows.astype(jnp.int32), range(labels.ndim - 1))
+    return jnp.sum(rows.astype(jnp.int32), range(labels.ndim - 1), dtype=jnp.int32)
 
 
 def ratio(numerator, denominator) -> Float[np.ndarray, "*shape"]:

@@ -14,7 +14,7 @@ from segjax.data.fitted import fit_image, fit_label
 from segjax.report.figures import Target
 from segjax.report.pictures import classes_shown, overlay, write_sheet
 from segjax.transforms.augment import Augmentation, augment
-from segjax.transforms.normalize import normalize
+from segjax.transforms.normalize import Normalization
 
 VIEWS = 3  # of a row
 _DRAWN = 12  # draws of which a row shows those that differ the most
@@ -62,37 +62,38 @@ def augmentation_sheet(
 
 def _rows(image, label, config, key) -> list[tuple[str, list[View]]]:
     """(title, views) from top to bottom."""
-    recipe, side = Augmentation.from_config(config), config["data"]["local_contrast"]
-    mean, std = tuple(config["data"]["mean"]), tuple(config["data"]["std"])
+    recipe = Augmentation.from_config(config)
+    normalization = Normalization.from_config(config["data"])
+    standardized = dataclasses.replace(normalization, local_contrast=0)
 
-    def views(options: Augmentation, local_contrast: int, count: int) -> list[View]:
+    def views(options: Augmentation, normalization: Normalization, count: int) -> list[View]:
         def view(key):
             pixels, labels, inside = augment(key, image, label, options)
-            return _shown(pixels, inside, mean, std, local_contrast), labels
+            return _shown(pixels, inside, normalization), labels
 
         pictures, labels = jax.jit(jax.vmap(view))(jax.random.split(key, count))
         return list(zip(np.asarray(pictures), np.asarray(labels, np.uint8), strict=True))
 
     rows = [("the image and its labels", [(image, label)])]
     for title, options in _one_by_one(recipe, image.shape[:2]):
-        rows.append((title, _most_different(views(options, 0, _DRAWN), VIEWS)))
-    if side:
+        rows.append((title, _most_different(views(options, standardized, _DRAWN), VIEWS)))
+    if side := normalization.local_contrast:
         identity = dataclasses.replace(_identity(recipe), crop_size=image.shape[:2])
         title = f"local contrast normalisation, window {side}x{side}"
-        rows.append((title, views(identity, side, 1)))
-    together = views(recipe, side, 2 * VIEWS)
+        rows.append((title, views(identity, normalization, 1)))
+    together = views(recipe, normalization, 2 * VIEWS)
     rows.append(("all together, as the network gets them", together[:VIEWS]))
     rows.append(("", together[VIEWS:]))
     return rows
 
 
-def _shown(pixels, inside, mean, std, local_contrast):
+def _shown(pixels, inside, normalization: Normalization):
     """A view in uint8; after contrast normalisation 5 standard deviations span black to white."""
-    normal = normalize(pixels, mean, std, local_contrast, inside)
-    if local_contrast:
+    normal = normalization(pixels, inside)
+    if normalization.local_contrast:
         pixels = 0.5 + normal / 5
     else:
-        pixels = normal * jax.numpy.array(std) + jax.numpy.array(mean)
+        pixels = normal * jax.numpy.array(normalization.std) + jax.numpy.array(normalization.mean)
     return jax.numpy.round(255 * jax.numpy.clip(pixels, 0, 1)).astype(np.uint8)
 
 

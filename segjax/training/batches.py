@@ -1,4 +1,4 @@
-"""From the training split to batches on the devices."""
+"""The batches of the training split, on the devices."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from segjax.training.setup import Setup
 
 
 class DeviceIterator:
-    """The endless batches of a run on its devices: `next(feed)`, with image, label and index.
+    """Endless training batches on the devices: `next(batches)` has image, label and index.
 
-    With `data.on_device` the split is decoded and put there now, and only indices are sent; the
-    batches are the same.
+    With `data.on_device` the constructor decodes the split and moves it to the devices; after that
+    only indices are sent. The batches are the same.
 
     Raises:
-      ValueError: if the split is to stay on the device and does not fit, or a sample cannot be
+      ValueError: if the split does not fit the device with `data.on_device`, or a sample cannot be
         read.
       TimeoutError, ChildProcessError: see `prefetch.PrefetchIterator`; both are OSErrors.
     """
@@ -35,8 +35,8 @@ class DeviceIterator:
             indices_only=data["on_device"],
         )
         if data["on_device"]:
-            rows_apart = NamedSharding(setup.devices.mesh, PartitionSpec(None, "space"))
-            self._split = DeviceData.from_dataset(setup.train, rows_apart)
+            sharding = NamedSharding(setup.devices.mesh, PartitionSpec(None, "space"))
+            self._split = DeviceData.from_dataset(setup.train, sharding)
             self._gather = jax.jit(DeviceData.batch)
 
     def __next__(self) -> dict[str, jax.Array]:
@@ -45,20 +45,20 @@ class DeviceIterator:
 
     @property
     def skipped(self) -> dict[int, str]:
-        """What was wrong with the samples that could not be read, by their index; empty unless
+        """The problem of each sample that could not be read, by index; empty unless
         `data.on_unreadable` is "skip"."""
         return dict((self._batches if self._split is None else self._canvas).skipped)
 
     def get_state(self) -> dict[str, Any]:
-        """The position after the last batch."""
+        """The position after the last batch, to be saved with a checkpoint."""
         return self._batches.get_state()
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to a position, forwards or back."""
+        """Goes to a position, forward or back."""
         self._batches.set_state(state)
 
     def close(self) -> None:
-        """Ends the threads and processes that read."""
+        """Ends the threads and processes that read samples."""
         self._batches.close()
 
     def __enter__(self) -> "DeviceIterator":

@@ -1,4 +1,4 @@
-"""Evaluation of a split: one pass, one confusion matrix per image; kept in the workdir."""
+"""Evaluation of a split: one pass, one confusion matrix per image, stored in the workdir."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ from segjax.training.mesh import Devices
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What one pass over a split counted.
+    """The counts of one pass over a split.
 
     Attributes:
       names: of the images, in the order of the split.
@@ -46,7 +46,7 @@ class Evaluation:
 
     @functools.cached_property
     def image_miou(self) -> Float[np.ndarray, "n"]:
-        """The mIoU of each image by itself; NaN if nothing in it is labelled."""
+        """The mIoU of each image on its own; NaN where no pixel is labelled."""
         return metrics.mean_iou_by_image(self.confusions)
 
     def summary(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Evaluation:
         return {**metrics.summarize(self.confusion), "loss": self.loss, "images": len(self.names)}
 
     def save(self, path: str | pathlib.Path) -> None:
-        """Writes names, confusion matrices and loss as one .npz; a reader never sees half of it."""
+        """Writes names, confusion matrices and loss as one .npz file, atomically."""
         path = pathlib.Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -75,14 +75,14 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: str | pathlib.Path) -> "Evaluation":
-        """Reads what `save` wrote.
+        """Reads a file that `save` wrote.
 
         Raises:
-          ValueError: if the file is missing, damaged or something else.
+          ValueError: if the file is missing, damaged or not an evaluation.
         """
-        again = "write it with --mode=evaluate --workdir=RUN"
+        remedy = "write it with --mode=evaluate --workdir=RUN"
         if not pathlib.Path(path).is_file():
-            raise ValueError(f"there is no evaluation {path}; {again}")
+            raise ValueError(f"there is no evaluation {path}; {remedy}")
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -94,34 +94,40 @@ class Evaluation:
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             problem = f"{type(error).__name__}: {error}"
         if problem:
-            raise ValueError(f"evaluation {path} cannot be read ({problem}); {again}")
+            raise ValueError(f"evaluation {path} cannot be read ({problem}); {remedy}")
         return cls(names, confusions, loss)
 
 
 def _problem(confusions: ImageConfusions, names: list) -> str:
-    """What is wrong with arrays from a file; "" if nothing is."""
+    """The first inconsistency of arrays from a file; "" if there is none."""
     starts, cells, counts = confusions.starts, confusions.cells, confusions.counts
     if not isinstance(names, list) or any(a.ndim != 1 for a in (starts, cells, counts)):
         return "an array has another number of dimensions"
     if any(a.dtype.kind not in "iu" for a in (starts, cells, counts)):
-        return "counts are no whole numbers"
+        return "counts are not integers"
     if len(starts) != len(names) + 1 or len(cells) != len(counts):
         return f"{len(names)} names, {len(starts)} starts, {len(cells)} cells, {len(counts)} counts"
     if starts[0] != 0 or starts[-1] != len(cells) or np.any(np.diff(starts) < 0):
         return "the images' cells do not follow one another"
     if len(cells) and (cells.min() < 0 or cells.max() >= confusions.num_classes**2):
         return f"a cell lies outside {confusions.num_classes} x {confusions.num_classes}"
-    return "a cell holds no pixel" if len(counts) and counts.min() <= 0 else ""
+    return "a stored cell holds no pixel" if len(counts) and counts.min() <= 0 else ""
+
+
+def eval_batch_size(config: Mapping[str, Any]) -> int:
+    """Images per evaluation batch: `train.eval_batch_size`, or `train.batch_size` where it is 0."""
+    train = config["train"]
+    return train["eval_batch_size"] or train["batch_size"]
 
 
 def evaluation_path(workdir: str | pathlib.Path, split: str) -> pathlib.Path:
-    """Where a run keeps the evaluation of a split: evaluations/SPLIT.npz, with %5B for "[" and the
-    like in the names of sliced splits."""
+    """The file of a split's evaluation in a run: evaluations/SPLIT.npz, with the split's name
+    quoted as in URLs ("[" becomes %5B)."""
     return pathlib.Path(workdir) / "evaluations" / f"{urllib.parse.quote(split, safe='')}.npz"
 
 
 def evaluated_splits(workdir: str | pathlib.Path) -> list[str]:
-    """The splits whose evaluation a run keeps, in alphabetical order."""
+    """The splits whose evaluation is stored in a run, in alphabetical order."""
     files = (pathlib.Path(workdir) / "evaluations").glob("*.npz")
     return sorted(urllib.parse.unquote(file.stem) for file in files)
 
@@ -136,12 +142,14 @@ def evaluate(
 ) -> Evaluation | None:
     """Runs a compiled `eval_step` over every sample of a split, once.
 
-    In many processes all call it alike; each reads and counts its own images, and the result is
-    that of all of them, in each.
+    With several processes every one must call it. Each reads and counts its own images, and all
+    return the counts of the whole split.
 
     Args:
-      stop: asked after each batch, in all processes alike; None is returned as soon as it says
-        anything.
+      stop: called after each batch, in every process; a text that is not empty ends the evaluation.
+
+    Returns:
+      The evaluation, or None if `stop` ended it.
     """
     images, loss_sum, pixels = ImageCounts(canvas.names), 0.0, 0
     for batch, rows, sums in device_outputs(eval_step, variables, canvas, batch_size, devices):
@@ -155,7 +163,7 @@ def evaluate(
 
 
 class ImageCounts:
-    """Confusion matrices of images in any order, put in that of the split.
+    """Collects confusion matrices of images in any order, and puts them in the split's order.
 
     Args:
       names: of the images that this process reads, by index.
@@ -170,7 +178,7 @@ class ImageCounts:
         self._confusions.append(ImageConfusions.from_dense(confusions))
 
     def of_all_processes(self) -> tuple[list[str], ImageConfusions]:
-        """The names and matrices of the split; to be called by all processes."""
+        """The names and matrices of the whole split; every process must call it."""
         names = [self._names[index] for index in self._indices]
         parts = gather((self._indices, names, ImageConfusions.joined(self._confusions)))
         indices = np.array([index for part in parts for index in part[0]])
@@ -183,20 +191,25 @@ class ImageCounts:
 def device_outputs(
     step: Callable, variables: Any, canvas: FittedDataset, batch_size: int, devices: Devices
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]]:
-    """Runs `step(variables, batch)` over a split: yields of each batch the images that this process
-    is to count, what the step returned for them, and the sums over the whole batch, on the host.
-    Over all processes each image comes once, and no padding. A batch's outputs are read only when
-    the next one is under way, so the device never waits for the host."""
+    """Runs `step(variables, batch)` over a split and brings its outputs to the host.
+
+    A batch's outputs are read only when the next one is running, so the device never waits for the
+    host.
+
+    Yields:
+      For each batch: the examples that this process counts, the step's outputs for them, and its
+      sums over the whole batch. Over all processes each image comes once, padding never.
+    """
     counted = _counted_rows(devices, batch_size)
 
     def on_host(batch, outputs):
         rows, sums = outputs
-        here = counted & (batch["index"] >= 0)
-        rows = {name: devices.own_rows(values)[here] for name, values in rows.items()}
-        return {name: v[here] for name, v in batch.items()}, rows, jax.device_get(sums)
+        kept = counted & (batch["index"] >= 0)
+        rows = {name: devices.local_shard(values)[kept] for name, values in rows.items()}
+        return {name: v[kept] for name, v in batch.items()}, rows, jax.device_get(sums)
 
     running = None
-    for batch in eval_batches(canvas, batch_size, rows=devices.rows(batch_size)):
+    for batch in eval_batches(canvas, batch_size, rows=devices.local_rows(batch_size)):
         inputs = {name: rows for name, rows in batch.items() if name != "index"}
         outputs = step(variables, devices.put(inputs))
         if running:
@@ -207,10 +220,10 @@ def device_outputs(
 
 
 def _counted_rows(devices: Devices, batch_size: int) -> Bool[np.ndarray, "n"]:
-    """Which of the rows that this process reads it counts: where devices of several processes share
-    an image, the process of the first one does."""
-    rows = devices.rows(batch_size)
-    share = devices.padded(batch_size) // devices.mesh.shape["data"]
-    counting = [device.process_index for device in devices.mesh.devices[:, 0]]
-    here = jax.process_index()
-    return np.array([counting[row // share] == here for row in range(rows.start, rows.stop)])
+    """Mask of the rows that this process reads and is responsible for: where devices of several
+    processes share an image, the process of the first device is."""
+    rows = devices.local_rows(batch_size)
+    shard = devices.padded_size(batch_size) // devices.mesh.shape["data"]
+    responsible = [device.process_index for device in devices.mesh.devices[:, 0]]
+    process = jax.process_index()
+    return np.array([responsible[row // shard] == process for row in range(rows.start, rows.stop)])

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from segjax.training.batches import DeviceIterator
 from segjax.training.checkpoint import CheckpointStore
-from segjax.training.evaluation import Evaluation, evaluate
+from segjax.training.evaluation import Evaluation, eval_batch_size, evaluate
 from segjax.training.interruption import Interrupted, Interruption
 from segjax.training.metrics_log import MetricsLogger, NonFiniteLoss
 from segjax.training.profiling import Profile
@@ -171,12 +171,11 @@ class _Run:
                 self.say(f"{problem}; skipped, {len(run_state.unreadable)} file(s) so far")
 
     def evaluate(self, state: TrainState, stop: Callable[[], str]) -> Evaluation | None:
-        config = self.setup.config["train"]
         return evaluate(
             self.eval_step,
             state.eval_variables(),
             self.setup.validation,
-            config["eval_batch_size"] or config["batch_size"],
+            eval_batch_size(self.setup.config),
             self.setup.devices,
             stop=stop,
         )

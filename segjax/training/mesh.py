@@ -1,9 +1,10 @@
-"""Devices: what lies where on them, and how a step becomes a program for all of them.
+"""The mesh of devices: where arrays lie on it, and how a step becomes a program for all of it.
 
 One mesh ("data", "space"): `data` devices share the batch, `space` devices the rows of an image.
-The same step functions run in two ways. `jit` compiles one program over global arrays, which XLA
-divides; `pmap` compiles one program per device, which sums over the axis "data" itself. A batch
-that does not divide over the devices is filled up with rows that count for nothing.
+The same step functions run in two modes. "jit" compiles one program over global arrays, which XLA
+divides; a batch that does not divide over the devices is padded with rows that count for nothing.
+"pmap" compiles one program per device, which sums over the axis "data" itself; a training batch
+must divide.
 """
 
 import dataclasses
@@ -20,6 +21,30 @@ AXIS = "data"  # of the mesh and of pmap
 
 
 @dataclasses.dataclass(frozen=True)
+class BatchPlacement:
+    """How a training step's batch lies on the devices; by default all of it on one.
+
+    Attributes:
+      axis_name: pmap's axis, over which the step sums by itself; None under jit, where XLA does.
+      padded: whether the batch may hold padding rows.
+      shard_batch_only: constrains [n, ...] to be divided over `data` alone.
+      shard_batch_and_rows: constrains [n, rows, ...] to be divided over `data` and `space`.
+    """
+
+    axis_name: str | None = None
+    padded: bool = False
+    shard_batch_only: Callable[[jax.Array], jax.Array] = lambda x: x
+    shard_batch_and_rows: Callable[[jax.Array], jax.Array] = lambda x: x
+
+    def sum_over_devices(self, tree: Any) -> Any:
+        """The sum of what each device's program has; under jit the program has it all."""
+        return jax.lax.psum(tree, self.axis_name) if self.axis_name else tree
+
+
+ON_ONE_DEVICE = BatchPlacement()
+
+
+@dataclasses.dataclass(frozen=True)
 class Devices:
     """The devices of a run, see `make_devices`.
 
@@ -33,47 +58,57 @@ class Devices:
     mode: str = "jit"
     shard_optimizer: bool = False
 
-    @property
-    def axis_name(self) -> str | None:
-        """The axis that a step must sum over by itself; None where XLA does it."""
-        return AXIS if self.mode == "pmap" else None
+    def check_batch_size(self, batch_size: int, accumulate: int = 1) -> None:
+        """Raises ValueError for a training batch that pmap cannot divide over its devices."""
+        count = self.mesh.shape["data"]
+        unit = count * accumulate
+        if self.mode != "pmap" or batch_size % unit == 0:
+            return
+        below = batch_size // unit * unit
+        sizes = f"{below} or {below + unit}" if below else f"{unit}"
+        parts = f" and train.accumulate={accumulate} micro-batches" if accumulate > 1 else ""
+        raise ValueError(
+            f"train.batch_size={batch_size} does not divide over the {count} devices of "
+            f"parallel.mode=pmap{parts}; use train.batch_size={sizes}, fewer devices "
+            "(parallel.data), or parallel.mode=jit, which pads the batch"
+        )
 
-    def padded(self, batch_size: int, parts: int = 1) -> int:
-        """The rows that a batch has on the devices: `batch_size`, rounded up so that each of
-        `parts` micro-batches divides over `data`."""
-        multiple = self.mesh.shape["data"] * parts
-        return -(-batch_size // multiple) * multiple
+    def padded_size(self, batch_size: int, accumulate: int = 1) -> int:
+        """The rows of a batch with its padding: `batch_size`, rounded up so that each of
+        `accumulate` micro-batches divides over `data`."""
+        unit = self.mesh.shape["data"] * accumulate
+        return -(-batch_size // unit) * unit
 
-    def rows(self, batch_size: int, parts: int = 1) -> slice:
+    def local_rows(self, batch_size: int, accumulate: int = 1) -> slice:
         """The rows of the padded batch that this process reads."""
-        share = self.padded(batch_size, parts) // self.mesh.shape["data"]
-        own = self._own_shards()
-        return slice(own.start * share, own.stop * share)
+        shard = self.padded_size(batch_size, accumulate) // self.mesh.shape["data"]
+        own = self._local_shards()
+        return slice(own.start * shard, own.stop * shard)
 
-    def _own_shards(self) -> range:
-        """The places along `data` that this process has devices of; they are neighbours."""
-        here = jax.process_index()
+    def _local_shards(self) -> range:
+        """The positions along `data` whose devices this process has; they are neighbours."""
+        process = jax.process_index()
         own = [
-            place
-            for place, devices in enumerate(self.mesh.devices)
-            if any(device.process_index == here for device in devices)
+            position
+            for position, devices in enumerate(self.mesh.devices)
+            if any(device.process_index == process for device in devices)
         ]
         return range(own[0], own[-1] + 1)
 
-    def put(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Moves this process's rows of a batch (see `rows`) to the devices: axis 0 over `data`,
-        image rows over `space`."""
-        own = self._own_shards()
+    def put(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, jax.Array | np.ndarray]:
+        """Moves this process's rows of a batch (see `local_rows`) to the devices: axis 0 over
+        `data`, image rows over `space`."""
+        own = self._local_shards()
         if self.mode == "pmap":
-            shares = {k: v.reshape(len(own), -1, *v.shape[1:]) for k, v in batch.items()}
-            return shares if jax.process_count() > 1 else self._put(shares, range(len(own)), 1)
+            shards = {k: v.reshape(len(own), -1, *v.shape[1:]) for k, v in batch.items()}
+            return shards if jax.process_count() > 1 else self._put(shards, range(len(own)), 1)
         return self._put(batch, own, len(next(iter(batch.values()))) // len(own))
 
     def abstract(
         self, batch: Mapping[str, jax.ShapeDtypeStruct]
     ) -> dict[str, jax.ShapeDtypeStruct]:
-        """A padded batch's shapes as `put` would lay it out over all processes, without any array:
-        devices that are compiled for hold none."""
+        """The shapes and shardings that `put` would give a padded batch of all processes. Makes no
+        array, so it works for devices that are compiled for and not there."""
 
         def placed(rows):
             shape = rows.shape
@@ -89,8 +124,9 @@ class Devices:
         space = ("space",) if ndim > 1 and self.mode == "jit" else ()
         return NamedSharding(self.mesh, PartitionSpec("data", *space))
 
-    def _put(self, batch, own: range, share: int) -> dict[str, jax.Array]:
-        first, total = own.start * share, self.mesh.shape["data"] * share
+    def _put(self, batch: Mapping[str, np.ndarray], own: range, shard: int) -> dict[str, jax.Array]:
+        """Places the positions `own` of a batch that has `shard` rows per position."""
+        first, total = own.start * shard, self.mesh.shape["data"] * shard
 
         def put(rows):
             sharding = self._batch_sharding(rows.ndim)
@@ -104,7 +140,7 @@ class Devices:
         return {name: put(rows) for name, rows in batch.items()}
 
     def replicate(self, tree: Any) -> Any:
-        """Moves host arrays, or arrays of one device, to every device whole."""
+        """Copies host arrays, or arrays of one device, to every device."""
 
         def put(array):
             array = np.asarray(array)
@@ -113,33 +149,44 @@ class Devices:
         return jax.tree.map(put, tree)
 
     def replicated(self) -> NamedSharding:
-        """The sharding of what every device holds whole."""
+        """The sharding of arrays of which every device holds a copy."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def state_shardings(self, state: Any) -> Any:
-        """Where a TrainState's arrays lie, given it or its shapes: every device holds all, but for
-        the optimiser's state if that is sharded: there each array is divided along its first axis
-        that divides over `data`, and whole where none does."""
-        whole = jax.tree.map(lambda _: self.replicated(), state)
-        if not self.shard_optimizer:
-            return whole
-        return whole.replace(opt_state=jax.tree.map(self._divided, state.opt_state))
+        """The shardings of a TrainState's arrays, given it or its shapes.
 
-    def _divided(self, array) -> NamedSharding:
+        Every device holds a copy. With `shard_optimizer` each array of the optimiser's state is
+        divided along its first axis that divides over `data`; where none does, it is copied.
+        """
+        shardings = jax.tree.map(lambda _: self.replicated(), state)
+        if not self.shard_optimizer:
+            return shardings
+        return shardings.replace(opt_state=jax.tree.map(self._divided, state.opt_state))
+
+    def _divided(self, array: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
         parts = self.mesh.shape["data"]
         for axis, size in enumerate(array.shape):
             if size % parts == 0:
                 return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, "data"))
         return self.replicated()
 
-    def rows_apart(self, x: jax.Array) -> jax.Array:
-        """Inside a jitted step: divides [n, rows, ...] over both axes of the mesh. XLA spreads this
-        from the images to all that is computed from them."""
+    def batch_placement(self, batch_size: int, accumulate: int = 1) -> BatchPlacement:
+        """How a training step finds its batch of `batch_size` examples on these devices."""
+        return BatchPlacement(
+            axis_name=AXIS if self.mode == "pmap" else None,
+            padded=self.padded_size(batch_size, accumulate) > batch_size,
+            shard_batch_only=self.shard_batch_only,
+            shard_batch_and_rows=self.shard_batch_and_rows,
+        )
+
+    def shard_batch_and_rows(self, x: jax.Array) -> jax.Array:
+        """Inside a jitted step: divides [n, rows, ...] over both axes of the mesh. XLA carries the
+        sharding of the images on to all that is computed from them."""
         return self._constrained(x, "data", "space")
 
-    def rows_together(self, x: jax.Array) -> jax.Array:
-        """Inside a jitted step: divides [n, ...] over `data` alone. To be said of bytes: what XLA
-        would gather by itself are the floats that are made of them."""
+    def shard_batch_only(self, x: jax.Array) -> jax.Array:
+        """Inside a jitted step: divides [n, ...] over `data` alone, as augmentation needs it, which
+        moves rows about. Apply it to the uint8 batch: otherwise XLA gathers the float images."""
         return self._constrained(x, "data")
 
     def _constrained(self, x: jax.Array, *axes: str) -> jax.Array:
@@ -149,10 +196,10 @@ class Devices:
         return jax.lax.with_sharding_constraint(x, sharding)
 
     def compile_train(self, step: Callable, state: Any) -> Callable:
-        """`step(state, batch) -> (state, metrics)` as a program; the state given is used up.
+        """`step(state, batch) -> (state, metrics)` as a program; it donates the state it is given.
 
         Args:
-          step: with `axis_name=self.axis_name`.
+          step: from `make_train_step` with this object's `batch_placement`.
           state: a TrainState, or its shapes.
         """
         if self.mode == "jit":
@@ -161,8 +208,8 @@ class Devices:
         return self._pmapped(step, out_axes=None, donate=(0,))
 
     def compile_eval(self, step: Callable) -> Callable:
-        """`step(variables, batch) -> (rows, sums)` as a program; `rows` are outputs per image, see
-        `own_rows`, and `sums` over the batch, which every process can read."""
+        """`step(variables, batch) -> (rows, sums)` as a program: `rows` are outputs per image, see
+        `local_shard`; `sums` are over the whole batch, and every process can read them."""
         if self.mode == "jit":
             rows = NamedSharding(self.mesh, PartitionSpec("data"))
             return jax.jit(step, out_shardings=(rows, self.replicated()))
@@ -184,20 +231,20 @@ class Devices:
         )
         if jax.process_count() == 1:
             return mapped
-        # Among several processes pmap takes and gives arrays of the own devices; the state is one
-        # array over all of them everywhere else.
-        whole = PartitionSpec()
+        # In several processes pmap takes and returns arrays of the process's own devices. Elsewhere
+        # the state is one array over all devices.
+        spec = PartitionSpec()
 
         def call(first, batch):
-            local = multihost_utils.global_array_to_host_local_array(first, self.mesh, whole)
+            local = multihost_utils.global_array_to_host_local_array(first, self.mesh, spec)
             out, rest = mapped(local, batch)
             if not donate:
                 return out, rest
-            return multihost_utils.host_local_array_to_global_array(out, self.mesh, whole), rest
+            return multihost_utils.host_local_array_to_global_array(out, self.mesh, spec), rest
 
         return call
 
-    def own_rows(self, rows: jax.Array) -> np.ndarray:
+    def local_shard(self, rows: jax.Array) -> np.ndarray:
         """This process's rows of an output that is divided over `data`: the inverse of `put`."""
         if self.mode == "pmap":
             return np.asarray(rows).reshape(-1, *rows.shape[2:])
@@ -205,9 +252,9 @@ class Devices:
         return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])
 
 
-def devices_here(config: Mapping[str, Any]) -> Devices:
-    """The devices to evaluate a run with: as `config.parallel` says where there are so many, else
-    all that are here, on which it may not have been trained."""
+def evaluation_devices(config: Mapping[str, Any]) -> Devices:
+    """The devices to evaluate a run on: those of `config.parallel` if this machine has as many,
+    else all that it has."""
     count, space = jax.device_count(), config["space"]
     space = space if count % space == 0 else 1
     data = config["data"] if config["data"] * space <= count else 0
@@ -225,11 +272,12 @@ def make_devices(
     Args:
       config: `mode`, `data`, `space`, `shard_optimizer`, see configs/base.py.
       rows: of the images, if they are to be divided over `space`.
-      devices: to choose from; None = those that JAX finds. Others can be compiled for, not used.
+      devices: to choose from; None = those that JAX finds. For others programs can be compiled,
+        not run.
 
     Raises:
-      ValueError: if the mode is unknown or cannot do what is asked, the devices do not fill the
-        mesh or leave a process without one, or the image rows do not divide over it.
+      ValueError: if the mode is unknown or lacks an option, the devices do not fill the mesh or
+        leave a process without one, or the image rows do not divide over the mesh.
     """
     mode, space, shard_optimizer = config["mode"], config["space"], config["shard_optimizer"]
     if mode not in MODES:
@@ -237,14 +285,14 @@ def make_devices(
     if mode == "pmap" and (space != 1 or shard_optimizer):
         raise ValueError(
             f"parallel.mode=pmap with parallel.space={space}, parallel.shard_optimizer="
-            f"{shard_optimizer}; these want parallel.mode=jit"
+            f"{shard_optimizer}; use parallel.mode=jit for these"
         )
     devices = jax.devices() if devices is None else devices
     count = len(devices)
     data = config["data"] or count // max(space, 1)
     if space < 1 or data < 1 or data * space > count:
         raise ValueError(
-            f"parallel.data={config['data']} x parallel.space={space} wants {data * space} "
+            f"parallel.data={config['data']} x parallel.space={space} needs {data * space} "
             f"devices, there are {count}; use 0 for all of them, or fewer"
         )
     if jax.process_count() > 1 and data * space != count:
@@ -258,7 +306,7 @@ def make_devices(
             f"data.image_size with {rows} rows does not divide over parallel.space={space} "
             f"devices; use a multiple of {space}, or parallel.space={nearest}"
         )
-    # By process, which JAX's own order is not on every TPU: a process reads neighbouring rows.
+    # Sorted by process, unlike JAX's own order on some TPUs: a process reads neighbouring rows.
     devices = sorted(devices, key=lambda device: (device.process_index, device.id))
     grid = np.array(devices[: data * space]).reshape(data, space)
     mesh = Mesh(grid, ("data", "space"), axis_types=(AxisType.Auto,) * 2)

@@ -21,6 +21,7 @@ from segjax.metrics.confusion import PROTOCOL
 from segjax.models import build
 from segjax.training import optim
 from segjax.training.class_weights import class_weights
+from segjax.training.evaluation import eval_batch_size
 from segjax.training.mesh import Devices, make_devices
 from segjax.training.options import check_options
 from segjax.training.pretrained import (
@@ -33,6 +34,7 @@ from segjax.training.pretrained import (
 from segjax.training.state import TrainState, create_state
 from segjax.training.step import Objective, make_eval_step, make_train_step
 from segjax.transforms.augment import Augmentation
+from segjax.transforms.normalize import Normalization
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,13 +101,15 @@ class Setup:
 
     @property
     def padded_batch_size(self) -> int:
-        """The rows that a training batch has on the devices."""
-        return self.devices.padded(self.config["train"]["batch_size"], self.objective.accumulate)
+        """The rows of a training batch on the devices, padding included."""
+        batch_size, accumulate = self.config["train"]["batch_size"], self.objective.accumulate
+        return self.devices.padded_size(batch_size, accumulate)
 
     @property
     def rows(self) -> slice:
-        """Those of them that this process reads."""
-        return self.devices.rows(self.config["train"]["batch_size"], self.objective.accumulate)
+        """The rows of a training batch that this process reads."""
+        batch_size, accumulate = self.config["train"]["batch_size"], self.objective.accumulate
+        return self.devices.local_rows(batch_size, accumulate)
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """A training batch's structure with shardings, as the step takes it."""
@@ -113,9 +117,8 @@ class Setup:
 
     def abstract_eval_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """An evaluation batch's structure with shardings, as the step takes it."""
-        train, data = self.config["train"], self.config["data"]
-        rows = self.devices.padded(train["eval_batch_size"] or train["batch_size"])
-        return self._abstract_batch(rows, scored_size(data))
+        rows = self.devices.padded_size(eval_batch_size(self.config))
+        return self._abstract_batch(rows, scored_size(self.config["data"]))
 
     def _abstract_batch(self, rows: int, label_size: tuple[int, int]):
         data = self.config["data"]
@@ -127,24 +130,21 @@ class Setup:
         return step > 0 and (step % self.eval_every == 0 or step == self.total_steps)
 
     def train_step(self):
-        """The compiled training step; its state argument is given up to it."""
+        """The compiled training step; it donates the state it is given."""
+        batch_size, accumulate = self.config["train"]["batch_size"], self.objective.accumulate
         step = make_train_step(
             self.model,
             self.optimizer,
             self.schedule,
             self.objective,
             jax.random.fold_in(jax.random.key(self.config["seed"]), 1),
-            axis_name=self.devices.axis_name,
-            padded=self.padded_batch_size > self.config["train"]["batch_size"],
-            rows_together=self.devices.rows_together,
-            rows_apart=self.devices.rows_apart,
+            self.devices.batch_placement(batch_size, accumulate),
         )
         return self.devices.compile_train(step, self.abstract_state())
 
     def eval_step(self):
         """The compiled evaluation step."""
-        mean, std = self.objective.mean, self.objective.std
-        step = make_eval_step(self.model, mean, std, self.objective.local_contrast)
+        step = make_eval_step(self.model, self.objective.normalization)
         return self.devices.compile_eval(step)
 
 
@@ -218,7 +218,8 @@ def _programs(
     images: int = 0,
 ) -> Setup:
     """What does not depend on the data, but for how many training `images` there are."""
-    train, data = config["train"], config["data"]
+    train = config["train"]
+    devices.check_batch_size(train["batch_size"], train["accumulate"])
     total_steps = train["steps"] or math.ceil(train["epochs"] * images / train["batch_size"])
     # A run of no steps has no use for a schedule, but the options are checked all the same.
     schedule = optim.make_schedule(
@@ -226,12 +227,10 @@ def _programs(
     )
     objective = Objective(
         augmentation=Augmentation.from_config(config),
-        mean=tuple(data["mean"]),
-        std=tuple(data["std"]),
+        normalization=Normalization.from_config(config["data"]),
         aux_weight=config["loss"]["aux_weight"],
         accumulate=train["accumulate"],
         ema_decay=train["ema_decay"],
-        local_contrast=data["local_contrast"],
         remat=train["remat"],
         skip_nonfinite=train["on_nonfinite"] == "skip",
     )

@@ -1,9 +1,9 @@
-"""Device augmentation: pure functions of (key, image, label), vmapped in the training step.
+"""Augmentation on the device: pure functions of (key, image, label), vmapped in the training step.
 
 Scale, rotation, crop and flip are one resampling: a random window of the scaled image is read
-directly from the original, so that no scaled image is ever stored and every shape is static.
-Without rotation that is two small matrix products (image) and two index lookups (label); with
-rotation, four lookups and one. Labels are looked up, never blended.
+directly from the original, so that no scaled image is stored and every shape is static. Without
+rotation the image takes two small matrix products and the labels two index lookups; with rotation
+they take four lookups and one. Labels are looked up, never blended.
 """
 
 import dataclasses
@@ -17,23 +17,23 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped, UInt8
 
 from segjax.data.classes import IGNORE
 
-CROPS_TRIED = 10  # for max_class_share, as in mmsegmentation
+CROPS_TRIED = 10  # for max_class_share; mmsegmentation tries as many
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What to draw at random.
+    """The random changes of a view, and their ranges.
 
     Attributes:
       crop_size: (h, w) of the result.
       scale: (lowest, highest) zoom, drawn uniformly; 1 keeps the canvas's resolution.
       rotate: degrees about the image's centre, drawn from [-v, v]; 0 = off.
       flip: mirror left-right, half of the time.
-      max_class_share: of a crop's labelled pixels; where one class has more, another crop is
-        drawn, up to 10 in all, and the last one kept; 1 = off.
+      max_class_share: largest share of a crop's labelled pixels that one class may have; if it has
+        more, another crop is drawn, 10 at most, and the last one is kept; 1 = off.
       blur: probability of a 5x5 Gaussian blur; 0 = off.
       brightness, contrast, saturation: factors drawn from [1 - v, 1 + v]; 0 = off.
-      hue: rotation drawn from [-v, v] turns; 0 = off. It and saturation are of RGB images only.
+      hue: rotation drawn from [-v, v] turns; 0 = off. Hue and saturation change RGB images only.
     """
 
     crop_size: tuple[int, int]
@@ -69,12 +69,12 @@ class Augmentation:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Augmentation":
-        """What a run's `config.augment` asks for, on the canvas of its `config.data`.
+        """The augmentation of a run, from its `config.augment` and the canvas of `config.data`.
 
         Raises:
           ValueError: naming the option that is wrong.
         """
-        options = dict(config["augment"])
+        options: dict[str, Any] = dict(config["augment"])
         crop_size = options.pop("crop_size")
         return cls(
             crop_size=tuple(crop_size if any(crop_size) else config["data"]["image_size"]),
@@ -91,15 +91,15 @@ def augment(
     """One random view of an image and its label map.
 
     Args:
-      key: everything random comes from it.
+      key: all randomness comes from it.
       image: 0..255.
       label: ids; 255 = ignore.
-      config: what to draw.
+      config: the changes to draw.
 
     Returns:
-      The image in [0, 1] (jitter may leave it), int32 labels, and what lies inside the image, each
-      of `config.crop_size`. Outside, labels are 255 and the image means nothing: what stands there
-      is for the caller to say.
+      The image in [0, 1] (colour jitter may go beyond), int32 labels, and the mask of the pixels
+      inside the original image, each of `config.crop_size`. Outside, labels are 255 and the image
+      is undefined; the caller fills it.
     """
     geometry_key, colour_key = jax.random.split(key)
     scale_key, y_key, x_key, flip_key, angle_key = jax.random.split(geometry_key, 5)
@@ -120,22 +120,22 @@ def augment(
     y, x = window(y_key, x_key)
     pixels = jnp.asarray(image, jnp.float32) / 255
     pixels = (
-        _read(pixels, y, x, scale)
+        _resample(pixels, y, x, scale)
         if angle is None
-        else _read_turned(pixels, y, x, scale, angle, shrinks=config.scale[0] < 1)
+        else _resample_rotated(pixels, y, x, scale, angle, shrinks=config.scale[0] < 1)
     )
     if config.blur:
         blur_key = jax.random.split(colour_key, 5)[4]
         blurred = jax.random.bernoulli(blur_key, config.blur)
         pixels = jnp.where(blurred, blur(pixels), pixels)
-    labels, inside = _read_labels(label, y, x, angle)
+    labels, inside = _look_up(label, y, x, angle)
     return jitter_colours(colour_key, pixels, config), labels, inside
 
 
 def _window_positions(key, size, out, scale):
-    """Positions in the original, in pixel centres, of a random window's `out` cells.
+    """Positions in the original, in pixel centres, of the `out` cells of a random window.
 
-    A scaled side longer than the window leaves room to choose from; a shorter one is put at a
+    A scaled side that is longer than the window is cropped at random; a shorter one lies at a
     random place inside the window.
     """
     slack = size * scale - out
@@ -144,12 +144,12 @@ def _window_positions(key, size, out, scale):
 
 
 def _first_varied(window, label, angle, share, key):
-    """The keys of the first window in which no class has more than `share` of the labelled pixels
-    (one without labels is none such), or of the last."""
+    """The keys of the first window that has labels and in which no class has more than `share` of
+    the labelled pixels; else of the last window tried."""
     keys = jax.vmap(jax.random.split)(jax.random.split(key, CROPS_TRIED))
 
     def is_varied(pair):
-        labels, _ = _read_labels(label, *window(*pair), angle)
+        labels, _ = _look_up(label, *window(*pair), angle)
         counts = jnp.bincount(labels.reshape(-1), length=IGNORE + 1)[:IGNORE]
         return (jnp.max(counts) <= share * jnp.sum(counts)) & (jnp.sum(counts) > 0)
 
@@ -161,8 +161,8 @@ def _first_varied(window, label, angle, share, key):
     return keys[tried - 1]
 
 
-def _turned(y, x, shape, angle):
-    """The window's positions [h, w] each, turned about the centre of the image."""
+def _rotated(y, x, shape, angle):
+    """The window's positions, [h, w] each, rotated about the centre of the image."""
     down, right = (jnp.asarray(n - 1, jnp.float32) / 2 for n in shape)
     y, x = y[:, None] - down, x[None, :] - right
     cos, sin = jnp.cos(angle), jnp.sin(angle)
@@ -177,35 +177,35 @@ def _nearest(position, size):
     return jnp.clip(jnp.floor(position + 0.5), 0, size - 1).astype(jnp.int32)
 
 
-def _read_labels(label, y, x, angle):
-    """The label nearest to each position, 255 outside, and what lies inside."""
+def _look_up(label, y, x, angle):
+    """The label nearest to each position, 255 outside of the image, and the mask of the inside."""
     height, width = label.shape
     label = jnp.asarray(label, jnp.int32)
     if angle is None:
         inside = _is_inside(y, height)[:, None] & _is_inside(x, width)
         labels = label[_nearest(y, height)][:, _nearest(x, width)]
     else:
-        y, x = _turned(y, x, label.shape, angle)
+        y, x = _rotated(y, x, label.shape, angle)
         inside = _is_inside(y, height) & _is_inside(x, width)
         labels = label[_nearest(y, height), _nearest(x, width)]
     return jnp.where(inside, labels, IGNORE), inside
 
 
-def _read(pixels, y, x, scale):
-    """The image at rows y and columns x."""
+def _resample(pixels, y, x, scale):
+    """The image at rows y and columns x, interpolated linearly."""
     rows = _sampling_matrix(y, pixels.shape[0], scale)
     columns = _sampling_matrix(x, pixels.shape[1], scale)
     pixels = jnp.einsum("hH,HWc->hWc", rows, pixels, precision="highest")
     return jnp.einsum("wW,hWc->hwc", columns, pixels, precision="highest")
 
 
-def _read_turned(pixels, y, x, scale, angle, *, shrinks):
-    """The image at the window's positions, turned: bilinear, of an image that was smoothed as its
-    scale asks for (at 1 and above smoothing is the identity)."""
+def _resample_rotated(pixels, y, x, scale, angle, *, shrinks):
+    """The image at the window's rotated positions: bilinear, after a smoothing that depends on the
+    scale (none at 1 and above)."""
     height, width, _ = pixels.shape
     if shrinks:
-        pixels = _read(pixels, jnp.arange(height), jnp.arange(width), scale)
-    y, x = _turned(y, x, (height, width), angle)
+        pixels = _resample(pixels, jnp.arange(height), jnp.arange(width), scale)
+    y, x = _rotated(y, x, (height, width), angle)
     y, x = jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1)
     top, left = jnp.floor(y).astype(jnp.int32), jnp.floor(x).astype(jnp.int32)
     bottom, right = jnp.minimum(top + 1, height - 1), jnp.minimum(left + 1, width - 1)
@@ -216,14 +216,14 @@ def _read_turned(pixels, y, x, scale, angle, *, shrinks):
 
 
 def _sampling_matrix(position, size, scale):
-    """[out, size] linear interpolation weights (a wider filter when shrinking, so that thin things
-    fade instead of flickering)."""
+    """[out, size] weights of linear interpolation, with a wider filter when shrinking: thin objects
+    fade instead of flickering."""
     distance = jnp.abs(jnp.clip(position, 0, size - 1)[:, None] - jnp.arange(size))
     weights = jnp.maximum(0.0, 1 - distance * jnp.minimum(scale, 1.0))
     return weights / weights.sum(1, keepdims=True)
 
 
-# OpenCV's getGaussianKernel(5, 0): up to 7 taps it does not compute exp but looks these up.
+# OpenCV's getGaussianKernel(5, 0): up to 7 taps it takes constants instead of computing exp.
 _BLUR = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
@@ -239,9 +239,9 @@ def blur(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
     return image
 
 
-# RGB to luma and two colour differences (ITU-R BT.601, analogue YIQ); hue turns the latter two.
+# RGB to luma and two colour differences (ITU-R BT.601, analogue YIQ); hue rotates the differences.
 _YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
-# Inverted here: on a GPU jnp.linalg.inv is three calls of cuSOLVER and cuBLAS for every image.
+# Inverted on the host: on a GPU jnp.linalg.inv makes three calls of cuSOLVER and cuBLAS per image.
 _TO_RGB = np.linalg.inv(np.array(_YIQ)).astype(np.float32)
 
 
@@ -250,8 +250,8 @@ def jitter_colours(
 ) -> Float[Array, "h w c"]:
     """Random brightness, contrast (about the mean luma), saturation and hue, in that order.
 
-    Images of other than 3 channels have no colours: their luma is the mean of their channels, and
-    saturation and hue leave them alone.
+    The luma of images with another number of channels than 3 is the mean of their channels;
+    saturation and hue do not change them.
     """
     brightness_key, contrast_key, saturation_key, hue_key = jax.random.split(key, 4)
 

@@ -18,7 +18,7 @@ from segjax.data.classes import IDD_LEVEL1
 from segjax.data.datasets import make_source
 from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
-from segjax.inference.uncertainty_scores import Member, score_split
+from segjax.inference.uncertainty_scores import score_split
 from segjax.layers import atrous_conv
 from segjax.metrics.confusion import mean_iou
 from segjax.models import build
@@ -104,19 +104,19 @@ def test_ensemble_is_the_mean_of_its_members(config, tmp_path):
     for seed, run in enumerate(runs):
         drawn_run(run, config, seed)
     predictors = [Predictor.from_workdir(run) for run in runs]
-    members = [Member(p.model, p.variables, p.config["data"]) for p in predictors]
     canvas, devices = Splits(config.data, config.seed).fitted("val"), make_devices(config.parallel)
-    scores, maps = score_split(members, eval_batches(canvas, 2), devices, shown=[2])
+    scores, maps = score_split(predictors, eval_batches(canvas, 2), devices, shown=[2])
 
-    batch = members[0].normalize(np.stack([canvas[i]["image"] for i in range(3)]))
-    forward = jax.jit(lambda v: members[0].model.apply(v, batch, train=False)["logits"])
+    batch = np.stack([canvas[i]["image"] for i in range(3)]) / np.float32(255)
+    batch = predictors[0].normalization(batch)
+    forward = jax.jit(lambda v: predictors[0].model.apply(v, batch, train=False)["logits"])
 
-    def probabilities(member):
-        logits = forward(member.variables)
+    def probabilities(predictor):
+        logits = forward(predictor.variables)
         logits = jax.image.resize(logits, (3, 48, 72, 7), "bilinear")
         return np.asarray(jax.nn.softmax(logits), np.float64)
 
-    each = np.stack([probabilities(member) for member in members])
+    each = np.stack([probabilities(predictor) for predictor in predictors])
     labels = np.stack([canvas[i]["label"] for i in range(3)])
     mean = each.mean(0)
     kept = labels != 255

@@ -1,4 +1,4 @@
-"""Artifacts as their users meet them: with jax alone, damaged, edited, foreign."""
+"""Loading artifacts: with jax alone, damaged, edited, foreign."""
 
 import json
 import pathlib
@@ -65,7 +65,7 @@ def artifact(tmp_path_factory):
 
 
 def replaced(artifact, path, **contents):
-    """A copy whose parts of these names (without suffix) hold other bytes, the hashes as before."""
+    """A copy with other bytes in the parts of these names (without suffix) and the old hashes."""
     with zipfile.ZipFile(artifact) as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
             new.writestr(name, contents.get(name.partition(".")[0], old.read(name)))
@@ -125,7 +125,7 @@ def test_edited_parts_are_refused(artifact, tmp_path):
 
 
 def test_another_answer_to_the_stored_test_is_refused(tmp_path):
-    """Right hashes, wrong numbers: as on a device that computes something else."""
+    """Right hashes but wrong results, as on a device that computes something else."""
     changed = parts()
     changed[exported.WEIGHTS] = exported.arrays_to_npz({"scale": np.array([1, 1, 9], np.float32)})
     exported.write_parts(tmp_path / "m.segjax", changed)
@@ -163,7 +163,7 @@ def test_another_version_platform_or_jax(tmp_path):
     exported.write_parts(path, {**parts(versions={"jax": "9.9"}), exported.PROGRAM: b"new format"})
     with pytest.raises(ValueError, match=r"written by jax 9\.9 and cannot be read by jax"):
         segjax.load_exported(path)
-    # What jax 0.8 reads out of a program of 0.10 fails when it is called.
+    # jax 0.8 reads a program of 0.10, and fails when it calls it.
     weights = exported.arrays_to_npz({"other": np.ones(3, np.float32)})
     exported.write_parts(path, {**parts(versions={"jax": "9.9"}), exported.WEIGHTS: weights})
     with pytest.raises(ValueError, match=r"m.segjax does not run here (.|\n)*with jax 9\.9 on cpu"):
@@ -171,7 +171,7 @@ def test_another_version_platform_or_jax(tmp_path):
 
 
 def test_jax_alone_is_enough(artifact, tmp_path):
-    """Of all that segjax needs only jax, numpy and flatbuffers can be imported."""
+    """An artifact loads where only jax, numpy and flatbuffers can be imported."""
     needed = (ROOT / "requirements.txt").read_text().splitlines()
     needed = {line.split("#")[0].split(">=")[0].strip().replace("-", ".") for line in needed}
     names = {"pillow": "PIL", "orbax.checkpoint": "orbax", "pyyaml": "yaml"}

@@ -1,4 +1,4 @@
-"""The written program against the network it was written from."""
+"""The exported program against the network it comes from."""
 
 import io
 import zipfile
@@ -34,7 +34,7 @@ def small_config(name, size=SIZE, **data):
     config.data.image_size = size
     config.data.eval_images = 3
     config.train.batch_size = 2
-    # Without them a network of random weights gives one class everywhere.
+    # With other values a network of random weights gives one class everywhere.
     config.data.mean, config.data.std = (0.4, 0.4, 0.4), (0.1, 0.1, 0.1)
     config.data.update(data)
     return config.unlock()
@@ -91,7 +91,7 @@ def shallow_encoder(monkeypatch):
     monkeypatch.setitem(VARIANTS, "shallow", (BasicBlock, (1, 1, 1, 1)))
 
 
-# SegNets take any multiple of their stride; the others the canvas.
+# SegNets take any multiple of their stride; the others take the canvas only.
 MULTIPLES = {
     "segnet_basic": 16,
     "segnet": 32,
@@ -130,7 +130,7 @@ def test_same_labels_as_the_predictor(name, tmp_path):
 
 @pytest.mark.versions
 def test_free_height_and_width(tmp_path):
-    """At another size than the canvas: as a predictor for that size."""
+    """At another size than the canvas, a program gives the labels of a predictor for that size."""
     config = small_config("segnet_basic", local_contrast=3)
     predictor = pixelwise_predictor(config)
     export.write(tmp_path / "m.segjax", predictor, None)
@@ -159,7 +159,7 @@ def test_free_height_and_width_of_a_network(tmp_path):
 
 def test_a_canvas_of_no_multiple_is_the_only_size():
     config = small_config("segnet_basic", (30, 44), channels=2, mean=(0.5,) * 2, std=(0.2,) * 2)
-    labels = export.labels_function(Pixelwise(), config)
+    labels = export.labels_fn(pixelwise_predictor(config).forward)
     given = {"params/kernel": np.ones((2, K), np.float32)}
     program, multiple = export.make_program(labels, given, (30, 44, 2), ("cpu",))
     assert multiple is None
@@ -225,7 +225,7 @@ def test_the_mode_writes_safetensors_too(monkeypatch, tmp_path):
 
 
 def test_a_program_that_departs_is_not_written(monkeypatch, tmp_path):
-    """As after a fault in lowering: the program has class a and b exchanged."""
+    """The program exchanges the classes a and b, as after a fault in lowering."""
     config = small_config("segnet_basic")
     predictor = pixelwise_predictor(config)
     faithful = export.make_program
@@ -245,7 +245,7 @@ def test_a_program_that_departs_is_not_written(monkeypatch, tmp_path):
 
 
 def test_tolerance_by_platform_and_dtype():
-    """Next to none on the kind of device that wrote the file, some where products are rounded."""
+    """0.1 % on the kind of device that wrote the file, 5 % where products are rounded."""
     coarse = {"cpu": 0.05, "cuda": 0.05, "tpu": 0.05}
     assert export.test_tolerance(export.PLATFORMS, "float32") == {**coarse, "cpu": 0.001}
     assert export.test_tolerance(export.PLATFORMS, "bfloat16") == coarse

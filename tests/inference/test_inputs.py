@@ -1,4 +1,4 @@
-"""What predict may be given: images, folders, lists, videos."""
+"""The inputs of predict: images, folders, lists, videos."""
 
 import pathlib
 import sys
@@ -39,7 +39,7 @@ def test_one_file(images):
 
 
 def test_list(images, tmp_path):
-    """Relative to the list's folder; comments, blank lines and repetitions passed over."""
+    """Paths are relative to the list; comments, blank lines and repetitions are ignored."""
     listing = images / "some.txt"
     outside = tmp_path / "elsewhere.png"
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(outside)
@@ -51,7 +51,7 @@ def test_list(images, tmp_path):
     assert found[3].name.endswith("elsewhere")
     assert [item.image is None for item in found] == [False, False, True, False]
     listing.write_text("# nothing\n\n")
-    with pytest.raises(ValueError, match=r"some.txt names no image; use one path a line"):
+    with pytest.raises(ValueError, match=r"some.txt names no image; use one path per line"):
         open_inputs(listing)
 
 
@@ -70,7 +70,7 @@ def test_nothing_of_the_kind(images, tmp_path):
         open_inputs(tmp_path / "empty")
     with pytest.raises(ValueError, match="nowhere does not exist"):
         open_inputs(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"notes.md is nothing to predict on; use an image \(.bmp"):
+    with pytest.raises(ValueError, match=r"notes.md is no image, .* use an image \(.bmp"):
         open_inputs(tmp_path / "notes.md")
 
 
@@ -84,7 +84,7 @@ def test_video_without_opencv(tmp_path, monkeypatch):
 
 
 def test_frames_there_and_back(tmp_path):
-    """Written and read by opencv: red stays red, in order; a file that is no video is refused."""
+    """Frames that opencv writes and reads keep colour and order; other files are refused."""
     pytest.importorskip("cv2", reason="opencv-python-headless is not installed")
     path = tmp_path / "a.mp4"
     with video.VideoWriter(path, 5.0) as writer:

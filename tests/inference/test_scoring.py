@@ -19,10 +19,12 @@ from segjax.metrics.protocols import RULES
 from segjax.training.evaluation import Evaluation, evaluate
 from segjax.training.mesh import make_devices
 from segjax.training.step import make_eval_step
+from segjax.transforms.normalize import Normalization
 
 K, SIZE, SCORED, LENGTH = 7, (16, 24), (32, 48), 5
-NONE = {"none": {"x": np.zeros(1)}}  # pmap of JAX 0.10 goes wrong where there are no arrays
+NONE = {"none": {"x": np.zeros(1)}}  # pmap of JAX 0.10 fails without any array
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+NORMALIZATION = Normalization(MEAN, STD)
 
 
 class Colours(nn.Module):
@@ -45,7 +47,7 @@ def placed(mode="jit", data=1, space=1):
     """Devices, and the scoring step on them."""
     config = {"mode": mode, "data": data, "space": space, "shard_optimizer": False}
     devices = make_devices(config)
-    return devices, devices.compile_eval(scoring.make_scoring_step(Colours(), MEAN, STD))
+    return devices, devices.compile_eval(scoring.make_scoring_step(Colours(), NORMALIZATION))
 
 
 def full(where=None, batch_size=2, **options) -> scoring.FullEvaluation:
@@ -60,7 +62,7 @@ def evaluated():
 
 def test_counts_and_loss_are_the_quick_evaluation_s(evaluated):
     devices, _ = placed()
-    step = devices.compile_eval(make_eval_step(Colours(), MEAN, STD))
+    step = devices.compile_eval(make_eval_step(Colours(), NORMALIZATION))
     quick = evaluate(step, {}, canvas(), 2, devices)
     np.testing.assert_array_equal(evaluated.confusion, quick.confusion)
     np.testing.assert_array_equal(evaluated.image_miou, quick.image_miou)
@@ -73,7 +75,7 @@ def test_counts_and_loss_are_the_quick_evaluation_s(evaluated):
 
 
 def test_measures_are_those_of_each_image_by_itself(evaluated):
-    """Resized logits, labels and padding apart from the batches: one image after the other."""
+    """One image after the other, without batches or padding."""
     boundaries, strata, counts = Boundaries(K), Strata(K), None
 
     @jax.jit
@@ -105,7 +107,7 @@ def test_threads_change_nothing(evaluated):
 
 @pytest.mark.parametrize("where", [{"data": 4}, {"data": 4, "mode": "pmap"}, {"space": 2}])
 def test_devices_change_nothing(evaluated, where):
-    """Batches of 3, over 4 devices that it does not divide over."""
+    """Batches of 3 on up to 4 devices, over which they do not divide."""
     many = full(where, batch_size=3)
     assert many.names == evaluated.names
     np.testing.assert_array_equal(many.confusion, evaluated.confusion)

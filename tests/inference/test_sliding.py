@@ -1,4 +1,4 @@
-"""Sliding windows against a slow twin, within their memory, and without seams."""
+"""Sliding windows against a slow implementation, in bounded memory, and without seams."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segjax.inference import sliding
-from segjax.inference.windows import blend_weights, seam, starts
+from segjax.inference.windows import blend_weights, starts
 from tests.inference.toys import BrightestThird, SeesItsPlace, toy_predictor
 
 
@@ -60,7 +60,7 @@ def twin(image, window, overlap, blend, flip=False):
 )
 def test_as_the_slow_twin(options):
     image = noise((41, 53))
-    predictor = toy_predictor(SeesItsPlace(), way="sliding", window=(12, 16), **options)
+    predictor = toy_predictor(SeesItsPlace(), inference="slide", window=(12, 16), **options)
     options.pop("batch_size", None)
     expected = twin(image, (12, 16), **options)
     scores = predictor.logits(image)
@@ -73,15 +73,15 @@ def test_as_the_slow_twin(options):
 def test_bands_give_what_one_strip_gives(monkeypatch, tmp_path):
     """An image of 6 times the strip's width: same labels, written to a file as they come."""
     image = noise((30, 200), 1)
-    options = dict(way="sliding", window=(12, 16), overlap=0.5)
+    options = dict(inference="slide", window=(12, 16), overlap=0.5)
     whole = toy_predictor(SeesItsPlace(), **options).predict(image)
     monkeypatch.setattr(sliding, "STRIP_BYTES", 0)
     predictor = toy_predictor(SeesItsPlace(), **options)
-    assert predictor._sliding.strip_columns(200) == predictor._sliding.strip_columns(9000) == 32
+    assert predictor._windows.strip_columns(200) == predictor._windows.strip_columns(9000) == 32
     out = np.memmap(tmp_path / "labels", np.uint8, "w+", shape=(30, 200))
     assert predictor.predict(image, out) is out
     np.testing.assert_array_equal(out, whole)
-    assert predictor._sliding._scores._cache_size() == 1
+    assert predictor._windows._scores._cache_size() == 1
 
 
 def test_the_strip_is_bounded_by_the_window():
@@ -107,18 +107,18 @@ def test_only_windows_are_read():
             Watched.largest = max(Watched.largest, part.shape[0] * part.shape[1])
             return part
 
-    predictor = toy_predictor(BrightestThird(), way="sliding", window=(12, 16))
+    predictor = toy_predictor(BrightestThird(), inference="slide", window=(12, 16))
     image, out = noise((60, 80)), np.empty((60, 80), np.uint8)
-    predictor._sliding.run(1.0, image.view(Watched), out)
+    predictor._windows.run(1.0, image.view(Watched), out)
     assert Watched.largest == 12 * 16
     np.testing.assert_array_equal(out, image.argmax(-1))
 
 
 @pytest.mark.parametrize("size", [(5, 7), (12, 7), (5, 40), (1, 1)])
 def test_smaller_than_the_window(size):
-    """The rest of the window is 0 to the network, and nothing of it is in the result."""
+    """The network sees 0 beyond the image, and the result has the image's size."""
     image = noise(size, 2)
-    predictor = toy_predictor(SeesItsPlace(), way="sliding", window=(12, 16), overlap=0.5)
+    predictor = toy_predictor(SeesItsPlace(), inference="slide", window=(12, 16), overlap=0.5)
     padded = np.zeros((max(12, size[0]), max(16, size[1]), 3), np.uint8)
     padded[: size[0], : size[1]] = image
     expected = twin(padded, (12, 16), 0.5, "gaussian")[: size[0], : size[1]]
@@ -126,15 +126,27 @@ def test_smaller_than_the_window(size):
     np.testing.assert_array_equal(predictor.predict(image), expected.argmax(-1))
 
 
+def seam(scores, side):
+    """How much more scores change across the borders of a grid of windows than elsewhere."""
+    borders, others = [], []
+    for axis in (0, 1):
+        change = np.abs(np.diff(scores, axis=axis)).mean(-1)
+        at_border = np.arange(1, scores.shape[axis]) % side == 0
+        borders.append(np.compress(at_border, change, axis).ravel())
+        others.append(np.compress(~at_border, change, axis).ravel())
+    return np.concatenate(borders).mean() - np.concatenate(others).mean()
+
+
 def test_overlap_removes_seams():
-    """A model that errs near its window's sides: labels jump at borders, unless windows blend."""
+    """A model that errs near its window's sides leaves seams, unless windows overlap and blend."""
     image = (noise((64, 96), 3) // 8 + 110).astype(np.uint8)
     seams = {}
     for overlap, blend in ((0.0, "uniform"), (0.5, "uniform"), (0.5, "linear"), (0.5, "gaussian")):
         predictor = toy_predictor(
-            SeesItsPlace(), way="sliding", window=(16, 16), overlap=overlap, blend=blend
+            SeesItsPlace(), inference="slide", window=(16, 16), overlap=overlap, blend=blend
         )
-        seams[overlap, blend] = seam(predictor.logits(image), (16, 16), overlap).excess
+        # Half-overlapping windows begin and end every 8 pixels.
+        seams[overlap, blend] = seam(predictor.logits(image), 8 if overlap else 16)
     assert seams[0.0, "uniform"] > 0.5
     assert seams[0.5, "uniform"] < 0.6 * seams[0.0, "uniform"]
     assert abs(seams[0.5, "linear"]) < 0.1 * seams[0.5, "uniform"]
@@ -142,12 +154,12 @@ def test_overlap_removes_seams():
 
 
 def test_scales_of_windows_see_the_same_scene():
-    """Colours alone decide: windows seen larger and smaller find the same regions."""
+    """A model of colours alone finds the same regions at every scale."""
     truth = np.zeros((40, 48), int)
     truth[:, 20:] = 1
     truth[25:] = 2
     image = (np.eye(3)[truth] * 250).astype(np.uint8)
-    options = dict(way="sliding", window=(24, 24), scales=(0.5, 1.0, 1.5), flip=True)
+    options = dict(inference="slide", window=(24, 24), scales=(0.5, 1.0, 1.5), flip=True)
     labels = toy_predictor(BrightestThird(), 9.0, **options).predict(image)
     wrong = labels != truth
     assert wrong.mean() < 0.05
@@ -162,9 +174,9 @@ from tests.inference.toys import SeesItsPlace, toy_predictor
 assert jax.device_count() == 3
 with np.load(sys.argv[1]) as file:
     images = [file[name] for name in file.files]
-for way in ("canvas", "whole", "sliding"):
-    predictor = toy_predictor(SeesItsPlace(), way=way, batch_size=4, flip=True)
-    np.savez(f"{sys.argv[1]}.{way}.npz", *predictor.predict_batch(images))
+for inference in ("resize", "whole", "slide"):
+    predictor = toy_predictor(SeesItsPlace(), inference=inference, batch_size=4, flip=True)
+    np.savez(f"{sys.argv[1]}.{inference}.npz", *predictor.predict_batch(images))
 """
 
 
@@ -175,8 +187,8 @@ def test_three_devices_find_what_one_finds(tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
     arguments = [sys.executable, "-c", _ON_THREE_DEVICES, str(tmp_path / "images.npz")]
     subprocess.run(arguments, check=True)
-    for way in ("canvas", "whole", "sliding"):
-        predictor = toy_predictor(SeesItsPlace(), way=way, batch_size=4, flip=True)
-        with np.load(tmp_path / f"images.npz.{way}.npz") as found:
+    for inference in ("resize", "whole", "slide"):
+        predictor = toy_predictor(SeesItsPlace(), inference=inference, batch_size=4, flip=True)
+        with np.load(tmp_path / f"images.npz.{inference}.npz") as found:
             for name, label in zip(found.files, predictor.predict_batch(images), strict=True):
-                assert np.mean(found[name] == label) > 0.999, way
+                assert np.mean(found[name] == label) > 0.999, inference

@@ -1,4 +1,4 @@
-"""Monte Carlo dropout and ensembles: against the definitions written out over stored samples."""
+"""Monte Carlo dropout and ensembles, against the definitions over stored samples."""
 
 import flax.linen as nn
 import jax
@@ -24,7 +24,7 @@ def softmax(logits):
 
 
 def test_measures_against_stored_samples():
-    """As the definitions say, in float64 over all samples at once."""
+    """Against the definitions in float64, over all samples at once."""
     logits = 4 * np.random.default_rng(0).standard_normal((7, 2, 3, 4, 5))
     logits[:, 0, 0, 0] = [40, 0, 0, 0, 0]  # all sure, all the same
     sums = Samples.none(logits.shape[1:])
@@ -45,8 +45,8 @@ def test_measures_against_stored_samples():
 
 
 def test_largest_uncertainties():
-    """Samples each sure of another of 4 classes: everything at its largest. Samples all undecided:
-    entropy at its largest, and no disagreement."""
+    """Samples that are each sure of another of 4 classes have the largest of all measures.
+    Undecided samples have the largest entropy and no disagreement."""
     apart = Samples.none((1, 1, 1, 4))
     undecided = Samples.none((1, 1, 1, 4))
     for k in range(4):
@@ -61,8 +61,7 @@ def test_largest_uncertainties():
 
 
 class Dropped(nn.Module):
-    """Ones, normalised to 4 by the running statistics (a batch's own would make them 0), and
-    dropped."""
+    """Normalises ones to 4 by the running statistics (the batch's would give 0), then drops."""
 
     rate: float = 0.25
     broadcast: tuple = ()
@@ -73,6 +72,11 @@ class Dropped(nn.Module):
         return {"logits": nn.Dropout(self.rate, self.broadcast, deterministic=not train)(x)}
 
 
+def forward_of(model):
+    """As `logits_fn` without normalisation."""
+    return lambda variables, x, rngs: model.apply(variables, x, train=False, rngs=rngs)["logits"]
+
+
 STATS = {
     "params": {"norm": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}},
     "batch_stats": {"norm": {"mean": jnp.full(2, -3.0), "var": jnp.ones(2)}},
@@ -81,23 +85,25 @@ STATS = {
 
 def test_dropout_is_on_and_normalisation_in_evaluation():
     x = jnp.ones((3, 40, 50, 2))
-    logits = sample_logits(Dropped(), STATS, x, jax.random.key(0), jnp.arange(3))
+    logits = sample_logits(forward_of(Dropped()), STATS, x, jax.random.key(0), jnp.arange(3))
     values, counts = np.unique(np.round(logits, 4), return_counts=True)
     np.testing.assert_allclose(values, [0, 4 / 0.75], rtol=1e-4)
     # 12,000 draws: the share's standard deviation is 0.004.
     assert counts[0] / counts.sum() == pytest.approx(0.25, abs=0.02)
-    other = sample_logits(Dropped(), STATS, x, jax.random.key(1), jnp.arange(3))
+    other = sample_logits(forward_of(Dropped()), STATS, x, jax.random.key(1), jnp.arange(3))
     assert np.mean(np.asarray(other) == np.asarray(logits)) < 0.75
     assert np.any(logits[0] != logits[1])
-    whole = sample_logits(Dropped(0.5, (1, 2)), STATS, x, jax.random.key(0), jnp.arange(3))
+    whole = sample_logits(
+        forward_of(Dropped(0.5, (1, 2))), STATS, x, jax.random.key(0), jnp.arange(3)
+    )
     assert {len(np.unique(image[..., c])) for image in np.asarray(whole) for c in (0, 1)} == {1}
 
 
-def test_an_images_masks_depend_on_its_id_alone():
+def test_an_images_masks_depend_on_its_index_alone():
     x = jnp.ones((3, 8, 9, 2))
     key = jax.random.key(0)
-    all_three = sample_logits(Dropped(), STATS, x, key, jnp.array([4, 7, 9]))
-    alone = sample_logits(Dropped(), STATS, x[:1], key, jnp.array([7]))
+    all_three = sample_logits(forward_of(Dropped()), STATS, x, key, jnp.array([4, 7, 9]))
+    alone = sample_logits(forward_of(Dropped()), STATS, x[:1], key, jnp.array([7]))
     np.testing.assert_array_equal(all_three[1], alone[0])
 
 
@@ -119,18 +125,19 @@ class Small(nn.Module):
 @pytest.fixture(scope="module")
 def small():
     images = jnp.asarray(np.random.default_rng(0).standard_normal((2, 12, 18, 3)), jnp.float32)
-    return Small(), Small().init(jax.random.key(0), images, train=False), images
+    return forward_of(Small()), Small().init(jax.random.key(0), images, train=False), images
 
 
 @pytest.mark.versions
 def test_mc_dropout_is_the_mean_of_its_samples(small):
-    model, variables, images = small
-    key, ids, size = jax.random.key(3), jnp.array([5, 6]), (15, 20)
-    result = jax.jit(lambda v: mc_dropout(model, v, images, key, samples=4, ids=ids, size=size))(
-        variables
-    )
+    forward, variables, images = small
+    key, index, size = jax.random.key(3), jnp.array([5, 6]), (15, 20)
+    result = jax.jit(
+        lambda v: mc_dropout(forward, v, images, key, samples=4, index=index, size=size)
+    )(variables)
     stored = [
-        sample_logits(model, variables, images, jax.random.fold_in(key, t), ids) for t in range(4)
+        sample_logits(forward, variables, images, jax.random.fold_in(key, t), index)
+        for t in range(4)
     ]
     p = softmax(np.stack([np.asarray(resize_bilinear(s, size), np.float64) for s in stored]))
     np.testing.assert_allclose(result.probabilities, p.mean(0), atol=1e-5)
@@ -140,10 +147,10 @@ def test_mc_dropout_is_the_mean_of_its_samples(small):
 
 
 def test_memory_does_not_grow_with_the_samples(small):
-    model, variables, images = small
+    forward, variables, images = small
 
     def temporaries(samples):
-        run = jax.jit(lambda v, x: mc_dropout(model, v, x, jax.random.key(0), samples))
+        run = jax.jit(lambda v, x: mc_dropout(forward, v, x, jax.random.key(0), samples))
         return run.lower(variables, images).compile().memory_analysis().temp_size_in_bytes
 
     probabilities = 2 * 12 * 18 * 4 * 4

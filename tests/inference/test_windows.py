@@ -1,9 +1,9 @@
-"""Where windows lie, what they weigh, and the seam measure, by hand."""
+"""Positions, weights and bands of windows, by hand."""
 
 import numpy as np
 import pytest
 
-from segjax.inference.windows import bands, blend_weights, bucket, seam, starts
+from segjax.inference.windows import bands, blend_weights, bucket, starts
 
 
 @pytest.mark.parametrize(
@@ -67,21 +67,3 @@ def test_bands_are_complete(width, strip, overlap):
         assert list(band.lefts) == touching
         assert touching[-1] + window - touching[0] <= strip
     assert end == width
-
-
-def test_seam_by_hand():
-    """Windows of 2x3 on 4x6: borders after row 1 and after column 2, 6 and 4 pairs of 18 + 20."""
-    labels = np.zeros((4, 6), int)
-    labels[:, 3:] = 1
-    found = seam(labels, (2, 3))
-    assert found.at_borders == pytest.approx(4 / 10)
-    assert found.elsewhere == 0
-    labels[3, 0] = 1  # changes 2 pairs, neither at a border
-    found = seam(labels, (2, 3))
-    assert found.elsewhere == pytest.approx(2 / (18 + 20 - 10))
-    assert found.excess == pytest.approx(0.4 - 2 / 28)
-    scores = np.stack([labels == 0, labels == 1], -1).astype(np.float32)
-    assert seam(scores, (2, 3)).at_borders == pytest.approx(found.at_borders)
-    assert np.isnan(seam(labels, (4, 6)).at_borders)
-    with pytest.raises(ValueError, match=r"use labels \[h, w\] or scores"):
-        seam(np.zeros(3), (2, 3))

@@ -1,4 +1,4 @@
-"""Stand-in models with known answers, and the config that they are used with."""
+"""Stand-in models with known results, and a predictor that runs them."""
 
 import jax.numpy as jnp
 
@@ -9,7 +9,7 @@ from segjax.inference.predictor import Predictor
 
 
 class BrightestThird:
-    """Class 0, 1 or 2 by which colour channel is the largest."""
+    """Predicts class 0, 1 or 2 by the largest colour channel."""
 
     def apply(self, variables, images, *, train):
         assert not train
@@ -17,8 +17,8 @@ class BrightestThird:
 
 
 class SeesItsPlace:
-    """Adds to the colours what depends on the place in the window: a poor border, as networks
-    have one. Not symmetric, so that a mirrored view differs."""
+    """Adds a function of the place in the window to the colours: like networks it errs near the
+    border. The function is not symmetric, so a mirrored view differs."""
 
     def apply(self, variables, images, *, train):
         assert not train

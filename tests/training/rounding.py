@@ -1,4 +1,4 @@
-"""How far two runs depart that differ by rounding alone: `python -m tests.training.rounding`.
+"""How far runs diverge that differ by rounding alone: `python -m tests.training.rounding`.
 
 A run on eight devices, and three on one device whose parameters start one unit in the last place
 higher or lower at random, each against the run on one device: the largest difference of their 20

@@ -29,7 +29,7 @@ def quick(config) -> Evaluation:
 
 def full(config) -> FullEvaluation:
     devices = make_devices(config)
-    step = make_scoring_step(scored.Colours(), scored.MEAN, scored.STD)
+    step = make_scoring_step(scored.Colours(), scored.NORMALIZATION)
     return evaluate_fully(
         devices.compile_eval(step), scored.NONE, scored.canvas(), 3, devices, scored.K, threads=1
     )

@@ -1,4 +1,4 @@
-"""What the loop is fed: the batches of `train_iterator`, on the devices."""
+"""The batches of `train_iterator`, on the devices."""
 
 import dataclasses
 import threading
@@ -53,19 +53,19 @@ def assert_equal(found, wanted):
 
 
 @pytest.mark.parametrize("on_device", [False, True])
-@pytest.mark.parametrize("mode, devices", [("jit", 1), ("jit", 3), ("pmap", 3)])
+@pytest.mark.parametrize("mode, devices", [("jit", 1), ("jit", 3), ("pmap", 2)])
 def test_batches_are_those_of_the_iterator_padded_for_the_devices(
     make_setup, mode, devices, on_device
 ):
     options = {"parallel.mode": mode, "parallel.data": devices, "data.on_device": on_device}
     setup = make_setup(**options)
-    plain = train_iterator(setup.train, BATCH, seed=0, rows=slice(0, 4 if devices == 1 else 6))
+    plain = train_iterator(setup.train, BATCH, seed=0, rows=slice(0, 6 if devices == 3 else 4))
     with DeviceIterator(setup) as feed:
         found, wanted = take(feed, 4), [next(plain) for _ in range(4)]
     real = wanted[0]["index"] >= 0
     assert real.sum() == BATCH
     for batch, expected in zip(found, wanted, strict=True):
-        # What the image of a padding row shows is of no matter.
+        # The image of a padding row may be anything.
         shown = batch["image"].reshape(expected["image"].shape)
         batch["image"] = np.where(real[:, None, None, None], shown, 0)
     assert_equal(found, wanted)

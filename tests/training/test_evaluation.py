@@ -1,4 +1,4 @@
-"""Evaluation of a split by a step that needs no model, and its file."""
+"""Evaluation of a split with a step that needs no model, and the evaluation's file."""
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,12 @@ from segjax.training.evaluation import Evaluation, evaluate, evaluated_splits, e
 from segjax.training.mesh import make_devices
 
 K, SIZE = 3, (4, 6)
-NONE = {"none": {"x": np.zeros(1)}}  # pmap of JAX 0.10 goes wrong where there are no arrays
+NONE = {"none": {"x": np.zeros(1)}}  # pmap of JAX 0.10 fails without any array
 ONE = {"mode": "jit", "data": 1, "space": 1, "shard_optimizer": False}
 
 
 class Scenes:
-    """Labels drawn from the index; the image's red channel is what `step` predicts."""
+    """Labels drawn from the index; the image's red channel holds the prediction of `step`."""
 
     def __init__(self, length: int):
         self.length = length
@@ -36,7 +36,7 @@ class Scenes:
 
 
 def step(variables, batch):
-    """What `make_eval_step` returns, where the loss is 0.25 for every labelled pixel."""
+    """The outputs of an evaluation step whose loss is 0.25 for every labelled pixel."""
     label, guess = batch["label"].astype(jnp.int32), batch["image"][..., 0]
     confusion = jax.vmap(confusion_matrix, (0, 0, None))(label, guess, K)
     pixels = jnp.sum(label < K)
@@ -60,7 +60,7 @@ def evaluated(length=5, batch_size=2, **options) -> Evaluation:
         (5, 2, {}),
         (4, 2, {}),
         (1, 3, {}),
-        (5, 3, {"data": 4}),  # which 3 does not divide over
+        (5, 3, {"data": 4}),  # a batch of 3 does not divide over 4 devices
         (5, 3, {"data": 4, "mode": "pmap"}),
         (5, 2, {"data": 2, "space": 4}),
     ],

@@ -114,7 +114,8 @@ def test_classes_that_only_files_know_are_asked_for():
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_the_programs_are_those_of_the_run(tiny_config, mode):
     """With the data at hand, the abstract batch is laid out as a real one is."""
-    tiny_config.parallel.data, tiny_config.parallel.mode, tiny_config.train.batch_size = 2, mode, 3
+    tiny_config.parallel.data, tiny_config.parallel.mode = 2, mode
+    tiny_config.train.batch_size = 3 if mode == "jit" else 4
     setup = prepare(tiny_config)
     real = setup.devices.put(padding(setup.train, setup.padded_batch_size))
     described = {name: (x.shape, x.dtype, x.sharding) for name, x in real.items()}

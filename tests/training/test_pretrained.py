@@ -58,7 +58,8 @@ def test_the_state_starts_from_the_file(tiny_config, network):
         np.testing.assert_array_equal(value, flat[leaf], err_msg=leaf)
         assert value is not state_leaves(state)[leaf]  # the step donates each buffer once
     assert (setup.config.data.mean, setup.config.data.std) == (MEAN, STD)
-    assert (setup.objective.mean, setup.objective.std) == (MEAN, STD)
+    normalization = setup.objective.normalization
+    assert (normalization.mean, normalization.std) == (MEAN, STD)
 
 
 def test_leaves_that_are_not_loaded_are_drawn_as_without_a_file(tiny_config, network):

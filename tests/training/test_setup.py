@@ -239,4 +239,4 @@ def test_prepare_hands_on_sampling_and_local_contrast():
     assert prepare(tiny()).order is None
     setup = prepare(tiny(**{"data.sampling": "balanced", "data.local_contrast": 5}))
     assert {int(setup.order[i]) for i in range(200)} <= set(range(10))
-    assert setup.objective.local_contrast == 5
+    assert setup.objective.normalization.local_contrast == 5

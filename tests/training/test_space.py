@@ -1,4 +1,4 @@
-"""Image rows shared between devices: what they send each other, the numbers, and the memory.
+"""Image rows shared between devices: the messages, the numbers, and the memory.
 
 A compiled program may exchange rows with neighbours (collective-permutes) and sum what is small:
 statistics, pooled maps, gradients. No device ever holds more of a map than its rows and what
@@ -31,13 +31,13 @@ MODELS = {
     "pspnet": dict(name="pspnet", encoder="resnet18", width=1 / 8),
     "deeplabv3": dict(name="deeplabv3", encoder="resnet18", width=1 / 8, aspp_features=8),
 }
-# A pyramid's cells. Sums of so small maps are allowed; every map of the tests has more.
+# The cells of a pyramid. Sums of maps this small are allowed; every map of the tests has more.
 POOLED = 1 + 4 + 9 + 36
 
 
 @pytest.fixture
 def shallow(monkeypatch):
-    """Half of the convolutions, all kinds of layers: compiled in half the time."""
+    """Half of the convolutions but all kinds of layers, to compile in half the time."""
     monkeypatch.setitem(resnet.VARIANTS, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
     monkeypatch.setattr(vgg, "VGG16_STAGES", ((64, 64), (128,), (256,), (512,), (512,)))
 
@@ -69,7 +69,7 @@ class Case:
         return cls(model, flax.traverse_util.unflatten_dict(variables), images, labels)
 
     def program(self, variables, images, labels):
-        """What inference computes of a batch, and what training does."""
+        """Logits and counts of inference; loss, statistics and gradients of training."""
         logits = self.model.apply(variables, images, train=False)["logits"]
         confusion = confusion_matrix(labels, jnp.argmax(logits, -1), K)
 
@@ -90,7 +90,7 @@ class Case:
         return logits, confusion, value, updated["batch_stats"], gradients
 
     def on(self, space):
-        """The program compiled for so many devices, and its results there."""
+        """The program compiled for `space` devices, and its results."""
         mesh = devices_for(space).mesh
         put = lambda x, *axes: jax.device_put(x, NamedSharding(mesh, PartitionSpec(*axes)))  # noqa: E731
         args = (put(self.variables), *(put(x, "data", "space") for x in (self.images, self.labels)))
@@ -99,7 +99,7 @@ class Case:
 
 
 def check_exchanges(found: list[Collective], variables, images: int, more=lambda array: False):
-    """That nothing of a map's size is exchanged, but between neighbours, and what `more` allows."""
+    """Asserts that devices exchange maps with their neighbours only, or where `more` allows it."""
     kinds = {collective.kind for collective in found}
     assert "collective-permute" in kinds
     parameters = jax.tree.leaves(variables["params"])
@@ -115,20 +115,22 @@ def check_exchanges(found: list[Collective], variables, images: int, more=lambda
 
 
 def gradient_sizes(parameters) -> set[tuple[int, ...]]:
-    """The sizes of parameters' gradients, and of those of a row of taps and of a single tap."""
+    """The sizes of the gradients of parameters, of one row of their taps, and of a single tap."""
     return {sizes(leaf, start) for leaf in parameters for start in range(max(1, leaf.ndim - 1))}
 
 
 def sizes(array: Array | np.ndarray, start=0) -> tuple[int, ...]:
-    """Without 1, in rising order: layouts differ."""
+    """The sizes above 1 in rising order, as layouts differ."""
     return tuple(sorted(n for n in array.shape[start:] if n > 1))
 
 
-def relative_error(found, wanted) -> float:
-    """Of all leaves together."""
-    found, wanted = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(t)])
-                     for t in (found, wanted))  # fmt: skip
-    return np.linalg.norm(found.astype("f8") - wanted) / np.linalg.norm(wanted.astype("f8"))
+def relative_error(result, expected) -> float:
+    """The relative error of all leaves together."""
+    result, expected = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]).astype("f8")
+        for tree in (result, expected)
+    )
+    return np.linalg.norm(result - expected) / np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_rows_on_four_devices(name, shallow):
     assert confusion[0].sum() == np.sum(case.labels < K)
     np.testing.assert_allclose(*loss, rtol=1e-6)
     assert relative_error(*statistics) < 1e-5
-    # Float32, and values at the edge of ReLU and of pooling's windows: see the test in float64.
+    # In float32 values near the edges of ReLU and pooling differ; see the test in float64.
     assert relative_error(*gradients) < 2e-3
 
     memory = [program.memory_analysis().temp_size_in_bytes for program in (alone, shared)]
@@ -170,7 +172,7 @@ def test_segnet_sends_two_rows_per_convolution(shallow):
 
 
 def test_a_gathered_map_fails():
-    """The check itself, on a plain matrix product over shared rows."""
+    """`check_exchanges` on a plain matrix product over shared rows."""
     devices = devices_for(4)
     rows = NamedSharding(devices.mesh, PartitionSpec("data", "space"))
     mix = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
@@ -189,7 +191,7 @@ def test_a_gathered_map_fails():
 @pytest.mark.parametrize("space", [4, 8])
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_in_float64(name, space):
-    """Equal but for rounding. (XLA gathers the gradient of 3x3 max pooling in float64.)"""
+    """Results differ by rounding only. (In float64 XLA gathers the gradient of 3x3 max pooling.)"""
     with jax.enable_x64(True):
         case = Case.drawn(MODELS[name], dtype=jnp.float64)
         (_, wanted), (_, found) = case.on(1), case.on(space)
@@ -215,8 +217,7 @@ def test_gradients_in_float64(name, space):
     ids=str,
 )
 def test_whole_steps_of_published_networks(options, size, remat):
-    """Of the training step's own exchanges, the augmentation reads the whole input; evaluation has
-    none."""
+    """Augmentation gathers the input of the training step; evaluation adds no exchanges."""
     model, n = build(options, 19), 2
     variables = abstract_variables(model, size)
 

@@ -1,4 +1,4 @@
-"""The steps with models of a few channels; most tests share two compiled programs."""
+"""The training step of models of a few channels; most tests share two compiled programs."""
 
 import dataclasses
 import functools
@@ -15,6 +15,7 @@ from segjax.training.step import (
     microbatches,
 )
 from segjax.transforms.augment import Augmentation
+from segjax.transforms.normalize import Normalization
 from tests.training.toys import (
     CROP,
     FIXED,
@@ -38,7 +39,7 @@ from tests.training.toys import (
 
 @pytest.fixture(scope="module")
 def compiled():
-    """compiled(model, objective) -> the jitted training step, compiled once."""
+    """compiled(model, objective): the jitted training step, compiled once."""
     known = {}
 
     def get(model, objective):
@@ -100,12 +101,11 @@ def test_one_step_is_the_gradient_of_the_mean_loss(compiled, aux_weight, weights
     assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-4)
     assert float(metrics["learning_rate"]) == pytest.approx(RATE)
     assert int(after.step) == 1
-    # An auxiliary head that weighs nothing learns nothing.
+    # An auxiliary head of weight 0 learns nothing.
     assert differ(after.params["aux"], state.params["aux"]) == (aux_weight > 0)
     images = (batch["image"] / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
-    found = np.argmax(model.apply({"params": state.params}, images, train=False)["logits"], -1)
-    labels = np.asarray(batch["label"])
-    counts = numpy_confusion(labels, found)
+    logits = model.apply({"params": state.params}, images, train=False)["logits"]
+    counts = numpy_confusion(np.asarray(batch["label"]), np.argmax(logits, -1))
     np.testing.assert_array_equal(metrics["confusion"], counts)
     assert float(metrics["accuracy"]) == pytest.approx(np.trace(counts) / counts.sum())
 
@@ -115,7 +115,7 @@ def test_microbatches_take_rows_in_turn():
 
 
 @pytest.mark.parametrize("skips", [False, True])
-def test_a_step_that_is_not_finite_changes_nothing_if_so_wanted(compiled, skips):
+def test_skip_nonfinite_leaves_the_state_as_it_was(compiled, skips):
     objective = dataclasses.replace(FIXED, skip_nonfinite=skips, ema_decay=0.5)
     batch, state = make_batch(), new_state(Fragile(), ema=True)
     step = compiled(Fragile(), objective)
@@ -168,7 +168,7 @@ def test_views_belong_to_the_example_and_not_to_its_place():
     assert_equal(
         view(KEY, {k: v[places] for k, v in batch.items()}), (images[places], labels[places])
     )
-    # Examples alike but for their index get other views, and so does another step.
+    # Equal examples with other indices get other views, and so does another step.
     alike = {k: v[jnp.zeros(N, int)] for k, v in batch.items()} | {"index": batch["index"]}
     images, labels = view(KEY, alike)
     assert differ(images[0], images[1])
@@ -180,7 +180,8 @@ def test_views_belong_to_the_example_and_not_to_its_place():
 @pytest.mark.parametrize("local_contrast", [0, 5])
 def test_what_lies_outside_the_image_is_zero_after_normalisation(options, local_contrast):
     far = Augmentation(crop_size=(40, 40), scale=(1.0, 1.0), **options)
-    objective = dataclasses.replace(MOVING, augmentation=far, local_contrast=local_contrast)
+    normalization = Normalization(MEAN, STD, local_contrast)
+    objective = dataclasses.replace(MOVING, augmentation=far, normalization=normalization)
     batch = make_batch(ignored=(0.0,) * N)
     images, labels = jax.jit(lambda batch: augmented(KEY, batch, objective))(batch)
     outside = np.asarray(labels) == 255
@@ -212,7 +213,7 @@ def test_lr_scale_scales_the_update_and_the_reported_rate(compiled):
     expected = jax.tree.map(lambda p, q: p + 0.2 * (q - p), state.params, whole.params)
     assert_close(part.params, expected)
     assert float(metrics["learning_rate"]) == pytest.approx(0.2 * RATE)
-    assert_equal(part.opt_state[0], whole.opt_state[0])  # the momentum is of gradients
+    assert_equal(part.opt_state[0], whole.opt_state[0])  # momentum sums gradients, not updates
     assert float(part.lr_scale) == pytest.approx(0.2)
 
 

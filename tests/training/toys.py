@@ -1,4 +1,4 @@
-"""Models of a few channels, a batch and a state, to try the steps with."""
+"""Models of a few channels, a batch and a state, for tests of the steps."""
 
 import flax.linen as nn
 import jax
@@ -9,6 +9,7 @@ import optax
 from segjax.training.state import create_state
 from segjax.training.step import Objective
 from segjax.transforms.augment import Augmentation
+from segjax.transforms.normalize import Normalization
 
 K, N, SIZE, CROP = 3, 4, (10, 12), (8, 8)
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -43,7 +44,7 @@ class Normalised(nn.Module):
 
 
 class Fragile(nn.Module):
-    """Gives NaN for images of one colour."""
+    """Returns NaN for images of one colour."""
 
     num_classes: int = K
 
@@ -57,12 +58,13 @@ class Fragile(nn.Module):
 
 VIEWS = Augmentation(crop_size=CROP, scale=(0.8, 1.5), brightness=0.2)
 STILL = Augmentation(crop_size=SIZE, scale=(1.0, 1.0), flip=False)
-MOVING = Objective(VIEWS, MEAN, STD)
-FIXED = Objective(STILL, MEAN, STD)
+NORMALIZATION = Normalization(MEAN, STD)
+MOVING = Objective(VIEWS, NORMALIZATION)
+FIXED = Objective(STILL, NORMALIZATION)
 
 
 def make_batch(seed=0, ignored=(0.0, 0.9, 0.5, 0.2)):
-    """Four samples, of which these shares of the pixels are ignored."""
+    """Four samples; `ignored` has the share of each one's pixels that are ignored."""
     random = np.random.default_rng(seed)
     label = random.integers(0, K, (N, *SIZE))
     for row, share in zip(label, ignored, strict=True):
@@ -78,7 +80,7 @@ def new_state(model, *, ema=False):
     return create_state(model, optax.sgd(RATE, 0.9), (*SIZE, 3), jax.random.key(1), ema=ema)
 
 
-def numpy_confusion(labels, found):
+def numpy_confusion(labels, predictions):
     counts = np.zeros((K, K), np.int64)
-    np.add.at(counts, (labels[labels < K], found[labels < K]), 1)
+    np.add.at(counts, (labels[labels < K], predictions[labels < K]), 1)
     return counts

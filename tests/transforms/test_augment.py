@@ -25,7 +25,7 @@ def changed(**options):
 
 
 def assert_is_image(pixels, image):
-    """image / 255, but for the last bit: a compiled division is a product with 1/255."""
+    """Asserts image / 255 up to the last bit: compilers turn the division into a product."""
     np.testing.assert_allclose(pixels, image.astype(np.float32) / 255, rtol=2e-7)
     np.testing.assert_array_equal(np.rint(np.asarray(pixels) * 255), image)
 
@@ -161,15 +161,15 @@ def grid(size=(24, 32)):
 
 @pytest.mark.parametrize("scale", [(1.0, 1.0), (1.0, 2.0), (0.5, 0.9)])
 def test_image_and_labels_turn_together(scale):
-    """Bilinear reading is exact on a plane, so every pixel says where it came from, and its label
-    must be that of the same place."""
+    """Bilinear interpolation is exact on a plane, so every pixel tells where it comes from, and its
+    label must come from the same place."""
     image, label = grid()
     config = Augmentation(crop_size=(20, 20), scale=scale, rotate=25.0)
     turns = []
     for seed in range(6):
         pixels, labels, inside = run(jax.random.key(seed), image, label, config=config)
         pixels, labels = np.asarray(pixels)[..., :2] * 255, np.asarray(labels)
-        # Half a pixel at the border is held; a shrinking filter is cut off some pixels from it.
+        # Half a pixel at the border is repeated; a shrinking filter is cut off near the border.
         margin = 0 if scale[0] >= 1 else 2
         kept = inside & np.all(
             (pixels > margin + 0.01) & (pixels < np.array(label.shape) - 1.01 - margin), -1
@@ -181,7 +181,7 @@ def test_image_and_labels_turn_together(scale):
         inner = kept[:-1, :-1] & kept[1:, :-1] & kept[:-1, 1:]
         down = (pixels[1:, :-1] - pixels[:-1, :-1])[inner]
         right = (pixels[:-1, 1:] - pixels[:-1, :-1])[inner]
-        # One step is one step everywhere, as long down as across, and the two are at right angles.
+        # Steps are equal everywhere, as long down as across, and at right angles.
         for step in (down, right):
             np.testing.assert_allclose(step, np.broadcast_to(step[0], step.shape), atol=2e-3)
             assert 1 / scale[1] - 1e-3 <= np.hypot(*step[0]) <= 1 / scale[0] + 1e-3
@@ -192,7 +192,7 @@ def test_image_and_labels_turn_together(scale):
     assert np.ptp(turns) > 10
 
 
-def test_a_turn_of_nothing_is_no_turn(monkeypatch):
+def test_a_rotation_by_zero_changes_nothing(monkeypatch):
     image, label = sample()
     options = dict(scale=(1.0, 2.0), crop_size=(9, 9))
     plain = run(jax.random.key(3), image, label, config=changed(**options))
@@ -227,11 +227,11 @@ def test_a_crop_has_no_class_above_its_share_where_one_can_be_found(rotate):
         return counts.max(1) / np.maximum(counts.sum(1), 1)
 
     assert np.mean(shares(1.0) > 0.7) > 0.5
-    # One crop in four will do: of ten, all fail with a probability of 0.06.
+    # One crop in four fits, so all ten fail with a probability of 0.06.
     assert np.mean(shares(0.7) > 0.7) < 0.15
 
 
-def test_the_first_crop_that_will_do_is_taken_else_the_last():
+def test_the_first_crop_that_fits_is_taken_else_the_last():
     label = np.repeat(np.repeat([[0, 1]], 20, 1), 8, 0).astype(np.uint8)
     image = np.zeros((8, 40, 3), np.uint8)
     config = Augmentation((8, 8), (1.0, 1.0), flip=False, max_class_share=0.75)
@@ -253,7 +253,7 @@ def test_the_first_crop_that_will_do_is_taken_else_the_last():
     assert inside.all()
 
 
-def test_what_the_config_asks_for():
+def test_from_config():
     config = base.get_config()
     views = Augmentation.from_config(config)
     assert views.crop_size == (97, 193)

@@ -90,8 +90,8 @@ def test_grey_has_no_hue_or_saturation_to_change():
 
 
 def test_blur_is_opencvs():
-    """GaussianBlur(image, (5, 5), 0) of OpenCV 5.0.0 on a float image; sigma 0 looks its weights
-    up, and they are not those of the sigma of 1.1 that its formula gives."""
+    """GaussianBlur(image, (5, 5), 0) of OpenCV 5.0.0 on a float image. For sigma 0 OpenCV takes
+    weights from a table, which differ from those of its formula's sigma of 1.1."""
     image = np.zeros((6, 7, 1), np.float32)
     image[0, 0] = image[3, 3] = image[5, 2] = 256
     np.testing.assert_allclose(blur(jnp.array(image))[..., 0], OPENCV, atol=1e-4)

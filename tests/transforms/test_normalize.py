@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.transforms.normalize import check_window, normalize, normalize_contrast
+from segjax.transforms.normalize import Normalization, check_window, normalize_contrast
 
 contrast = jax.jit(normalize_contrast, static_argnames="side")
 
@@ -38,8 +38,16 @@ def by_loops(image, side, inside):
 
 
 def test_normalize_by_hand():
-    out = normalize(jnp.array([[0.5, 0.5, 1.0]]), (0.5, 0.0, 0.2), (1.0, 0.25, 0.4))
-    np.testing.assert_allclose(out, [[0.0, 2.0, 2.0]], rtol=1e-6)
+    normalization = Normalization((0.5, 0.0, 0.2), (1.0, 0.25, 0.4))
+    out = normalization(jnp.array([[[0.5, 0.5, 1.0]]]))
+    np.testing.assert_allclose(out, [[[0.0, 2.0, 2.0]]], rtol=1e-6)
+
+
+def test_normalization_of_a_config():
+    data = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
+    older = Normalization.from_config(data)  # a run from before local contrast
+    assert older == Normalization((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), local_contrast=0)
+    assert Normalization.from_config({**data, "local_contrast": 9}).local_contrast == 9
 
 
 @pytest.mark.parametrize("channels, side, share", [(3, 5, 0.0), (1, 3, 0.3), (3, 7, 0.3)])
@@ -53,7 +61,7 @@ def test_contrast_by_loops(channels, side, share):
 
 def test_local_contrast_stands_in_for_mean_and_std():
     image = photo()
-    out = normalize(image, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), 5)
+    out = Normalization((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), 5)(image)
     np.testing.assert_array_equal(out, normalize_contrast(image, 5))
 
 
@@ -68,7 +76,7 @@ def test_contrast_does_not_see_brightness_and_gain():
 def test_a_blank_image_stays_blank():
     out = contrast(np.full((8, 8, 3), 0.7, np.float32), side=5)
     np.testing.assert_allclose(out, 0, atol=1e-2)
-    nothing = normalize(photo(), (0.5,) * 3, (0.2,) * 3, 5, jnp.zeros((9, 11), bool))
+    nothing = Normalization((0.5,) * 3, (0.2,) * 3, 5)(photo(), jnp.zeros((9, 11), bool))
     np.testing.assert_array_equal(nothing, 0)
 
 
@@ -82,12 +90,12 @@ def test_outside_is_zero_and_its_colour_counts_nowhere():
     image, inside = photo(), np.ones((9, 11), bool)
     inside[:, :4] = inside[7:] = False
     other = np.where(inside[..., None], image, 9.0)
-    statistics = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
     for side in (0, 5):
-        results = [normalize(x, *statistics, side, jnp.array(inside)) for x in (image, other)]
+        normalization = Normalization((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), side)
+        results = [normalization(x, jnp.array(inside)) for x in (image, other)]
         np.testing.assert_array_equal(*results)
         np.testing.assert_array_equal(results[0][~inside], 0)
-        alone = normalize(image[:7, 4:], *statistics, side)
+        alone = normalization(image[:7, 4:])
         np.testing.assert_allclose(results[0][:7, 4:], alone, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""A part of a batch, and a padded batch, are treated as the whole one is."""
+"""A padded batch, and a batch in parts, give the numbers of the batch on its own."""
 
 import functools
 
@@ -8,36 +8,40 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.training.rows import whole_batch
+from segjax.layers import BatchNorm
+from segjax.training.shared_batch import shared_batch
 
 INDEX = jnp.array([3, 9, 4, 20])
 X = jax.random.normal(jax.random.key(1), (4, 6, 5, 8)) * 2 + 1
 
 
 class Block(nn.Module):
+    """Batch normalisation (linen's or ours), a convolution and dropout."""
+
     rate: float = 0.0
     dtype: object = jnp.float32
+    norm: type = BatchNorm
 
     @nn.compact
     def __call__(self, x, *, train):
-        norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)
+        norm = self.norm(use_running_average=not train, momentum=0.9, dtype=self.dtype, name="norm")
         x = nn.Conv(5, (1, 1), dtype=self.dtype)(norm(x))
         return nn.Dropout(self.rate, deterministic=not train)(x)
 
 
 def variables(model):
-    """With scales and running statistics that are not the initial ones."""
+    """Scales and running statistics differ from the initial ones."""
     drawn = model.init(jax.random.key(0), X, train=False)
     return jax.tree.map(lambda v: v + 0.1 * jnp.arange(v.shape[-1]), drawn)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
 def apply(model, x, index, axis_name=None, padded=False):
-    """Outputs, new statistics, and the gradient of a sum of squares of the rows that count."""
+    """Outputs, new statistics, and the gradient of a sum of squares, without padding rows."""
     given = variables(model)
 
     def loss(params):
-        with whole_batch(index, axis_name=axis_name, padded=padded):
+        with shared_batch(index, axis_name=axis_name, padded=padded):
             y, new = model.apply(
                 {**given, "params": params},
                 x,
@@ -58,7 +62,7 @@ def assert_close(ours, theirs, rtol=2e-5):
 
 
 def plain(model, x):
-    """What linen does by itself, without dropout."""
+    """As `apply`, outside of `shared_batch` and without dropout."""
     given = variables(model)
 
     def loss(params):
@@ -69,31 +73,26 @@ def plain(model, x):
     return y, statistics, gradient
 
 
+@pytest.mark.parametrize("norm", [BatchNorm, nn.BatchNorm], ids=["ours", "linen"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_rows_of_padding_are_no_part_of_the_statistics(dtype):
-    model = Block(dtype=dtype)
+def test_padding_rows_are_no_part_of_the_statistics(dtype, norm):
+    model = Block(dtype=dtype, norm=norm)
     extra = jnp.concatenate([X, jnp.full((3, *X.shape[1:]), 50.0)])
     index = jnp.concatenate([INDEX, jnp.full(3, -1)])
     y, statistics, gradient = apply(model, extra, index, None, True)
-    wanted = plain(model, X)
+    expected = plain(model, X)
     rounding = 2e-5 if dtype == jnp.float32 else 2e-2
-    assert_close((y[:4], statistics), wanted[:2], rounding)
-    scale = max(float(jnp.max(jnp.abs(g))) for g in jax.tree.leaves(wanted[2]))
-    for ours, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted[2]), strict=True):
+    assert_close((y[:4], statistics), expected[:2], rounding)
+    scale = max(float(jnp.max(jnp.abs(g))) for g in jax.tree.leaves(expected[2]))
+    for ours, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected[2]), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=rounding * scale)
 
 
-def test_padding_alone_leaves_the_running_statistics():
-    model = Block()
-    _, statistics, gradient = apply(model, X, jnp.full(4, -1), None, True)
-    assert_close(statistics, variables(model)["batch_stats"], 1e-7)
-    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
-
-
 @pytest.mark.versions
-def test_parts_on_devices_are_one_batch():
-    """Two programs of two rows each: dropout and all."""
-    model = Block(rate=0.4)
+@pytest.mark.parametrize("norm", [BatchNorm, nn.BatchNorm], ids=["ours", "linen"])
+def test_parts_on_devices_are_one_batch(norm):
+    """Two programs of two rows each have the statistics, dropout masks and gradients of one."""
+    model = Block(rate=0.4, norm=norm)
     whole = apply(model, X, INDEX)
 
     def part(x, index):
@@ -119,7 +118,7 @@ def test_dropout_masks_belong_to_the_example():
     others, _, _ = apply(model, X, INDEX + 1)
     assert np.mean((np.asarray(others) == 0) != dropped) > 0.2
     channels = nn.Dropout(0.5, broadcast_dims=(1, 2), deterministic=False)
-    with whole_batch(INDEX):
+    with shared_batch(INDEX):
         y = channels.apply({}, jnp.ones_like(X), rngs={"dropout": jax.random.key(2)})
     assert set(np.unique(y)) == {0, 2}
     np.testing.assert_array_equal(y, jnp.broadcast_to(y[:, :1, :1], y.shape))
