@@ -40,7 +40,7 @@ def define_flags() -> None:
         None,
         "export: stablehlo, safetensors; prepare: decoded, encoded (PNG), masks (IDD's PNGs).",
     )
-    flags.DEFINE_string("protocol", "segjax", "evaluate: the rule of the numbers.")
+    flags.DEFINE_string("protocol", "segjax", "evaluate: the protocol of the numbers.")
     flags.DEFINE_list("runs", [], "compare, uncertainty (as an ensemble): workdirs.")
     flags.DEFINE_integer("samples", 50, "uncertainty: passes with dropout.")
     flags.DEFINE_string("size", None, "prepare: HEIGHTxWIDTH to fit images to; default: none.")

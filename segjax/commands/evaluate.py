@@ -9,13 +9,12 @@ from rich.console import Console
 from segjax.data.datasets import evaluation_splits
 from segjax.inference.predictor import Predictor
 from segjax.inference.scoring import evaluate_fully, make_scoring_step
-from segjax.metrics import protocols
+from segjax.metrics.protocols import find_protocol
 from segjax.report import run as run_report
 from segjax.report import tables
 from segjax.training.evaluation import evaluation_path
 from segjax.training.mesh import devices_here
-from segjax.training.setup import make_canvas
-from segjax.training.setup import protocol as protocol_of
+from segjax.training.setup import describe_protocol, make_canvas
 
 
 def evaluate(
@@ -33,8 +32,8 @@ def evaluate(
       workdir: of a training run; nothing else is needed.
       splits: `data.eval_splits` by default.
       seconds: that training took, for the report.
-      protocol: the rule that divides the counts, see `segjax.metrics.protocols`; what the
-        others would have said is printed with it.
+      protocol: name of the protocol that divides the counts, see `segjax.metrics.protocols`; the
+        mIoU by all others is printed too.
 
     Returns:
       Per split what `FullEvaluation.summary` gives; also in results.json.
@@ -42,7 +41,7 @@ def evaluate(
     Raises:
       ValueError: for an unknown protocol or split, or a workdir without a checkpoint.
     """
-    rule = protocols.find_rule(protocol)
+    chosen = find_protocol(protocol)
     console, workdir = console or Console(), pathlib.Path(workdir)
     predictor = Predictor.from_workdir(workdir)
     config, classes = predictor.config, predictor.classes
@@ -59,16 +58,16 @@ def evaluate(
     evaluations = {}
     for split, canvas in canvases.items():
         evaluations[split] = evaluate_fully(
-            step, variables, canvas, batch_size, devices, len(classes), rule.name
+            step, variables, canvas, batch_size, devices, len(classes), protocol
         )
         if jax.process_index() == 0:
             evaluations[split].save(evaluation_path(workdir, split))
     results = {split: evaluation.summary() for split, evaluation in evaluations.items()}
     if jax.process_index() > 0:
         return results
-    words = protocol_of(config, rule.description)
-    tables.print_results(results, classes, console, words)
+    description = describe_protocol(config, chosen)
+    tables.print_results(results, classes, console, description)
     tables.print_protocols(results, console)
-    report = run_report.write(workdir, predictor, evaluations, words, seconds)
+    report = run_report.write(workdir, predictor, evaluations, description, seconds)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
     return results

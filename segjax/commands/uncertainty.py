@@ -22,7 +22,7 @@ from segjax.inference.uncertainty_scores import Member, score_split
 from segjax.report.run import evenly_spaced, no_nan
 from segjax.report.uncertainty_pictures import plot_uncertainty
 from segjax.training.mesh import devices_here
-from segjax.training.setup import make_canvas, protocol
+from segjax.training.setup import describe_protocol, make_canvas
 
 RESULTS_FILE = "uncertainty.json"
 _DEFINITIONS = {
@@ -99,7 +99,7 @@ def uncertainty(
         "workdirs": [str(workdir) for workdir in workdirs],
         "split": split,
         "images": len(canvas),
-        "protocol": protocol(config),
+        "protocol": describe_protocol(config),
         "classes": list(classes.names),
         "definitions": _DEFINITIONS,
         "seconds": round(seconds, 1),

@@ -22,7 +22,6 @@ from segjax.metrics.calibration import (
     summarize_risk,
     uncertainty_counts,
 )
-from segjax.metrics.calibration import summarize as summarize_calibration
 from segjax.training.mesh import Devices
 from segjax.transforms.normalize import normalize
 
@@ -96,7 +95,7 @@ def prediction_counts(
 
 def prediction_scores(counts: Mapping[str, Any]) -> dict[str, Any]:
     """From counts, summed over a split: `metrics.summarize`, with `calibration`
-    (`calibration.summarize`) and `risk` (per measure `calibration.summarize_risk`)."""
+    (`calibration.summarize_calibration`) and `risk` (per measure `calibration.summarize_risk`)."""
     return {
         **metrics.summarize(counts["confusion"]),
         "calibration": summarize_calibration(counts["calibration"]),

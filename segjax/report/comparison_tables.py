@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segjax.metrics.confusion import PROTOCOL
+from segjax.metrics.protocols import DEFAULT_PROTOCOL
 from segjax.report.tables import format_number
 
 
@@ -58,17 +58,18 @@ def _metrics_table(result: Mapping[str, Any]) -> Table:
     table = _table("Metrics (in brackets: less A)", result)
     for key, values in result["metrics"].items():
         table.add_row(key, *_with_differences(values), style="bold" if key == "miou" else None)
-    words = set(result["protocols"])
-    table.caption, table.caption_justify = Text(_protocol_caption(result, words)), "left"
+    table.caption, table.caption_justify = Text(_protocol_caption(result)), "left"
     return table
 
 
-def _protocol_caption(result: Mapping[str, Any], words: set[str]) -> str:
-    if len(words) == 1:
-        return words.pop()
+def _protocol_caption(result: Mapping[str, Any]) -> str:
+    first, *others = set(result["protocols"])
+    if not others:
+        return first
+    shared = DEFAULT_PROTOCOL.description
     pairs = zip(_letters(result), result["protocols"], strict=True)
-    own = (f"{letter}: {text.removeprefix(f'{PROTOCOL}; ')}" for letter, text in pairs)
-    return f"{PROTOCOL}. The runs are scored in different ways: {'; '.join(own)}"
+    own = (f"{letter}: {text.removeprefix(f'{shared}; ')}" for letter, text in pairs)
+    return f"{shared}. The runs are scored in different ways: {'; '.join(own)}"
 
 
 def _classes_table(result: Mapping[str, Any]) -> Table:

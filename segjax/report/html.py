@@ -44,8 +44,8 @@ def write_report(
       environment: versions, device, commit, command, ...; "parameters" (int) is a headline too.
       history: rows of `metrics.jsonl` (see `tables.series`).
       results: split -> metrics (see `tables.result_rows`); a split may also have `protocols`
-        (`segjax.metrics.protocols.compare_rules`), the `rule` of its own numbers, and the summaries
-        `boundary`, `strata`, `calibration` of the modules of these names.
+        (`segjax.metrics.compare_protocols`), the `protocol` of its own numbers, and the summaries
+        `boundary`, `by_object`, `calibration` of the modules of these names.
       confusion: split -> pixels [k, k], row = label, column = prediction.
       classes: the class table.
       samples: heading ("best", "median", ...) -> samples (see `plots.sample_grid`).
@@ -66,7 +66,7 @@ def write_report(
         "Images": sample_figures.figures(samples, classes) if samples else "",
         "Confusion": _confusion(confusion, classes, headline),
         "Boundaries": measures.boundaries(results, classes),
-        "Size and distance": measures.strata(results, headline),
+        "Size and distance": measures.by_object(results, headline),
         "Calibration": measures.calibration(results),
         "The run": _run(config_diff, config, environment, data or {}),
     }
@@ -86,10 +86,10 @@ def _lead(results, classes: ClassTable, config: Mapping, protocol: str, headline
     of = "" if images is None else f"{tables.format_number(images)} images, "
     name = tables.flat_options(config).get("data.name", "")
     data = f" of {escape(str(name))}" if name else ""
-    rule = f" by the rule {escape(numbers['rule'])}" if "rule" in numbers else ""
+    by = f" by the protocol {escape(numbers['protocol'])}" if "protocol" in numbers else ""
     return (
         f'<p class="lead"><b>{tables.format_number(numbers["miou"])}</b> mIoU on the '
-        f"{escape(headline)} split{data} ({of}{len(classes)} classes){rule}</p>"
+        f"{escape(headline)} split{data} ({of}{len(classes)} classes){by}</p>"
         f'<p class="quiet">Protocol: {escape(protocol)}.</p>'
     )
 
@@ -131,7 +131,7 @@ def _results(results: Mapping, classes: ClassTable, protocol: str, headline: str
     overall, _ = tables.result_rows(results, classes)
     table = page.table(("", *results), [(name, *values) for name, values in overall])
     note = f"{escape(protocol)}. {tables.ABSENT}: not measured, or does not occur."
-    others = measures.rules(results, headline)
+    others = measures.protocols(results, headline)
     return f'{table}<p class="quiet">Protocol: {note}</p>{others}'
 
 

@@ -1,4 +1,4 @@
-"""Parts of the report beyond mean IoU: other rules, boundaries, object sizes, calibration."""
+"""Parts of the report beyond mean IoU: other protocols, boundaries, object sizes, calibration."""
 
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -29,23 +29,26 @@ def bars(rows: Iterable[tuple[str, Mapping[str, float | None], str]]) -> str:
     return f'<div style="--name:{min(longest, 12)}ch">{body}</div>'
 
 
-def rules(results: Mapping[str, Mapping], headline: str) -> str:
-    """What other rules would have said of the same predictions, from `protocols` of each split.
+def protocols(results: Mapping[str, Mapping], headline: str) -> str:
+    """The mIoU of the same predictions by other protocols, from `protocols` of each split.
 
     Args:
-      results: `protocols` are rows as of `segjax.metrics.protocols.compare_rules`.
+      results: `protocols` holds the rows of `segjax.metrics.compare_protocols`.
       headline: the split whose reasons are shown.
     """
-    found = {split: {r["rule"]: r for r in rows} for split, rows in _having(results, "protocols")}
+    found = {
+        split: {row["protocol"]: row for row in rows}
+        for split, rows in _having(results, "protocols")
+    }
     if not found:
         return ""
     body = []
-    for rule, row in found.get(headline, next(iter(found.values()))).items():
-        values = [tables.format_number(of.get(rule, {}).get("miou")) for of in found.values()]
-        body.append((rule, *values, f"{row['description']}. Here: {row['why']}."))
-    header = ("rule", *(f"{split} mIoU" for split in found), "what it does")
-    table = page.table(header, body, "rules")
-    return page.folded("what other rules say of the same predictions", table)
+    for name, row in found.get(headline, next(iter(found.values()))).items():
+        values = [tables.format_number(of.get(name, {}).get("miou")) for of in found.values()]
+        body.append((name, *values, f"{row['description']}. Here: {row['why']}."))
+    header = ("protocol", *(f"{split} mIoU" for split in found), "what it does")
+    table = page.table(header, body, "protocols")
+    return page.folded("the same predictions by other protocols", table)
 
 
 def boundaries(results: Mapping[str, Mapping], classes: ClassTable) -> str:
@@ -73,14 +76,14 @@ def boundaries(results: Mapping[str, Mapping], classes: ClassTable) -> str:
     return f'<div class="charts"><div>{numbers}{by_class}</div>{curve}</div>{_protocols(found)}'
 
 
-def strata(results: Mapping[str, Mapping], headline: str) -> str:
-    """`strata` of each split: bars by the objects' size and by the distance to the boundary.
+def by_object(results: Mapping[str, Mapping], headline: str) -> str:
+    """`by_object` of each split: bars by the objects' size and by the distance to the boundary.
 
     Args:
-      results: `strata` as of `segjax.metrics.by_object.Strata.summary`.
+      results: `by_object` is what `segjax.metrics.StratifiedIoU.summary` returns.
       headline: the split whose objects and pixels are counted beside the bars.
     """
-    found = dict(_having(results, "strata"))
+    found = dict(_having(results, "by_object"))
     if not found:
         return ""
     parts = ""

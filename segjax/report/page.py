@@ -55,7 +55,7 @@ th, td { text-align:left; padding:.32rem 1.6rem .32rem 0; border-bottom:1px soli
 th { color:var(--faint); font-size:.82rem } td:last-child, th:last-child { padding-right:0 }
 .n { text-align:right } td.n { white-space:nowrap }
 .options td { font:.82rem/1.5 ui-monospace,Menlo,Consolas,monospace }
-.options td + td, .rules td:last-child { overflow-wrap:anywhere; min-width:9rem }
+.options td + td, .protocols td:last-child { overflow-wrap:anywhere; min-width:9rem }
 .pair { display:grid; grid-template-columns:minmax(0,3fr) minmax(0,2fr); gap:1rem 2rem }
 .wide { grid-template-columns:minmax(0,1fr) }
 figure { margin:0 0 1.6rem; break-inside:avoid } img { display:block; max-width:100%; height:auto }
@@ -89,10 +89,10 @@ i { display:inline-block; width:.95em; height:.95em; border-radius:3px; margin-r
 @media (max-width:640px) { body { padding:1.25rem .9rem 3rem } h1 { font-size:1.5rem }
   .pair, .charts { grid-template-columns:minmax(0,1fr) }
   .quad, .tiles { grid-template-columns:repeat(2,minmax(0,1fr)) } th, td { padding-right:.9rem }
-  .tile b { font-size:1.25rem } .rules tr { display:flex; flex-wrap:wrap; padding-bottom:.4rem;
-  border-bottom:1px solid var(--line) } .rules td, .rules th { border:0; flex:1 0 auto }
-  .rules td:last-child { flex-basis:100%; width:0 } .rules th:last-child { display:none }
-  .rules { width:100% } .bar { grid-template-columns:6.5rem 1fr; gap:.5rem } }
+  .tile b { font-size:1.25rem } .protocols tr { display:flex; flex-wrap:wrap; padding-bottom:.4rem;
+  border-bottom:1px solid var(--line) } .protocols td, .protocols th { border:0; flex:1 0 auto }
+  .protocols td:last-child { flex-basis:100%; width:0 } .protocols th:last-child { display:none }
+  .protocols { width:100% } .bar { grid-template-columns:6.5rem 1fr; gap:.5rem } }
 @media print { :root { --page:#fff; --ink:#000; --faint:#555; --line:#ccc; --card:#f4f4f4;
   --accent:#1b4f8a; --wrong:#b3202a; PRINTED }
   body { max-width:none; padding:0; font-size:10pt } nav { display:none }

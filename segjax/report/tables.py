@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segjax.data.classes import ClassTable
-from segjax.metrics.confusion import PROTOCOL
+from segjax.metrics.protocols import DEFAULT_PROTOCOL
 
 ABSENT = "–"
 # Key in the results and row title; those of the second tuple only where a split has them.
@@ -89,9 +89,11 @@ def result_rows(
 
 
 def results_table(
-    results: Mapping[str, Mapping], classes: ClassTable, protocol: str = PROTOCOL
+    results: Mapping[str, Mapping],
+    classes: ClassTable,
+    protocol: str = DEFAULT_PROTOCOL.description,
 ) -> Table:
-    """Metrics and per-class IoU, one column per split with its rule, the protocol as caption.
+    """Metrics and per-class IoU, one column per split with its protocol, described in the caption.
 
     See `result_rows` for the arguments and errors. Fractions are in [0, 1] with four decimals.
     """
@@ -103,7 +105,7 @@ def results_table(
     )
     table.add_column("", overflow="fold", ratio=1)
     for split, numbers in results.items():
-        heading = "\n".join(filter(None, (split, numbers.get("rule"))))
+        heading = "\n".join(filter(None, (split, numbers.get("protocol"))))
         table.add_column(Text(heading), justify="right", no_wrap=True)
     overall, per_class = result_rows(results, classes)
     for title, values in overall:
@@ -129,14 +131,16 @@ def _markdown(text: str) -> str:
 
 
 def results_markdown(
-    results: Mapping[str, Mapping], classes: ClassTable, protocol: str = PROTOCOL
+    results: Mapping[str, Mapping],
+    classes: ClassTable,
+    protocol: str = DEFAULT_PROTOCOL.description,
 ) -> str:
     """`results_table` as a Markdown table, followed by the protocol; ends with a newline."""
     overall, per_class = result_rows(results, classes)
     rows = [(f"**{t}**", [f"**{v}**" for v in vs]) if t == "mIoU" else (t, vs) for t, vs in overall]
     rows += [(f"IoU: {_markdown(name)}", values) for name, values in per_class]
     headings = [
-        _markdown(split) + (f" ({numbers['rule']})" if "rule" in numbers else "")
+        _markdown(split) + (f" ({numbers['protocol']})" if "protocol" in numbers else "")
         for split, numbers in results.items()
     ]
     lines = ["| " + " | ".join(["", *headings]).strip() + " |"]
@@ -149,11 +153,11 @@ def _protocols_markdown(results: Mapping[str, Mapping]) -> str:
     """`protocols_table` as a Markdown table; "" if there are no such rows."""
     if not all("protocols" in numbers for numbers in results.values()):
         return ""
-    lines = ["", "| mIoU by rule | " + " | ".join(map(_markdown, results)) + " | |"]
+    lines = ["", "| mIoU by protocol | " + " | ".join(map(_markdown, results)) + " | |"]
     lines += ["|:---" + "|---:" * len(results) + "|:---|"]
     for rows in zip(*(numbers["protocols"] for numbers in results.values()), strict=True):
         values = " | ".join(format_number(row["miou"]) for row in rows)
-        lines.append(f"| {rows[0]['rule']} | {values} | {_markdown(rows[0]['description'])} |")
+        lines.append(f"| {rows[0]['protocol']} | {values} | {_markdown(rows[0]['description'])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -161,43 +165,43 @@ def print_results(
     results: Mapping[str, Mapping],
     classes: ClassTable,
     console: Console | None = None,
-    protocol: str = PROTOCOL,
+    protocol: str = DEFAULT_PROTOCOL.description,
 ) -> None:
     """Prints `results_table`, by default to standard output (80 columns if not a terminal)."""
     (console or Console()).print(results_table(results, classes, protocol))
 
 
 def protocols_table(results: Mapping[str, Mapping]) -> Table:
-    """The mIoU that each rule makes of the same counts, one column per split, and what makes the
-    difference; the rule in use is marked.
+    """The mIoU of the same counts by each protocol, one column per split, and why it differs; the
+    protocol in use is marked.
 
     Args:
-      results: split name -> a dict with `rule` and `protocols`, the rows of
-        `segjax.metrics.protocols.compare_rules`; the same rules in all splits.
+      results: split name -> a dict with `protocol`, a name, and `protocols`, the rows of
+        `segjax.metrics.compare_protocols`; the same protocols in all splits.
     """
     table = Table(
-        title="mIoU of the same predictions by other rules",
+        title="mIoU of the same predictions by other protocols",
         title_justify="left",
         title_style="bold",
         box=rich.box.SIMPLE_HEAD,
         min_width=60,
     )
-    table.add_column("rule", no_wrap=True)
+    table.add_column("protocol", no_wrap=True)
     for split in results:
         table.add_column(Text(split), justify="right", no_wrap=True)
     table.add_column("why it differs from segjax", overflow="fold", ratio=1)
     for rows in zip(*(numbers["protocols"] for numbers in results.values()), strict=True):
-        name, reasons = rows[0]["rule"], dict.fromkeys(row["why"] for row in rows)
+        name, reasons = rows[0]["protocol"], dict.fromkeys(row["why"] for row in rows)
         if len(reasons) > 1:  # one per split
             reasons = [f"{split}: {row['why']}" for split, row in zip(results, rows, strict=True)]
-        chosen = all(numbers["rule"] == name for numbers in results.values())
+        chosen = all(numbers["protocol"] == name for numbers in results.values())
         table.add_row(
             Text(f"{name} *" if chosen else name),
             *(format_number(row["miou"]) for row in rows),
             Text("; ".join(reasons)),
             style="bold" if chosen else None,
         )
-    table.caption, table.caption_justify = Text("* the rule of all numbers above"), "left"
+    table.caption, table.caption_justify = Text("* the protocol of all numbers above"), "left"
     return table
 
 

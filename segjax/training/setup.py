@@ -16,7 +16,7 @@ from segjax.data import checks, sampling, statistics
 from segjax.data.classes import ClassTable
 from segjax.data.datasets import class_table, make_source, used_splits
 from segjax.data.pipeline import FittedDataset, batch_shapes
-from segjax.metrics.confusion import PROTOCOL
+from segjax.metrics.protocols import DEFAULT_PROTOCOL, Protocol
 from segjax.models import build
 from segjax.training import optim
 from segjax.training.class_weights import class_weights
@@ -282,8 +282,9 @@ def _canvas(
     )
 
 
-def protocol(config: Mapping[str, Any], rule: str = PROTOCOL) -> str:
-    """How the numbers of a run are made, in words: the rule, and what it is applied to."""
+def describe_protocol(config: Mapping[str, Any], protocol: Protocol = DEFAULT_PROTOCOL) -> str:
+    """How the numbers of a run are made, in words: the protocol, and the sizes it applies to."""
     height, width = config["data"]["image_size"]
     scored = "x".join(map(str, scored_size(config["data"])))
-    return f"{rule}; images at {height}x{width}, scored at {scored}, single scale, no flip"
+    sizes = f"images at {height}x{width}, scored at {scored}"
+    return f"{protocol.description}; {sizes}, single scale, no flip"

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from segjax.data.classes import IDD_LEVEL1, IGNORE, ClassTable, from_names
-from segjax.metrics.confusion import PROTOCOL, summarize
+from segjax.metrics.confusion import summarize
+from segjax.metrics.protocols import DEFAULT_PROTOCOL
 from segjax.report import plots, sample_figures
 from segjax.report.html import write_report
 
@@ -79,7 +80,7 @@ def report(tmp_path, **changes) -> tuple[str, Page]:
         "confusion": {"val": CONFUSION},
         "classes": IDD_LEVEL1,
         "samples": {"best": [sample()], "worst": [sample(name="street 2")]},
-        "protocol": PROTOCOL,
+        "protocol": DEFAULT_PROTOCOL.description,
         "seconds": 4000.0,
         "notes": ["Two pictures were left out."],
     }
@@ -96,7 +97,7 @@ def test_numbers_are_on_the_page(tmp_path):
     words += ["optim.learning_rate", "0.1", "bfloat16", "python launch.py", "0.10.2"]
     for word in words:
         assert any(word in text for text in page.texts), word
-    assert PROTOCOL in page.text
+    assert DEFAULT_PROTOCOL.description in page.text
     assert page.texts.count("–") == 1  # the IoU of the class that does not occur
 
 
@@ -216,7 +217,7 @@ def test_first_screen_says_how_good_on_what_and_how(tmp_path):
     text = " ".join(page.texts)
     lead = text[: text.index("Results")]
     assert "1.0000  mIoU on the test split of streets (1,234 images, 7 classes)" in lead
-    assert PROTOCOL in lead
+    assert DEFAULT_PROTOCOL.description in lead
 
 
 def test_data_are_named(tmp_path):

@@ -16,7 +16,7 @@ def results():
     """Two splits of two images; class <c> does not occur."""
     rng, results = np.random.default_rng(0), {}
     for split in ("val", "test"):
-        found, by_size, confusions = boundary.Boundaries(3), by_object.Strata(3), []
+        found, by_size, confusions = boundary.Boundaries(3), by_object.StratifiedIoU(3), []
         for _ in range(2):
             label = np.zeros((24, 32), np.uint8)
             label[:, rng.integers(8, 24) :] = 1
@@ -31,9 +31,9 @@ def results():
         counts = {"pixels": [0, pixels], "hits": [0, right], "confidence": [0, 0.7 * pixels]}
         results[split] = {
             "boundary": found.summary(),
-            "strata": by_size.summary(),
-            "calibration": calibration.summarize({**counts, "nll": 5.0, "brier": 3.0}),
-            "protocols": protocols.compare_rules(np.stack(confusions)),
+            "by_object": by_size.summary(),
+            "calibration": calibration.summarize_calibration({**counts, "nll": 5.0, "brier": 3.0}),
+            "protocols": protocols.compare_protocols(np.stack(confusions)),
         }
     return results
 
@@ -44,11 +44,11 @@ def row_of(page: Page, first: str) -> list[str]:
     return page.texts[place + 1 : place + 3]
 
 
-def test_rules_stand_beside_their_numbers(results):
-    page = Page(measures.rules(results, "test"))
-    for place, rule in enumerate(protocols.RULES):
+def test_protocols_stand_beside_their_numbers(results):
+    page = Page(measures.protocols(results, "test"))
+    for place, name in enumerate(protocols.PROTOCOLS):
         values = [results[split]["protocols"][place]["miou"] for split in ("val", "test")]
-        assert row_of(page, rule) == [tables.format_number(v) for v in values], rule
+        assert row_of(page, name) == [tables.format_number(v) for v in values], name
     assert "1 of 3 classes absent: each counts 0 here" in page.text
     assert tables.ABSENT in page.texts  # torchvision's mean is NaN
 
@@ -66,11 +66,11 @@ def test_boundary_scores_and_curve(results):
 
 
 def test_bars_of_sizes_and_distances(results):
-    page = Page(measures.strata(results, "test"))
+    page = Page(measures.by_object(results, "test"))
     for kind in ("size", "distance"):
-        total = sum(row["pixels"] for row in results["test"]["strata"][kind])
+        total = sum(row["pixels"] for row in results["test"]["by_object"][kind])
         assert total == 2 * 21 * 32
-        for row in results["test"]["strata"][kind]:
+        for row in results["test"]["by_object"][kind]:
             place = page.texts.index(row["bucket"])
             remark = page.texts[place + 1]
             assert remark.startswith(f"{row['pixels'] / total:.1%} of the pixels")
@@ -106,8 +106,8 @@ def test_numbers_read_back_from_json(results):
 
 def test_a_section_without_data_is_left_out():
     bare = {"val": {"miou": 0.5}}
-    assert measures.rules(bare, "val") == measures.boundaries(bare, CLASSES) == ""
-    assert measures.strata(bare, "val") == measures.calibration(bare) == ""
+    assert measures.protocols(bare, "val") == measures.boundaries(bare, CLASSES) == ""
+    assert measures.by_object(bare, "val") == measures.calibration(bare) == ""
 
 
 def test_one_split_has_no_names_beside_its_bars():
