@@ -47,7 +47,7 @@ def batch_moments(
 
 
 def recomputed_statistics(
-    model: nn.Module, variables: Mapping[str, Any], batches: Iterable[Float[Array, "n H W c"]]
+    model: nn.Module, variables: Mapping[str, Any], batches: Iterable[Float[Array, "_ _ _ c"]]
 ) -> dict[str, Any]:
     """The mean and variance of every normalisation's input over all batches: `batch_stats`.
 

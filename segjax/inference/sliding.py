@@ -153,7 +153,7 @@ def _probabilities(
 
 
 @functools.partial(jax.jit, static_argnames="labels", donate_argnums=0)
-def _finish(strip: Float[Array, "h w k"], rows: int, *, labels: bool):
+def _finish(strip: Float[Array, "h w k"], rows: Int[Array, ""], *, labels: bool):
     """The strip's labels or scores, of which the first `rows` are finished, and the strip moved
     down by as many."""
     if labels:

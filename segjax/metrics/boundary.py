@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Integer, UInt8
 from scipy import ndimage, spatial
 
 from segjax.data.classes import IGNORE
@@ -150,8 +150,8 @@ def _matched(points, others, tolerance: float) -> Bool[np.ndarray, "n"]:
 
 
 def image_counts(
-    label: UInt8[np.ndarray, "h w"],
-    prediction: UInt8[np.ndarray, "h w"],
+    label: Integer[np.ndarray, "h w"],
+    prediction: Integer[np.ndarray, "h w"],
     num_classes: int,
     distance: Float[np.ndarray, "h w"] | None = None,
 ) -> BoundaryCounts:
@@ -246,7 +246,7 @@ class Boundaries(ImageAccumulator):
         """BF of each image in the order added; NaN for a label image without a boundary."""
         return [_mean(in_label) for _, in_label in self._sums["scores"]]
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """The numbers of all images added, as plain types; shares in [0, 1], NaN where undefined.
 
         Returns:

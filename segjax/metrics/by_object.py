@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Integer, UInt8
 from scipy import ndimage
 
 from segjax.data.classes import IGNORE
@@ -79,8 +79,8 @@ class StratifiedCounts:
 
 
 def image_counts(
-    label: UInt8[np.ndarray, "h w"],
-    prediction: UInt8[np.ndarray, "h w"],
+    label: Integer[np.ndarray, "h w"],
+    prediction: Integer[np.ndarray, "h w"],
     num_classes: int,
     distance: Float[np.ndarray, "h w"] | None = None,
 ) -> StratifiedCounts:
@@ -140,7 +140,7 @@ class StratifiedIoU(ImageAccumulator):
             "distances": counts.distances,
         }
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """The numbers of all images added, as plain types; shares in [0, 1], NaN where undefined.
 
         Returns:

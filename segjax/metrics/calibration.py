@@ -5,11 +5,13 @@ in 64 bits (`add_counts`) and divides once (`summarize_calibration`, `summarize_
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 BINS = 15  # Guo et al.
 UNCERTAINTY_BINS = 1000
@@ -17,7 +19,7 @@ UNCERTAINTY_BINS = 1000
 
 def calibration_counts(
     logits: Float[Array, "*shape k"],
-    labels: Int[Array, "*shape"],
+    labels: Integer[Array, "*shape"],
     bins: int = BINS,
     *,
     from_probabilities: bool = False,
@@ -75,18 +77,19 @@ def _sums(index: Array, weights: Array, bins: int) -> Array:
 
 
 def add_counts(
-    total: dict[str, np.ndarray] | None, counts: dict[str, Array]
+    total: Mapping[str, np.ndarray] | None, counts: Mapping[str, Array]
 ) -> dict[str, np.ndarray]:
     """Adds the counts of a batch on the host, in float64 and int64; the first `total` is None."""
     wide = {}
     for name, value in counts.items():
         value = np.asarray(value)
         kind = np.int64 if np.issubdtype(value.dtype, np.integer) else np.float64
-        wide[name] = value.astype(kind) + (0 if total is None else total[name])
+        previous = 0 if total is None else total[name]
+        wide[name] = np.asarray(value.astype(kind) + previous)  # a sum of scalars is no array
     return wide
 
 
-def summarize_calibration(counts: dict[str, np.ndarray]) -> dict[str, object]:
+def summarize_calibration(counts: Mapping[str, Any]) -> dict[str, Any]:
     """Calibration errors from the sum of `calibration_counts`, as plain types.
 
     Returns:
@@ -152,7 +155,7 @@ def uncertainty_counts(
     }
 
 
-def summarize_risk(counts: dict[str, np.ndarray]) -> dict[str, object]:
+def summarize_risk(counts: Mapping[str, Any]) -> dict[str, Any]:
     """Risk against coverage from the sum of `uncertainty_counts`, as plain types.
 
     Coverage is the share of pixels kept, the most certain first; risk is the share of wrong pixels

@@ -13,12 +13,16 @@ from collections.abc import Iterable
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer, Real
 from numpy.typing import ArrayLike
 
 
+# Counts of pixels, on the host or on a device: row = label, column = prediction.
+Confusion = Real[np.ndarray | Array, "k k"]
+
+
 def confusion_matrix(
-    labels: Int[Array, "*shape"], predictions: Int[Array, "*shape"], num_classes: int
+    labels: Integer[Array, "*shape"], predictions: Integer[Array, "*shape"], num_classes: int
 ) -> Int[Array, "k k"]:
     """Counts pixels by (label, prediction). Jittable.
 
@@ -106,7 +110,7 @@ def _check_square(confusion: ArrayLike) -> np.ndarray:
     return confusion.astype(np.float64)
 
 
-def mean_iou(confusion: Int[np.ndarray, "k k"]) -> tuple[float, Float[np.ndarray, "k"]]:
+def mean_iou(confusion: Confusion) -> tuple[float, Float[np.ndarray, "k"]]:
     """Mean intersection over union from pixel counts.
 
     Returns:
@@ -124,14 +128,14 @@ def mean_iou(confusion: Int[np.ndarray, "k k"]) -> tuple[float, Float[np.ndarray
     return mean_of_finite(iou), iou
 
 
-def global_accuracy(confusion: Int[np.ndarray, "k k"]) -> float:
+def global_accuracy(confusion: Confusion) -> float:
     """Share of labelled pixels that are right ("G" of the SegNet paper), in [0, 1] or NaN."""
     confusion = _check_square(confusion)
     return float(ratio(np.trace(confusion), confusion.sum()))
 
 
 def class_average_accuracy(
-    confusion: Int[np.ndarray, "k k"],
+    confusion: Confusion,
 ) -> tuple[float, Float[np.ndarray, "k"]]:
     """Mean over the classes of the share of their pixels that are right ("C", SegNet paper).
 
@@ -144,7 +148,7 @@ def class_average_accuracy(
     return mean_of_finite(accuracy), accuracy
 
 
-def frequency_weighted_iou(confusion: Int[np.ndarray, "k k"]) -> float:
+def frequency_weighted_iou(confusion: Confusion) -> float:
     """IoU averaged with each class's share of the labelled pixels as its weight.
 
     Reference: Long et al., "Fully Convolutional Networks", CVPR 2015, section 5.
@@ -155,7 +159,7 @@ def frequency_weighted_iou(confusion: Int[np.ndarray, "k k"]) -> float:
     return float(np.nansum(share * iou)) if confusion.sum() > 0 else float("nan")
 
 
-def summarize(confusion: Int[np.ndarray, "k k"]) -> dict[str, float | list[float]]:
+def summarize(confusion: Confusion) -> dict[str, float | list[float]]:
     """All metrics of a confusion matrix under the names used in logs, tables and files.
 
     Returns:
@@ -195,7 +199,7 @@ class ImageConfusions:
     counts: Int[np.ndarray, "m"]
 
     @classmethod
-    def from_dense(cls, confusions: Int[np.ndarray, "n k k"]) -> "ImageConfusions":
+    def from_dense(cls, confusions: Integer[np.ndarray, "n k k"]) -> "ImageConfusions":
         """Keeps the filled cells of one matrix per image.
 
         Raises:
@@ -224,7 +228,7 @@ class ImageConfusions:
             np.concatenate([part.counts for part in parts]),
         )
 
-    def take(self, images: Int[np.ndarray, "m"]) -> "ImageConfusions":
+    def take(self, images: Int[np.ndarray, "images"]) -> "ImageConfusions":
         """The images at these positions, in this order."""
         sizes = np.diff(self.starts)[images]
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -2,10 +2,10 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Integer, UInt8
 
 from segjax.data.classes import IGNORE
 
@@ -14,12 +14,9 @@ _LOCK = threading.Lock()
 
 
 def check_maps(
-    label: np.ndarray, prediction: np.ndarray, num_classes: int
+    label: Integer[np.ndarray, "h w"], prediction: Integer[np.ndarray, "h w"], num_classes: int
 ) -> tuple[UInt8[np.ndarray, "h w"], UInt8[np.ndarray, "h w"]]:
     """Both maps as uint8, with `IGNORE` in both wherever the label is no class id.
-
-    Args:
-      label, prediction: integers [h, w].
 
     Raises:
       ValueError: for maps that are not two-dimensional or differ in size, for more than 255
@@ -67,8 +64,8 @@ class ImageAccumulator:
 
     def add(
         self,
-        label: np.ndarray,
-        prediction: np.ndarray,
+        label: Integer[np.ndarray, "h w"],
+        prediction: Integer[np.ndarray, "h w"],
         distance: Float[np.ndarray, "h w"] | None = None,
     ) -> None:
         """Adds one image; `count_image` describes the arguments and the errors."""
@@ -78,7 +75,7 @@ class ImageAccumulator:
         """Adds one image that `count_image` has counted."""
         self._add(self.increments(counts))
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: "ImageAccumulator") -> None:
         """Adds the images of another part of the set, after those that are already counted."""
         self._add(other._sums)
 

@@ -7,7 +7,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
 
 
 @flax.struct.dataclass
@@ -22,12 +21,12 @@ class TrainState:
       lr_scale: factor on the learning rate (reduce-on-plateau lowers it; 1 otherwise).
     """
 
-    step: Int[Array, ""]
+    step: Any  # an int32 scalar; like all leaves of a pytree it may stand for something else
     params: Any
     batch_stats: Any
     opt_state: Any
     ema: Any
-    lr_scale: Float[Array, ""]
+    lr_scale: Any  # a float32 scalar
 
     def eval_variables(self) -> dict[str, Any]:
         """The variables to evaluate with: the running average if there is one."""

@@ -7,12 +7,12 @@ from jaxtyping import Array, Bool, Float
 
 
 def normalize(
-    image: Float[Array, "*n h w c"],
+    image: Float[Array, "*shape c"],
     mean: tuple[float, ...],
     std: tuple[float, ...],
     local_contrast: int = 0,
-    inside: Bool[Array, "*n h w"] | None = None,
-) -> Float[Array, "*n h w c"]:
+    inside: Bool[Array, "*shape"] | None = None,
+) -> Float[Array, "*shape c"]:
     """(image - mean) / std, per channel; or local contrast normalisation in its place.
 
     Args:

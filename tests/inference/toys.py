@@ -1,5 +1,6 @@
 """Stand-in models with known answers, and the config that they are used with."""
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from configs import base
@@ -8,7 +9,7 @@ from segjax.inference.options import InferenceOptions
 from segjax.inference.predictor import Predictor
 
 
-class BrightestThird:
+class BrightestThird(nn.Module):
     """Class 0, 1 or 2 by which colour channel is the largest."""
 
     def apply(self, variables, images, *, train):
@@ -16,7 +17,7 @@ class BrightestThird:
         return {"logits": images * variables}
 
 
-class SeesItsPlace:
+class SeesItsPlace(nn.Module):
     """Adds to the colours what depends on the place in the window: a poor border, as networks
     have one. Not symmetric, so that a mirrored view differs."""
 

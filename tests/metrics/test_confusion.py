@@ -126,6 +126,7 @@ def test_nothing_counted_is_nan_without_warnings():
     assert summary["pixels"] == 0
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("metric", ALL)
 @pytest.mark.parametrize("shape", [(2, 3), (4,), (2, 2, 2)])
 def test_not_square(metric, shape):
@@ -201,6 +202,7 @@ def test_mean_iou_of_each_image():
     np.testing.assert_allclose(found, [mean_iou(THREE)[0], 0.375, NAN])
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_matrices_of_images():
     with pytest.raises(ValueError, match=r"\[n, k, k\], found shape \(3, 3\)"):
         ImageConfusions.from_dense(np.zeros((3, 3), int))
