@@ -16,7 +16,6 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Integer, Real
 from numpy.typing import ArrayLike
 
-
 # Counts of pixels, on the host or on a device: row = label, column = prediction.
 Confusion = Real[np.ndarray | Array, "k k"]
 

@@ -69,7 +69,9 @@ class Pixelwise(nn.Module):
     @nn.compact
     def __call__(self, images, *, train):
         assert not train
-        return {"logits": images @ self.param("kernel", nn.initializers.zeros, (images.shape[-1], K))}
+        return {
+            "logits": images @ self.param("kernel", nn.initializers.zeros, (images.shape[-1], K))
+        }
 
 
 def pixelwise_predictor(config):
