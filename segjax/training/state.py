@@ -13,20 +13,21 @@ import optax
 class TrainState:
     """The whole state of a run on the device: one pytree, saved and restored whole.
 
-    Attributes:
-      step: finished updates.
+    Attributes (Any: trees of shapes or shardings have the same structure):
+      step: finished updates, an int32 scalar.
       params, batch_stats: the model's variables.
       opt_state: the optimiser's.
       ema: running average of {"params", "batch_stats"}, or None.
-      lr_scale: factor on the learning rate (reduce-on-plateau lowers it; 1 otherwise).
+      lr_scale: factor on the learning rate, a float32 scalar (reduce-on-plateau lowers it; 1
+        otherwise).
     """
 
-    step: Any  # an int32 scalar; like all leaves of a pytree it may stand for something else
+    step: Any
     params: Any
     batch_stats: Any
     opt_state: Any
     ema: Any
-    lr_scale: Any  # a float32 scalar
+    lr_scale: Any
 
     def eval_variables(self) -> dict[str, Any]:
         """The variables to evaluate with: the running average if there is one."""

@@ -69,9 +69,8 @@ class Pixelwise(nn.Module):
     @nn.compact
     def __call__(self, images, *, train):
         assert not train
-        return {
-            "logits": images @ self.param("kernel", nn.initializers.zeros, (images.shape[-1], K))
-        }
+        kernel = self.param("kernel", nn.initializers.zeros, (images.shape[-1], K))
+        return {"logits": images @ kernel}
 
 
 def pixelwise_predictor(config):
