@@ -12,6 +12,9 @@ Reference: Badrinarayanan et al., "SegNet", PAMI 2017, section 3 (arXiv 1511.005
 """
 
 import functools
+import operator
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +22,15 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, Shaped, UInt8
 
+from segjax.layers.derivative import custom_vjp
+
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
 
 def pool_padding(
-    input_size: tuple[int, int],
-    window: tuple[int, int] = (2, 2),
-    strides: tuple[int, int] | None = None,
+    input_size: Sequence[int],
+    window: Sequence[int] = (2, 2),
+    strides: Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Resolves a padding to explicit (before, after) pairs for height and width.
@@ -43,11 +48,11 @@ def pool_padding(
     """
     strides = strides or window
     if not isinstance(padding, str):
-        pairs = tuple((int(before), int(after)) for before, after in padding)
+        rows, columns = ((int(before), int(after)) for before, after in padding)
     elif padding == "VALID":
-        pairs = ((0, 0), (0, 0))
+        rows = columns = (0, 0)
     elif padding == "CEIL":
-        pairs = tuple(
+        rows, columns = (
             (0, _ceil_remainder(n, k, s))
             for n, k, s in zip(input_size, window, strides, strict=True)
         )
@@ -56,11 +61,12 @@ def pool_padding(
             max(0, (-(-n // s) - 1) * s + k - n)
             for n, k, s in zip(input_size, window, strides, strict=True)
         ]
-        pairs = tuple((t // 2, t - t // 2) for t in totals)
+        rows, columns = ((t // 2, t - t // 2) for t in totals)
     else:
         raise ValueError(
             f'padding={padding!r}; use "VALID", "SAME", "CEIL" or ((top, bottom), (left, right))'
         )
+    pairs = (rows, columns)
     for pair, k in zip(pairs, window, strict=True):
         if min(pair) < 0 or max(pair) >= k:
             raise ValueError(
@@ -95,18 +101,21 @@ def _largest_of_windows(x, window, strides, pads, mark):
     `mark(place, size)` says of each one's place; size is that of the result, (h, w)."""
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=_lowest(x.dtype))
     size = [(n - k) // s + 1 for n, k, s in zip(padded.shape[1:3], window, strides, strict=True)]
-    values = marks = None
-    for place in np.ndindex(*window):
+
+    def at(place):
         rows, columns = (
             slice(p, p + (n - 1) * s + 1, s) for p, n, s in zip(place, size, strides, strict=True)
         )
-        candidate, marked = padded[:, rows, columns], mark(place, size)
-        if values is None:
-            values, marks = candidate, jnp.broadcast_to(marked, candidate.shape)
-        else:
-            better = _better(candidate, values)
-            values = jnp.where(better, candidate, values)
-            marks = jnp.where(better, marked, marks)
+        return padded[:, rows, columns], mark(place, size)
+
+    first, *others = np.ndindex(*window)
+    values, marks = at(first)
+    marks = jnp.broadcast_to(marks, values.shape)
+    for place in others:
+        candidate, marked = at(place)
+        better = _better(candidate, values)
+        values = jnp.where(better, candidate, values)
+        marks = jnp.where(better, marked, marks)
     return values, marks
 
 
@@ -134,8 +143,8 @@ def _gather(x, indices):
 
 def max_pool_argmax(
     x: Shaped[Array, "n H W c"],
-    window: tuple[int, int] = (2, 2),
-    strides: tuple[int, int] | None = None,
+    window: Sequence[int] = (2, 2),
+    strides: Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> tuple[Shaped[Array, "n h w c"], Int[Array, "n h w c"]]:
     """Max pooling with the position of each maximum.
@@ -169,7 +178,7 @@ def max_pool_argmax(
         return _argmax_windows(x, window, strides, pads)
 
     @pool.defjvp
-    def _(primals, tangents):
+    def _(primals, tangents) -> Any:
         values, indices = pool(*primals)
         no_tangent = np.zeros(indices.shape, jax.dtypes.float0)
         return (values, indices), (_gather(tangents[0], indices), no_tangent)
@@ -180,7 +189,7 @@ def max_pool_argmax(
 def max_unpool(
     values: Shaped[Array, "n h w c"],
     indices: Int[Array, "n h w c"],
-    output_size: tuple[int, int],
+    output_size: Sequence[int],
 ) -> Shaped[Array, "n H W c"]:
     """Puts pooled values back at their positions, zeros elsewhere.
 
@@ -241,7 +250,7 @@ def max_pool_2x2(
     return _pool_2x2(x, x.shape[1:3])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+@custom_vjp(nondiff_argnums=(1,))
 def _pool_2x2(x, size):
     del size  # only the backward pass wants it: odd and even sizes pool to the same
     x = _pad_to_even(x, _lowest(x.dtype))
@@ -266,11 +275,11 @@ def _pool_2x2_bwd(size, positions, cotangents):
 _pool_2x2.defvjp(_pool_2x2_fwd, _pool_2x2_bwd)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@custom_vjp(nondiff_argnums=(2,))
 def max_unpool_2x2(
     values: Shaped[Array, "n h w c"],
     positions: UInt8[Array, "n h w c"],
-    output_size: tuple[int, int],
+    output_size: Sequence[int],
 ) -> Shaped[Array, "n H W c"]:
     """Undoes `max_pool_2x2`: each value at its position in its window, zeros elsewhere.
 
@@ -306,8 +315,8 @@ max_unpool_2x2.defvjp(_max_unpool_2x2_fwd, _max_unpool_2x2_bwd)
 
 def max_pool(
     x: Shaped[Array, "n H W c"],
-    window: tuple[int, int] = (2, 2),
-    strides: tuple[int, int] | None = None,
+    window: Sequence[int] = (2, 2),
+    strides: Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> Shaped[Array, "n h w c"]:
     """Max pooling without the positions, for windows that overlap or are padded.
@@ -330,7 +339,7 @@ def max_pool(
         return _largest_of_windows(x, window, strides, pads, position)
 
     def backward(positions, dy):
-        total = None
+        terms = []
         for k, place in enumerate(np.ndindex(*window)):
             term = jnp.where(positions == k, dy, 0)
             edges = []
@@ -339,8 +348,8 @@ def max_pool(
             ):
                 # Into the padded map, and cut later: XLA's partitioner aborts at fewer than none.
                 edges.append((p, n + sum(pad) - p - (d - 1) * stride - 1, stride - 1))
-            term = lax.pad(term, jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-            total = term if total is None else total + term
+            terms.append(lax.pad(term, jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, (0, 0, 0)]))
+        total = functools.reduce(operator.add, terms)
         (top, _), (left, _) = pads
         total = total[:, top : top + x.shape[1], left : left + x.shape[2]]
         return (total,)
@@ -351,7 +360,7 @@ def max_pool(
 
 
 def positions_to_indices(
-    positions: UInt8[Array, "n h w c"], input_size: tuple[int, int]
+    positions: UInt8[Array, "n h w c"], input_size: Sequence[int]
 ) -> Int[Array, "n h w c"]:
     """The flat indices of `max_pool_argmax` for the window positions of `max_pool_2x2`."""
     _, h, w, _ = positions.shape

@@ -57,7 +57,7 @@ def distance_to_boundary(label: UInt8[np.ndarray, "h w"]) -> Float[np.ndarray, "
     boundary = boundary_pixels(label)
     if not boundary.any():
         return np.full(label.shape, np.inf)
-    return ndimage.distance_transform_edt(~boundary)
+    return np.asarray(ndimage.distance_transform_edt(~boundary))
 
 
 def confusion_by_distance(
@@ -144,7 +144,7 @@ def _matched(points, others, tolerance: float) -> Bool[np.ndarray, "n"]:
     # The tree finds neighbours strictly nearer than the bound; one at the tolerance is a match.
     bound = tolerance + 0.5
     # The points are in the order of the image, so building without medians is quicker.
-    tree = spatial.cKDTree(others, balanced_tree=False, compact_nodes=False)
+    tree = spatial.KDTree(others, balanced_tree=False, compact_nodes=False)
     distance, _ = tree.query(points, distance_upper_bound=bound)
     return distance <= tolerance
 

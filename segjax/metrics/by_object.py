@@ -44,7 +44,8 @@ def object_sizes(label: UInt8[np.ndarray, "h w"]) -> tuple[Int[np.ndarray, "h w"
     for class_id, box in enumerate(boxes):
         if box is None:
             continue
-        numbered, number = ndimage.label(label[box] == class_id, np.ones((3, 3), bool))
+        result: Any = ndimage.label(label[box] == class_id, np.ones((3, 3), bool))
+        numbered, number = result
         inside = numbered > 0
         components[box][inside] = numbered[inside] + total
         total += number

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from segjax.metrics.confusion import ImageConfusions, mean_of_finite, ratio
 
-Scores = dict[str, float | list[float]]
+Scores = dict[str, Any]  # floats, and lists of one float per class
 _NOTEBOOK_BATCH = 2  # `Skip` in the documents' `predict_for`
 _SEMSEG_EPSILON = 1e-10
 
