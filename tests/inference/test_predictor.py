@@ -166,6 +166,7 @@ def test_forward_fn_of_a_model():
     np.testing.assert_array_equal(one, again)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_input():
     predictor = toy_predictor(BrightestThird())
     with pytest.raises(ValueError, match=r"uint8 image \[h, w, 3\], found float64 \(4, 4, 3\)"):
@@ -178,6 +179,7 @@ def test_wrong_input():
         predictor.predict(np.zeros((4, 5, 3), np.uint8), np.zeros((4, 4)))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "options, message",
     [
