@@ -19,7 +19,7 @@ def _bin_means(size: int, bins: int) -> np.ndarray:
 
 
 def adaptive_avg_pool(
-    x: Float[Array, "n H W c"], output_size: Sequence[int]
+    x: Float[Array, "n H W c"], output_size: tuple[int, int]
 ) -> Float[Array, "n h w c"]:
     """Averages over h x w bins that cover the map; neighbouring bins overlap where sizes do not
     divide, as torch's `adaptive_avg_pool2d`. More bins than cells repeat cells."""
@@ -27,7 +27,7 @@ def adaptive_avg_pool(
 
 
 def adaptive_avg_pools(
-    x: Float[Array, "n H W c"], output_sizes: Sequence[Sequence[int]]
+    x: Float[Array, "n H W c"], output_sizes: Sequence[tuple[int, int]]
 ) -> list[Float[Array, "n h w c"]]:
     """`adaptive_avg_pool` to several sizes, reading the map once.
 

@@ -8,7 +8,6 @@ stored, and no product has two or three terms, for which XLA 0.10 finds no tiles
 """
 
 import functools
-import operator
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -72,12 +71,12 @@ def _summed(blocks: _Blocks, x, axis: int, out: int):
     weights = blocks.weights.reshape(*blocks.weights.shape, *[1] * (x.ndim - axis - 1))
     weights = weights.astype(x.dtype)
     own = x.reshape(*x.shape[:axis], count, blocks.inputs, *x.shape[axis + 1 :])
-    products = []
+    total = None
     for t in range(terms):
         distance, place = divmod(blocks.first + t, blocks.inputs)
         neighbour = lax.slice_in_dim(own, place, place + 1, axis=axis + 1)
-        products.append(weights[:, :, t] * moved(neighbour, axis, -distance))
-    total = functools.reduce(operator.add, products)
+        term = weights[:, :, t] * moved(neighbour, axis, -distance)
+        total = term if total is None else total + term
     y = total.reshape(*x.shape[:axis], count * outputs, *x.shape[axis + 1 :])
     return lax.slice_in_dim(y, 0, out, axis=axis)
 

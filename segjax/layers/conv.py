@@ -2,7 +2,6 @@
 
 import functools
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -59,11 +58,13 @@ def atrous_conv(
 
     Reference: Chen et al., "Rethinking Atrous Convolution", arXiv 1706.05587, section 3.1.
     """
-    centered = isinstance(padding, str)
-    if centered:
+    if padding == "CENTER":
         if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
             raise ValueError(f"an even kernel {kernel.shape[:2]} has no centre; give padding pairs")
+        centered = True
         padding = centered_padding(kernel, rate)
+    else:
+        centered = False
     if kernel.shape[:2] == (1, 1) and not any(map(any, padding)):
         return _pointwise(x, kernel, strides)
     # At rate 1 only tiny maps have so few taps inside, and there is nothing to gain: 49 products of
@@ -122,7 +123,7 @@ def _sum_of_rows(x, kernel, rate, row_of_taps):
     would gather the map first; what is left of a larger distance is a shift that keeps the size.
     """
     height = x.shape[1]
-    terms = []
+    out = None
     for i, taps in enumerate(kernel):
         dy = rate * (i - kernel.shape[0] // 2)
         if abs(dy) >= height:
@@ -131,8 +132,9 @@ def _sum_of_rows(x, kernel, rate, row_of_taps):
         above, below = (0, cropped) if dy > 0 else (cropped, 0)
         term = row_of_taps(x[:, below : height - above], taps, rate)
         term = jnp.pad(term, ((0, 0), (above, below), (0, 0), (0, 0)))
-        terms.append(moved(term, 1, below - above - dy))
-    return functools.reduce(operator.add, terms)
+        term = moved(term, 1, below - above - dy)
+        out = term if out is None else out + term
+    return out
 
 
 def _row_of_taps(x, taps, rate):

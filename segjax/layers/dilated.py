@@ -1,22 +1,21 @@
 """The atrous convolution as XLA has it, and one whose kernel's gradient GPUs have a kernel for."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from segjax.layers.derivative import custom_vjp
-
 # Phases of fewer rows or columns than this see little but padding: their kernel's gradient is taken
 # tap by tap.
 _LEAST_PHASE = 4
 
 
-def centered_padding(kernel: Array, rate: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def centered_padding(kernel, rate: int) -> tuple[tuple[int, int], ...]:
     """Zeros on every side that keep a map's size at stride 1, for a kernel of odd sides."""
-    rows, columns = (rate * (k // 2) for k in kernel.shape[:2])
-    return (rows, rows), (columns, columns)
+    return tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
 
 
 def dilated_conv(
@@ -37,7 +36,7 @@ def dilated_conv(
     )
 
 
-@custom_vjp(nondiff_argnums=(0,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def dilated_conv_with_phases(
     rate: int, x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"]
 ) -> Float[Array, "n h w o"]:

@@ -8,6 +8,7 @@ product with them. Per map and training step that is two passes less, of 17, and
 Reference: Ioffe and Szegedy, "Batch Normalization", ICML 2015 (arXiv 1502.03167), section 3.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -16,7 +17,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from segjax.layers.derivative import custom_vjp
 from segjax.layers.precision import at_least_float32
 from segjax.layers.recompute import again
 
@@ -95,7 +95,7 @@ def normalize_batch(
     return y
 
 
-@custom_vjp(nondiff_argnums=(4, 5, 6, 7))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
 def _normalized(x, scale, bias, mask, epsilon, activation, axis_name, dtype):
     """Returns the activated map, its mean and variance before (which have no gradient), and the
     number of cells per channel."""
@@ -170,8 +170,7 @@ def _together(a, b):
     zero = jnp.zeros((), a.dtype)
     columns, *others = range(a.ndim - 1)[::-1]
     sums = lax.reduce((a, b), (zero, zero), lambda x, y: (x[0] + y[0], x[1] + y[1]), (columns,))
-    left, right = jnp.split(jnp.sum(jnp.concatenate(sums, -1), others), 2)
-    return left, right
+    return tuple(jnp.split(jnp.sum(jnp.concatenate(sums, -1), others), 2))
 
 
 def _apart(a, b):

@@ -12,9 +12,6 @@ Reference: Badrinarayanan et al., "SegNet", PAMI 2017, section 3 (arXiv 1511.005
 """
 
 import functools
-import operator
-from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +19,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, Shaped, UInt8
 
-from segjax.layers.derivative import custom_vjp
-
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
 
 def pool_padding(
-    input_size: Sequence[int],
-    window: Sequence[int] = (2, 2),
-    strides: Sequence[int] | None = None,
+    input_size: tuple[int, int],
+    window: tuple[int, int] = (2, 2),
+    strides: tuple[int, int] | None = None,
     padding: Padding = "VALID",
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Resolves a padding to explicit (before, after) pairs for height and width.
@@ -48,11 +43,11 @@ def pool_padding(
     """
     strides = strides or window
     if not isinstance(padding, str):
-        rows, columns = ((int(before), int(after)) for before, after in padding)
+        pairs = tuple((int(before), int(after)) for before, after in padding)
     elif padding == "VALID":
-        rows = columns = (0, 0)
+        pairs = ((0, 0), (0, 0))
     elif padding == "CEIL":
-        rows, columns = (
+        pairs = tuple(
             (0, _ceil_remainder(n, k, s))
             for n, k, s in zip(input_size, window, strides, strict=True)
         )
@@ -61,12 +56,11 @@ def pool_padding(
             max(0, (-(-n // s) - 1) * s + k - n)
             for n, k, s in zip(input_size, window, strides, strict=True)
         ]
-        rows, columns = ((t // 2, t - t // 2) for t in totals)
+        pairs = tuple((t // 2, t - t // 2) for t in totals)
     else:
         raise ValueError(
             f'padding={padding!r}; use "VALID", "SAME", "CEIL" or ((top, bottom), (left, right))'
         )
-    pairs = (rows, columns)
     for pair, k in zip(pairs, window, strict=True):
         if min(pair) < 0 or max(pair) >= k:
             raise ValueError(
@@ -101,21 +95,18 @@ def _largest_of_windows(x, window, strides, pads, mark):
     `mark(place, size)` says of each one's place; size is that of the result, (h, w)."""
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=_lowest(x.dtype))
     size = [(n - k) // s + 1 for n, k, s in zip(padded.shape[1:3], window, strides, strict=True)]
-
-    def at(place):
+    values = marks = None
+    for place in np.ndindex(*window):
         rows, columns = (
             slice(p, p + (n - 1) * s + 1, s) for p, n, s in zip(place, size, strides, strict=True)
         )
-        return padded[:, rows, columns], mark(place, size)
-
-    first, *others = np.ndindex(*window)
-    values, marks = at(first)
-    marks = jnp.broadcast_to(marks, values.shape)
-    for place in others:
-        candidate, marked = at(place)
-        better = _better(candidate, values)
-        values = jnp.where(better, candidate, values)
-        marks = jnp.where(better, marked, marks)
+        candidate, marked = padded[:, rows, columns], mark(place, size)
+        if values is None:
+            values, marks = candidate, jnp.broadcast_to(marked, candidate.shape)
+        else:
+            better = _better(candidate, values)
+            values = jnp.where(better, candidate, values)
+            marks = jnp.where(better, marked, marks)
     return values, marks
 
 
@@ -143,8 +134,8 @@ def _gather(x, indices):
 
 def max_pool_argmax(
     x: Shaped[Array, "n H W c"],
-    window: Sequence[int] = (2, 2),
-    strides: Sequence[int] | None = None,
+    window: tuple[int, int] = (2, 2),
+    strides: tuple[int, int] | None = None,
     padding: Padding = "VALID",
 ) -> tuple[Shaped[Array, "n h w c"], Int[Array, "n h w c"]]:
     """Max pooling with the position of each maximum.
@@ -178,7 +169,7 @@ def max_pool_argmax(
         return _argmax_windows(x, window, strides, pads)
 
     @pool.defjvp
-    def _(primals, tangents) -> Any:
+    def _(primals, tangents):
         values, indices = pool(*primals)
         no_tangent = np.zeros(indices.shape, jax.dtypes.float0)
         return (values, indices), (_gather(tangents[0], indices), no_tangent)
@@ -189,7 +180,7 @@ def max_pool_argmax(
 def max_unpool(
     values: Shaped[Array, "n h w c"],
     indices: Int[Array, "n h w c"],
-    output_size: Sequence[int],
+    output_size: tuple[int, int],
 ) -> Shaped[Array, "n H W c"]:
     """Puts pooled values back at their positions, zeros elsewhere.
 
@@ -250,7 +241,7 @@ def max_pool_2x2(
     return _pool_2x2(x, x.shape[1:3])
 
 
-@custom_vjp(nondiff_argnums=(1,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _pool_2x2(x, size):
     del size  # only the backward pass wants it: odd and even sizes pool to the same
     x = _pad_to_even(x, _lowest(x.dtype))
@@ -275,11 +266,11 @@ def _pool_2x2_bwd(size, positions, cotangents):
 _pool_2x2.defvjp(_pool_2x2_fwd, _pool_2x2_bwd)
 
 
-@custom_vjp(nondiff_argnums=(2,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def max_unpool_2x2(
     values: Shaped[Array, "n h w c"],
     positions: UInt8[Array, "n h w c"],
-    output_size: Sequence[int],
+    output_size: tuple[int, int],
 ) -> Shaped[Array, "n H W c"]:
     """Undoes `max_pool_2x2`: each value at its position in its window, zeros elsewhere.
 
@@ -315,8 +306,8 @@ max_unpool_2x2.defvjp(_max_unpool_2x2_fwd, _max_unpool_2x2_bwd)
 
 def max_pool(
     x: Shaped[Array, "n H W c"],
-    window: Sequence[int] = (2, 2),
-    strides: Sequence[int] | None = None,
+    window: tuple[int, int] = (2, 2),
+    strides: tuple[int, int] | None = None,
     padding: Padding = "VALID",
 ) -> Shaped[Array, "n h w c"]:
     """Max pooling without the positions, for windows that overlap or are padded.
@@ -339,7 +330,7 @@ def max_pool(
         return _largest_of_windows(x, window, strides, pads, position)
 
     def backward(positions, dy):
-        terms = []
+        total = None
         for k, place in enumerate(np.ndindex(*window)):
             term = jnp.where(positions == k, dy, 0)
             edges = []
@@ -348,8 +339,8 @@ def max_pool(
             ):
                 # Into the padded map, and cut later: XLA's partitioner aborts at fewer than none.
                 edges.append((p, n + sum(pad) - p - (d - 1) * stride - 1, stride - 1))
-            terms.append(lax.pad(term, jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, (0, 0, 0)]))
-        total = functools.reduce(operator.add, terms)
+            term = lax.pad(term, jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+            total = term if total is None else total + term
         (top, _), (left, _) = pads
         total = total[:, top : top + x.shape[1], left : left + x.shape[2]]
         return (total,)
@@ -360,7 +351,7 @@ def max_pool(
 
 
 def positions_to_indices(
-    positions: UInt8[Array, "n h w c"], input_size: Sequence[int]
+    positions: UInt8[Array, "n h w c"], input_size: tuple[int, int]
 ) -> Int[Array, "n h w c"]:
     """The flat indices of `max_pool_argmax` for the window positions of `max_pool_2x2`."""
     _, h, w, _ = positions.shape

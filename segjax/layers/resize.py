@@ -6,8 +6,6 @@ last pixel centres onto each other: `i * (in - 1) / (out - 1)`. `jax.image.resiz
 first, and blurs when it shrinks.
 """
 
-from collections.abc import Sequence
-
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
@@ -40,7 +38,7 @@ def _interpolation_matrix(size: int, out: int, align_corners: bool) -> np.ndarra
 
 
 def resize_bilinear(
-    x: Float[Array, "n H W c"], size: Sequence[int], *, align_corners: bool = False
+    x: Float[Array, "n H W c"], size: tuple[int, int], *, align_corners: bool = False
 ) -> Float[Array, "n h w c"]:
     """Bilinear interpolation to `size` (h, w), any ratio, no antialiasing; x's dtype.
 
@@ -66,7 +64,9 @@ def resize_bilinear(
     return y.astype(x.dtype)
 
 
-def resize_nearest(x: Shaped[Array, "n H W *c"], size: Sequence[int]) -> Shaped[Array, "n h w *c"]:
+def resize_nearest(
+    x: Shaped[Array, "n H W *c"], size: tuple[int, int]
+) -> Shaped[Array, "n h w *c"]:
     """The nearest pixel by half-pixel centres (`floor((i + 0.5) * in / out)`); for label maps.
 
     As torch's `nearest-exact` and OpenCV's convention for pixel centres; any dtype.
