@@ -17,31 +17,14 @@ _CONF = beartype.BeartypeConf(
 )
 
 
-# Those whose annotations hold in all tests.
-PACKAGES = (
-    "accelerators",
-    "config",
-    "export",
-    "inference",
-    "layers",
-    "losses",
-    "metrics",
-    "models",
-    "training",
-    "transforms",
-    "weights",
-)
-
-
 def check(function):
     return beartype.beartype(conf=_CONF)(function)
 
 
 def install() -> None:
-    """Has the packages checked; to be called before the first of them is imported."""
+    """Has all modules of segjax checked; to be called before the first of them is imported."""
     # JAX's functions take NumPy's arrays too.
     jaxtyping.Array = jax.Array | np.ndarray
     # A ConfigDict has a mapping's methods but does not say so.
     Mapping.register(ml_collections.ConfigDict)
-    packages = [f"segjax.{name}" for name in PACKAGES]
-    jaxtyping.install_import_hook(packages, f"{__name__}.check")
+    jaxtyping.install_import_hook("segjax", f"{__name__}.check")

@@ -105,7 +105,8 @@ def evaluate_fully(
     find_protocol(protocol)  # raises
     threads = threads or os.cpu_count() or 1
     measures = _HostMeasures(num_classes)
-    images, loss_sum, calibration = ImageCounts(canvas.names), 0.0, None
+    images, loss_sum = ImageCounts(canvas.names), 0.0
+    calibration: Any = None  # nothing counted yet
     waiting = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         for batch, rows, sums in device_outputs(
