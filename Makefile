@@ -36,6 +36,7 @@ slow: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

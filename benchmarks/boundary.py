@@ -137,15 +137,15 @@ def all_counts(pair):
 
 def time_set(pairs) -> None:
     for threads in (1, 2):
-        boundaries, strata_of_set = boundary.Boundaries(CLASSES), by_object.Strata(CLASSES)
+        boundaries, objects = boundary.Boundaries(CLASSES), by_object.StratifiedIoU(CLASSES)
         start = time.perf_counter()
         with ThreadPoolExecutor(threads) as pool:
             for one, other in pool.map(all_counts, pairs):
                 boundaries.add_counts(one)
-                strata_of_set.add_counts(other)
-        boundaries.summary(), strata_of_set.summary()
+                objects.add_counts(other)
+        boundaries.summary(), objects.summary()
         seconds = time.perf_counter() - start
-        print(f"boundaries and strata of {len(pairs)} images, {threads} threads: {seconds:.1f} s")
+        print(f"boundaries and objects of {len(pairs)} images, {threads} threads: {seconds:.1f} s")
     start = time.perf_counter()
     for label, prediction in pairs:
         boundary.image_counts(label, prediction, CLASSES)

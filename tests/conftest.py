@@ -8,10 +8,15 @@ from pathlib import Path
 
 import jax
 import jaxlib
+import jaxtyping
 import numpy as np
 import pytest
 
-from configs import base
+from tests import typecheck
+
+typecheck.install()
+
+from configs import base  # noqa: E402
 
 # Many tests compile the same small programs: once per session is enough. Worker processes
 # inherit the variable from the one that starts them.
@@ -109,3 +114,11 @@ def make_tiny_config():
 def tiny_config():
     """A config of the test's own, see `make_tiny_config`."""
     return make_tiny_config()
+
+
+@pytest.fixture
+def unchecked():
+    """Turns checked annotations off, for tests of the errors that users see."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

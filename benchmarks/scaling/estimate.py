@@ -2,33 +2,27 @@
 
     python -m benchmarks.scaling.estimate > docs/scaling.md
 
-Counts what the three networks compute and send (a minute; nothing is compiled or run), takes what
-they move and hold from `compiled`, and does the arithmetic of `model` on it.
+It counts what the three networks compute and send (a minute; nothing is compiled or run), reads
+what they move and hold from compiled.json, and does the arithmetic of `model`.
 """
 
-import argparse
 import dataclasses
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from benchmarks.scaling import page as scaling_page
+from benchmarks.scaling import page
 from benchmarks.scaling.model import Layer, Network, load_compiled
 from configs import deeplabv3, fcn, pspnet, segnet
-from segjax.data.datasets import class_table
 from segjax.layers import Conv
 from segjax.models import build
 from segjax.models.resnet import ResNet
-from segjax.training import optim
-from segjax.training.state import create_state
-from segjax.training.step import Objective, make_train_step
-from segjax.transforms.augment import Augmentation
-from segjax.transforms.normalize import Normalization
+from segjax.training import planning
+from segjax.training.setup import Setup, prepare_programs
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Billions of multiplications ("GFLOPS") in https://docs.pytorch.org/vision/stable/models.html.
@@ -39,13 +33,12 @@ TORCHVISION = {
     "deeplabv3_resnet101": (deeplabv3, "resnet101", 258.743),
 }
 IMAGES = 8  # per accelerator, where the number of accelerators is what grows
-DTYPE = "bfloat16"
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A network whose cost others have published: billions of multiplications of one forward pass
-    by our layers, by XLA, and theirs."""
+    """A network whose cost others have published: billions of multiplications of one forward pass,
+    by our layers, by XLA, and as published."""
 
     name: str
     layers: float
@@ -54,82 +47,65 @@ class Check:
 
 
 def configs() -> dict:
-    """The three networks as their papers train them."""
+    """The three networks as their papers train them, `IMAGES` images a step, in bfloat16."""
     psp = pspnet.get_config("paper")
     psp.model.encoder = "resnet101"
-    return {
+    networks = {
         "SegNet": segnet.get_config("paper"),
         "PSPNet-101": psp,
         "DeepLabV3-101": deeplabv3.get_config("paper"),
     }
+    for config in networks.values():
+        config.dtype = "bfloat16"
+        config.train.batch_size = IMAGES
+    return networks
 
 
 def convolutions(function: Callable, *arguments) -> tuple[Layer, ...]:
-    """The convolutions of `segjax.layers.Conv` in a function of one image, in order; their maps'
-    shapes alone are computed."""
+    """The convolutions of `segjax.layers.Conv` in a function of one image, in order. Only the
+    shapes of the maps are computed."""
     layers = []
 
     def note(next_function, args, kwargs, context):
         out = next_function(*args, **kwargs)
         conv = context.module
         if isinstance(conv, Conv) and context.method_name == "__call__":
-            layer = Layer(args[0].shape[1:], out.shape[1:], conv.kernel_size, conv.rate)
-            layers.append(layer)
+            layers.append(Layer(args[0].shape[1:], out.shape[1:], conv.kernel_size, conv.rate))
         return out
 
     with nn.intercept_methods(note):
-        # A function of its own: one that JAX has traced before would not be called again.
+        # JAX does not trace the same function twice, so it gets a new one.
         jax.eval_shape(lambda *inputs: function(*inputs), *arguments)
     return tuple(layers)
 
 
-def step_flops(model: nn.Module, config, images: int) -> tuple[float, object]:
-    """XLA's count of a whole training step, augmentation and update included, per image; and the
-    state's shapes. The step is lowered, not compiled."""
-    schedule = optim.make_schedule(config["optim"], 1000)
-    optimizer = optim.make_optimizer(config["optim"], schedule)
-    objective = Objective(
-        augmentation=Augmentation.from_config(config),
-        normalization=Normalization((0.5,) * 3, (0.25,) * 3, config["data"]["local_contrast"]),
-        aux_weight=config["loss"]["aux_weight"],
-    )
-    key = jax.random.key(0)
-    step = make_train_step(model, optimizer, schedule, objective, key)
-    crop = objective.augmentation.crop_size
-    state = jax.eval_shape(lambda: create_state(model, optimizer, (*crop, 3), key))
-    rows = (images, *config["data"]["image_size"])
-    batch = {
-        "image": jax.ShapeDtypeStruct((*rows, 3), np.uint8),
-        "label": jax.ShapeDtypeStruct(rows, np.uint8),
-        "index": jax.ShapeDtypeStruct((images,), np.int32),
-    }
-    lowered = jax.jit(step).lower(state, batch)
-    return lowered.cost_analysis()["flops"] / images, state
-
-
-def count(name: str, config, images: int = IMAGES) -> Network:
-    """Counts a config's training step."""
-    classes = len(class_table(config["data"]))
-    model = build(config["model"], classes, DTYPE)
-    flops, state = step_flops(model, config, images)
-    size = Augmentation.from_config(config).crop_size
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    rngs = {"dropout": jax.random.key(0)}
+def count(name: str, config) -> Network:
+    """Counts a config's training step, augmentation and update included. FLOPs are XLA's, of the
+    program before it is compiled."""
+    setup: Setup = prepare_programs(config, jax.devices()[:1])
+    flops = planning.lowered(setup, "train").cost_analysis()["flops"]
+    state = setup.abstract_state()
     layers = convolutions(
-        lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"], rngs=rngs),
-        variables,
-        jnp.zeros((1, *size, 3)),
+        lambda variables, image: setup.model.apply(
+            variables,
+            image,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
+        ),
+        {"params": state.params, "batch_stats": state.batch_stats},
+        jnp.zeros((1, *setup.crop_size, 3)),
     )
     statistics = jax.tree.leaves(state.batch_stats)
     return Network(
         name=name,
-        size=size,
-        classes=classes,
+        size=setup.crop_size,
+        classes=len(setup.classes),
         heads=2 if config["model"].get("aux") else 1,
         parameters=sum(p.size for p in jax.tree.leaves(state.params)),
         statistics=sum(s.size for s in statistics),
         norms=len(statistics) // 2,
-        flops=flops,
+        flops=flops / config["train"]["batch_size"],
         layers=layers,
     )
 
@@ -148,8 +124,8 @@ def torchvision_layers(name: str) -> tuple[tuple[Layer, ...], tuple]:
     preset, encoder, _ = TORCHVISION[name]
     config = preset.get_config("torchvision")
     config.model.encoder = encoder
-    passed = forward(build(config["model"], 21, "float32"), 520)
-    return convolutions(*passed), passed
+    function_and_shapes = forward(build(config["model"], 21, "float32"), 520)
+    return convolutions(*function_and_shapes), function_and_shapes
 
 
 def check(name: str) -> Check:
@@ -161,8 +137,8 @@ def check(name: str) -> Check:
 
 
 def resnet50() -> Network:
-    """The classifier ResNet-50 at 224x224, whose training speed is published; but for its last
-    layer. FLOPs are three times those of the forward pass."""
+    """The classifier ResNet-50 at 224x224 without its last layer; its training speed is published.
+    FLOPs are three times those of the forward pass."""
     layers = convolutions(*forward(ResNet("resnet50", dtype=jnp.bfloat16), 224))
     parameters = 25_557_032  # torchvision's
     flops = 6 * sum(layer.products for layer in layers)
@@ -181,25 +157,20 @@ def loader_rates(readme: str) -> dict[str, float]:
     return rates
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=pathlib.Path, help="file to write; default: print")
-    options = parser.parse_args()
-    page = scaling_page.write(
-        networks=[
-            dataclasses.replace(count(name, config), compiled=load_compiled()[name])
-            for name, config in configs().items()
-        ],
-        images=IMAGES,
-        checks=[check(name) for name in TORCHVISION],
-        resnet=resnet50(),
-        loader=loader_rates((ROOT / "README.md").read_text()),
-    )
-    if options.output:
-        options.output.write_text(page)
-    else:
-        print(page, end="")
+def write(names: Sequence[str] = tuple(TORCHVISION)) -> str:
+    """The page, in Markdown.
+
+    Args:
+      names: the networks of `TORCHVISION` to check.
+    """
+    compiled = load_compiled()
+    networks = [
+        dataclasses.replace(count(name, config), compiled=compiled[name])
+        for name, config in configs().items()
+    ]
+    loader = loader_rates((ROOT / "README.md").read_text())
+    return page.render(networks, IMAGES, [check(name) for name in names], resnet50(), loader)
 
 
 if __name__ == "__main__":
-    main()
+    print(write(), end="")

@@ -1,16 +1,17 @@
-"""What accelerators send, by arithmetic: their links, and the time of an all-reduce over them.
+"""Links between accelerators, and the time of an all-reduce over them by arithmetic.
 
-The numbers of each accelerator stand here, with their sources. Counts are powers of two. Times in
-seconds, sizes in bytes, rates per second.
+Counts are powers of two. Times in seconds, sizes in bytes, rates per second.
 """
 
 import dataclasses
 import math
 
+from segjax.accelerators import DEVICES, Device
+
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """What one accelerator sends over, one way: `bandwidth`, and `latency` of a hop."""
+    """One direction of one accelerator's link: `bandwidth`, and `latency` of a hop."""
 
     bandwidth: float
     latency: float
@@ -21,19 +22,17 @@ class Accelerator:
     """One kind of accelerator and how many of them are connected.
 
     Attributes:
-      flops: dense peak in bfloat16.
-      memory_bandwidth, memory: of one.
+      name: on the page.
+      device: its peak, memory and bandwidth.
       inside: within a node of `node` (GPUs), or one axis of a torus (TPUs).
       between: between nodes, per accelerator; None = all within one torus.
       axes: of the torus; 0 = nodes.
       start: of one collective.
-      sources: addresses.
+      sources: addresses for the links.
     """
 
     name: str
-    flops: float
-    memory_bandwidth: float
-    memory: float
+    device: Device
     inside: Link
     between: Link | None = None
     node: int = 8
@@ -41,23 +40,22 @@ class Accelerator:
     start: float = 4.4e-6
     sources: tuple[str, ...] = ()
 
+    @property
+    def flops(self) -> float:
+        """Dense peak in bfloat16."""
+        return self.device.peak["bfloat16"]
+
 
 _NCCL_TUNING = "https://github.com/NVIDIA/nccl/blob/master/src/graph/tuning.cc"
-_TORUS = (
-    "https://jax-ml.github.io/scaling-book/tpus",
-    "https://jax-ml.github.io/scaling-book/sharding",
-)
+_TORUS = ("https://jax-ml.github.io/scaling-book/sharding",)
 # Latencies of GPUs are NCCL's own model of its tree in the LL128 protocol: 4.4 us to start, 1.2 us
 # a hop over NVLink, 8.5 us over the network. Bandwidths are what NCCL reaches of the line rate.
 H100 = Accelerator(
     name="H100 SXM",
-    flops=989e12,
-    memory_bandwidth=3.35e12,
-    memory=80e9,
+    device=DEVICES["h100"],
     inside=Link(370e9, 1.2e-6),  # of 450 GB/s
     between=Link(46e9, 8.5e-6),  # of 400 Gbit/s
     sources=(
-        "https://www.nvidia.com/en-us/data-center/h100/",
         "https://docs.nvidia.com/dgx-basepod/reference-architecture-infrastructure-foundation-"
         "enterprise-ai/latest/core-components.html",
         "https://github.com/NVIDIA/nccl-tests/issues/212",
@@ -67,37 +65,22 @@ H100 = Accelerator(
 )
 A100 = Accelerator(
     name="A100 SXM 80 GB",
-    flops=312e12,
-    memory_bandwidth=2.039e12,
-    memory=80e9,
+    device=DEVICES["a100"],
     inside=Link(235e9, 1.2e-6),  # of 300 GB/s
     between=Link(23e9, 8.5e-6),  # of 200 Gbit/s
     sources=(
-        "https://www.nvidia.com/en-us/data-center/a100/",
         "https://developer.nvidia.com/blog/defining-ai-innovation-with-dgx-a100",
         _NCCL_TUNING,
     ),
 )
-TPU_V4 = Accelerator(
-    name="TPU v4",
-    flops=275e12,
-    memory_bandwidth=1.2e12,
-    memory=32e9,
-    inside=Link(45e9, 1e-6),
-    axes=3,
-    sources=("https://cloud.google.com/tpu/docs/v4", *_TORUS),
+TPU_V4 = Accelerator("TPU v4", DEVICES["v4"], Link(45e9, 1e-6), axes=3, sources=_TORUS)
+TPU_V5E = Accelerator("TPU v5e", DEVICES["v5e"], Link(50e9, 1e-6), axes=2, sources=_TORUS)
+# For the check against published throughput alone; its tensor cores multiply float16.
+V100 = Accelerator(
+    "V100 SXM 16 GB",
+    Device("v100", "Tesla V100-SXM2-16GB", int(16e9), 900e9, {"bfloat16": 125e12}, "float32", ()),
+    Link(150e9, 1.2e-6),
 )
-TPU_V5E = Accelerator(
-    name="TPU v5e",
-    flops=197e12,
-    memory_bandwidth=819e9,
-    memory=16e9,
-    inside=Link(50e9, 1e-6),
-    axes=2,
-    sources=("https://cloud.google.com/tpu/docs/v5e", *_TORUS),
-)
-# For the check against published throughput alone.
-V100 = Accelerator("V100 SXM 16 GB", 125e12, 900e9, 16e9, Link(150e9, 1.2e-6))
 # ResNet-50 v1.5, mixed precision, images a second on one GPU.
 PUBLISHED = ((A100, 2470), (V100, 1200))
 PUBLISHED_AT = (

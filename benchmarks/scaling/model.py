@@ -1,7 +1,7 @@
-"""Step time on many accelerators by arithmetic: a roofline for the computation, and what is sent.
+"""Step time on many accelerators by arithmetic: a roofline for the computation, plus messages.
 
-Images are divided over the accelerators (`parallel.data`); beyond one image each, the rows of an
-image are too (`parallel.space`). Times in seconds, sizes in bytes.
+Accelerators share the images of a batch (`parallel.data`); beyond one image each, they share the
+rows of an image (`parallel.space`). Times in seconds, sizes in bytes.
 """
 
 import dataclasses
@@ -14,16 +14,15 @@ from benchmarks.scaling.links import Accelerator, all_reduce
 
 MAP_BYTES = 2  # an element of a map in bfloat16
 SUM_BYTES = 4  # gradients, statistics and logits are float32
-# Maps that a training step reads or writes per convolution with normalisation and activation.
-# Of its input: read forward, read for the kernel's gradient, gradient written. Of its output:
-# written; read for the statistics; read and written by normalisation; backward, read with its
-# gradient for the sums, again for the input of the convolution, which is written (5), and that
-# gradient is read by the two products (2).
+# Passes over maps per convolution with normalisation and activation in a training step. Input: read
+# forward, read for the kernel's gradient, gradient written. Output: written; read for the
+# statistics; read and written by normalisation; backward, read with its gradient for the sums,
+# read again with it to write the gradient of the convolution (5), which two products read (2).
 INPUT_PASSES, OUTPUT_PASSES = 3, 11
-# Full-size logits: written, read by the loss and for the predictions, their gradient written and
-# read by the resizing's backward pass, and one temporary.
+# Full-size logits: written, read by the loss and by the predictions, gradient written and read by
+# the backward pass of the resizing, and one temporary.
 LOGIT_PASSES = 6
-KEPT_MAPS = 2  # kept for the backward pass per convolution: its output, and that normalised
+KEPT_MAPS = 2  # per convolution for the backward pass: its output, before and after normalisation
 # Parameters, gradients and momentum read, parameters and momentum written.
 UPDATE_BYTES = 5 * SUM_BYTES
 BACKWARD_SHARE = 2 / 3  # of the computation: two products for each of the forward pass
@@ -46,8 +45,8 @@ class Layer:
         return math.prod(self.output) * self.kernel**2 * self.input[2]
 
     def halo_bytes(self, space: int) -> float:
-        """What a device receives forward (rows of the input) and backward (of the output's
-        gradient) from above and below, with rows over `space` devices."""
+        """Bytes that a device receives from above and below where `space` devices share the rows:
+        of the input forward, of the output's gradient backward."""
         reach = self.kernel // 2 * self.rate
         sizes = (self.input, self.output)
         return sum(
@@ -61,12 +60,12 @@ COMPILED = pathlib.Path(__file__).with_name("compiled.json")
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """Read from a training step that was compiled for an accelerator.
+    """Costs of a training step that was compiled for an accelerator.
 
     Attributes:
-      moved: bytes between it and its memory, per image, without the update of the parameters.
+      moved: bytes that kernels read and write, per image, without the update of the parameters.
       peak: bytes of memory.
-      kernels: that it starts.
+      kernels: number of kernels.
     """
 
     moved: float
@@ -76,16 +75,17 @@ class Compiled:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What was counted of a network's training step.
+    """Counts of a network's training step.
 
     Attributes:
-      size: rows and columns that it trains on.
-      classes: of its logits; `heads` of them, with the auxiliary one.
-      parameters, statistics: numbers; the latter are running means and variances, of `norms`
-        normalisations.
+      size: rows and columns of a training crop.
+      classes: of its logits.
+      heads: logits it computes, the auxiliary ones included.
+      parameters: how many.
+      statistics: running means and variances, of `norms` normalisations.
       flops: of a training step, per image.
       layers: its convolutions.
-      compiled: by an accelerator's name; None where the step does not fit.
+      compiled: by name of the accelerator; None where the step does not fit.
     """
 
     name: str
@@ -123,13 +123,13 @@ class Network:
         return KEPT_MAPS * (MAP_BYTES * maps + SUM_BYTES * self.logits)
 
     def moved(self, accelerator: Accelerator) -> float:
-        """Bytes between the accelerator and its memory, per image: as compiled for it, or by the
-        passes above; without the update of the parameters, which `compute_time` adds."""
-        found = self.compiled.get(accelerator.name)
-        return found.moved if found else self.traffic
+        """Bytes between the accelerator and its memory, per image, without the update of the
+        parameters: as compiled for it, else by the passes above."""
+        compiled = self.compiled.get(accelerator.name)
+        return compiled.moved if compiled else self.traffic
 
     def uneven(self, space: int) -> float:
-        """Work of the device with the most rows, over an even share of it."""
+        """Work of the device with the most rows, over the mean of all devices."""
         work = sum(layer.products for layer in self.layers)
         most = sum(
             layer.products * math.ceil(layer.output[0] / space) / layer.output[0]
@@ -139,7 +139,7 @@ class Network:
 
 
 def load_compiled() -> dict[str, dict[str, Compiled | None]]:
-    """What `compiled` wrote, by network and accelerator; None where a step does not fit."""
+    """Reads compiled.json: by network and accelerator; None where a step does not fit."""
     stored = json.loads(COMPILED.read_text())["steps"]
     return {
         network: {name: Compiled(**c) if c else None for name, c in row.items()}
@@ -150,10 +150,11 @@ def load_compiled() -> dict[str, dict[str, Compiled | None]]:
 def compute_time(
     network: Network, accelerator: Accelerator, images: float, efficiency: float
 ) -> float:
-    """Products, then memory, at `efficiency` of both peaks; and the update of the parameters."""
+    """Time to multiply plus time to move, the update of the parameters included, at `efficiency`
+    of both peaks."""
     moved = network.moved(accelerator)
-    per_image = network.flops / accelerator.flops + moved / accelerator.memory_bandwidth
-    update = UPDATE_BYTES * network.parameters / accelerator.memory_bandwidth
+    per_image = network.flops / accelerator.flops + moved / accelerator.device.bandwidth
+    update = UPDATE_BYTES * network.parameters / accelerator.device.bandwidth
     return (images * per_image + update) / efficiency
 
 
@@ -171,9 +172,9 @@ def step_time(
 
     Args:
       images: per accelerator; where `space` share an image, 1 / space.
-      efficiency: of the roofline that the computation reaches.
-      overlap: whether the gradients are summed behind the backward pass, as far as it lasts.
-        Statistics and halos are waited for either way: the next layer needs them.
+      efficiency: share of the roofline that the computation reaches.
+      overlap: whether the sums of gradients run behind the backward pass, as far as it lasts.
+        Statistics and halos never do: the next layer needs them.
       space: accelerators that share an image's rows.
     """
     compute = compute_time(network, accelerator, images * network.uneven(space), efficiency)
@@ -197,16 +198,16 @@ def halo_time(network: Network, accelerator: Accelerator, space: int) -> float:
 
 
 def weak_efficiency(
-    network: Network, accelerator: Accelerator, n: int, images: float, efficiency: float, **how
+    network: Network, accelerator: Accelerator, n: int, images: float, efficiency: float, **options
 ) -> float:
     """Images per second of n accelerators over n times those of one, `images` on each."""
-    one = step_time(network, accelerator, 1, images, efficiency, **how)
-    return one / step_time(network, accelerator, n, images, efficiency, **how)
+    one = step_time(network, accelerator, 1, images, efficiency, **options)
+    return one / step_time(network, accelerator, n, images, efficiency, **options)
 
 
 def split(batch: int, n: int) -> tuple[float, int]:
-    """Images per accelerator, and accelerators per image, of a batch shared by n. Where they do
-    not divide, the batch is filled up: images are whole until accelerators share them."""
+    """Images per accelerator, and accelerators per image, of a batch on n accelerators. A batch
+    that n does not divide is padded."""
     if n <= batch:
         return math.ceil(batch / n), 1
     space = n // batch
@@ -214,9 +215,9 @@ def split(batch: int, n: int) -> tuple[float, int]:
 
 
 def strong_speedup(
-    network: Network, accelerator: Accelerator, n: int, batch: int, efficiency: float, **how
+    network: Network, accelerator: Accelerator, n: int, batch: int, efficiency: float, **options
 ) -> float:
-    """The time of one accelerator over that of n, `batch` images on all of them."""
-    one = step_time(network, accelerator, 1, batch, efficiency, **how)
+    """The time of one accelerator over that of n, for `batch` images in all."""
+    one = step_time(network, accelerator, 1, batch, efficiency, **options)
     images, space = split(batch, n)
-    return one / step_time(network, accelerator, n, images, efficiency, space=space, **how)
+    return one / step_time(network, accelerator, n, images, efficiency, space=space, **options)

@@ -1,4 +1,4 @@
-"""Accelerators that are not here: what they are, compiling for them, what the programs cost."""
+"""Accelerators that need not be present: a table of them, compiling for them, program costs."""
 
 from segjax.accelerators.collectives import Collective, collectives
 from segjax.accelerators.devices import DEVICES, Device

@@ -1,4 +1,4 @@
-"""What devices send each other, read from the text of a compiled program.
+"""Messages between devices, read from the text of a compiled program.
 
 collectives(jax.jit(f).lower(x).compile().as_text())
 """
@@ -6,7 +6,7 @@ collectives(jax.jit(f).lower(x).compile().as_text())
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from segjax.accelerators.hlo import Array, Instruction, instruction
+from segjax.accelerators.hlo import Array, Instruction, parse_instruction
 
 KINDS = (
     "all-gather",
@@ -21,13 +21,13 @@ KINDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One instruction of the program; inside a loop it stands once, however often it runs.
+    """One collective instruction. Inside a loop it counts once, however often it runs.
 
     Attributes:
       kind: one of `KINDS`.
-      arrays: that one device holds of what is exchanged, where that is most: the results, or for a
-        reduce-scatter the operands.
-      op_name: where in the source it comes from.
+      arrays: the larger side of the exchange on one device: the results, or the operands of a
+        reduce-scatter.
+      op_name: the operation of the traced program that it comes from.
     """
 
     kind: str
@@ -42,25 +42,25 @@ class Collective:
 def collectives(hlo_text: str) -> list[Collective]:
     """The collectives of a compiled program (`compiled.as_text()`), in the order of the text.
 
-    A collective that is split in two counts once, where it starts.
+    A collective that is split into start and end counts once, where it starts.
     """
-    return list(collectives_among(filter(None, map(instruction, hlo_text.splitlines()))))
+    return list(collectives_among(filter(None, map(parse_instruction, hlo_text.splitlines()))))
 
 
 def collectives_among(instructions: Iterable[Instruction]) -> Iterator[Collective]:
-    """As `collectives`, of a program's instructions in order."""
+    """As `collectives`, from instructions in the order of the program."""
     results = {}
-    for found in instructions:
-        results[found.name] = found.results
-        started = found.opcode.endswith("-start")
-        kind = found.opcode.removesuffix("-start")
+    for instruction in instructions:
+        results[instruction.name] = instruction.results
+        is_start = instruction.opcode.endswith("-start")
+        kind = instruction.opcode.removesuffix("-start")
         if kind not in KINDS:
             continue
-        arrays = found.results
+        arrays = instruction.results
         if kind == "reduce-scatter":
-            arrays = tuple(array for operand in found.operands for array in results[operand])
-        elif started and kind in ("all-gather", "collective-permute"):
-            # (operands, results, and for a permute two counters)
-            count = len(found.operands)
+            arrays = tuple(array for name in instruction.operands for array in results[name])
+        elif is_start and kind in ("all-gather", "collective-permute"):
+            # The results are (operands, results), and two counters in a permute.
+            count = len(instruction.operands)
             arrays = arrays[count : 2 * count]
-        yield Collective(kind, arrays, found.source)
+        yield Collective(kind, arrays, instruction.source)

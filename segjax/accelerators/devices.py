@@ -1,8 +1,8 @@
 """The accelerators that programs can be compiled for, as data with its sources.
 
-Peaks are dense, of a chip, as the vendors publish them. What a float32 convolution runs at is what
-JAX's default precision makes of it: NVIDIA's tensor cores multiply TF32 (10 bits of mantissa), a
-TPU's multiply bfloat16 once and add in float32; both add in float32.
+Peaks are the vendors' dense ones, per chip. The peak of float32 is that of JAX's default precision:
+NVIDIA's tensor cores multiply TF32 (10 bits of mantissa), a TPU multiplies bfloat16 in one pass;
+both add in float32.
 """
 
 import dataclasses
@@ -11,15 +11,15 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
-    """What XLA's GPU compiler asks of a device besides its memory.
+    """The facts that XLA's GPU compiler needs besides the memory.
 
     Attributes:
       capability: compute capability, (major, minor).
       cores: streaming multiprocessors.
-      fpus: float32 units of each.
-      shared_memory: bytes of each core, and what one block may have of it.
+      fpus: float32 units per core.
+      shared_memory: bytes per core, and the most that one block may use.
       l2_cache: bytes.
-      clock_ghz: the highest.
+      clock_ghz: highest clock.
     """
 
     capability: tuple[int, int]
@@ -35,17 +35,17 @@ class Device:
     """One kind of accelerator.
 
     Attributes:
-      name: as a target calls it.
-      kind: as JAX calls it.
-      memory: bytes that a program can be given, as XLA sees them.
+      name: in a target, see `targets`.
+      kind: JAX's `device_kind`.
+      memory: bytes of a chip that programs can use, as XLA reports them.
       bandwidth: of the memory, bytes a second.
-      peak: FLOP/s by the dtype of what is multiplied, as JAX spells it.
-      float32_runs_as: what a float32 convolution is multiplied in.
+      peak: FLOP/s by the dtype of the factors, as JAX spells it.
+      float32_runs_as: the precision of float32 convolutions.
       sources: addresses.
       gpu: for XLA's GPU compiler; None = a TPU.
-      dimensions: of a TPU's topology, 2 or 3; 0 = a GPU, of which there is a number.
-      per_chip: devices that XLA makes of a chip; they share its memory and its peak. The TPU
-        library compiles for the two cores of a v4 apart.
+      dimensions: of a TPU's topology, 2 or 3; 0 = a GPU.
+      per_chip: XLA's devices per chip, which share its memory and its peak. The TPU library
+        compiles for each of the two cores of a v4.
     """
 
     name: str
@@ -163,13 +163,13 @@ DEVICES: Mapping[str, Device] = {
 
 
 def xla_target_config(device: Device) -> str:
-    """A GPU as XLA's compiler wants it described: a GpuTargetConfigProto in text.
+    """A GPU's description for XLA's compiler: a GpuTargetConfigProto in text.
 
-    The last lines are the same for all: CUDA's limits, and the libraries that jaxlib is built with.
+    The limits of CUDA and the versions of jaxlib's libraries are the same for all GPUs.
     """
     gpu = device.gpu
     major, minor = gpu.capability
-    # Hopper and newer have instructions of their own, as real ones tell XLA.
+    # Real GPUs from Hopper on report this extension too.
     extension = "feature_extension: ACCELERATED_FEATURES" if major >= 9 else ""
     return f"""
 gpu_device_info {{

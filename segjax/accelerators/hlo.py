@@ -1,4 +1,4 @@
-"""The text of a compiled program, taken apart: computations, instructions, arrays.
+"""Parses the text of a compiled program into computations, instructions and arrays.
 
 module = parse(jax.jit(f).lower(x).compile().as_text())
 """
@@ -18,7 +18,7 @@ class Array:
       dtype: as HLO spells it: "f32", "bf16", "u8", "pred".
       shape: logical sizes.
       layout: axes from minor to major, () where the text has none.
-      tile: of a TPU's layout: to what the minor axes are filled up in memory.
+      tile: of a TPU's layout: the minor axes are padded in memory to multiples of these sizes.
       space: 0 = the device's main memory; a TPU keeps some arrays in memory on the chip.
     """
 
@@ -34,7 +34,7 @@ class Array:
 
     @property
     def bytes(self) -> float:
-        """Of the elements; what tiles fill up is not counted."""
+        """Bytes of the elements, without the padding of tiles."""
         return self.elements * self._bytes_each
 
     @property
@@ -44,7 +44,7 @@ class Array:
 
     @property
     def memory_bytes(self) -> float:
-        """In the device's main memory: filled up to whole tiles, 0 for what lies on the chip."""
+        """Bytes in the device's main memory: padded to whole tiles, 0 for an array on the chip."""
         if self.space:
             return 0.0
         sizes = [self.shape[axis] for axis in self.layout] if self.layout else [*self.shape[::-1]]
@@ -59,9 +59,9 @@ class Instruction:
     """`name = results opcode(operands), attributes`.
 
     Attributes:
-      results: one array, or those of a tuple, in order and without its nesting.
+      results: one array, or the arrays of a tuple in order, flattened.
       operands: names of instructions of the same computation.
-      text: between the brackets of the operands.
+      text: the text between the parentheses of the operands.
       attributes: the rest of the line.
     """
 
@@ -75,7 +75,7 @@ class Instruction:
 
     @property
     def called(self) -> tuple[str, ...]:
-        """The computations that it calls: a fusion's, a loop's, a call's, a condition's."""
+        """The computations that it calls, as a fusion, loop, call or condition does."""
         named = re.findall(
             r"(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)",
             self.attributes,
@@ -85,39 +85,39 @@ class Instruction:
 
     @property
     def target(self) -> str:
-        """Of a custom call, else ""."""
-        found = re.search(r'custom_call_target="([^"]*)"', self.attributes)
-        return found[1] if found else ""
+        """The target of a custom call, else ""."""
+        match = re.search(r'custom_call_target="([^"]*)"', self.attributes)
+        return match[1] if match else ""
 
     @property
     def source(self) -> str:
-        """Where in the traced program it comes from, as JAX names it; "" where that is lost."""
-        found = re.search(r'op_name="([^"]*)"', self.attributes)
-        return found[1] if found else ""
+        """JAX's name of the operation that it comes from; "" if the name is lost."""
+        match = re.search(r'op_name="([^"]*)"', self.attributes)
+        return match[1] if match else ""
 
     @property
     def trips(self) -> int:
-        """How often a loop's body runs, as far as the compiler knows; else 1."""
-        found = re.search(r'known_trip_count":\{"n":"(\d+)"', self.attributes)
-        return int(found[1]) if found else 1
+        """How often a loop's body runs; 1 if the compiler does not know."""
+        match = re.search(r'known_trip_count":\{"n":"(\d+)"', self.attributes)
+        return int(match[1]) if match else 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-    """A list of instructions by name, in the order of the program."""
+    """Instructions by name, in the order of the program."""
 
     name: str
     instructions: Mapping[str, Instruction]
 
     @functools.cached_property
     def parameters(self) -> tuple[Instruction, ...]:
-        """In the order of the arguments."""
-        found = [i for i in self.instructions.values() if i.opcode == "parameter"]
-        return tuple(sorted(found, key=lambda i: int(i.text)))
+        """The parameters, in the order of the arguments."""
+        parameters = [i for i in self.instructions.values() if i.opcode == "parameter"]
+        return tuple(sorted(parameters, key=lambda i: int(i.text)))
 
     @functools.cached_property
     def users(self) -> Mapping[str, list[Instruction]]:
-        """By name, the instructions that read it."""
+        """The instructions that read each instruction, by the latter's name."""
         users = {}
         for instruction in self.instructions.values():
             for name in dict.fromkeys(instruction.operands):
@@ -157,15 +157,15 @@ def parse(text: str) -> Module:
                 computation = Computation(header[2], instructions)
                 computations[header[2]] = computation
                 entry = computation if header[1] else entry
-        elif instructions is not None and (found := instruction(line)):
-            instructions[found.name] = found
+        elif instructions is not None and (instruction := parse_instruction(line)):
+            instructions[instruction.name] = instruction
     if entry is None:
-        raise ValueError("this is no compiled program: it has no ENTRY")
+        raise ValueError("the text is no compiled program: it has no ENTRY")
     return Module(entry, computations)
 
 
-def instruction(line: str) -> Instruction | None:
-    """Reads one line; None if it is no instruction."""
+def parse_instruction(line: str) -> Instruction | None:
+    """Reads one line; None if it holds no instruction."""
     line = re.sub(r"/\*.*?\*/", "", line)
     start = _START.match(line)
     if not start:
@@ -189,18 +189,18 @@ def instruction(line: str) -> Instruction | None:
 
 
 def _closing(line: str, opened: int) -> int:
-    """The place after the bracket that closes the one at `opened`."""
+    """The position after the parenthesis that closes the one at `opened`."""
     depth = 0
-    for found in re.compile(r"[()]").finditer(line, opened):
-        depth += 1 if found[0] == "(" else -1
+    for bracket in re.compile(r"[()]").finditer(line, opened):
+        depth += 1 if bracket[0] == "(" else -1
         if depth == 0:
-            return found.end()
+            return bracket.end()
     return len(line)
 
 
 def arrays(hlo_type: str) -> list[Array]:
-    """The arrays of a type, a tuple's in order."""
-    return [_array(*found.groups()) for found in _ARRAY.finditer(hlo_type)]
+    """The arrays of a type; those of a tuple in order."""
+    return [_array(*match.groups()) for match in _ARRAY.finditer(hlo_type)]
 
 
 def _array(dtype: str, shape: str, layout: str | None) -> Array:

@@ -1,4 +1,4 @@
-"""What the kernels of a compiled program multiply: convolutions and matrix products."""
+"""The convolutions and matrix products in the kernels of a compiled program."""
 
 import dataclasses
 import functools
@@ -20,16 +20,16 @@ _LETTERS = str.maketrans("bf012", "NCHWD")
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """A convolution, or a product of matrices.
+    """A convolution or a matrix product.
 
     Attributes:
-      kind: "forward", "input gradient" or "filter gradient" where cuDNN is called; "convolution",
-        "product" (a convolution without a window is one).
-      dtype: as HLO spells it, of what is multiplied.
-      layout: of a convolution's input in memory, from major to minor, as "NHWC"; with "->" the
-        output's, where it is another.
-      flops: two for each multiplication with what is inside the map; padding counts for nothing.
-      source: where in the traced program it comes from, as JAX names it.
+      kind: "forward", "input gradient" or "filter gradient" of a call of cuDNN, else "convolution";
+        or "product", which a convolution without a window is too.
+      dtype: of the factors, as HLO spells it.
+      layout: of a convolution's input in memory, from major to minor, as "NHWC"; followed by "->"
+        and the output's where that differs.
+      flops: two for each multiplication with an element inside the map; none for padding.
+      source: JAX's name of the operation that it comes from.
     """
 
     kind: str
@@ -75,7 +75,7 @@ def _product(instruction: Instruction, computation: Computation) -> Product | No
 
 
 def _by_role(kind: str, first: Array, second: Array, result: Array) -> tuple[Array, Array, Array]:
-    """(input, filter, output) of the convolution that cuDNN is asked for, forwards or backwards."""
+    """(input, filter, output) of the convolution that a call of cuDNN computes or derives."""
     if kind == "input gradient":
         return result, second, first
     if kind == "filter gradient":
@@ -120,8 +120,8 @@ def _layout(labels: str, array: Array) -> str:
 
 
 def _window(attributes: str, axes: int) -> list[tuple[int, ...]]:
-    """Per axis: size (0 = not given), stride, padding before, dilation of the map, of the kernel,
-    reversed."""
+    """Per axis: size (0 = not given), stride, padding before, dilation of the map, dilation of the
+    kernel, whether reversed."""
     text = re.search(r"window=\{([^}]*)\}", attributes)
     fields = dict(part.split("=") for part in text[1].split()) if text else {}
 
@@ -140,10 +140,10 @@ def _window(attributes: str, axes: int) -> list[tuple[int, ...]]:
 def _inside_pairs(
     image: int, out: int, size: int, stride: int, low: int, spread: int, dilation: int
 ) -> int:
-    """Pairs of an output and a tap along one axis that fall on an element of the image: not on
-    padding, nor between the elements of a map that is spread out."""
+    """Pairs of an output and a tap along one axis that read an element of the image, rather than
+    padding or the zeros between the elements of a dilated map."""
     extent = (image - 1) * spread + 1
-    if spread == 1 and stride == 1:  # as many outputs for each tap as there are
+    if spread == 1 and stride == 1:  # each tap reads one interval
         return sum(
             max(0, min(out, extent + low - tap * dilation) - max(0, low - tap * dilation))
             for tap in range(size)

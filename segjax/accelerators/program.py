@@ -1,15 +1,15 @@
-"""What a compiled program costs on a device: memory, kernels, bytes, multiplications, messages.
+"""The costs of a compiled program on a device: memory, kernels, bytes, products, messages.
 
     program = read(step.lower(state, batch).compile())
     bound(program, DEVICES["h200"])
 
-It is read from the program's text, which holds for one device of all. XLA's own cost analysis knows
-no CUDA program without a device. On TPUs it counts its own estimates of bytes, which are no bound:
-they are counted here by the rule of `work.kernel_bytes` too.
+Costs are read from the program's text, which is that of one device. XLA's own cost analysis needs a
+device for CUDA programs. On TPUs it gives estimates of bytes, which are no lower bound, so
+`work.kernel_bytes` counts them on all platforms.
 
-A *map* is an array of `MAP_BYTES` or more that has other than as many elements as one of the
-program's floating-point arguments, or as a row or one of their taps: those are weights, and their
-gradients and an optimiser's state have their sizes.
+A *map* is an array of `MAP_BYTES` or more that has not the size of a weight. Sizes of weights are
+those of the program's floating-point arguments and, of a convolution's kernel, of a row of taps and
+of one tap; gradients and an optimiser's state have the same sizes.
 """
 
 import collections
@@ -17,7 +17,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -28,9 +28,8 @@ from segjax.accelerators.devices import Device
 from segjax.accelerators.hlo import Array, Instruction, Module, parse
 
 MAP_BYTES = 2**18
-# Of a device's memory, by platform. On GPUs the rest is for the driver, the scratch of libraries,
-# and what allocation loses. A TPU's compiler knows its device, leaves as much out, and refuses what
-# is above.
+# Share of a device's memory that a program may use. A GPU needs the rest for the driver, scratch of
+# libraries and losses of allocation. A TPU's compiler refuses programs above this share.
 USABLE = {"cuda": 0.9, "tpu": 0.98}
 _FLOATS = ("f64", "f32", "bf16", "f16")
 _NAMES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "f64": "float64"}
@@ -38,8 +37,8 @@ _NAMES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "f64": "float6
 
 @dataclasses.dataclass(frozen=True)
 class Convolutions:
-    """Convolutions of one kind, see `products.Product`: how many there are, the FLOPs of all, and
-    where in the source they come from."""
+    """Convolutions of one kind, see `products.Product`: their number, the sum of their FLOPs, and
+    the operations that they come from."""
 
     kind: str
     dtype: str
@@ -51,8 +50,8 @@ class Convolutions:
 
 @dataclasses.dataclass(frozen=True)
 class Moves:
-    """Maps of one dtype that are laid out anew ("transpose") or only copied ("copy"): how often,
-    the bytes of the maps, and where in the source that comes from."""
+    """Maps of one dtype whose layout changes ("transpose") or that are copied ("copy"): their
+    number, the sum of their bytes, and the operations that they come from."""
 
     kind: str
     dtype: str
@@ -63,7 +62,7 @@ class Moves:
 
 @dataclasses.dataclass(frozen=True)
 class Messages:
-    """Collectives of one kind: how many, and bytes on one device."""
+    """Collectives of one kind: their number, and the sum of their bytes on one device."""
 
     kind: str
     count: int
@@ -75,19 +74,18 @@ class Program:
     """One program on one device; sizes in bytes.
 
     Attributes:
-      arguments, temporaries, outputs: as XLA has laid them out.
-      peak: their sum, less what is updated in place.
-      kernels: instructions that start something, those of loops once; without `transfers`, copies
-        between a TPU's memories.
+      arguments, temporaries, outputs: in XLA's layout.
+      peak: their sum, without outputs that overwrite arguments.
+      kernels: instructions that start work on the device; one inside a loop counts once.
+      transfers: copies between a TPU's memories, which are not among the kernels.
       moved: bytes that kernels read and write.
-      flops: of convolutions and matrix products, by the dtype that is multiplied.
-      convolutions, moves, messages: see there.
-      products: matrix products, by dtype.
-      custom_calls: calls of libraries, by name.
-      gathers, scatters: instructions that make a map by gathering, or by scattering; where in the
-        source each comes from.
-      kernel_work: per kernel and run, its bytes and FLOPs by dtype, and how often it runs.
+      flops: of convolutions and matrix products, by dtype of the factors.
+      convolutions, moves, messages: by kind, see their classes.
+      products: number of matrix products, by dtype.
+      custom_calls: number of calls of libraries, by name.
+      gathers, scatters: the operations that make a map by gathering or scattering.
       open_loops: loops of unknown length, whose work counts once.
+      kernel_work: for each kernel its bytes, its FLOPs by dtype, and how often it runs.
     """
 
     arguments: int
@@ -113,7 +111,7 @@ class Program:
         return sum(self.flops.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: plain numbers, names and lists, without the list of kernels."""
+        """The attributes for JSON, without `kernel_work`."""
         plain = dataclasses.asdict(dataclasses.replace(self, kernel_work=()))
         del plain["kernel_work"]
         return json.loads(json.dumps(plain))
@@ -121,33 +119,33 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """No run of a program is faster than this.
+    """Lower bounds of a program's time in seconds.
 
     Attributes:
       seconds: the longer of `compute` and `memory`.
       compute: FLOPs over the device's peak.
       memory: bytes over its bandwidth.
-      in_turn: the same for each kernel by itself, added up: what it takes if kernels run one after
-        another and none shares its wait with another.
-      share_of_peak: of the peak of what is multiplied, in a run that takes `seconds`.
+      in_turn: the sum over the kernels of the bound of each: a bound for kernels that run one after
+        another.
     """
 
     seconds: float
     compute: float
     memory: float
     in_turn: float
-    share_of_peak: float
 
 
-def _together(make, groups: Mapping[tuple[str, ...], list[tuple[float, str]]]):
-    """For each group, what it is of, how many there are, the sum of what they have, and whence."""
+def _summed(
+    make: Callable[..., Any], groups: Mapping[tuple[str, ...], list[tuple[float, str]]]
+) -> Iterator[Any]:
+    """One `make(*key, count, sum of amounts, sources)` for each group of (amount, source)."""
     for key, each in sorted(groups.items()):
         sources = dict.fromkeys(source for _, source in each)
         yield make(*key, len(each), sum(amount for amount, _ in each), tuple(sources))
 
 
 class TooLargeError(Exception):
-    """The compiler has refused a program: it needs `needed` bytes of a device, and has `limit`."""
+    """The compiler refused a program that needs `needed` bytes of a device with `limit` bytes."""
 
     def __init__(self, needed: float, limit: float):
         super().__init__(needed, limit)
@@ -155,7 +153,7 @@ class TooLargeError(Exception):
 
 
 def compile_and_read(lowered: jax.stages.Lowered) -> Program:
-    """Compiles a program and counts what it costs on one device.
+    """Compiles a program and reads its costs on one device.
 
     Raises:
       TooLargeError: if the compiler knows the device's memory, as a TPU's does, and the program
@@ -173,7 +171,7 @@ def compile_and_read(lowered: jax.stages.Lowered) -> Program:
 
 
 def read(compiled: jax.stages.Compiled) -> Program:
-    """What a compiled program costs on one device."""
+    """The costs of a compiled program on one device."""
     memory = compiled.memory_analysis()
     arguments, outputs = memory.argument_size_in_bytes, memory.output_size_in_bytes
     temporaries = memory.temp_size_in_bytes
@@ -182,8 +180,7 @@ def read(compiled: jax.stages.Compiled) -> Program:
 
 
 def read_text(text: str, sizes: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Program:
-    """As `read`, from the program's text and the sizes of arguments, temporaries, outputs and all
-    together."""
+    """As `read`, from the program's text and its sizes: arguments, temporaries, outputs, peak."""
     module = parse(text)
     is_map = _map_test(module)
     kernels = list(work.kernels(module))
@@ -223,9 +220,9 @@ def read_text(text: str, sizes: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Pro
         transfers=transfers,
         moved=sum(size * times for size, _, times in kernel_work),
         flops=dict(flops),
-        convolutions=tuple(_together(Convolutions, convolutions)),
+        convolutions=tuple(_summed(Convolutions, convolutions)),
         products=dict(matrices),
-        moves=tuple(_together(Moves, moves)),
+        moves=tuple(_summed(Moves, moves)),
         custom_calls=dict(sorted(calls.items())),
         gathers=tuple(gathers),
         scatters=tuple(scatters),
@@ -236,7 +233,7 @@ def read_text(text: str, sizes: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Pro
 
 
 def bound(program: Program, device: Device) -> Bound:
-    """The least time of a program on a device of the table, by its published numbers."""
+    """The lower bounds of a program's time, from the published numbers of a device."""
 
     def compute(flops: Mapping[str, float]) -> float:
         return sum(count / peak_of(device, dtype) for dtype, count in flops.items())
@@ -252,28 +249,27 @@ def bound(program: Program, device: Device) -> Bound:
             max(size / bandwidth, compute(flops)) * times
             for size, flops, times in program.kernel_work
         ),
-        computing / seconds if seconds else 0.0,
     )
 
 
 def usable_memory(device: Device) -> float:
-    """Bytes that a program may need on one device of the table: `USABLE` of all."""
+    """Bytes that a program may use on one device: the share `USABLE` of its memory."""
     return USABLE[device.platform] * device.memory / device.per_chip
 
 
 def peak_of(device: Device, dtype: str) -> float:
-    """FLOP/s of a device that multiplies this dtype; of one that the table lacks, float32's."""
+    """FLOP/s of a device for factors of this dtype; the peak of float32 if the table lacks it."""
     dtype = "bfloat16" if dtype == "float16" else dtype
     return device.peak.get(dtype, device.peak["float32"]) / device.per_chip
 
 
-def _map_test(module: Module):
+def _map_test(module: Module) -> Callable[[Array], bool]:
     weights = {
         math.prod(array.shape[first:])
         for parameter in module.entry.parameters
         for array in parameter.results
         if array.dtype in _FLOATS
-        # Of a convolution's kernel also a row of taps, and a tap.
+        # A convolution's kernel counts with its rows of taps and its taps.
         for first in (range(3) if len(array.shape) == 4 else (0,))
     }
 
@@ -283,11 +279,13 @@ def _map_test(module: Module):
     return is_map
 
 
-def _moved_maps(module: Module, kernel: work.Kernel, is_map):
-    """((kind, dtype), bytes, source) for each map that a kernel copies or lays out anew."""
+def _moved_maps(
+    module: Module, kernel: work.Kernel, is_map: Callable[[Array], bool]
+) -> Iterator[tuple[tuple[str, str], float, str]]:
+    """((kind, dtype), bytes, source) for each map that a kernel copies or transposes."""
     parts = list(work.inside(module, kernel))
     if any(part.opcode in ("dot", "convolution") for part, _ in parts):
-        return  # it reads its operands in any order: no map is written anew
+        return  # it reads its operands in any order and writes no map anew
     for part, computation in parts:
         if part.opcode not in ("copy", "transpose") or not is_map(part.results[0]):
             continue
@@ -300,7 +298,7 @@ def _moved_maps(module: Module, kernel: work.Kernel, is_map):
 
 
 def _is_turned(part: Instruction, source: Array) -> bool:
-    """Whether the elements' order in memory changes."""
+    """Whether the order of the elements in memory changes."""
     result = part.results[0]
     places = range(len(result.shape))
     if part.opcode == "transpose":

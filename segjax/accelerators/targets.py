@@ -1,11 +1,11 @@
-"""Targets: accelerators that are not here, which XLA compiles for all the same.
+"""Targets: accelerators to compile for, which need not be present.
 
-    parse("h100x8").devices()         the 8 devices, to make a mesh of
+    parse("h100x8").devices()         8 devices for a mesh
     parse("tpu:v5e:4x4").devices()
 
-They hold no arrays and run nothing: a program can be lowered and compiled for them. XLA compiles
-in full; what it would measure on the device (which algorithm of a convolution is the fastest, which
-tiles of a product) it chooses by rule instead.
+The devices hold no arrays and run nothing, but programs can be lowered and compiled for them. XLA
+compiles in full; where it would time alternatives on the device (algorithms of a convolution, tiles
+of a product) it uses its heuristics.
 """
 
 import dataclasses
@@ -20,28 +20,28 @@ from jax.experimental import topologies
 
 from segjax.accelerators.devices import DEVICES, Device, xla_target_config
 
-# What compiling without a device wants of the process. The TPU library would ask a metadata server
-# what machine this is, and would complain of the answer.
+# Environment for compiling without a device. Otherwise the TPU library asks a metadata server about
+# the machine and logs errors about the answer.
 _ENVIRONMENT = {
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
-    "TF_CPP_MIN_LOG_LEVEL": "3",  # what goes wrong is raised as well
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # nothing is taken that another process might want
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # errors are raised, too
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no chip is claimed
 }
 FORMS = "a100, h100, h200, b200, with xN for N of them, as h100x8; tpu:v5e:4x4, tpu:v4:2x2x2, ..."
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """So many accelerators of one kind.
+    """A number of accelerators of one kind.
 
     Attributes:
-      name: as the user gave it.
+      name: as the user wrote it.
       device: the kind.
-      topology: of a TPU, chips along each axis; (N,) for N GPUs, in one machine.
+      topology: chips along each axis of a TPU slice; (N,) for N GPUs in one machine.
     """
 
     name: str
@@ -54,29 +54,29 @@ class Target:
 
     @property
     def count(self) -> int:
-        """Of devices, as XLA counts."""
+        """XLA's number of devices."""
         return self.chips * self.device.per_chip
 
     def devices(self) -> list[jax.Device]:
-        """The devices for XLA to compile for. The first call of a process should come before JAX
-        looks for real devices, see `without_devices`.
+        """The devices to compile for. The first call of a process should come before JAX looks for
+        real devices, see `without_devices`.
 
         Raises:
-          ValueError: if what compiles for them is not installed (the message is the line that
-            installs it), or there is no such topology.
+          ValueError: if XLA's compiler for them is not installed (the message says how to install
+            it), or if the topology does not exist.
         """
         if missing := missing_plugin(self.device):
             raise ValueError(f"target {self.name}: {missing}")
         without_devices()
-        found = _gpus(self) if self.device.gpu else _tpus(self)
-        return sorted(found, key=lambda device: (device.process_index, device.id))
+        devices = _gpus(self) if self.device.gpu else _tpus(self)
+        return sorted(devices, key=lambda device: (device.process_index, device.id))
 
 
 def parse(name: str) -> Target:
-    """The target that a name stands for.
+    """The target of a name, see `FORMS`.
 
     Raises:
-      ValueError: for one that is not known, with those that are.
+      ValueError: for an unknown name; the message lists the known ones.
     """
     if match := re.fullmatch(r"tpu:(\w+):(\d+(?:x\d+)*)", name):
         kind, shape = match[1], tuple(int(n) for n in match[2].split("x"))
@@ -98,17 +98,17 @@ def parse(name: str) -> Target:
 
 
 def without_devices() -> None:
-    """Readies this process to compile for devices that it has not, and to touch none that it has:
-    JAX itself runs on the CPU. It has no effect on devices that JAX has already found."""
+    """Prepares this process to compile for absent devices: JAX itself runs on the CPU and claims no
+    accelerator. It has no effect on devices that JAX has already found."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     jax.config.update("jax_platforms", "cpu")
-    # Such a program can be neither written to the cache of compiled programs nor read from it.
+    # The cache of compiled programs can neither store nor load such a program.
     jax.config.update("jax_enable_compilation_cache", False)
 
 
 def missing_plugin(device: Device) -> str:
-    """What to install, in words, to compile for the device; "" if it is there."""
+    """How to install the compiler for a device, in words; "" if it is installed."""
     version = importlib.metadata.version("jax")
     if device.gpu:
         if any(importlib.util.find_spec(f"jax_cuda{n}_plugin") for n in (12, 13)):
@@ -126,7 +126,7 @@ def missing_plugin(device: Device) -> str:
 
 
 def _gpus(target: Target) -> list[jax.Device]:
-    # On CUDA the topology's name is partitions x hosts x devices.
+    # The name of a CUDA topology is partitions x hosts x devices.
     shape = f"1x1x{target.chips}"
     description = topologies.get_topology_desc(
         shape, "cuda", target_config=xla_target_config(target.device), topology=shape

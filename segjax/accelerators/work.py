@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from segjax.accelerators.hlo import Array, Computation, Instruction, Module
 
-# Names in the place of kernels: they move nothing and start nothing.
+# Instructions that are no kernels: they move nothing and start nothing.
 _FREE = {
     "add-dependency",
     "after-all",
@@ -20,18 +20,19 @@ _FREE = {
     "replica-id",
     "tuple",
 }
-# Custom calls that only tell a TPU's compiler something.
+# Custom calls that are only hints for a TPU's compiler.
 _FREE_CALLS = {"AllocateBuffer", "ConcatBitcast", "GatherScatterIndicesBitpacked"}
 _SLICES = {"slice", "dynamic-slice", "gather"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """An instruction that the device runs by itself.
+    """An instruction that the device starts on its own.
 
     Attributes:
-      computation: where it stands.
-      times: how often it runs in one call of the program, as far as that is known; else 1.
+      instruction: a fusion, or a single operation.
+      computation: the computation that holds it.
+      times: how often it runs in one call of the program; 1 if unknown.
     """
 
     instruction: Instruction
@@ -40,8 +41,8 @@ class Kernel:
 
 
 def kernels(module: Module) -> Iterator[Kernel]:
-    """The kernels of a program in its order, those inside loops and calls too. Of a condition all
-    branches count."""
+    """The kernels of a program in order, including those in loops, calls and all branches of
+    conditions."""
     yield from _kernels(module, module.entry, 1)
 
 
@@ -60,12 +61,12 @@ def _kernels(module: Module, computation: Computation, times: int) -> Iterator[K
 
 
 def is_transfer(kernel: Kernel) -> bool:
-    """Whether it only starts a copy between the memories of a TPU."""
+    """Whether the kernel only starts a copy between the memories of a TPU."""
     return kernel.instruction.opcode in ("copy-start", "slice-start")
 
 
 def loops_of_unknown_length(module: Module) -> int:
-    """How many loops run a number of times that the compiler does not know."""
+    """The number of loops whose length the compiler does not know."""
     return sum(
         i.opcode == "while" and "known_trip_count" not in i.attributes
         for computation in module.computations.values()
@@ -74,7 +75,7 @@ def loops_of_unknown_length(module: Module) -> int:
 
 
 def inside(module: Module, kernel: Kernel) -> Iterator[tuple[Instruction, Computation]]:
-    """The instructions that a kernel is made of, with where they stand: itself, or a fusion's."""
+    """The instructions of a kernel (itself, or those of a fusion) and their computations."""
     yield from _inside(module, kernel.instruction, kernel.computation)
 
 
@@ -91,9 +92,9 @@ def _inside(module: Module, instruction: Instruction, computation: Computation):
 def kernel_bytes(module: Module, kernel: Kernel) -> float:
     """Bytes that one run of a kernel reads and writes in the device's main memory.
 
-    Each operand is read once and each result written once; of an operand of which a fusion takes
-    slices, the slices; of a result that is updated in place, the update. On TPUs arrays are filled
-    up to whole tiles, and what lies on the chip costs nothing.
+    A kernel reads each operand once, or only the slices that it takes of it, and writes each result
+    once, or only the part that it updates in place. On TPUs arrays are padded to whole tiles, and
+    arrays on the chip cost nothing.
     """
     instruction, computation = kernel.instruction, kernel.computation
     results = instruction.results
@@ -131,16 +132,15 @@ def _sizes(arrays: tuple[Array, ...]) -> list[float]:
 
 
 def _read(module: Module, fused: Computation, parameter: Instruction, array: Array) -> float:
-    """Bytes that a fusion reads of one of its parameters, which is `array` outside of it."""
-    whole = array.memory_bytes
-    if not whole:
+    """Bytes that a fusion reads of its parameter, whose value is `array`."""
+    if not array.memory_bytes:
         return 0.0
     share = _used(module, fused, parameter.name) / max(array.elements, 1)
-    return whole * min(share, 1.0)
+    return array.memory_bytes * min(share, 1.0)
 
 
 def _used(module: Module, fused: Computation, name: str) -> float:
-    """Elements that are read of it; infinite for all."""
+    """Number of elements that a fusion reads of an instruction; infinite = all."""
     total = 0.0
     for user in fused.users.get(name, ()):
         first = user.operands[:1] == (name,)
@@ -149,7 +149,7 @@ def _used(module: Module, fused: Computation, name: str) -> float:
         elif user.opcode == "bitcast":
             total += _used(module, fused, user.name)
         elif user.opcode == "dynamic-update-slice" and first:
-            continue  # written over in place
+            continue  # overwritten in place
         elif user.opcode == "fusion":
             inner = module.computations[user.called[0]]
             for parameter, operand in zip(inner.parameters, user.operands, strict=False):
@@ -161,7 +161,7 @@ def _used(module: Module, fused: Computation, name: str) -> float:
 
 
 def _written(fused: Computation, results: tuple[Array, ...]) -> list[float]:
-    """Bytes that a fusion writes: of each result all, or what it updates in place."""
+    """Bytes that a fusion writes of each result: all, or the part that it updates in place."""
     root = fused.root
     roots = [fused.instructions[n] for n in root.operands] if root.opcode == "tuple" else [root]
     if len(roots) != len(results):

@@ -16,7 +16,7 @@ from segjax.metrics.paired import paired_test
 from segjax.report import tables
 from segjax.report.run import RESULTS_FILE
 from segjax.training.evaluation import Evaluation, evaluated_splits, evaluation_path
-from segjax.training.setup import protocol
+from segjax.training.setup import describe_protocol
 
 _METRICS = ("miou", "global_accuracy", "class_average_accuracy", "fw_iou", "loss", "images")
 # Those that the kept counts do not give, from results.json; left out where no run has them.
@@ -68,7 +68,7 @@ def compare(
         "split": split,
         "runs": [run.name for run in opened],
         "config": _config_differences(opened),
-        "protocols": [protocol(run.config) for run in opened],
+        "protocols": [describe_protocol(run.config) for run in opened],
         "metrics": {key: [summary[key] for summary in summaries] for key in _METRICS}
         | _more_metrics(opened, split),
         "iou": {

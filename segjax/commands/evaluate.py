@@ -13,13 +13,13 @@ from segjax.data.classes import ClassTable
 from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
 from segjax.inference.scoring import evaluate_fully, make_scoring_step
-from segjax.metrics import protocols
+from segjax.metrics.protocols import find_protocol
 from segjax.report import run as run_report
 from segjax.report import tables
 from segjax.training.evaluation import eval_batch_size, evaluation_path
 from segjax.training.mesh import evaluation_devices
 from segjax.training.progress import print_line
-from segjax.training.setup import protocol as protocol_of
+from segjax.training.setup import describe_protocol
 
 # Options of config.data that change how samples are read, but not which.
 _READING = ("data.workers", "data.cache_mb", "data.timeout_s", "data.on_device")
@@ -59,7 +59,7 @@ def evaluate(
       ValueError: for an unknown protocol or split, a workdir without a checkpoint, or data of other
         classes.
     """
-    rule = protocols.find_rule(protocol)
+    chosen = find_protocol(protocol)
     console, workdir = console or Console(), pathlib.Path(workdir)
     predictor = Predictor.from_workdir(workdir)
     config = configs.with_overrides(predictor.config, overrides or {})
@@ -85,14 +85,14 @@ def evaluate(
     evaluations = {}
     for split in splits:
         evaluations[split] = evaluate_fully(
-            step, variables, opened.fitted(split), batch_size, devices, len(classes), rule.name
+            step, variables, opened.fitted(split), batch_size, devices, len(classes), chosen.name
         )
         if first:
             evaluations[split].save(evaluation_path(output, split))
     results = {split: evaluation.summary() for split, evaluation in evaluations.items()}
     if not first:
         return results
-    words = protocol_of(config, rule.description)
+    words = describe_protocol(config, chosen)
     if other_data:
         words = f"{words}; on {_described(data)}, not the data of the run"
     images = ", ".join(f"{split} {len(opened.source(split))}" for split in splits)

@@ -26,7 +26,6 @@ from segjax.report.pictures import plot_uncertainty
 from segjax.training.evaluation import eval_batch_size
 from segjax.training.mesh import evaluation_devices
 from segjax.training.progress import print_line, track
-from segjax.training.setup import protocol
 
 RESULTS_FILE = "uncertainty.json"
 _DEFINITIONS = {
@@ -111,7 +110,7 @@ def uncertainty(
         "workdirs": [str(workdir) for workdir in workdirs],
         "split": split,
         "images": len(canvas),
-        "protocol": protocol(config),
+        "protocol": describe_protocol(config),
         "classes": list(classes.names),
         "definitions": _DEFINITIONS,
         "seconds": round(seconds, 1),

@@ -216,10 +216,11 @@ def compare(
         pixels += predictions[0].size
     scores = [metrics.mean_iou(confusion)[0] for confusion in confusions]
     height, width = config["data"]["image_size"]
+    protocol = metrics.DEFAULT_PROTOCOL.description
     return {
         "split": config["data"]["val_split"],
         "images": len(canvas),
-        "protocol": f"{metrics.PROTOCOL}; images at {height}x{width}, scored there",
+        "protocol": f"{protocol}; images at {height}x{width}, scored there",
         "miou_before": None if np.isnan(scores[0]) else scores[0],
         "miou_after": None if np.isnan(scores[1]) else scores[1],
         "pixels_differing": differing / pixels,

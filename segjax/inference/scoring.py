@@ -1,4 +1,4 @@
-"""The complete evaluation of a split: one pass on the device, boundaries and strata on the host."""
+"""The complete evaluation of a split: a pass on the device, boundaries and objects on the host."""
 
 import collections
 import concurrent.futures
@@ -13,11 +13,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segjax.data.fitted import FittedDataset
-from segjax.metrics import protocols
 from segjax.metrics.boundary import Boundaries, distance_to_boundary
-from segjax.metrics.by_object import Strata
-from segjax.metrics.calibration import add_counts, calibration_counts
-from segjax.metrics.calibration import summarize as summarize_calibration
+from segjax.metrics.by_object import StratifiedIoU
+from segjax.metrics.calibration import add_counts, calibration_counts, summarize_calibration
+from segjax.metrics.protocols import compare_protocols, find_protocol
 from segjax.training.distributed import gather
 from segjax.training.evaluation import Evaluation, ImageCounts, device_outputs
 from segjax.training.mesh import Devices
@@ -35,35 +34,35 @@ class FullEvaluation(Evaluation):
 
     Attributes:
       boundary: see `segjax.metrics.boundary.Boundaries.summary`.
-      calibration: see `segjax.metrics.calibration.summarize`.
-      strata: see `segjax.metrics.by_object.Strata.summary`.
-      rule: in `segjax.metrics.protocols.RULES`; by which `summary` divides the counts.
+      calibration: see `segjax.metrics.calibration.summarize_calibration`.
+      by_object: see `segjax.metrics.by_object.StratifiedIoU.summary`.
+      protocol: name of the protocol by which `summary` divides the counts.
     """
 
     boundary: Mapping[str, Any]
     calibration: Mapping[str, Any]
-    strata: Mapping[str, Any]
-    rule: str = "segjax"
+    by_object: Mapping[str, Any]
+    protocol: str = "segjax"
 
     def summary(self) -> dict[str, Any]:
-        """As `Evaluation.summary`, by the chosen rule, with more keys, all of plain types.
+        """As `Evaluation.summary`, by the chosen protocol, with more keys, all of plain types.
 
         Returns:
-          Besides: `rule`; `protocols`, the rows of `protocols.compare_rules`; `boundary`,
-          `calibration` and `strata`; and under names of their own `boundary_f1`, `boundary_iou`,
+          Besides: `protocol`; `protocols`, the rows of `metrics.compare_protocols`; `boundary`,
+          `calibration` and `by_object`; and their main numbers as `boundary_f1`, `boundary_iou`,
           `ece` and `brier`.
         """
         return {
             **super().summary(),
-            **protocols.RULES[self.rule].score(self.confusions),
+            **find_protocol(self.protocol).score(self.confusions),
             "boundary_f1": self.boundary["bf"],
             "boundary_iou": self.boundary["boundary_iou"],
             **{key: self.calibration[key] for key in ("ece", "brier")},
-            "rule": self.rule,
-            "protocols": protocols.compare_rules(self.confusions),
+            "protocol": self.protocol,
+            "protocols": compare_protocols(self.confusions),
             "boundary": dict(self.boundary),
             "calibration": dict(self.calibration),
-            "strata": dict(self.strata),
+            "by_object": dict(self.by_object),
         }
 
 
@@ -87,27 +86,28 @@ def evaluate_fully(
     batch_size: int,
     devices: Devices,
     num_classes: int,
-    rule: str = "segjax",
+    protocol: str = "segjax",
     threads: int | None = None,
 ) -> FullEvaluation:
     """Runs a compiled step of `make_scoring_step` over every sample of a split, once.
 
-    Threads measure boundaries and strata of a batch's label maps while the device works on the
+    Threads measure boundaries and objects of a batch's label maps while the device works on the
     next batches. Sizes in pixels (tolerances, distances, buckets) are those of the scored canvas.
     With several processes every one must call it. Each measures its own images, and all return the
     result for the whole split.
 
     Args:
-      rule: of `FullEvaluation.summary`.
+      protocol: of `FullEvaluation.summary`.
       threads: one per core by default.
 
     Raises:
-      ValueError: for an unknown rule, before anything runs.
+      ValueError: for an unknown protocol, before anything runs.
     """
-    protocols.find_rule(rule)
+    find_protocol(protocol)  # raises
     threads = threads or os.cpu_count() or 1
     measures = _HostMeasures(num_classes)
-    images, loss_sum, calibration = ImageCounts(canvas.names), 0.0, None
+    images, loss_sum = ImageCounts(canvas.names), 0.0
+    calibration: Any = None  # nothing counted yet
     waiting = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         for batch, rows, sums in device_outputs(
@@ -131,8 +131,8 @@ def evaluate_fully(
         loss=loss_sum / pixels if pixels else float("nan"),
         boundary=measures.boundaries.summary(),
         calibration=summarize_calibration(calibration),
-        strata=measures.strata.summary(),
-        rule=rule,
+        by_object=measures.by_object.summary(),
+        protocol=protocol,
     )
 
 
@@ -140,16 +140,16 @@ class _HostMeasures:
     """Measures of label maps on the host; `add` may run in several threads at once."""
 
     def __init__(self, num_classes: int):
-        self.boundaries, self.strata = Boundaries(num_classes), Strata(num_classes)
+        self.boundaries, self.by_object = Boundaries(num_classes), StratifiedIoU(num_classes)
 
     def add(self, label: UInt8[np.ndarray, "h w"], prediction: UInt8[np.ndarray, "h w"]) -> None:
         distance = distance_to_boundary(label)  # the costliest part, which both need
         self.boundaries.add(label, prediction, distance)
-        self.strata.add(label, prediction, distance)
+        self.by_object.add(label, prediction, distance)
 
     def merge(self, other: "_HostMeasures") -> None:
         self.boundaries.merge(other.boundaries)
-        self.strata.merge(other.strata)
+        self.by_object.merge(other.by_object)
 
 
 def _merged(parts: Sequence[_HostMeasures]) -> _HostMeasures:

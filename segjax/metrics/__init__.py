@@ -1,9 +1,15 @@
-"""Metrics of segmentation from pixel counts; ignored pixels (255) take no part in any of them."""
+"""Metrics of segmentation from pixel counts; no metric counts ignored pixels (255)."""
 
 from segjax.metrics.boundary import Boundaries
-from segjax.metrics.by_object import Strata
+from segjax.metrics.by_object import StratifiedIoU
+from segjax.metrics.calibration import (
+    add_counts,
+    calibration_counts,
+    summarize_calibration,
+    summarize_risk,
+    uncertainty_counts,
+)
 from segjax.metrics.confusion import (
-    PROTOCOL,
     ImageConfusions,
     class_average_accuracy,
     confusion_matrix,
@@ -15,19 +21,38 @@ from segjax.metrics.confusion import (
     ratio,
     summarize,
 )
+from segjax.metrics.paired import PairedTest, paired_test
+from segjax.metrics.protocols import (
+    DEFAULT_PROTOCOL,
+    PROTOCOLS,
+    Protocol,
+    compare_protocols,
+    find_protocol,
+)
 
 __all__ = [
-    "PROTOCOL",
+    "DEFAULT_PROTOCOL",
+    "PROTOCOLS",
     "Boundaries",
     "ImageConfusions",
-    "Strata",
+    "PairedTest",
+    "Protocol",
+    "StratifiedIoU",
+    "add_counts",
+    "calibration_counts",
     "class_average_accuracy",
+    "compare_protocols",
     "confusion_matrix",
+    "find_protocol",
     "frequency_weighted_iou",
     "global_accuracy",
     "mean_iou",
     "mean_iou_by_image",
     "mean_of_finite",
+    "paired_test",
     "ratio",
     "summarize",
+    "summarize_calibration",
+    "summarize_risk",
+    "uncertainty_counts",
 ]

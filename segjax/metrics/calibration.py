@@ -1,15 +1,17 @@
-"""Whether probabilities mean what they say: calibration errors, and risk against coverage.
+"""Calibration errors of probabilities, and risk against coverage.
 
-Counts are made on the device per batch (`calibration_counts`, `uncertainty_counts`), added on the
-host in 64 bits (`add_counts`) and turned into numbers once (`summarize`, `summarize_risk`).
+The device counts each batch (`calibration_counts`, `uncertainty_counts`), the host adds the counts
+in 64 bits (`add_counts`) and divides once (`summarize_calibration`, `summarize_risk`).
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 BINS = 15  # Guo et al.
 UNCERTAINTY_BINS = 1000
@@ -17,25 +19,25 @@ UNCERTAINTY_BINS = 1000
 
 def calibration_counts(
     logits: Float[Array, "*shape k"],
-    labels: Int[Array, "*shape"],
+    labels: Integer[Array, "*shape"],
     bins: int = BINS,
     *,
     from_probabilities: bool = False,
 ) -> dict[str, Array]:
-    """Counts for calibration errors over one batch. Jittable, `bins` and the flag static.
+    """Counts for the calibration errors of one batch. Jittable with `bins` and the flag static.
 
     Args:
       logits: or probabilities that sum to 1 over the last axis; any float dtype.
       labels: ids 0..k-1; any other id (255 = ignore) does not count.
       bins: of equal width over the largest probability, ((b - 1)/bins, b/bins].
-      from_probabilities: `logits` holds probabilities, as the mean of an ensemble does. One below
-        the smallest float32 (1.2e-38) is raised to it, so no pixel costs more than 87.3 nats.
+      from_probabilities: `logits` holds probabilities, for example the mean of an ensemble. Values
+        below the smallest float32 (1.2e-38) are raised to it, so a pixel costs at most 87.3 nats.
 
     Returns:
-      `pixels` and `hits` int32 [bins], `confidence` float32 [bins]: labelled pixels, those whose
-      likeliest class is right, and the sum of their largest probabilities; `nll` and `brier`
+      `pixels` int32 [bins]: labelled pixels; `hits` int32 [bins]: those whose likeliest class is
+      right; `confidence` float32 [bins]: the sum of their largest probabilities; `nll` and `brier`
       float32: sums over the labelled pixels of the negative log-likelihood in nats and of the
-      squared distance between probabilities and one-hot label. A batch holds up to 2**31 - 1
+      squared distance between probabilities and one-hot label. A batch may hold up to 2**31 - 1
       pixels.
 
     References: Guo et al., "On calibration of modern neural networks", ICML 2017; Brier,
@@ -51,7 +53,7 @@ def calibration_counts(
         probabilities = jnp.exp(log_probabilities)
     labels = jnp.asarray(labels, jnp.int32)
     labelled = (labels >= 0) & (labels < num_classes)
-    # A one-hot product instead of a gather; an ignored pixel's row is all zeros.
+    # A one-hot product is cheaper than a gather; an ignored pixel's row is all zeros.
     one_hot = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
     nll = -jnp.sum(jnp.where(one_hot > 0, log_probabilities, 0), -1)
     brier = jnp.where(labelled, jnp.sum((probabilities - one_hot) ** 2, -1), 0)
@@ -68,26 +70,27 @@ def calibration_counts(
 
 
 def _sums(index: Array, weights: Array, bins: int) -> Array:
-    """Sums of the weights by bin. A masked sum per bin: a scatter would add one by one."""
+    """Sums of the weights by bin: one masked sum a bin, because a scatter adds one by one."""
     own = index.reshape(-1, 1) == jnp.arange(bins)
-    # The dtype is given since integers would otherwise be summed in 64 bits where those are on.
+    # Without the dtype JAX sums integers in 64 bits if those are enabled.
     return jnp.sum(jnp.where(own, weights.reshape(-1, 1), 0), 0, dtype=weights.dtype)
 
 
 def add_counts(
-    total: dict[str, np.ndarray] | None, counts: dict[str, Array]
+    total: Mapping[str, np.ndarray] | None, counts: Mapping[str, Array]
 ) -> dict[str, np.ndarray]:
-    """The sum of counts on the host in float64 and int64; `total` is None for the first batch."""
+    """Adds the counts of a batch on the host, in float64 and int64; the first `total` is None."""
     wide = {}
     for name, value in counts.items():
         value = np.asarray(value)
         kind = np.int64 if np.issubdtype(value.dtype, np.integer) else np.float64
-        wide[name] = value.astype(kind) + (0 if total is None else total[name])
+        previous = 0 if total is None else total[name]
+        wide[name] = np.asarray(value.astype(kind) + previous)  # a sum of scalars is no array
     return wide
 
 
-def summarize(counts: dict[str, np.ndarray]) -> dict[str, object]:
-    """Calibration errors from (added) `calibration_counts`, as plain types.
+def summarize_calibration(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Calibration errors from the sum of `calibration_counts`, as plain types.
 
     Returns:
       `ece`: mean over pixels of |accuracy - confidence| of their bin; `mce`: the largest over the
@@ -128,17 +131,17 @@ def uncertainty_counts(
     labelled: Bool[Array, "*shape"],
     bins: int = UNCERTAINTY_BINS,
 ) -> dict[str, Array]:
-    """A histogram of uncertainty, all labelled pixels and the wrong ones. Jittable, `bins` static.
+    """Histograms of uncertainty: labelled pixels and wrong ones. Jittable with `bins` static.
 
     Args:
-      uncertainty: in [0, 1], 0 = certain (1 - largest probability, or entropy / log k); values
-        outside count as the nearer end, NaN as 1.
-      correct: where the prediction is right; its value on unlabelled pixels does not matter.
+      uncertainty: in [0, 1], 0 = certain (1 - largest probability, or entropy / log k). Values
+        outside are clipped, NaN counts as 1.
+      correct: where the prediction is right; any value on unlabelled pixels.
       labelled: which pixels count.
       bins: of equal width, [b/bins, (b + 1)/bins), 1 in the last.
 
     Returns:
-      `pixels` and `errors`, int32 [bins]: up to 2**31 - 1 pixels a batch.
+      `pixels` and `errors`, int32 [bins]; a batch may hold up to 2**31 - 1 pixels.
     """
     uncertainty = jnp.nan_to_num(uncertainty.astype(jnp.float32), nan=1.0)
     index = (jnp.clip(uncertainty, 0, 1) * bins).astype(jnp.int32)
@@ -152,19 +155,19 @@ def uncertainty_counts(
     }
 
 
-def summarize_risk(counts: dict[str, np.ndarray]) -> dict[str, object]:
-    """Risk against coverage from (added) `uncertainty_counts`, as plain types.
+def summarize_risk(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Risk against coverage from the sum of `uncertainty_counts`, as plain types.
 
-    Coverage is the share of pixels kept, the most certain first; risk is the share of wrong ones
-    among them. Pixels of one bin are taken as in random order, that is, with their errors spread
-    evenly.
+    Coverage is the share of pixels kept, the most certain first; risk is the share of wrong pixels
+    among them. Within a bin errors are taken as spread evenly, as in a random order.
 
     Returns:
       `coverage`, `risk`: lists of 100, at coverages 0.01, 0.02, ..., 1; `aurc`: the area under
-      that curve, integrated over the bins and not the 100 points; `excess_aurc`: that less the
-      area of the best order at the same error rate r, r + (1 - r) log(1 - r); `error_rate`, the
-      area of a random order too; `accuracy_most_certain_90`: share of right pixels among the most
-      certain 90 %; `pixels`. NaN (and NaN risks) without a labelled pixel.
+      that curve, integrated over the bins instead of the 100 points; `excess_aurc`: `aurc` minus
+      the area of the best order at the same error rate r, r + (1 - r) log(1 - r); `error_rate`,
+      which is also the area of a random order; `accuracy_most_certain_90`: share of right pixels
+      among the most certain 90 %; `pixels`. Without a labelled pixel all but `coverage` and
+      `pixels` are NaN.
 
     References: Geifman and El-Yaniv, "Selective classification for deep neural networks", NeurIPS
     2017; Geifman et al., "Bias-reduced uncertainty estimation", ICLR 2019 (excess).
@@ -188,8 +191,8 @@ def summarize_risk(counts: dict[str, np.ndarray]) -> dict[str, object]:
     def risk(share):
         return np.interp(share * total, kept, wrong) / (share * total)
 
-    # Within a bin the number of wrong pixels is a + s x at x pixels kept; risk is that over x,
-    # with the integral s x + a log x. The first bin has a = 0.
+    # Within a bin, x pixels kept hold a + s x wrong ones. Risk is a / x + s, whose integral is
+    # s x + a log x. The first bin has a = 0.
     slope = errors / pixels
     constant = wrong[:-1] - slope * kept[:-1]
     log_growth = np.log(kept[1:] / np.maximum(kept[:-1], 1))

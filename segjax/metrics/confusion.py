@@ -1,9 +1,9 @@
-"""Segmentation metrics: views of one confusion matrix, summed over a whole set, divided once.
+"""Segmentation metrics from one confusion matrix, summed over a whole set and divided once.
 
 The matrix is [k, k] pixel counts: row = label, column = prediction; ignored pixels are not in it.
 A class that occurs neither in the labels nor in the predictions is NaN in per-class lists and left
-out of the means (`PROTOCOL` says so in words; print it with the numbers). `ImageConfusions` keeps
-one matrix per image; other rules than this one are in `segjax.metrics.protocols`.
+out of the means. `ImageConfusions` keeps one matrix per image; `segjax.metrics.protocols` describes
+this protocol in words and holds the protocols of others.
 """
 
 import dataclasses
@@ -13,16 +13,15 @@ from collections.abc import Iterable
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer, Real
+from numpy.typing import ArrayLike
 
-PROTOCOL = (
-    "one confusion matrix over all labelled pixels of the split; classes absent from labels and "
-    "predictions are left out of the mean"
-)
+# Counts of pixels, on the host or on a device: row = label, column = prediction.
+Confusion = Real[np.ndarray | Array, "k k"]
 
 
 def confusion_matrix(
-    labels: Int[Array, "*shape"], predictions: Int[Array, "*shape"], num_classes: int
+    labels: Integer[Array, "*shape"], predictions: Integer[Array, "*shape"], num_classes: int
 ) -> Int[Array, "k k"]:
     """Counts pixels by (label, prediction). Jittable.
 
@@ -37,8 +36,9 @@ def confusion_matrix(
     """
     # Small label dtypes would overflow in label * num_classes.
     labels, predictions = jnp.asarray(labels, jnp.int32), jnp.asarray(predictions, jnp.int32)
-    # GPUs add to few counters one after the other, so there every counter looks at all pixels; to
-    # many they scatter, as CPUs do. TPUs scatter one by one, and multiply.
+    # A GPU serialises additions to few counters, so there each counter reads all pixels; to many
+    # counters it scatters, as a CPU does. A TPU scatters one pixel at a time; there a product is
+    # faster.
     few = num_classes**2 <= _FEW_COUNTERS
     gpu = functools.partial(_counts_compared if few else _counts_scattered, num_classes=num_classes)
     tpu = functools.partial(_counts_multiplied, num_classes=num_classes)
@@ -46,20 +46,20 @@ def confusion_matrix(
     return lax.platform_dependent(labels, predictions, cuda=gpu, rocm=gpu, tpu=tpu, default=cpu)
 
 
-# Each looks at all pixels, so the work grows with their number.
+# The work of a comparison grows with the number of counters.
 _FEW_COUNTERS = 32**2
 
 
 def _pairs(labels, predictions, num_classes):
-    """One number for label and prediction; k * k where the pixel is not counted."""
+    """label * k + prediction; k * k where the pixel is not counted."""
     labelled = (labels >= 0) & (labels < num_classes)
     return jnp.where(labelled, labels * num_classes + predictions, num_classes**2)
 
 
 def _counts_scattered(labels, predictions, num_classes):
-    # Ignored pixels go to one extra bin at the end, which is cut off. Not `bincount`, which makes
-    # one line of the pixels: devices that share an image's rows would send each other all of them.
-    # So each counts its own, and the counts are added.
+    # Ignored pixels go to one extra bin at the end, which is cut off. `bincount` would flatten the
+    # pixels, and devices that share an image's rows would send each other all of them. With `at`
+    # each device counts its own pixels, and only the counts are added.
     pairs = _pairs(labels, predictions, num_classes)
     counts = jnp.zeros(num_classes**2 + 1, jnp.int32).at[pairs].add(1)
     return counts[:-1].reshape(num_classes, num_classes)
@@ -88,8 +88,8 @@ def _counts_multiplied(labels, predictions, num_classes):
     return jnp.sum(rows.astype(jnp.int32), range(labels.ndim - 1), dtype=jnp.int32)
 
 
-def ratio(numerator, denominator) -> Float[np.ndarray, "*shape"]:
-    """Elementwise quotient, NaN where the denominator is 0."""
+def ratio(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
+    """Elementwise quotient in float64, NaN where the denominator is 0; broadcasts."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     out = np.full(numerator.shape, np.nan)
     return np.divide(numerator, denominator, out=out, where=denominator > 0)
@@ -102,14 +102,14 @@ def mean_of_finite(values: Float[np.ndarray, "n"]) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 
-def _check_square(confusion) -> np.ndarray:
+def _check_square(confusion: ArrayLike) -> np.ndarray:
     confusion = np.asarray(confusion)
     if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
         raise ValueError(f"a confusion matrix is square, found shape {confusion.shape}")
     return confusion.astype(np.float64)
 
 
-def mean_iou(confusion: Int[np.ndarray, "k k"]) -> tuple[float, Float[np.ndarray, "k"]]:
+def mean_iou(confusion: Confusion) -> tuple[float, Float[np.ndarray, "k"]]:
     """Mean intersection over union from pixel counts.
 
     Returns:
@@ -127,16 +127,16 @@ def mean_iou(confusion: Int[np.ndarray, "k k"]) -> tuple[float, Float[np.ndarray
     return mean_of_finite(iou), iou
 
 
-def global_accuracy(confusion: Int[np.ndarray, "k k"]) -> float:
+def global_accuracy(confusion: Confusion) -> float:
     """Share of labelled pixels that are right ("G" of the SegNet paper), in [0, 1] or NaN."""
     confusion = _check_square(confusion)
     return float(ratio(np.trace(confusion), confusion.sum()))
 
 
 def class_average_accuracy(
-    confusion: Int[np.ndarray, "k k"],
+    confusion: Confusion,
 ) -> tuple[float, Float[np.ndarray, "k"]]:
-    """Mean over classes of the share of its pixels that are right ("C" of the SegNet paper).
+    """Mean over the classes of the share of their pixels that are right ("C", SegNet paper).
 
     Returns:
       The mean over the classes that occur in the labels, and the per-class values (recall), NaN
@@ -147,7 +147,7 @@ def class_average_accuracy(
     return mean_of_finite(accuracy), accuracy
 
 
-def frequency_weighted_iou(confusion: Int[np.ndarray, "k k"]) -> float:
+def frequency_weighted_iou(confusion: Confusion) -> float:
     """IoU averaged with each class's share of the labelled pixels as its weight.
 
     Reference: Long et al., "Fully Convolutional Networks", CVPR 2015, section 5.
@@ -158,7 +158,7 @@ def frequency_weighted_iou(confusion: Int[np.ndarray, "k k"]) -> float:
     return float(np.nansum(share * iou)) if confusion.sum() > 0 else float("nan")
 
 
-def summarize(confusion: Int[np.ndarray, "k k"]) -> dict[str, float | list[float]]:
+def summarize(confusion: Confusion) -> dict[str, float | list[float]]:
     """All metrics of a confusion matrix under the names used in logs, tables and files.
 
     Returns:
@@ -180,16 +180,16 @@ def summarize(confusion: Int[np.ndarray, "k k"]) -> dict[str, float | list[float
 
 @dataclasses.dataclass(frozen=True)
 class ImageConfusions:
-    """One confusion matrix per image, of which only the cells that hold pixels are kept.
+    """One sparse confusion matrix per image: only the cells that hold pixels are kept.
 
-    2000 images with 150 classes would be 360 MB as int64 [n, k, k]; an image has some dozens of its
-    22,500 cells filled.
+    As int64 [n, k, k], 2000 images with 150 classes would take 360 MB, while an image fills some
+    dozens of its 22,500 cells.
 
     Attributes:
       num_classes: k.
       starts: int64 [n + 1]; the cells of image i are starts[i] to starts[i + 1].
-      cells: int32, label * k + prediction, rising within an image.
-      counts: int64 pixels, none of them 0.
+      cells: int32, label * k + prediction, ascending within an image.
+      counts: int64, pixels of each cell, at least 1.
     """
 
     num_classes: int
@@ -198,8 +198,8 @@ class ImageConfusions:
     counts: Int[np.ndarray, "m"]
 
     @classmethod
-    def from_dense(cls, confusions: Int[np.ndarray, "n k k"]) -> "ImageConfusions":
-        """From a matrix per image.
+    def from_dense(cls, confusions: Integer[np.ndarray, "n k k"]) -> "ImageConfusions":
+        """Keeps the filled cells of one matrix per image.
 
         Raises:
           ValueError: if they are not square or a count is negative.
@@ -227,25 +227,25 @@ class ImageConfusions:
             np.concatenate([part.counts for part in parts]),
         )
 
-    def take(self, images: Int[np.ndarray, "m"]) -> "ImageConfusions":
-        """The images of these numbers, in this order."""
+    def take(self, images: Int[np.ndarray, "images"]) -> "ImageConfusions":
+        """The images at these positions, in this order."""
         sizes = np.diff(self.starts)[images]
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        # Where each cell is now: its place within its image, from where that image's begin.
-        moved = np.repeat(self.starts[images] - starts[:-1], sizes) + np.arange(starts[-1])
-        return ImageConfusions(self.num_classes, starts, self.cells[moved], self.counts[moved])
+        # The present position of each cell: the start of its image, and its place within the image.
+        source = np.repeat(self.starts[images] - starts[:-1], sizes) + np.arange(starts[-1])
+        return ImageConfusions(self.num_classes, starts, self.cells[source], self.counts[source])
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     def __getitem__(self, image: int) -> Int[np.ndarray, "k k"]:
         """The matrix of one image, int64."""
-        image = range(len(self))[image]  # from the end too; IndexError past it
-        here = slice(self.starts[image], self.starts[image + 1])
-        return self._matrix(self.cells[here], self.counts[here])
+        image = range(len(self))[image]  # resolves negative positions, raises IndexError
+        filled = slice(self.starts[image], self.starts[image + 1])
+        return self._matrix(self.cells[filled], self.counts[filled])
 
     def total(self) -> Int[np.ndarray, "k k"]:
-        """The matrix of all images together, int64."""
+        """The sum of all matrices, int64."""
         return self._matrix(self.cells, self.counts)
 
     def _matrix(self, cells, counts) -> np.ndarray:
@@ -254,8 +254,8 @@ class ImageConfusions:
         return matrix.reshape(self.num_classes, self.num_classes)
 
     def class_pixels(self) -> tuple[Int[np.ndarray, "n k"], ...]:
-        """Pixels per image and class that are right, that are labelled so, that are predicted so:
-        all that any measure of overlap needs. int64."""
+        """Pixels per image and class, int64: right, with this label, with this prediction. Every
+        measure of overlap follows from these three."""
         images = np.repeat(np.arange(len(self)), np.diff(self.starts))
         labels, predictions = np.divmod(self.cells, self.num_classes)
         out = tuple(np.zeros((len(self), self.num_classes), np.int64) for _ in range(3))
@@ -267,7 +267,7 @@ class ImageConfusions:
 
 
 def mean_iou_by_image(confusions: ImageConfusions) -> Float[np.ndarray, "n"]:
-    """`mean_iou` of each image by itself; NaN for an image without a labelled pixel."""
+    """`mean_iou` of each single image; NaN for an image without a labelled pixel."""
     hits, labels, predictions = confusions.class_pixels()
     iou = ratio(hits, labels + predictions - hits)
     return ratio(np.nansum(iou, 1), np.isfinite(iou).sum(1))

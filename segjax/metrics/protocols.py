@@ -1,8 +1,8 @@
-"""How others divide the same pixel counts: every rule is a view of one matrix per image.
+"""Evaluation protocols: how others divide the same pixel counts.
 
-Published mIoUs are made by different rules, which agree on the counts and part company over classes
-that do not occur and over what is averaged. `RULES` has them by name; `compare_rules` says what
-each would have made of an evaluation, and why.
+Published mIoUs follow different protocols. They agree on the counts and differ in what they do with
+classes that do not occur, and in what they average. `PROTOCOLS` holds them by name;
+`compare_protocols` applies all of them to one evaluation and says why their numbers differ.
 """
 
 import dataclasses
@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from segjax.metrics.confusion import PROTOCOL, ImageConfusions, mean_of_finite, ratio
+from segjax.metrics.confusion import ImageConfusions, mean_of_finite, ratio
 
-Scores = dict[str, float | list[float]]
+Scores = dict[str, Any]  # floats, and lists of one float per class
 _NOTEBOOK_BATCH = 2  # `Skip` in the documents' `predict_for`
 _SEMSEG_EPSILON = 1e-10
 
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Pixels per image and class, int64 [n, k]: right, labelled so, predicted so."""
+    """Pixels per image and class, int64 [n, k]: right, with this label, with this prediction."""
 
     hits: Int[np.ndarray, "n k"]
     labels: Int[np.ndarray, "n k"]
@@ -33,7 +33,8 @@ class Counts:
         return self.labels + self.predictions - self.hits
 
     def summed(self, size: int | None = None) -> "Counts":
-        """Over `size` images after one another (the last group may be smaller), or over all."""
+        """Sums over groups of `size` consecutive images, the last of which may be smaller; without
+        a size over all images."""
         starts = np.arange(0, len(self.hits), size or max(len(self.hits), 1))
         return Counts(
             *(np.add.reduceat(x, starts) for x in (self.hits, self.labels, self.predictions))
@@ -41,14 +42,14 @@ class Counts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
-    """A way to make numbers from counts.
+class Protocol:
+    """A way to turn pixel counts into scores.
 
     Attributes:
-      name: as in `RULES` and in --protocol.
-      description: what it does, to be said beside its numbers.
+      name: as in `PROTOCOLS` and in --protocol.
+      description: what it does, in words; print it with the scores.
       score_counts: the scores of counts, see `score`.
-      why: what sets its mIoU apart from that of the rule `segjax` on given counts.
+      why: why its mIoU differs from that of `segjax` on given counts, in words.
     """
 
     name: str
@@ -57,16 +58,19 @@ class Rule:
     why: Callable[[Counts], str]
 
     def score(self, confusions: ImageConfusions | Int[np.ndarray, "n k k"]) -> Scores:
-        """`miou`, `global_accuracy`, `class_average_accuracy`, and per class `iou` and `accuracy`
-        (lists of k); all in [0, 1], NaN where the rule has no number.
+        """The scores of a split.
 
         Args:
-          confusions: of each image, at least one, in the order of the split.
+          confusions: one matrix per image, at least one, in the order of the split.
+
+        Returns:
+          `miou`, `global_accuracy`, `class_average_accuracy`, and per class `iou` and `accuracy`
+          (lists of k); all in [0, 1], NaN where the protocol has no number.
         """
         return self.score_counts(_counts(confusions))
 
 
-def _counts(confusions) -> Counts:
+def _counts(confusions: ImageConfusions | Int[np.ndarray, "n k k"]) -> Counts:
     if not isinstance(confusions, ImageConfusions):
         confusions = ImageConfusions.from_dense(confusions)
     return Counts(*confusions.class_pixels())
@@ -128,7 +132,7 @@ def _frequency_weighted(counts: Counts) -> Scores:
 
 
 def _mean_of_groups(counts: Counts, size: int) -> Scores:
-    """The rule `segjax` on every `size` images by themselves, then the mean over these groups."""
+    """The protocol `segjax` on each group of `size` images, then the mean over the groups."""
     groups = counts.summed(size)
     iou, accuracy = ratio(groups.hits, groups.union), ratio(groups.hits, groups.labels)
     return _scores(
@@ -166,14 +170,15 @@ def _why_groups(size: int, words: str) -> Callable[[Counts], str]:
 
 
 _LIST = (
-    Rule(
+    Protocol(
         "segjax",
-        PROTOCOL,
+        "one confusion matrix over all labelled pixels of the split; classes absent from labels "
+        "and predictions are left out of the mean",
         _segjax,
         lambda counts: f"{counts.hits.shape[1] - _absent(counts)} classes in the mean",
     ),
     # Scripts/compute_test_results.m of SegNet-Tutorial.
-    Rule(
+    Protocol(
         "segnet2017",
         "the SegNet authors' MATLAB scorer: one confusion matrix over all labelled pixels of the "
         "split; a class absent from the labels counts 0 and the sum is divided by all classes",
@@ -181,7 +186,7 @@ _LIST = (
         _why_absent("{absent} of {k} classes absent: each counts 0 here"),
     ),
     # tool/test.py and util/util.py of hszhao/semseg.
-    Rule(
+    Protocol(
         "semseg",
         "hszhao/semseg: one confusion matrix over all labelled pixels of the split; intersection / "
         "(union + 1e-10), so a class absent from labels and predictions counts 0",
@@ -190,29 +195,29 @@ _LIST = (
     ),
     # mmseg/evaluation/metrics/iou_metric.py; nanmean of intersect / union, as ours. Where labels
     # lack a class that is predicted, its IoU is 0 and its accuracy NaN, in both.
-    Rule(
+    Protocol(
         "mmseg",
         "mmsegmentation's IoUMetric: one confusion matrix over all labelled pixels of the split; "
         "nanmean, so classes absent from labels and predictions are left out of the mean",
         _segjax,
-        lambda counts: "the same rule; it prints percent with two decimals",
+        lambda counts: "the same protocol; it prints percent with two decimals",
     ),
     # references/segmentation/utils.py.
-    Rule(
+    Protocol(
         "torchvision",
         "torchvision's references: one confusion matrix over all labelled pixels of the split; "
         "plain mean, so one class absent from labels and predictions makes it NaN",
         _torchvision,
         _why_absent("{absent} of {k} classes absent: 0/0 makes the mean NaN"),
     ),
-    Rule(
+    Protocol(
         "micro",
         "micro average: true positives / (true positives + false positives + false negatives), "
         "each summed over all classes and images; it rises with global accuracy alone",
         _micro,
         lambda counts: "every pixel counts the same, so large classes decide",
     ),
-    Rule(
+    Protocol(
         "per_image",
         "each image's own mean IoU over the classes in its labels or predictions, then the mean "
         "over the images",
@@ -220,7 +225,7 @@ _LIST = (
         _why_groups(1, "mean of {groups} images; classes that an image lacks leave its mean"),
     ),
     # Long et al., CVPR 2015, section 5.
-    Rule(
+    Protocol(
         "frequency_weighted",
         "frequency-weighted IoU: one confusion matrix over all labelled pixels of the split; each "
         "class weighs its share of the labelled pixels",
@@ -229,7 +234,7 @@ _LIST = (
     ),
     # The documents print `predict_for`, which goes through a split two images at a time and keeps a
     # list of what `Function_2` returns; that function is in a module which they do not print.
-    Rule(
+    Protocol(
         "notebooks",
         "the seed notebooks' `predict_for`: mean IoU of every two images in the order of the "
         "split, then the mean over these pairs (the notebooks do not show how a class absent from "
@@ -241,42 +246,44 @@ _LIST = (
         ),
     ),
 )
-RULES: Mapping[str, Rule] = types.MappingProxyType({rule.name: rule for rule in _LIST})
+PROTOCOLS: Mapping[str, Protocol] = types.MappingProxyType({each.name: each for each in _LIST})
+DEFAULT_PROTOCOL = PROTOCOLS["segjax"]
 
 
-def find_rule(name: str) -> Rule:
-    """The rule of that name.
+def find_protocol(name: str) -> Protocol:
+    """The protocol of that name.
 
     Raises:
       ValueError: if there is none.
     """
-    if name not in RULES:
-        raise ValueError(f"protocol {name!r} is unknown; use {', '.join(RULES)}")
-    return RULES[name]
+    if name not in PROTOCOLS:
+        raise ValueError(f"protocol {name!r} is unknown; use {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
 
 
-def compare_rules(
+def compare_protocols(
     confusions: ImageConfusions | Int[np.ndarray, "n k k"],
 ) -> list[dict[str, Any]]:
-    """What every rule says of the same counts, in the order of `RULES`.
+    """The scores of every protocol from the same counts, in the order of `PROTOCOLS`.
 
     Returns:
-      Rows of `rule`, `description`, `miou`, `global_accuracy`, `class_average_accuracy`,
-      `difference` (of the mIoU to that of the rule `segjax`) and `why` (what makes it).
+      Rows of `protocol` (its name), `description`, `miou`, `global_accuracy`,
+      `class_average_accuracy`, `difference` (of the mIoU to that of `segjax`) and `why` (the reason
+      for the difference).
     """
     counts = _counts(confusions)
-    ours = RULES["segjax"].score_counts(counts)["miou"]
+    ours = DEFAULT_PROTOCOL.score_counts(counts)["miou"]
     rows = []
-    for rule in RULES.values():
-        scores = rule.score_counts(counts)
+    for protocol in PROTOCOLS.values():
+        scores = protocol.score_counts(counts)
         numbers = {key: value for key, value in scores.items() if not isinstance(value, list)}
         rows.append(
             {
-                "rule": rule.name,
-                "description": rule.description,
+                "protocol": protocol.name,
+                "description": protocol.description,
                 **numbers,
                 "difference": numbers["miou"] - ours,
-                "why": rule.why(counts),
+                "why": protocol.why(counts),
             }
         )
     return rows

@@ -51,8 +51,8 @@ class Scores:
     Attributes:
       classes: the class table.
       results: split -> metrics (see `numbers.result_rows`). A split may also have `protocols`
-        (`segjax.metrics.protocols.compare_rules`), the `rule` of its own numbers, and the summaries
-        `boundary`, `strata`, `calibration` of the measures of these names.
+        (`metrics.compare_protocols`), the `protocol` of its own numbers, and the summaries
+        `boundary`, `by_object`, `calibration` of the measures of these names.
       confusion: split -> pixels [k, k], row = label, column = prediction.
       protocol: how the numbers were measured, shown with them.
     """
@@ -157,7 +157,7 @@ def _headlines(run: Run, scores: Scores) -> list[tuple[str, str, str]]:
 
 def _protocols(scores: Scores) -> Table | None:
     """The mIoU that other protocols give the same predictions, with the headline's reasons."""
-    splits = {s: {row["rule"]: row for row in v} for s, v in scores.having("protocols").items()}
+    splits = {s: {row["protocol"]: row for row in v} for s, v in scores.having("protocols").items()}
     if not splits:
         return None
     rows = []
@@ -220,7 +220,7 @@ def _boundaries(scores: Scores) -> dict[str, Any] | None:
 
 def _objects(scores: Scores) -> dict[str, Any] | None:
     """Bars by the objects' size and by the distance to a boundary."""
-    splits = scores.having("strata")
+    splits = scores.having("by_object")
     if not splits:
         return None
     panels = []

@@ -16,7 +16,9 @@ from segjax.training.progress import print_line
 
 
 def results_table(
-    results: Mapping[str, Mapping], classes: ClassTable, protocol: str = PROTOCOL
+    results: Mapping[str, Mapping],
+    classes: ClassTable,
+    protocol: str = DEFAULT_PROTOCOL.description,
 ) -> Table:
     """Metrics and per-class IoU, one column per split, the protocol as caption.
 
@@ -30,7 +32,7 @@ def results_table(
     )
     table.add_column("", overflow="fold", ratio=1)
     for split, numbers in results.items():
-        heading = "\n".join(filter(None, (split, numbers.get("rule"))))
+        heading = "\n".join(filter(None, (split, numbers.get("protocol"))))
         table.add_column(Text(heading), justify="right", no_wrap=True)
     overall, per_class = result_rows(results, classes)
     for title, values in overall:
@@ -56,14 +58,16 @@ def _markdown(text: str) -> str:
 
 
 def results_markdown(
-    results: Mapping[str, Mapping], classes: ClassTable, protocol: str = PROTOCOL
+    results: Mapping[str, Mapping],
+    classes: ClassTable,
+    protocol: str = DEFAULT_PROTOCOL.description,
 ) -> str:
     """`results_table` as a Markdown table, followed by the protocol; ends with a newline."""
     overall, per_class = result_rows(results, classes)
     rows = [(f"**{t}**", [f"**{v}**" for v in vs]) if t == "mIoU" else (t, vs) for t, vs in overall]
     rows += [(f"IoU: {_markdown(name)}", values) for name, values in per_class]
     headings = [
-        _markdown(split) + (f" ({numbers['rule']})" if "rule" in numbers else "")
+        _markdown(split) + (f" ({numbers['protocol']})" if "protocol" in numbers else "")
         for split, numbers in results.items()
     ]
     lines = ["| " + " | ".join(["", *headings]).strip() + " |"]
@@ -80,7 +84,7 @@ def _protocols_markdown(results: Mapping[str, Mapping]) -> str:
     lines += ["|:---" + "|---:" * len(results) + "|:---|"]
     for rows in zip(*(numbers["protocols"] for numbers in results.values()), strict=True):
         values = " | ".join(format_number(row["miou"]) for row in rows)
-        lines.append(f"| {rows[0]['rule']} | {values} | {_markdown(rows[0]['description'])} |")
+        lines.append(f"| {rows[0]['protocol']} | {values} | {_markdown(rows[0]['description'])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -90,8 +94,8 @@ def protocols_table(results: Mapping[str, Mapping]) -> Table:
     The protocol in use is marked.
 
     Args:
-      results: split -> a dict with `rule` and `protocols`, the rows of
-        `segjax.metrics.protocols.compare_rules`; the same rows in all splits.
+      results: split -> a dict with `protocol` and `protocols`, the rows of
+        `segjax.metrics.protocols.compare_protocols`; the same rows in all splits.
     """
     table = Table(
         title="mIoU of the same predictions by other protocols",
@@ -105,10 +109,10 @@ def protocols_table(results: Mapping[str, Mapping]) -> Table:
         table.add_column(Text(split), justify="right", no_wrap=True)
     table.add_column("why it differs from segjax", overflow="fold", ratio=1)
     for rows in zip(*(numbers["protocols"] for numbers in results.values()), strict=True):
-        name, reasons = rows[0]["rule"], dict.fromkeys(row["why"] for row in rows)
+        name, reasons = rows[0]["protocol"], dict.fromkeys(row["why"] for row in rows)
         if len(reasons) > 1:  # one per split
             reasons = [f"{split}: {row['why']}" for split, row in zip(results, rows, strict=True)]
-        chosen = all(numbers["rule"] == name for numbers in results.values())
+        chosen = all(numbers["protocol"] == name for numbers in results.values())
         table.add_row(
             Text(f"{name} *" if chosen else name),
             *(format_number(row["miou"]) for row in rows),

@@ -1,4 +1,4 @@
-"""The programs of a config, compiled and counted; and which change of it fits where it does not."""
+"""Compiles the programs of a config, reads their costs, and finds changes that make them fit."""
 
 import dataclasses
 import time
@@ -18,12 +18,12 @@ STEPS = ("train", "evaluate")
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A change of the config, compiled.
+    """A change of the config whose training step was compiled.
 
     Attributes:
-      options: "train.batch_size" and the like, with their values.
-      peak: bytes a device.
-      fits: whether that is less than what the device has.
+      options: the new value of each option, by name such as "train.batch_size".
+      peak: bytes on one device.
+      fits: whether the device has so much memory.
     """
 
     options: Mapping[str, Any]
@@ -35,7 +35,7 @@ class Change:
 
 
 def lowered(setup: Setup, step: str) -> jax.stages.Lowered:
-    """ "train" or "evaluate", ready to be compiled."""
+    """Lowers the step "train" or "evaluate"."""
     state = setup.abstract_state()
     if step == "train":
         return setup.train_step().lower(state, setup.abstract_batch())
@@ -44,7 +44,7 @@ def lowered(setup: Setup, step: str) -> jax.stages.Lowered:
 
 
 def compiled(setup: Setup, step: str) -> Program:
-    """Compiles "train" or "evaluate" and counts it.
+    """Compiles the step "train" or "evaluate" and reads its costs.
 
     Raises:
       TooLargeError: if the compiler knows the device's memory and the program does not fit.
@@ -59,15 +59,17 @@ def what_fits(
     peak: float,
     console: Console,
 ) -> list[Change]:
-    """Changes of a config whose training step does not fit, found by compiling: the largest batch,
-    rematerialisation, and image rows shared by several devices.
+    """Compiles changes of a config whose training step does not fit: rematerialisation, image rows
+    shared by several devices, and the largest batch.
 
     Args:
-      limit: bytes that a device has for a program.
+      devices: to compile for.
+      limit: bytes that a program may use on a device.
       peak: bytes that the config's own step needs.
+      console: for a line about each change.
     """
 
-    def tried(**options: Any) -> Change:
+    def compile_with(**options: Any) -> Change:
         options = {name.replace("__", "."): value for name, value in options.items()}
         began = time.monotonic()
         try:
@@ -84,9 +86,9 @@ def what_fits(
         )
         return change
 
-    changes = [tried(train__remat=policy) for policy in _policies(config["train"]["remat"])]
+    changes = [compile_with(train__remat=policy) for policy in _policies(config["train"]["remat"])]
     changes += [
-        tried(parallel__space=space, parallel__data=len(devices) // space)
+        compile_with(parallel__space=space, parallel__data=len(devices) // space)
         for space in _shares(config, len(devices))
     ]
     setup = prepare_programs(config, devices)
@@ -94,20 +96,20 @@ def what_fits(
     units = setup.padded_batch_size // unit
 
     def batch(count: int) -> Change:
-        return tried(train__batch_size=count * unit)
+        return compile_with(train__batch_size=count * unit)
 
     return [*changes, *largest(batch, units, peak, limit)]
 
 
 def largest(batch: Callable[[int], Change], count: int, peak: float, limit: float) -> list[Change]:
-    """The largest of 1..count-1 that fits, to within 3 %, as a list of one; 1 if none does.
+    """The largest batch of 1..count-1 that fits, to within 3 %, as a list of one; 1 if none does.
 
-    What a program needs grows about evenly with the batch: so the next guess lies on the line
-    between the nearest that fits and the nearest that does not.
+    Memory grows almost linearly with the batch. So the next guess interpolates between the largest
+    batch that fits and the smallest that does not.
 
     Args:
-      batch: compiles so many.
-      count: that are known to need `peak`, more than `limit`.
+      batch: compiles a batch of so many units.
+      count: units that need `peak` bytes, which is more than `limit`.
     """
     if count == 1:
         return []
@@ -115,25 +117,25 @@ def largest(batch: Callable[[int], Change], count: int, peak: float, limit: floa
     at, low_peak, high, high_peak = 1, low.peak, count, peak
     while low.fits and high - at > 1 + at // 32:
         slope = max((high_peak - low_peak) / (high - at), 1.0)
-        # At least so much further: near the limit XLA's GPU compiler rematerialises by itself, and
-        # the line is a curve.
+        # Near the limit XLA's GPU compiler rematerialises on its own, which bends the line: a step
+        # has a minimum.
         step = max(int((limit - low_peak) / slope), 1 + at // 32)
         guess = min(at + step, high - 1)
-        found = batch(guess)
-        if found.fits:
-            low, at, low_peak = found, guess, found.peak
+        change = batch(guess)
+        if change.fits:
+            low, at, low_peak = change, guess, change.peak
         else:
-            high, high_peak = guess, found.peak
+            high, high_peak = guess, change.peak
     return [low]
 
 
-def _policies(now: str) -> tuple[str, ...]:
+def _policies(current: str) -> tuple[str, ...]:
     policies = ("none", "convs", "blocks")
-    return policies[policies.index(now) + 1 :]
+    return policies[policies.index(current) + 1 :]
 
 
 def _shares(config: Mapping[str, Any], count: int) -> Iterator[int]:
-    """Numbers of devices that may share the rows of an image, where they do not yet."""
+    """Numbers of devices that could share the rows of an image, if none share them yet."""
     rows, parallel = config["data"]["image_size"][0], config["parallel"]
     if parallel["mode"] == "jit" and parallel["space"] == 1:
         yield from [n for n in (2, 4, 8) if count % n == 0 and rows % n == 0]

@@ -17,7 +17,6 @@ from segjax.data.batches import batch_shapes
 from segjax.data.classes import ClassTable
 from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits, scored_size
-from segjax.metrics.confusion import PROTOCOL
 from segjax.models import build
 from segjax.training import optim
 from segjax.training.class_weights import class_weights
@@ -248,8 +247,9 @@ def _programs(
     )
 
 
-def protocol(config: Mapping[str, Any], rule: str = PROTOCOL) -> str:
-    """How the numbers of a run are made, in words: the rule, and what it is applied to."""
+def describe_protocol(config: Mapping[str, Any], protocol: Protocol = DEFAULT_PROTOCOL) -> str:
+    """How the numbers of a run are made, in words: the protocol, and the sizes it applies to."""
     height, width = config["data"]["image_size"]
     scored = "x".join(map(str, scored_size(config["data"])))
-    return f"{rule}; images at {height}x{width}, scored at {scored}, single scale, no flip"
+    sizes = f"images at {height}x{width}, scored at {scored}"
+    return f"{protocol.description}; {sizes}, single scale, no flip"

@@ -7,7 +7,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
 
 
 @flax.struct.dataclass
@@ -23,12 +22,12 @@ class TrainState:
       lr_scale: factor on the learning rate; 1 unless reduce-on-plateau or a rollback lowers it.
     """
 
-    step: Int[Array, ""]
+    step: Any
     params: Any
     batch_stats: Any
     opt_state: Any
     ema: Any
-    lr_scale: Float[Array, ""]
+    lr_scale: Any
 
     def eval_variables(self) -> dict[str, Any]:
         """The variables to evaluate with: the running average if there is one."""

@@ -1,5 +1,6 @@
 """From a weight file to a model's variables: recognise, convert, check, merge, report."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ def layout_of(file: WeightFile) -> Layout:
     )
 
 
-def from_file(path: str) -> Loaded:
+def from_file(path: str | pathlib.Path) -> Loaded:
     """Builds the network that a file was made with, holding the file's weights.
 
     Raises:
@@ -83,7 +84,7 @@ def abstract_variables(model: nn.Module, channels: int = 3) -> dict[str, Any]:
     return dict(jax.eval_shape(init, jax.random.key(0)))
 
 
-def preprocessing(path: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def preprocessing(path: str | pathlib.Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Mean and std of the RGB images in [0, 1] that a file's network reads; None if not known."""
     file = read(path)
     layout = layout_of(file)
@@ -92,7 +93,10 @@ def preprocessing(path: str) -> tuple[tuple[float, ...], tuple[float, ...]] | No
 
 
 def load(
-    path: str | WeightFile, model: nn.Module, variables: Mapping[str, Any], parts: str = "all"
+    path: str | pathlib.Path | WeightFile,
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    parts: str = "all",
 ) -> tuple[dict[str, Any], Report]:
     """Puts a file's weights into a model's variables.
 

@@ -90,16 +90,16 @@ def test_evaluate_from_the_workdir_alone(finished):
     _, workdir, results, _ = finished
     console = quiet()
     again = evaluate(workdir, ["test"], "micro", console=console)
-    by_rule = {row["rule"]: row["miou"] for row in again["test"]["protocols"]}
-    assert by_rule["segjax"] == pytest.approx(results["test"]["miou"])
-    assert by_rule["micro"] == again["test"]["miou"]
+    by_protocol = {row["protocol"]: row["miou"] for row in again["test"]["protocols"]}
+    assert by_protocol["segjax"] == pytest.approx(results["test"]["miou"])
+    assert by_protocol["micro"] == again["test"]["miou"]
     assert again["test"]["fw_iou"] == pytest.approx(results["test"]["fw_iou"])
     printed = " ".join(console.file.getvalue().split())
     assert "Micro average: true positives" in printed
     assert "scored at 64x96" in printed
     saved = json.loads((workdir / "results.json").read_text())
     assert saved["protocol"].startswith("micro average")
-    assert saved["results"]["test"]["rule"] == "micro"
+    assert saved["results"]["test"]["protocol"] == "micro"
     with pytest.raises(ValueError, match="protocol 'voc' is unknown; use segjax"):
         evaluate(workdir, ["test"], "voc", console=console)
     assert again["test"]["pixels"] == results["test"]["pixels"] > 0

@@ -3,6 +3,7 @@
 import io
 import zipfile
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -61,12 +62,14 @@ def small_predictor(config, dtype="float32"):
     return Predictor(model, variables, from_names(list("abcdefg")), config)
 
 
-class Pixelwise:
+class Pixelwise(nn.Module):
     """A stand-in for a network: a matrix product at each pixel. Compiles at once."""
 
-    def apply(self, variables, images, *, train):
+    @nn.compact
+    def __call__(self, images, *, train):
         assert not train
-        return {"logits": images @ variables["params"]["kernel"]}
+        kernel = self.param("kernel", nn.initializers.zeros, (images.shape[-1], K))
+        return {"logits": images @ kernel}
 
 
 def pixelwise_predictor(config):

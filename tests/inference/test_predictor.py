@@ -145,6 +145,7 @@ def test_wrong_input():
         predictor.predict(np.zeros((4, 5, 3), np.uint8), np.zeros((4, 4)))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "options, message",
     [

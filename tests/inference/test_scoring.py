@@ -13,9 +13,9 @@ from segjax.data.fitted import FittedDataset
 from segjax.data.streets.dataset import Streets
 from segjax.inference import scoring
 from segjax.metrics.boundary import Boundaries
-from segjax.metrics.by_object import Strata
-from segjax.metrics.calibration import calibration_counts, summarize
-from segjax.metrics.protocols import RULES
+from segjax.metrics.by_object import StratifiedIoU
+from segjax.metrics.calibration import calibration_counts, summarize_calibration
+from segjax.metrics.protocols import PROTOCOLS
 from segjax.training.evaluation import Evaluation, evaluate
 from segjax.training.mesh import make_devices
 from segjax.training.step import make_eval_step
@@ -76,7 +76,7 @@ def test_counts_and_loss_are_the_quick_evaluation_s(evaluated):
 
 def test_measures_are_those_of_each_image_by_itself(evaluated):
     """One image after the other, without batches or padding."""
-    boundaries, strata, counts = Boundaries(K), Strata(K), None
+    boundaries, by_object, counts = Boundaries(K), StratifiedIoU(K), None
 
     @jax.jit
     def measured(image, label):
@@ -90,12 +90,12 @@ def test_measures_are_those_of_each_image_by_itself(evaluated):
         prediction, more = measured(sample["image"].astype(np.float32), sample["label"])
         prediction = np.asarray(prediction, np.uint8)
         boundaries.add(sample["label"], prediction)
-        strata.add(sample["label"], prediction)
+        by_object.add(sample["label"], prediction)
         more = {key: np.asarray(value, np.float64) for key, value in more.items()}
         counts = {key: counts[key] + value for key, value in more.items()} if counts else more
     np.testing.assert_equal(evaluated.boundary, boundaries.summary())
-    np.testing.assert_equal(evaluated.strata, strata.summary())
-    wanted = summarize(counts)
+    np.testing.assert_equal(evaluated.by_object, by_object.summary())
+    wanted = summarize_calibration(counts)
     for key in ("ece", "mce", "brier", "nll", "pixels"):
         assert evaluated.calibration[key] == pytest.approx(wanted[key], rel=1e-4), key
 
@@ -112,29 +112,29 @@ def test_devices_change_nothing(evaluated, where):
     assert many.names == evaluated.names
     np.testing.assert_array_equal(many.confusion, evaluated.confusion)
     np.testing.assert_equal(many.boundary, evaluated.boundary)
-    np.testing.assert_equal(many.strata, evaluated.strata)
+    np.testing.assert_equal(many.by_object, evaluated.by_object)
     assert many.loss == pytest.approx(evaluated.loss, rel=1e-6)
     for key in ("ece", "mce", "brier", "nll", "pixels"):
         assert many.calibration[key] == pytest.approx(evaluated.calibration[key], rel=1e-5), key
 
 
-def test_summary_by_another_rule(evaluated):
-    summary = full(rule="micro").summary()
-    assert summary["rule"] == "micro"
-    assert summary["miou"] == RULES["micro"].score(evaluated.confusions)["miou"]
+def test_summary_by_another_protocol(evaluated):
+    summary = full(protocol="micro").summary()
+    assert summary["protocol"] == "micro"
+    assert summary["miou"] == PROTOCOLS["micro"].score(evaluated.confusions)["miou"]
     assert summary["miou"] != evaluated.summary()["miou"]
-    rows = {row["rule"]: row["miou"] for row in summary["protocols"]}
+    rows = {row["protocol"]: row["miou"] for row in summary["protocols"]}
     assert rows["segjax"] == pytest.approx(evaluated.summary()["miou"])
     assert summary["boundary_f1"] == evaluated.boundary["bf"] > 0
     json.dumps(summary)  # plain types only
 
 
-def test_unknown_rule_before_anything_runs():
+def test_unknown_protocol_before_anything_runs():
     def never(variables, batch):
         raise AssertionError("the step ran")
 
     with pytest.raises(ValueError, match="'voc' is unknown; use segjax"):
-        scoring.evaluate_fully(never, {}, canvas(), 2, placed()[0], K, rule="voc")
+        scoring.evaluate_fully(never, {}, canvas(), 2, placed()[0], K, protocol="voc")
 
 
 def test_an_error_in_a_thread_is_raised(monkeypatch):

@@ -84,6 +84,7 @@ def test_bands_give_what_one_strip_gives(monkeypatch, tmp_path):
     assert predictor._windows._scores._cache_size() == 1
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_strip_is_bounded_by_the_window():
     """9000x9000 or 9000x90,000 in the paper's window, 11 or 150 classes."""
     for classes, window in ((11, (360, 480)), (150, (473, 473))):

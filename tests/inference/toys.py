@@ -1,5 +1,6 @@
 """Stand-in models with known results, and a predictor that runs them."""
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from configs import base
@@ -8,7 +9,7 @@ from segjax.inference.options import InferenceOptions
 from segjax.inference.predictor import Predictor
 
 
-class BrightestThird:
+class BrightestThird(nn.Module):
     """Predicts class 0, 1 or 2 by the largest colour channel."""
 
     def apply(self, variables, images, *, train):
@@ -16,7 +17,7 @@ class BrightestThird:
         return {"logits": images * variables}
 
 
-class SeesItsPlace:
+class SeesItsPlace(nn.Module):
     """Adds a function of the place in the window to the colours: like networks it errs near the
     border. The function is not symmetric, so a mirrored view differs."""
 

@@ -321,7 +321,7 @@ def test_2x2_form_keeps_one_byte_per_window_and_scatters_nothing():
         ((1, 1), (2, 2), None, "CEIL", ((0, 1), (0, 1))),
         ((7, 7), (2, 2), (3, 3), "CEIL", ((0, 1), (0, 1))),
         ((6, 6), (2, 2), (3, 3), "CEIL", ((0, 0), (0, 0))),  # a window would start past the end
-        ((5, 5), (3, 3), (2, 2), [[1, 1], [2, 0]], ((1, 1), (2, 0))),
+        ((5, 5), (3, 3), (2, 2), ((1, 1), (2, 0)), ((1, 1), (2, 0))),
     ],
 )
 def test_pool_padding(size, window, strides, padding, pairs):

@@ -296,6 +296,7 @@ def test_parts_measured_in_several_processes_give_the_same():
     assert json.dumps(alone.summary()) == json.dumps(first.summary())
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_maps():
     label = halves(6)
     with pytest.raises(ValueError, match=r"label \(8, 12\) and prediction \(8, 11\) must be maps"):

@@ -10,7 +10,7 @@ import pytest
 
 from segjax import metrics
 from segjax.metrics import boundary, by_object
-from segjax.metrics.by_object import Strata
+from segjax.metrics.by_object import StratifiedIoU
 
 IGNORED = 255
 
@@ -60,7 +60,7 @@ def slow_bucket(size, total):
 
 def test_sizes_by_hand():
     label, prediction = scene()
-    total = Strata(3)
+    total = StratifiedIoU(3)
     total.add(label, prediction)
     small, medium, large, huge = total.summary()["size"]
     assert [b["bucket"] for b in (small, medium, large, huge)] == list(by_object.SIZE_NAMES)
@@ -123,7 +123,7 @@ def test_distances_by_hand():
     label[:, 30:] = 1
     prediction = np.zeros((4, 60), np.uint8)
     prediction[:, 33:] = 1
-    total = Strata(2)
+    total = StratifiedIoU(2)
     total.add(label, prediction)
     buckets = total.summary()["distance"]
     # Columns of each class in 0-2, 2-5, 5-10, 10-20, 20+ pixels, and those wrong.
@@ -137,7 +137,7 @@ def test_distances_by_hand():
 
 def test_ignored_pixels_change_nothing():
     label, prediction = patches(5)
-    once, again = Strata(3), Strata(3)
+    once, again = StratifiedIoU(3), StratifiedIoU(3)
     once.add(label, prediction)
     again.add(label, np.where(label == IGNORED, (prediction + 1) % 3, prediction))
     again.add(np.full((5, 6), IGNORED, np.uint8), np.zeros((5, 6), np.uint8))
@@ -146,14 +146,14 @@ def test_ignored_pixels_change_nothing():
 
 def test_nothing_counted():
     with np.errstate(all="raise"):
-        summary = Strata(3).summary()
+        summary = StratifiedIoU(3).summary()
     assert all(math.isnan(b["miou"]) for b in summary["size"] + summary["distance"])
     assert all(b["pixels"] == 0 for b in summary["size"] + summary["distance"])
 
 
 def test_threads_and_given_distances_give_the_same():
     pairs = [patches(seed) for seed in range(8)]
-    alone, together = Strata(3), Strata(3)
+    alone, together = StratifiedIoU(3), StratifiedIoU(3)
     for label, prediction in pairs:
         alone.add(label, prediction)
     with ThreadPoolExecutor(4) as pool:
@@ -163,7 +163,7 @@ def test_threads_and_given_distances_give_the_same():
 
 def test_parts_measured_in_several_processes_give_the_same():
     pairs = [patches(seed) for seed in range(5)]
-    alone, parts = Strata(3), [Strata(3), Strata(3), Strata(3)]
+    alone, parts = StratifiedIoU(3), [StratifiedIoU(3), StratifiedIoU(3), StratifiedIoU(3)]
     for number, (label, prediction) in enumerate(pairs):
         alone.add(label, prediction)
         parts[number % 2].add(label, prediction)  # nothing in the last

@@ -12,7 +12,7 @@ import pytest
 from segjax.metrics.calibration import (
     add_counts,
     calibration_counts,
-    summarize,
+    summarize_calibration,
     summarize_risk,
     uncertainty_counts,
 )
@@ -54,7 +54,7 @@ def slow(logits, labels, bins):
 def test_equals_slow_arithmetic(seed, bins):
     logits, labels = batch(seed)
     ece, mce, brier, nll, members, means = slow(logits, labels, bins)
-    found = summarize(counts_of(logits, labels, bins=bins))
+    found = summarize_calibration(counts_of(logits, labels, bins=bins))
     assert found["ece"] == pytest.approx(ece, abs=1e-6)
     assert found["mce"] == pytest.approx(mce, abs=1e-6)
     assert found["brier"] == pytest.approx(brier, rel=1e-5)
@@ -70,7 +70,7 @@ def test_equals_slow_arithmetic(seed, bins):
 def test_by_hand():
     probabilities = jnp.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.7, 0.3]])
     labels = jnp.array([0, 1, 1, 255])
-    found = summarize(counts_of(probabilities, labels, 2, from_probabilities=True))
+    found = summarize_calibration(counts_of(probabilities, labels, 2, from_probabilities=True))
     # Three pixels in (1/2, 1], mean confidence 2.3/3, two right.
     assert found["ece"] == found["mce"] == pytest.approx(2.3 / 3 - 2 / 3)
     assert found["nll"] == pytest.approx(-math.log(0.9 * 0.2 * 0.6) / 3)
@@ -89,13 +89,13 @@ def test_probabilities_equal_logits():
 
 def test_certain_and_wrong_is_finite():
     probabilities, labels = jnp.array([[1.0, 0.0], [1.0, 0.0]]), jnp.array([1, 0])
-    found = summarize(counts_of(probabilities, labels, from_probabilities=True))
+    found = summarize_calibration(counts_of(probabilities, labels, from_probabilities=True))
     assert found["nll"] == pytest.approx(-math.log(1.17549435e-38) / 2, rel=1e-6)
     assert found["brier"] == 1
     assert found["ece"] == 0.5
     assert found["bins"][-1]["pixels"] == 2
     # From logits there is no floor.
-    assert summarize(counts_of(jnp.array([[200.0, 0.0]]), jnp.array([1])))["nll"] == 200
+    assert summarize_calibration(counts_of(jnp.array([[200.0, 0.0]]), jnp.array([1])))["nll"] == 200
 
 
 def test_ignored_pixels_change_nothing():
@@ -114,7 +114,7 @@ def test_batches_add_up():
     assert total["pixels"].dtype == np.int64
     assert total["confidence"].dtype == total["nll"].dtype == np.float64
     ece, mce, brier, nll, members, _ = slow(logits, labels, 15)
-    added = summarize(total)
+    added = summarize_calibration(total)
     wanted = {"ece": ece, "mce": mce, "brier": brier, "nll": nll, "pixels": sum(map(len, members))}
     assert {name: added[name] for name in wanted} == pytest.approx(wanted, rel=1e-5)
     json.dumps(added)
@@ -124,7 +124,7 @@ def test_many_pixels_keep_their_digits():
     # A sum of float32 one by one would be off by some 1e-3 here.
     probabilities = jnp.broadcast_to(jnp.array([0.9, 0.1]), (2, 600, 800, 2))
     labels = jnp.zeros((2, 600, 800), jnp.int32)
-    found = summarize(counts_of(probabilities, labels, from_probabilities=True))
+    found = summarize_calibration(counts_of(probabilities, labels, from_probabilities=True))
     assert found["ece"] == pytest.approx(0.1, rel=1e-5)
     assert found["nll"] == pytest.approx(-math.log(0.9), rel=1e-5)
     assert found["brier"] == pytest.approx(0.02, rel=1e-5)
@@ -132,7 +132,7 @@ def test_many_pixels_keep_their_digits():
 
 def test_nothing_labelled():
     logits, labels = batch(6)
-    found = summarize(counts_of(logits, np.full_like(labels, 255)))
+    found = summarize_calibration(counts_of(logits, np.full_like(labels, 255)))
     assert all(math.isnan(found[name]) for name in ("ece", "mce", "brier", "nll"))
     assert found["pixels"] == 0
     risk = summarize_risk({"pixels": np.zeros(1000, int), "errors": np.zeros(1000, int)})

@@ -1,4 +1,4 @@
-"""Every rule against itself written out: loops over pixels and classes on shared label maps."""
+"""Every protocol against itself written out: loops over pixels and classes on shared label maps."""
 
 import math
 
@@ -134,21 +134,24 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("case", ["absent", "full"])
-@pytest.mark.parametrize("name", protocols.RULES)
-def test_rule_is_what_it_is_by_hand(name, case):
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
+def test_protocol_by_hand(name, case):
     labels, predictions = label_maps(case)
-    scores = protocols.RULES[name].score(confusions_of(labels, predictions))
+    scores = protocols.PROTOCOLS[name].score(confusions_of(labels, predictions))
     found = [scores[key] for key in ("miou", "global_accuracy", "class_average_accuracy")]
     np.testing.assert_allclose(found, BY_HAND[name](labels, predictions), rtol=1e-12)
     assert len(scores["iou"]) == len(scores["accuracy"]) == K
 
 
-def test_rules_agree_where_every_class_occurs_and_differ_where_not():
-    full = {r["rule"]: r for r in protocols.compare_rules(confusions_of(*label_maps("full")))}
+def test_protocols_agree_where_every_class_occurs_and_differ_where_not():
+    def compared(case):
+        rows = protocols.compare_protocols(confusions_of(*label_maps(case)))
+        return {row["protocol"]: row for row in rows}
+
+    full, part = compared("full"), compared("absent")
     for name in ("segnet2017", "semseg", "mmseg", "torchvision"):
         assert full[name]["difference"] == pytest.approx(0, abs=1e-9), name
         assert "same" in full[name]["why"], name
-    part = {r["rule"]: r for r in protocols.compare_rules(confusions_of(*label_maps("absent")))}
     # Four of five classes in our mean, so the others' is 4/5 of it.
     assert part["segnet2017"]["miou"] == pytest.approx(0.8 * part["segjax"]["miou"])
     assert "1 of 5 classes absent" in part["segnet2017"]["why"]
@@ -159,18 +162,20 @@ def test_rules_agree_where_every_class_occurs_and_differ_where_not():
     assert "5 images" in part["per_image"]["why"]
 
 
-def test_our_rule_is_what_metrics_say():
+def test_our_protocol_is_what_metrics_say():
     confusions = confusions_of(*label_maps("absent"))
-    ours, told = protocols.RULES["segjax"].score(confusions), summarize(confusions.sum(0))
+    default, summary = protocols.DEFAULT_PROTOCOL, summarize(confusions.sum(0))
+    ours = default.score(confusions)
+    assert "left out of the mean" in default.description
     for key, value in ours.items():
-        np.testing.assert_allclose(value, told[key])
-    weighted = protocols.RULES["frequency_weighted"].score(confusions)
-    assert weighted["miou"] == pytest.approx(told["fw_iou"])
+        np.testing.assert_allclose(value, summary[key])
+    weighted = protocols.PROTOCOLS["frequency_weighted"].score(confusions)
+    assert weighted["miou"] == pytest.approx(summary["fw_iou"])
 
 
 def test_per_class_values():
     confusions = np.array([[[6, 2, 0], [1, 3, 0], [0, 0, 0]], [[4, 0, 0], [0, 0, 0], [0, 0, 0]]])
-    score = {name: rule.score(confusions) for name, rule in protocols.RULES.items()}
+    score = {name: protocol.score(confusions) for name, protocol in protocols.PROTOCOLS.items()}
     np.testing.assert_allclose(score["segjax"]["iou"], [10 / 13, 3 / 6, NAN])
     np.testing.assert_allclose(score["segnet2017"]["iou"], [10 / 13, 3 / 6, 0])
     np.testing.assert_allclose(score["per_image"]["iou"], [(6 / 9 + 1) / 2, 3 / 6, NAN])
@@ -181,18 +186,18 @@ def test_per_class_values():
 def test_sparse_and_dense_counts_score_alike():
     confusions = confusions_of(*label_maps("full"))
     sparse = ImageConfusions.from_dense(confusions)
-    for rule in protocols.RULES.values():
-        assert rule.score(sparse) == rule.score(confusions), rule.name
+    for protocol in protocols.PROTOCOLS.values():
+        assert protocol.score(sparse) == protocol.score(confusions), protocol.name
 
 
 def test_nothing_labelled_has_no_number():
     nothing = np.zeros((2, K, K), int)
     for name in ("segjax", "mmseg", "torchvision", "micro", "per_image", "notebooks"):
-        assert math.isnan(protocols.RULES[name].score(nothing)["miou"]), name
-    assert math.isnan(protocols.RULES["frequency_weighted"].score(nothing)["miou"])
-    assert protocols.RULES["semseg"].score(nothing)["miou"] == 0
+        assert math.isnan(protocols.PROTOCOLS[name].score(nothing)["miou"]), name
+    assert math.isnan(protocols.PROTOCOLS["frequency_weighted"].score(nothing)["miou"])
+    assert protocols.PROTOCOLS["semseg"].score(nothing)["miou"] == 0
 
 
-def test_unknown_rule_names_the_known():
+def test_unknown_protocol_names_the_known():
     with pytest.raises(ValueError, match=r"'voc' is unknown; use segjax, segnet2017, semseg"):
-        protocols.find_rule("voc")
+        protocols.find_protocol("voc")

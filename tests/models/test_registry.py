@@ -7,6 +7,7 @@ from segjax.models import build
 K = 5
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("config", "dtype", "message"),
     [

@@ -58,7 +58,7 @@ def test_what_was_measured_is_in_the_files(run):
     names, confusions = counted()
     bins = [{"low": 0.0, "high": 1.0, "pixels": 9, "confidence": 0.5, "accuracy": 0.25}]
     found = {"ece": 0.25, "mce": 0.25, "brier": math.nan, "nll": 1.5, "bins": bins}
-    edges, parts = boundary.Boundaries(7), by_object.Strata(7)
+    edges, parts = boundary.Boundaries(7), by_object.StratifiedIoU(7)
     label = np.repeat(np.array([0, 6], np.uint8), 8)[:, None].repeat(16, 1)
     for measure in (edges, parts):
         measure.add(label, label)
@@ -73,10 +73,10 @@ def test_what_was_measured_is_in_the_files(run):
     assert saved["calibration"] == {**found, "brier": None}
     assert saved["boundary"]["bf"] == 1
     assert saved["boundary"]["bf_per_class"][1] is None
-    rules = {row["rule"]: row for row in saved["protocols"]}
-    assert rules["segnet2017"]["miou"] == saved["miou"]
-    assert rules["segjax"]["miou"] == pytest.approx(saved["miou"] * 7 / 2)  # two occur
-    assert rules["torchvision"]["miou"] is None
+    protocols = {row["protocol"]: row for row in saved["protocols"]}
+    assert protocols["segnet2017"]["miou"] == saved["miou"]
+    assert protocols["segjax"]["miou"] == pytest.approx(saved["miou"] * 7 / 2)  # two occur
+    assert protocols["torchvision"]["miou"] is None
     assert "15" in page.texts  # parameters
 
 

@@ -177,7 +177,7 @@ def test_large_photographs_are_bounded(tmp_path):
 
 def test_first_screen_says_how_good_on_what_and_how(tmp_path):
     numbers = {"val": {**summarize(CONFUSION), "images": 12}}
-    numbers["test"] = {**summarize(np.eye(7, dtype=int)), "images": 1234, "rule": "segjax"}
+    numbers["test"] = {**summarize(np.eye(7, dtype=int)), "images": 1234, "protocol": "segjax"}
     _, page = report(tmp_path, results=numbers)
     text = " ".join(" ".join(page.texts).split())
     lead = text[: text.index("Results")]
@@ -213,7 +213,7 @@ def results():
     """Two splits of two images; class <c> does not occur."""
     rng, results = np.random.default_rng(0), {}
     for split in ("val", "test"):
-        edges, by_size, confusions = boundary.Boundaries(3), by_object.Strata(3), []
+        edges, by_size, confusions = boundary.Boundaries(3), by_object.StratifiedIoU(3), []
         for _ in range(2):
             label = np.zeros((24, 32), np.uint8)
             label[:, rng.integers(8, 24) :] = 1
@@ -229,9 +229,9 @@ def results():
         results[split] = {
             **summarize(sum(confusions)),
             "boundary": edges.summary(),
-            "strata": by_size.summary(),
+            "by_object": by_size.summary(),
             "calibration": calibration.summarize({**counts, "nll": 5.0, "brier": 3.0}),
-            "protocols": protocols.compare_rules(np.stack(confusions)),
+            "protocols": protocols.compare_protocols(np.stack(confusions)),
         }
     return results
 
@@ -242,7 +242,7 @@ def measured(tmp_path, results) -> Page:
 
 def test_protocols_stand_beside_their_numbers(tmp_path, results):
     page = measured(tmp_path, results)
-    for place, rule in enumerate(protocols.RULES):
+    for place, rule in enumerate(protocols.PROTOCOLS):
         values = [results[split]["protocols"][place]["miou"] for split in ("val", "test")]
         assert page.after(rule, 2) == [format_number(v) for v in values], rule
     assert "1 of 3 classes absent: each counts 0 here" in page.text
@@ -264,9 +264,9 @@ def test_boundary_scores_and_curve(tmp_path, results):
 def test_sizes_and_distances(tmp_path, results):
     page = measured(tmp_path, results)
     for kind in ("size", "distance"):
-        total = sum(row["pixels"] for row in results["test"]["strata"][kind])
+        total = sum(row["pixels"] for row in results["test"]["by_object"][kind])
         assert total == 2 * 21 * 32
-        for row in results["test"]["strata"][kind]:
+        for row in results["test"]["by_object"][kind]:
             objects = f", {row['objects']} objects" if "objects" in row else ""
             place = page.texts.index(f"{row['bucket']}{objects}")
             assert page.texts[place + 1] == f"{row['pixels'] / total:.1%} of the pixels"

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from segjax.data.classes import from_names
-from segjax.metrics.confusion import PROTOCOL, summarize
-from segjax.metrics.protocols import RULES, compare_rules
+from segjax.metrics.confusion import summarize
+from segjax.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, compare_protocols
 from segjax.report import numbers, tables
 
 # Truth a: 6 right, 2 taken for b. Truth b: 1 taken for a, 3 right. c never occurs.
@@ -45,7 +45,7 @@ def test_printed_table_holds_hand_computed_numbers_within_80_columns():
 
 def test_caption_is_the_protocol():
     text = " ".join(printed(results()).split())
-    assert PROTOCOL[1:] in text
+    assert DEFAULT_PROTOCOL.description[1:] in text
 
 
 def test_names_are_text_not_markup():
@@ -71,7 +71,7 @@ def test_markdown_is_one_table_and_the_protocol():
     assert "| **mIoU** | **0.5833** | **0.5833** |" in rows
     assert "| IoU: c | – | – |" in rows
     assert len(rows) == 2 + 6 + 3
-    assert PROTOCOL[1:] in lines[-1]
+    assert DEFAULT_PROTOCOL.description[1:] in lines[-1]
 
 
 def test_results_read_back_from_json_with_null_and_a_missing_key():
@@ -89,15 +89,15 @@ def test_boundary_rows_only_where_measured():
     assert row == ["0.4321", "–"]
 
 
-def evaluated(rule="segjax"):
+def evaluated(protocol="segjax"):
     """Two splits, in one of which class c occurs, as a full evaluation gives them."""
     full = CONFUSION.copy()
     full[2, 2] = 5
     out = {}
     for split, confusion in (("val", CONFUSION), ("test", full)):
-        numbers = summarize(confusion) | RULES[rule].score(confusion[None])
-        rows = compare_rules(confusion[None])
-        out[split] = {**numbers, "loss": 0.5, "images": 1, "rule": rule, "protocols": rows}
+        numbers = summarize(confusion) | PROTOCOLS[protocol].score(confusion[None])
+        rows = compare_protocols(confusion[None])
+        out[split] = {**numbers, "loss": 0.5, "images": 1, "protocol": protocol, "protocols": rows}
     return out
 
 

@@ -89,7 +89,7 @@ def test_two_processes_that_a_scheduler_starts(scheduler, tmp_path):
         for evaluation in result["full"]:
             assert_same(evaluation, full)
             np.testing.assert_equal(evaluation.boundary, full.boundary)
-            np.testing.assert_equal(evaluation.strata, full.strata)
+            np.testing.assert_equal(evaluation.by_object, full.by_object)
             for key in ("ece", "mce", "brier", "nll", "pixels"):
                 expected = pytest.approx(full.calibration[key], rel=1e-5)
                 assert evaluation.calibration[key] == expected, key

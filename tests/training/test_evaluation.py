@@ -122,6 +122,7 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
     assert len(list(path.parent.iterdir())) == 1
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -13,7 +13,7 @@ from segjax.data.datasets import make_source
 from segjax.data.sets.camvid import CAMVID
 from segjax.training.class_weights import class_weights
 from segjax.training.options import check_options
-from segjax.training.setup import prepare, protocol
+from segjax.training.setup import describe_protocol, prepare
 
 
 def tiny(**options):
@@ -147,9 +147,11 @@ def test_a_saved_config_prepares_alike(tmp_path):
 
 
 def test_protocol_says_the_sizes():
-    assert "images at 33x49, scored at 33x49, single scale, no flip" in protocol(tiny())
-    assert "images at 33x49, scored at 66x98" in protocol(tiny(**{"data.label_size": (66, 98)}))
-    assert "classes absent" in protocol(tiny())
+    assert "images at 33x49, scored at 33x49, single scale, no flip" in describe_protocol(tiny())
+    assert "images at 33x49, scored at 66x98" in describe_protocol(
+        tiny(**{"data.label_size": (66, 98)})
+    )
+    assert "classes absent" in describe_protocol(tiny())
 
 
 def test_classes_of_a_run_are_those_saved_with_it(tmp_path):
