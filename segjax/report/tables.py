@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segjax.data.classes import ClassTable
-from segjax.metrics.confusion import PROTOCOL
+from segjax.metrics.protocols import DEFAULT_PROTOCOL
 from segjax.report.numbers import ABSENT, format_number, result_rows
 from segjax.training.progress import print_line
 
@@ -179,8 +179,13 @@ def _protocol_caption(result: Mapping[str, Any], words: set[str]) -> str:
     if len(words) == 1:
         return words.pop()
     pairs = zip(_letters(result), result["protocols"], strict=True)
-    own = (f"{letter}: {text.removeprefix(f'{PROTOCOL}; ')}" for letter, text in pairs)
-    return f"{PROTOCOL}. The runs are scored in different ways: {'; '.join(own)}"
+    own = (
+        f"{letter}: {text.removeprefix(f'{DEFAULT_PROTOCOL.description}; ')}"
+        for letter, text in pairs
+    )
+    return (
+        f"{DEFAULT_PROTOCOL.description}. The runs are scored in different ways: {'; '.join(own)}"
+    )
 
 
 def _classes_table(result: Mapping[str, Any]) -> Table:

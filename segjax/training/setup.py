@@ -17,6 +17,7 @@ from segjax.data.batches import batch_shapes
 from segjax.data.classes import ClassTable
 from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits, scored_size
+from segjax.metrics.protocols import DEFAULT_PROTOCOL, Protocol
 from segjax.models import build
 from segjax.training import optim
 from segjax.training.class_weights import class_weights
