@@ -1,16 +1,15 @@
 """SegNet: a decoder that unpools with the encoder's max-pooling indices.
 
-The decoder has nothing to learn about where to put a value back: the encoder remembers, in one
-byte per pooled value. The sparse map that results is made dense by trainable convolutions.
+The decoder learns nothing about where to put a value back: the encoder remembers, in one byte per
+pooled value. Trainable convolutions make the sparse map that results dense.
 
 Reference: Badrinarayanan, Kendall and Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder
 Architecture for Image Segmentation", PAMI 2017 (arXiv 1511.00561).
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from segjax.layers import Conv, ConvNormAct, max_unpool_2x2
@@ -27,15 +26,18 @@ class SegNet(nn.Module):
     is in ceil mode, and unpooling goes to the size that was pooled.
 
     With `dropout_rate=0.5` it is Bayesian SegNet: dropout after the pooling of encoder stages 3, 4
-    and 5 and at the end of decoder stages 5, 4 and 3, the same parameters. Reference: Kendall,
-    Badrinarayanan and Cipolla, "Bayesian SegNet: Model Uncertainty in Deep Convolutional
-    Encoder-Decoder Architectures for Scene Understanding", BMVC 2017 (arXiv 1511.02680); the
-    places are those of the authors' published network.
+    and 5 and at the end of decoder stages 5, 4 and 3, as in the authors' published network; the
+    same parameters. Reference: Kendall, Badrinarayanan and Cipolla, "Bayesian SegNet: Model
+    Uncertainty in Deep Convolutional Encoder-Decoder Architectures for Scene Understanding",
+    BMVC 2017 (arXiv 1511.02680).
 
     Attributes:
       num_classes: K, channels of the logits.
-      width: multiplies every channel count (1 is the paper's).
-      dropout_rate: of Bayesian SegNet (0.5 in its paper); 0 is SegNet.
+      width: factor on every channel count; 1 is the paper's.
+      use_bias: whether convolutions before a normalisation have a bias.
+      dropout_rate: Bayesian SegNet's dropout (0.5 in its paper); 0 is SegNet.
+      momentum: share of the old statistics that batch normalisation keeps at each step.
+      dtype: compute dtype; parameters, statistics and logits are float32.
     """
 
     num_classes: int
@@ -43,17 +45,16 @@ class SegNet(nn.Module):
     use_bias: bool = True
     dropout_rate: float = 0.0
     momentum: float = 0.9
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "n H W c"], *, train: bool
+        self, images: Float[Array, "n H W i"], *, train: bool
     ) -> dict[str, Float[Array, "n H W k"]]:
         options = dict(use_bias=self.use_bias, momentum=self.momentum, dtype=self.dtype)
         stages = scaled_stages(self.width)
-        x, pools = VGGEncoder(stages, dropout_rate=self.dropout_rate, name="encoder", **options)(
-            images, train=train
-        )
+        encoder = VGGEncoder(stages, dropout_rate=self.dropout_rate, name="encoder", **options)
+        x, pools = encoder(images, train=train)
         for s in range(len(stages), 0, -1):
             x = max_unpool_2x2(x, pools[s - 1].positions, pools[s - 1].size)
             # The first stage's last convolution is the classifier.
