@@ -64,7 +64,9 @@ def run(mode: str) -> None:
     one_split = splits[0] if splits else None
     runs, profile = FLAGS.runs or [workdir], cli.parse_profile(FLAGS.profile)
     calls = {
-        "train": lambda: commands.train(config, workdir, base.get_config(), console, profile),
+        "train": lambda: commands.train(
+            config, workdir, base.get_config(config.model.name), console, profile
+        ),
         "evaluate": lambda: commands.evaluate(workdir, splits, console, protocol=FLAGS.protocol),
         "predict": lambda: commands.predict(
             workdir, FLAGS.input, output, options=cli.inference_options()

@@ -4,7 +4,7 @@ It is their encoder without a context module, and what torchvision calls `fcn_re
 authors' own networks, on VGG16, are in `segjax.models.fcn_vgg`.
 
 Reference: Long, Shelhamer and Darrell, "Fully Convolutional Networks for Semantic Segmentation",
-CVPR 2015; the dilated encoder: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, section 3.3.
+CVPR 2015; the dilated encoder: Zhao et al., CVPR 2017, section 3.3.
 """
 
 import flax.linen as nn
