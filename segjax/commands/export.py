@@ -52,6 +52,7 @@ def export(
         predictor.variables,
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
+        classes=predictor.classes.names,
     )
     console.print(text, highlight=False, soft_wrap=True, markup=False)
     return output

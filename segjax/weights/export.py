@@ -1,8 +1,8 @@
-"""Our variables out again, as safetensors: under torch names where torch has the same network."""
+"""Writes our variables as safetensors, under torch names where torch has the same network."""
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax
@@ -12,7 +12,14 @@ from safetensors.numpy import save_file
 
 from segjax.models import model_options
 from segjax.weights import torch
-from segjax.weights.files import FORMAT_KEY, MEAN_KEY, MODEL_KEY, OWN_FORMAT, STD_KEY
+from segjax.weights.files import (
+    CLASSES_KEY,
+    FORMAT_KEY,
+    MEAN_KEY,
+    MODEL_KEY,
+    OWN_FORMAT,
+    STD_KEY,
+)
 from segjax.weights.layout import Layout, Names, array_names, role_of
 from segjax.weights.merge import model_name
 from segjax.weights.transfer import abstract_variables
@@ -23,23 +30,25 @@ def save(
     model: nn.Module,
     variables: Mapping[str, Any],
     *,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> str:
     """Writes a safetensors file that `load` and `from_file` read back.
 
     FCN and DeepLabV3 with torchvision's layers get torchvision's names, PSPNet its authors'
     (hszhao/semseg): kernels [o, i, h, w], for `load_state_dict`. Other models keep our paths
-    ("params/encoder/conv1_1/conv/kernel", [h, w, i, o]). The metadata hold the model config, and
-    mean and std of the images.
+    ("params/encoder/conv1_1/conv/kernel", [h, w, i, o]). The metadata hold the model's config,
+    the images' mean and std, and the classes' names.
 
     Args:
-      path: where to write; ends in .safetensors.
-      model, variables: what to write.
+      path: the file; ends in .safetensors.
+      model, variables: the network and its variables.
       mean, std: of the RGB images in [0, 1] that the model was trained on.
+      classes: names in id order.
 
     Returns:
-      What was written, in words.
+      A message: the file, its number of arrays and values, and how they are named.
 
     Raises:
       ValueError: for another suffix.
@@ -57,8 +66,9 @@ def save(
         arrays, kind = torch_arrays(layout.blocks(config, {}), flat), "pt"
         title = f"the names of {layout.title}"
     metadata = {FORMAT_KEY: kind, MODEL_KEY: json.dumps(config)}
-    if mean:
-        metadata |= {MEAN_KEY: json.dumps(list(mean)), STD_KEY: json.dumps(list(std))}
+    for key, values in ((MEAN_KEY, mean), (STD_KEY, std), (CLASSES_KEY, classes)):
+        if values:
+            metadata[key] = json.dumps(list(values))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: np.array(a, order="C") for name, a in arrays.items()}, path, metadata)
     values = sum(array.size for array in flat.values())
@@ -67,7 +77,7 @@ def save(
 
 
 def model_config(model: nn.Module) -> dict[str, Any]:
-    """The config that builds a model: its name, class count and every option."""
+    """A model's config: its name, class count and every option."""
     options = model_options(model_name(model))
     values = {option: getattr(model, option) for option in options}
     return {"name": model_name(model), "num_classes": model.num_classes, **values}
@@ -101,7 +111,7 @@ def torch_arrays(
 
 
 def differences(model: nn.Module, layout: Layout | None) -> list[str]:
-    """Options with which the torch network of the same layers computes something else."""
+    """Notes on options with which the torch network of the same layers computes other outputs."""
     if layout is None:
         return []
     config = model_config(model)

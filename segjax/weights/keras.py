@@ -1,9 +1,9 @@
 """Name tables of Keras networks: keras.applications' VGG16 and ResNets, the seed documents' own
 networks, and HED's VGG16.
 
-Layers are found by their names. Those without a name of their own (batch_normalization_17), and all
-layers of a file that keeps no names, are found by their place among the file's layers, which come
-in the order of `model.layers` (see `segjax.weights.keras_networks`).
+Layers are identified by their names. A layer without a name of its own (batch_normalization_17),
+or of a file that keeps no names, is identified by its place among the file's layers, which come in
+the order of `model.layers` (see `segjax.weights.keras_networks`).
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ from segjax.weights.keras_networks import (
 )
 from segjax.weights.layout import Arrays, Layout, Names
 
-# Caffe's ImageNet means, in RGB order and on the scale of images in [0, 1]; nothing is divided.
+# Caffe's ImageNet means, in RGB order and on the scale of images in [0, 1]; it divides by nothing.
 CAFFE_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
-# What the HED package takes away.
+# The HED package's means.
 HED_MEAN = (122.67892 / 255, 116.66877 / 255, 104.00699 / 255)
 CAFFE_STD = (1 / 255,) * 3
 # The epsilon of keras.applications' ResNets, of Keras by default, and of our encoders.
@@ -32,12 +32,12 @@ RESNET_EPSILON, KERAS_EPSILON, OUR_EPSILON = 1.001e-5, 1e-3, 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network's rows, and how to tell its files.
+    """A network's rows, and how its files are recognised.
 
     Attributes:
-      rows: in the order of `model.layers`; the row that reads the image first.
-      config: the model options that its name tells.
-      signs, foreign: names that a file must have, and must not have.
+      rows: in the order of `model.layers`; the first one reads the image.
+      config: the model's options that follow from the network.
+      signs, foreign: layer names that a file must have, and must not have.
       var_shift: see `Names`.
     """
 
@@ -52,18 +52,18 @@ class Network:
         return [row.norm for row in self.rows if row.norm is not None]
 
     def recognises(self, arrays: Arrays) -> bool:
-        """By names; in a file without them, by the sizes of all kernels in order."""
+        """Whether a file holds this network, by names, or by the sizes of all kernels in order."""
         kernels, norms = _layers(arrays, "kernel", 4), _layers(arrays, "gamma", 1)
-        as_many = (len(kernels), len(norms)) == (len(self.rows), len(self.norms))
+        counts_agree = (len(kernels), len(norms)) == (len(self.rows), len(self.norms))
         if not _numbered(kernels):
             names = {_last(layer) for layer in (*kernels, *norms)}
-            told = names.issuperset(self.signs) and names.isdisjoint(self.foreign)
-            return told and (as_many or all(row.conv for row in self.rows))
+            names_agree = names.issuperset(self.signs) and names.isdisjoint(self.foreign)
+            return names_agree and (counts_agree or all(row.conv for row in self.rows))
         sizes = [arrays[f"{layer}/kernel"].shape[0] for layer in kernels]
-        return as_many and sizes == [row.size for row in self.rows]
+        return counts_agree and sizes == [row.size for row in self.rows]
 
     def blocks(self, arrays: Arrays) -> dict[str, Names]:
-        """Our blocks to the layers of a file that `recognises` accepts.
+        """From our blocks to the layers of a file that `recognises` accepts.
 
         Raises:
           ValueError: if the file has more or fewer layers without a name than the network, or its
@@ -94,22 +94,22 @@ class Network:
 def _layers(arrays: Arrays, variable: str, rank: int) -> list[str]:
     """The layers that have a variable of that rank, in the file's order."""
     suffix = f"/{variable}"
-    found = (name for name, a in arrays.items() if name.endswith(suffix) and a.ndim == rank)
-    return [name.removesuffix(suffix) for name in found]
+    names = (name for name, a in arrays.items() if name.endswith(suffix) and a.ndim == rank)
+    return [name.removesuffix(suffix) for name in names]
 
 
 def _last(layer: str) -> str:
-    """A layer's own name, without those of the models that it is in."""
+    """A layer's own name, without the names of the models that hold it."""
     return layer.rsplit("/", 1)[-1]
 
 
 def _numbered(layers: list[str]) -> bool:
-    """Whether the file has no names: every layer is called after its class."""
+    """Whether the file keeps no names: every layer is numbered within its class."""
     return all(re.fullmatch(r"conv2d(_\d+)?", layer) for layer in layers)
 
 
 def _places(layers: list[str], names: list[str]) -> list[str]:
-    """The file's layer for each name; for "", those that bear none of the names, in order."""
+    """The file's layer for each name; for each "", the next layer with none of the names."""
     paths = {_last(layer): layer for layer in layers}
     rest = [layer for layer in layers if _last(layer) not in names]
     if names.count("") not in (0, len(rest)):
@@ -121,7 +121,8 @@ def _places(layers: list[str], names: list[str]) -> list[str]:
     return [paths.get(name, name) if name else next(unnamed) for name in names]
 
 
-# With the first layer and the last, whose shapes tell the width and the number of classes.
+# Layers that tell a document's network, the first and the last among them: their shapes tell the
+# width and the number of classes.
 SEED_SIGNS = {
     "notebook_segnet": ("En_Block1_Conv1", "Final_Conv"),
     "notebook_pspnet": ("Block1_Conv1", "GREENConv1_1", "Conv2"),
@@ -131,7 +132,7 @@ SEED_SIGNS = {
 
 
 def _layout(title: str, networks: list[Network], **options: Any) -> Layout:
-    """The files of some networks, of which a file tells only one."""
+    """The layout of a family of networks; a file holds one of them."""
 
     def which(arrays: Arrays) -> Network | None:
         return next((network for network in networks if network.recognises(arrays)), None)
@@ -177,8 +178,7 @@ _VGG16 = Network(
     vgg_rows(),
     {},
     signs=("block1_conv1", "block5_conv3"),
-    # VGG19's.
-    foreign=("block3_conv4",),
+    foreign=("block3_conv4",),  # VGG19's
 )
 _OLD_RESNET50 = Network(
     old_resnet_rows(RESNET_DEPTHS["resnet50"]),
@@ -190,12 +190,12 @@ _OLD_RESNET50 = Network(
 
 
 def _vgg16_blocks(config: Mapping[str, Any], arrays: Arrays) -> dict[str, Names]:
-    """With the fully connected layers, where the file has them."""
+    """VGG16's convolutions, and the fully connected layers where the file has them."""
     dense = _layers(arrays, "kernel", 2)
     if not _numbered(_layers(arrays, "kernel", 4)):
         dense = [layer for layer in dense if _last(layer) in ("fc1", "fc2")]
     top = zip(("fc6", "fc7"), dense, strict=False)
-    blocks = _without_need_of_stage5(_VGG16.blocks(arrays))
+    blocks = _stage5_optional(_VGG16.blocks(arrays))
     return blocks | {block: Names(layer, optional=True) for block, layer in top}
 
 
@@ -206,11 +206,11 @@ def _hed_blocks(config: Mapping[str, Any], arrays: Arrays) -> dict[str, Names]:
     if [layer.split("/")[0] for layer in layers] != [row.conv.split("_")[0] for row in rows]:
         return {}
     pairs = zip(rows, layers, strict=True)
-    return _without_need_of_stage5({row.block: Names(layer) for row, layer in pairs})
+    return _stage5_optional({row.block: Names(layer) for row, layer in pairs})
 
 
-def _without_need_of_stage5(blocks: dict[str, Names]) -> dict[str, Names]:
-    """Not every network on VGG16 has its last stage."""
+def _stage5_optional(blocks: dict[str, Names]) -> dict[str, Names]:
+    """The blocks, VGG16's last stage optional: the NCSU report's network ends before it."""
     return {
         block: names._replace(optional=block.startswith("encoder/conv5"))
         for block, names in blocks.items()
@@ -222,7 +222,7 @@ _CAFFE = dict(mean=CAFFE_MEAN, std=CAFFE_STD, bgr=True)
 _UNKNOWN = dict(mean=None, std=None)
 _SEEDS = "(the seed document's)"
 
-# Layouts that need more signs come before those that a part of the file would satisfy.
+# The first layout that recognises a file is taken: complete networks come before encoders.
 LAYOUTS: tuple[Layout, ...] = (
     _seed_layout("notebook_segnet", f"Keras SegNet {_SEEDS}", **_UNKNOWN),
     _seed_layout("notebook_pspnet", f"Keras PSPNet {_SEEDS}", **_UNKNOWN),

@@ -1,8 +1,8 @@
 """Convolutions and normalisations of Keras networks, in the order of `model.layers`.
 
-That order is by depth: how many layers lie between a layer and the output. In a residual block that
-projects its input, the projection therefore comes beside the last convolution of the main path. Two
-layers of one depth come in the order of the addition's or the concatenation's inputs.
+That order is by depth, the number of layers between a layer and the output. So in a residual block
+the projection of the input comes beside the last convolution of the main path. Layers of one depth
+come in the order of the addition's or the concatenation's inputs.
 """
 
 import string
@@ -25,7 +25,7 @@ class Row(NamedTuple):
       block: our block's path.
       size: the kernel's side.
       conv: the layer's name; "" where Keras numbers it (conv2d_7).
-      norm: its normalisation's; "" where Keras numbers it, None where there is none.
+      norm: its normalisation's name; "" where Keras numbers it, None where there is none.
     """
 
     block: str
@@ -35,6 +35,7 @@ class Row(NamedTuple):
 
 
 def vgg_rows(stages: int = 5) -> tuple[Row, ...]:
+    """VGG16's convolutions in keras.applications' names."""
     return tuple(
         Row(f"encoder/conv{s}_{i}", 3, f"block{s}_conv{i}")
         for s, channels in enumerate(VGG16_STAGES[:stages], 1)
@@ -43,7 +44,7 @@ def vgg_rows(stages: int = 5) -> tuple[Row, ...]:
 
 
 def resnet_rows(depths: tuple[int, ...]) -> tuple[Row, ...]:
-    """keras.applications' names."""
+    """A ResNet in keras.applications' names."""
     rows = [Row("encoder/stem", 7, "conv1_conv", "conv1_bn")]
     for s, blocks in enumerate(depths, 2):
         for b in range(1, blocks + 1):
@@ -59,7 +60,7 @@ def resnet_rows(depths: tuple[int, ...]) -> tuple[Row, ...]:
 
 
 def old_resnet_rows(depths: tuple[int, ...]) -> tuple[Row, ...]:
-    """Its names of earlier years, which are those of the authors' Caffe network.
+    """A ResNet in keras.applications' earlier names, which are those of the authors' Caffe network.
 
     That version's 3x3 pooling had no padding, so its maps are a cell smaller than ours.
     """
@@ -78,6 +79,7 @@ def old_resnet_rows(depths: tuple[int, ...]) -> tuple[Row, ...]:
 
 
 def notebook_segnet_rows() -> tuple[Row, ...]:
+    """The SegNet of the document `segnet_keras_idd`."""
     counts = [len(channels) for channels in VGG16_STAGES]
     places = [("encoder", "En", s, counts[s - 1]) for s in range(1, 6)]
     places += [("decoder", "Dec", s, counts[s - 1]) for s in range(5, 0, -1)]
@@ -90,6 +92,7 @@ def notebook_segnet_rows() -> tuple[Row, ...]:
 
 
 def notebook_resnet_rows() -> tuple[Row, ...]:
+    """The encoder of the documents `pspnet_keras_idd` and `deeplabv3_keras_idd`."""
     rows = [Row("encoder/stem", 7, "Block1_Conv1", "Block1_Conv1_BN")]
     for s, blocks in enumerate(RESNET_DEPTHS["resnet50"], 2):
         for b in range(1, blocks + 1):
@@ -113,7 +116,7 @@ _PSPNET_HEAD = (
     Row("classifier", 3, "Conv2"),
 )
 _DEEPLAB_HEAD = (
-    # An enlargement after it puts the image's mean before the other branches.
+    # An enlargement follows it, so the image's mean comes before the other branches.
     Row("image_pooling", 1, "Global_Conv", ""),
     Row("conv1x1", 1, "ASPP_Conv0_1x1", ""),
     Row("atrous1", 3, "ASPP_Conv1_3x3", ""),

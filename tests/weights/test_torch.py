@@ -75,8 +75,8 @@ def test_a_file_becomes_its_own_network(name, monkeypatch):
     assert all(n.startswith("encoder.layer") for n in loaded.report.left_over)
     assert not loaded.report.notes
     assert loaded.model.num_classes == CLASSES
-    assert loaded.mean == (0.485, 0.456, 0.406)
-    assert loaded.std == (0.229, 0.224, 0.225)
+    np.testing.assert_array_equal(loaded.mean, np.float32([0.485, 0.456, 0.406]))
+    np.testing.assert_array_equal(loaded.std, np.float32([0.229, 0.224, 0.225]))
 
 
 @pytest.mark.parametrize("name", sorted(STRANGERS))
