@@ -36,7 +36,7 @@ def make(model: str, preset: str, presets: Mapping[str, Preset]) -> ml_collectio
     return config.unlock()
 
 
-def streets(config: ml_collections.ConfigDict, height: int, width: int) -> None:
+def streets(config, height: int, width: int):
     """Scenes of the same kind for training and evaluation, many and seen few times: what reaches
     the furthest in a few minutes of a CPU. Random scales and colours pay in longer runs."""
     config.data.update(image_size=(height, width), train_images=1200)
@@ -44,26 +44,26 @@ def streets(config: ml_collections.ConfigDict, height: int, width: int) -> None:
     config.augment.flip = True
 
 
-def camvid(config: ml_collections.ConfigDict, height: int = 360, width: int = 480) -> None:
+def camvid(config, height: int = 360, width: int = 480):
     """CamVid as the SegNet authors use it: 367 images, 360x480, 11 classes."""
     config.data.update(
         name="camvid", root="data/camvid", image_size=(height, width), eval_splits=("val", "test")
     )
 
 
-def camvid_small(config: ml_collections.ConfigDict) -> None:
+def camvid_small(config):
     """CamVid at half size, for a laptop's CPU; scored at the labels' own 360x480."""
     camvid(config, 180, 240)
     config.data.label_size = (360, 480)
     config.augment.scale = (0.75, 1.5)
 
 
-def voc(config: ml_collections.ConfigDict, side: int) -> None:
+def voc(config, side: int):
     """PASCAL VOC 2012 with SBD's masks: 10,582 images to train on, 1,449 to validate."""
     config.data.update(name="voc", variant="sbd", root="data/VOCdevkit", image_size=(side, side))
 
 
-def torchvision(config: ml_collections.ConfigDict) -> None:
+def torchvision(config):
     """torchvision's network and, where there is an option for it, its reference training: SGD 0.02,
     batch 32, 30 epochs, poly, auxiliary loss 0.5, zoom 0.5 to 2 of 520, crop 480. (Its data are
     COCO's images of VOC's classes; here they are VOC's own.)
@@ -82,28 +82,28 @@ def torchvision(config: ml_collections.ConfigDict) -> None:
 # The seed notebooks on the India Driving Dataset --------------------------------------------------
 
 
-def segnet_notebook(config: ml_collections.ConfigDict) -> None:
+def segnet_notebook(config):
     """`segnet_keras_idd`: Adam 1e-4, batch 16, 30 epochs, patience 5, plateau 3 (to 1e-5)."""
     _idd(config)
     config.optim.update(learning_rate=1e-4, plateau_patience=3, plateau_min_rate=1e-5)
     config.train.update(epochs=30.0, batch_size=16, early_stop_patience=5)
 
 
-def pspnet_notebook(config: ml_collections.ConfigDict) -> None:
+def pspnet_notebook(config):
     """`pspnet_keras_idd`: Adam 1e-3, batch 8, 30 epochs, patience 3, plateau 2 (to 5e-4)."""
     _idd(config)
     config.optim.update(learning_rate=1e-3, plateau_patience=2, plateau_min_rate=5e-4)
     config.train.update(epochs=30.0, batch_size=8, early_stop_patience=3)
 
 
-def deeplabv3_notebook(config: ml_collections.ConfigDict) -> None:
+def deeplabv3_notebook(config):
     """`deeplabv3_keras_idd`: Adam 1e-3, batch 8, 50 epochs, patience 5, plateau 3 (to 5e-4)."""
     _idd(config)
     config.optim.update(learning_rate=1e-3, plateau_patience=3, plateau_min_rate=5e-4)
     config.train.update(epochs=50.0, batch_size=8, early_stop_patience=5)
 
 
-def _idd(config: ml_collections.ConfigDict) -> None:
+def _idd(config):
     """The India Driving Dataset at level 1 as the notebooks prepared it: 240x480, 7 classes.
 
     `data.root` holds the data set as it comes, both of its parts. The notebooks hold back 4,011 of

@@ -6,10 +6,8 @@ Presets call these; any preset takes another recipe with a +, which replaces `co
 A crop is at most the canvas (`data.image_size`) of the preset that takes it.
 """
 
-import ml_collections
 
-
-def nothing(config: ml_collections.ConfigDict) -> None:
+def nothing(config):
     """Every image as it is: the seed notebooks, the NCSU report, and SegNet's tables 1 and 3."""
     config.augment.update(
         crop_size=(0, 0),
@@ -26,21 +24,21 @@ def nothing(config: ml_collections.ConfigDict) -> None:
     config.data.local_contrast = 0
 
 
-def segnet(config: ml_collections.ConfigDict) -> None:
+def segnet(config):
     """Badrinarayanan et al., PAMI 2017, section 3.3: local contrast normalisation of the image
     (9x9 windows, as in the paper it cites for that), and nothing else."""
     nothing(config)
     config.data.local_contrast = 9
 
 
-def deeplab(config: ml_collections.ConfigDict) -> None:
+def deeplab(config):
     """Chen et al., arXiv 1706.05587, section 4: zoom 0.5 to 2, flip, crop 513."""
     nothing(config)
     config.augment.update(scale=(0.5, 2.0), flip=True)
     crop(config, 513, 513)
 
 
-def pspnet(config: ml_collections.ConfigDict) -> None:
+def pspnet(config):
     """Zhao et al., CVPR 2017, section 5.1, as hszhao/semseg has it: zoom 0.5 to 2, rotation by up
     to 10 degrees, 5x5 blur of every other image, flip, crop 473. (semseg turns every other image;
     here all are. Its crop is 713 for Cityscapes.)"""
@@ -49,13 +47,13 @@ def pspnet(config: ml_collections.ConfigDict) -> None:
     crop(config, 473, 473)
 
 
-def torchvision(config: ml_collections.ConfigDict) -> None:
+def torchvision(config):
     """torchvision's references/segmentation: zoom 0.5 to 2 of 520 pixels, flip, crop 480."""
     deeplab(config)
     crop(config, 480, 480)
 
 
-def mmseg(config: ml_collections.ConfigDict) -> None:
+def mmseg(config):
     """mmsegmentation 1.2: zoom 0.5 to 2, a crop (512x1024 on Cityscapes, 512x512 on ADE20K and VOC)
     of which no class has more than 0.75, flip, photometric distortion.
 
@@ -73,7 +71,7 @@ def mmseg(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def crop(config: ml_collections.ConfigDict, height: int, width: int) -> None:
+def crop(config, height: int, width: int):
     """Crops of that size, at most the canvas."""
     sides = zip((height, width), config.data.image_size, strict=True)
     config.augment.crop_size = tuple(min(side) for side in sides)

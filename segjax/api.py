@@ -6,10 +6,10 @@ import os
 import pathlib
 from typing import Any, Literal
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from segjax.models import build
 from segjax.weights import Pretrained, from_file, load
@@ -84,10 +84,10 @@ def create_model(
     variables, report = load(_opened(weights), model, abstract_variables(model, in_channels), parts)
     logger.log(logging.WARNING if report.fresh or report.notes else logging.INFO, "%s", report)
     if report.fresh:
-        flat = flax.traverse_util.flatten_dict(variables, sep="/")
-        drawn = flax.traverse_util.flatten_dict(_drawn(model, in_channels, seed), sep="/")
+        flat = flatten_dict(variables, sep="/")
+        drawn = flatten_dict(_drawn(model, in_channels, seed), sep="/")
         flat |= {leaf: drawn[leaf] for leaf in report.fresh}
-        variables = flax.traverse_util.unflatten_dict(flat, sep="/")
+        variables = unflatten_dict(flat, sep="/")
     return model, variables
 
 

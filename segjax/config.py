@@ -34,30 +34,33 @@ _FREE_SECTIONS = ("parallel", "report")
 _DECIDED = ("data.mean", "data.std")
 
 
-def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+Config = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Mapping
+
+
+def plain(config: Config) -> dict[str, Any]:
     """Nested dicts and lists, as JSON holds them."""
     values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
     return json.loads(json.dumps(values))
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
     """{"optim.learning_rate": 0.01, ...}"""
     flat = {}
     for key, value in config.items():
-        if isinstance(value, Mapping | ml_collections.ConfigDict):  # a ConfigDict is no Mapping
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat
 
 
-def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def difference(ours: Config, theirs: Config) -> dict[str, tuple[Any, Any]]:
     """{option: (our value, their value)} where two configs differ; None where it is missing."""
     a, b = flatten(plain(ours)), flatten(plain(theirs))
     return {k: (a.get(k), b.get(k)) for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)}
 
 
-def save(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
+def save(config: Config, workdir: pathlib.Path) -> None:
     """Writes the run's config.json, at once: no other process reads half of it."""
     text = json.dumps(plain(config), indent=2) + "\n"
     written = workdir / f"{CONFIG_FILE}.tmp"
@@ -80,7 +83,7 @@ def load(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(json.loads(path.read_text()))
 
 
-def check_same_run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
+def check_same_run(config: Config, workdir: pathlib.Path) -> None:
     """Refuses to resume in a workdir that was started with another config.
 
     A model's option that one of the two lacks has the model's default there.
@@ -107,7 +110,7 @@ def check_same_run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
         )
 
 
-def _with_model_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+def _with_model_defaults(config: Config) -> dict[str, Any]:
     config = plain(config)
     return {**config, "model": plain(model_defaults(config["model"]["name"])) | config["model"]}
 

@@ -4,6 +4,8 @@ Reference: Noh, Hong and Han, "Learning Deconvolution Network for Semantic Segme
 (arXiv 1505.04366), section 3; normalisation: section 4.1.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -63,7 +65,7 @@ class DeconvNet(nn.Module):
     def __call__(
         self, images: Float[Array, "n H W i"], *, train: bool
     ) -> dict[str, Float[Array, "n H W k"]]:
-        norm = dict(momentum=self.momentum, dtype=self.dtype)
+        norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
         stages = scaled_stages(self.width)
         x, pools = VGGEncoder(stages, name="encoder", **norm)(images, train=train)
         x = self._bottleneck(x, train=train, **norm)
@@ -84,7 +86,7 @@ class DeconvNet(nn.Module):
         missing = [max(0, k - n) for k, n in zip(self.fc_kernel, (height, width), strict=True)]
         (top, bottom), (left, right) = ((m // 2, m - m // 2) for m in missing)
         x = jnp.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-        fc = dict(kernel_size=tuple(self.fc_kernel), **norm)
+        fc: dict[str, Any] = dict(kernel_size=tuple(self.fc_kernel), **norm)
         x = FullMapBlock(self.fc_features, name="fc6", **fc)(x, train=train)
         x = ConvNormAct(self.fc_features, 1, use_bias=True, name="fc7", **norm)(x, train=train)
         x = FullMapBlock(channels, transposed=True, name="deconv_fc6", **fc)(x, train=train)

@@ -7,7 +7,7 @@ Segmentation", arXiv 1706.05587.
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax.layers import AtrousSpatialPyramidPooling, Conv, ConvNormAct
+from segjax.layers import AtrousSpatialPyramidPooling, Conv, ConvNormAct, spatial_size
 from segjax.models.dilated import DilatedNetwork
 
 # The paper has no auxiliary head; this is the dropout of torchvision's.
@@ -75,5 +75,5 @@ class DeepLabV3(DilatedNetwork):
             x = ConvNormAct(features, **self.norm, name="head_conv")(x, train=train)
         classifier = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")
         return self.outputs(
-            classifier(x), c4, images.shape[1:3], train=train, aux_dropout_rate=AUX_DROPOUT_RATE
+            classifier(x), c4, spatial_size(images), train=train, aux_dropout_rate=AUX_DROPOUT_RATE
         )

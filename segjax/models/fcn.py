@@ -10,6 +10,7 @@ CVPR 2015; the dilated encoder: Zhao et al., CVPR 2017, section 3.3.
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from segjax.layers import spatial_size
 from segjax.models.dilated import ClassifierHead, DilatedNetwork
 
 
@@ -34,7 +35,7 @@ class FCN(DilatedNetwork):
         return self.outputs(
             head(c5, train=train),
             c4,
-            images.shape[1:3],
+            spatial_size(images),
             train=train,
             aux_dropout_rate=self.dropout_rate,
         )

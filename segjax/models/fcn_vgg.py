@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from segjax.layers import Conv, ConvTranspose, bilinear_conv_transpose
+from segjax.layers import Conv, ConvTranspose, bilinear_conv_transpose, spatial_size
 from segjax.layers.precision import at_least_float32
 from segjax.models.vgg import PlainVGG, max_pool, scaled_stages
 
@@ -85,10 +85,10 @@ class FCNVGG(nn.Module):
         for stage, offset in SKIPS[self.stride]:
             scores = self._upsample(scores, 2, name)
             skip = score(name=f"score_pool{stage}")(maps[stage - 1])
-            scores += crop(skip, offset, scores.shape[1:3])
+            scores += crop(skip, offset, spatial_size(scores))
             name = f"upscore_pool{stage}"
         scores = self._upsample(scores, self.stride, f"upscore{self.stride}")
-        logits = crop(scores, IMAGE_OFFSET[self.stride], images.shape[1:3])
+        logits = crop(scores, IMAGE_OFFSET[self.stride], spatial_size(images))
         return {"logits": at_least_float32(logits)}
 
     def _upsample(self, x, factor: int, name: str):

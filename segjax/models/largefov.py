@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from segjax.layers import Conv, max_pool, resize_bilinear
+from segjax.layers import Conv, max_pool, resize_bilinear, spatial_size
 from segjax.layers.precision import at_least_float32
 from segjax.models.vgg import PlainVGG, scaled_stages
 
@@ -67,12 +67,12 @@ class DeepLabLargeFOV(nn.Module):
             dtype=self.dtype,
             name="encoder",
         )(images)[-1]
-        x = nn.avg_pool(x, (3, 3), (1, 1), padding=((1, 1), (1, 1)), count_include_pad=True)
+        x = nn.avg_pool(x, (3, 3), (1, 1), padding="SAME", count_include_pad=True)
         for layer, kernel_size, rate in ((6, 3, self.rate), (7, 1, 1)):
             x = nn.relu(conv(self.fc_features, kernel_size, rate=rate, name=f"fc{layer}")(x))
             x = nn.Dropout(self.dropout_rate, deterministic=not train, name=f"drop{layer}")(x)
         x = conv(self.num_classes, 1, kernel_init=nn.initializers.normal(0.01), name="fc8")(x)
-        size = images.shape[1:3]
+        size = spatial_size(images)
         return {"logits": resize_bilinear(at_least_float32(x), size, align_corners=True)}
 
 
@@ -82,5 +82,5 @@ def max_pool_3x3(x: Float[Array, "n H W c"], *, strides: int) -> Float[Array, "n
     For an even H that is one row more than torch's; its window holds the last row only. At stride 1
     the size stays.
     """
-    padding = tuple((1, 1 if strides == 1 else 2 - n % 2) for n in x.shape[1:3])
-    return max_pool(x, (3, 3), (strides, strides), padding)
+    rows, columns = ((1, 1 if strides == 1 else 2 - n % 2) for n in spatial_size(x))
+    return max_pool(x, (3, 3), (strides, strides), (rows, columns))

@@ -10,6 +10,7 @@ Source: the documents `pspnet_keras_idd` and `deeplabv3_keras_idd`.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from segjax.layers import BatchNorm, Conv, max_pool, pool_padding, relu
+from segjax.layers import BatchNorm, Conv, max_pool, pool_padding, relu, spatial_size
 from segjax.layers.checkpoint_names import block_output
 
 # Keras's "he_normal" is a truncated normal distribution, as linen's of that name.
@@ -50,8 +51,8 @@ class ConvActNorm(nn.Module):
         # At stride 1 an odd kernel's "same" padding is the same on both sides, whatever the rate.
         padding = "CENTER"
         if self.strides > 1:
-            kernel, strides = (self.kernel_size,) * 2, (self.strides,) * 2
-            padding = pool_padding(x.shape[1:3], kernel, strides, "SAME")
+            kernel, strides = (self.kernel_size, self.kernel_size), (self.strides, self.strides)
+            padding = pool_padding(spatial_size(x), kernel, strides, "SAME")
         x = Conv(
             self.features,
             self.kernel_size,
@@ -119,7 +120,7 @@ class NotebookResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n H W i"], *, train: bool) -> Float[Array, "n h w o"]:
-        norm = dict(momentum=self.momentum, dtype=self.dtype)
+        norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
         x = ConvActNorm(self.stem, 7, 2, **norm, name="stem")(x, train=train)
         x = max_pool(x, (3, 3), (2, 2), "SAME")  # uneven as the convolutions' padding
         x = block_output(x)

@@ -10,6 +10,7 @@ Parameter counts are Keras's: with the running mean and variance of every normal
 """
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -17,7 +18,14 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
-from segjax.layers import Conv, adaptive_avg_pool, max_pool_2x2, max_unpool_2x2, resize_bilinear
+from segjax.layers import (
+    Conv,
+    adaptive_avg_pool,
+    max_pool_2x2,
+    max_unpool_2x2,
+    resize_bilinear,
+    spatial_size,
+)
 from segjax.layers.checkpoint_names import block_output
 from segjax.layers.precision import at_least_float32
 from segjax.models.notebook_resnet import ConvActNorm, NotebookResNet, he_normal, scaled
@@ -59,7 +67,7 @@ class NotebookSegNet(nn.Module):
         for s, stage in enumerate(stages, 1):
             for i, features in enumerate(stage, 1):
                 x = block(features, name=f"encoder{s}_{i}")(x, train=train)
-            size = x.shape[1:3]
+            size = spatial_size(x)
             x, positions = max_pool_even(x)
             x = block_output(x)
             pools.append((positions, size))
@@ -99,7 +107,7 @@ class NotebookPSPNet(nn.Module):
     def __call__(
         self, images: Float[Array, "n H W i"], *, train: bool
     ) -> dict[str, Float[Array, "n H W k"]]:
-        norm = dict(momentum=self.momentum, dtype=self.dtype)
+        norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
         x = NotebookResNet(
             scaled(64, self.width),
             features=tuple(scaled(c, self.width) for c in (16, 32, 64, 128)),
@@ -109,7 +117,7 @@ class NotebookPSPNet(nn.Module):
             name="encoder",
         )(images, train=train)
         x = resize_bilinear(x, (4 * x.shape[1], 4 * x.shape[2]))
-        height, width = (-(-n // 6) * 6 for n in x.shape[1:3])
+        height, width = (-(-n // 6) * 6 for n in spatial_size(x))
         x = pad_or_crop(x, (height, width))
         # The document's numbers are the pools' sizes in cells, not the bins a side of the paper.
         grids = {
@@ -126,7 +134,7 @@ class NotebookPSPNet(nn.Module):
             pooled = level(**norm, name=name)(adaptive_avg_pool(x, grid), train=train)
             levels.append(resize_bilinear(pooled, (height, width)))
         x = jnp.concatenate(levels, axis=-1)
-        x = pad_or_crop(resize_bilinear(x, (6 * height, 8 * width)), images.shape[1:3])
+        x = pad_or_crop(resize_bilinear(x, (6 * height, 8 * width)), spatial_size(images))
         x = ConvActNorm(scaled(64, self.width), 5, **norm, name="head")(x, train=train)
         return {"logits": relu_scores(x, self.num_classes, self.dtype)}
 
@@ -153,7 +161,7 @@ class NotebookDeepLabV3(nn.Module):
     def __call__(
         self, images: Float[Array, "n H W i"], *, train: bool
     ) -> dict[str, Float[Array, "n H W k"]]:
-        norm = dict(momentum=self.momentum, dtype=self.dtype)
+        norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
         x = NotebookResNet(
             scaled(64, self.width),
             features=tuple(scaled(c, self.width) for c in (64, 128, 256, 512)),
@@ -206,7 +214,7 @@ class NCSUSegNet(nn.Module):
     def __call__(
         self, images: Float[Array, "n H W i"], *, train: bool
     ) -> dict[str, Float[Array, "n H W k"]]:
-        options = dict(dtype=self.dtype, kernel_init=glorot_uniform)
+        options: dict[str, Any] = dict(dtype=self.dtype, kernel_init=glorot_uniform)
         block = partial(ConvActNorm, activation=None, momentum=self.momentum, **options)
         stages = scaled_stages(self.width)[:4]
         *_, x = PlainVGG(stages, (max_pool,) * 4, dtype=self.dtype, name="encoder")(images)

@@ -7,7 +7,7 @@ Reference: Zhao, Shi, Qi, Wang and Jia, "Pyramid Scene Parsing Network", CVPR 20
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from segjax.layers import PyramidPooling
+from segjax.layers import PyramidPooling, spatial_size
 from segjax.models.dilated import ClassifierHead, DilatedNetwork
 
 
@@ -52,7 +52,7 @@ class PSPNet(DilatedNetwork):
         return self.outputs(
             head(pyramid(c5, train=train), train=train),
             c4,
-            images.shape[1:3],
+            spatial_size(images),
             train=train,
             aux_dropout_rate=self.dropout_rate,
         )

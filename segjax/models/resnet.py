@@ -6,6 +6,7 @@ Chen et al., arXiv 1706.05587, sections 3.1 and 3.2.1.
 """
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -135,7 +136,7 @@ class ResNet(nn.Module):
     def __call__(
         self, x: Float[Array, "n H W i"], *, train: bool
     ) -> tuple[Float[Array, "n _h _w _c"], ...]:
-        norm = dict(momentum=self.momentum, dtype=self.dtype)
+        norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
         conv = partial(ConvNormAct, **norm)
         base = round(64 * self.width)
         if self.stem == "7x7":

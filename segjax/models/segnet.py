@@ -7,6 +7,9 @@ Reference: Badrinarayanan, Kendall and Cipolla, "SegNet: A Deep Convolutional En
 Architecture for Image Segmentation", PAMI 2017 (arXiv 1511.00561).
 """
 
+from functools import partial
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -51,16 +54,17 @@ class SegNet(nn.Module):
     def __call__(
         self, images: Float[Array, "n H W i"], *, train: bool
     ) -> dict[str, Float[Array, "n H W k"]]:
-        options = dict(use_bias=self.use_bias, momentum=self.momentum, dtype=self.dtype)
+        norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
+        block = partial(ConvNormAct, use_bias=self.use_bias, **norm)
         stages = scaled_stages(self.width)
-        encoder = VGGEncoder(stages, dropout_rate=self.dropout_rate, name="encoder", **options)
+        encoder = VGGEncoder(stages, self.use_bias, self.dropout_rate, **norm, name="encoder")
         x, pools = encoder(images, train=train)
         for s in range(len(stages), 0, -1):
             x = max_unpool_2x2(x, pools[s - 1].positions, pools[s - 1].size)
             # The first stage's last convolution is the classifier.
             outputs = mirrored(stages, s) if s > 1 else mirrored(stages, s)[:-1]
             for i, features in zip(range(len(stages[s - 1]), 0, -1), outputs, strict=False):
-                x = ConvNormAct(features, name=f"decoder{s}_{i}", **options)(x, train=train)
+                x = block(features, name=f"decoder{s}_{i}")(x, train=train)
             if s > 1:
                 x = block_output(x)
             if s >= 3:

@@ -20,6 +20,7 @@ from segjax.layers import (
     max_pool_2x2,
     max_unpool_2x2,
     resize_bilinear,
+    spatial_size,
 )
 from segjax.layers.checkpoint_names import block_output
 from segjax.layers.conv import he_normal
@@ -127,7 +128,7 @@ class SegNetBasic(nn.Module):
         pools, maps = [], []
         for s in range(1, 5):
             x = block(name=f"encoder{s}")(x, train=train)
-            size = x.shape[1:3]
+            size = spatial_size(x)
             x, positions = max_pool_2x2(x)
             x = block_output(x)
             pools.append(Pooled(positions, size))

@@ -5,12 +5,14 @@ another head, so it is neither `segjax.models.pspnet.PSPNet` nor the paper's net
 weights that people have trained with it.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from segjax.layers import Conv, ConvNormAct, adaptive_avg_pool, resize_bilinear
+from segjax.layers import Conv, ConvNormAct, adaptive_avg_pool, resize_bilinear, spatial_size
 from segjax.layers.precision import at_least_float32
 from segjax.models.pspnet import check_bins
 from segjax.models.resnet import ResNet, check_encoder
@@ -65,7 +67,7 @@ class SMPPSPNet(nn.Module):
     def __call__(
         self, images: Float[Array, "n H W i"], *, train: bool
     ) -> dict[str, Float[Array, "n H W k"]]:
-        norm = dict(momentum=self.momentum, dtype=self.dtype)
+        norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
         x = ResNet(
             self.encoder,
             width=self.width,
@@ -83,13 +85,13 @@ class SMPPSPNet(nn.Module):
                 level = nn.relu(level)
             else:
                 level = ConvNormAct(features, 1, **norm, name=name)(level, train=train)
-            levels.append(resize_bilinear(level, x.shape[1:3], align_corners=self.align_corners))
+            levels.append(resize_bilinear(level, spatial_size(x), align_corners=self.align_corners))
         x = jnp.concatenate([*levels, x.astype(self.dtype)], axis=-1)
         features = round(self.decoder_features * self.width)
         x = ConvNormAct(features, 1, **norm, name="project")(x, train=train)
         x = nn.Dropout(self.dropout_rate, broadcast_dims=(1, 2), deterministic=not train)(x)
         x = Conv(self.num_classes, 3, use_bias=True, dtype=self.dtype, name="classifier")(x)
         logits = resize_bilinear(
-            at_least_float32(x), images.shape[1:3], align_corners=self.align_corners
+            at_least_float32(x), spatial_size(images), align_corners=self.align_corners
         )
         return {"logits": logits}

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
-from segjax.layers import Conv, ConvNormAct, max_pool_2x2
+from segjax.layers import Conv, ConvNormAct, max_pool_2x2, spatial_size
 from segjax.layers.checkpoint_names import block_output
 
 Stages = tuple[tuple[int, ...], ...]
@@ -77,7 +77,7 @@ class VGGEncoder(nn.Module):
         for s, channels in enumerate(self.stages, 1):
             for i, features in enumerate(channels, 1):
                 x = block(features, name=f"conv{s}_{i}")(x, train=train)
-            size = x.shape[1:3]
+            size = spatial_size(x)
             x, positions = max_pool_2x2(x)
             x = block_output(x)
             pools.append(Pooled(positions, size))
@@ -112,7 +112,8 @@ class PlainVGG(nn.Module):
             rate = self.rates[s - 1]
             for i, features in enumerate(channels, 1):
                 padding = self.first_padding if s == i == 1 else rate
-                pads = "CENTER" if padding == rate else ((padding,) * 2,) * 2
+                sides = (padding, padding)
+                pads = "CENTER" if padding == rate else (sides, sides)
                 x = nn.relu(conv(features, rate=rate, padding=pads, name=f"conv{s}_{i}")(x))
             x = block_output(self.pools[s - 1](x))
             maps.append(x)

@@ -5,13 +5,14 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax
 import flax.linen as nn
+import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 from segjax.models import model_options
-from segjax.weights import torch
+from segjax.weights import torch_networks
 from segjax.weights.files import (
     CLASSES_KEY,
     FORMAT_KEY,
@@ -56,7 +57,7 @@ def save(
     path = pathlib.Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"output {path} should end in .safetensors")
-    flat = flax.traverse_util.flatten_dict(dict(variables), sep="/")
+    flat = flatten_dict(dict(variables), sep="/")
     flat = {leaf: np.asarray(value, np.float32) for leaf, value in flat.items()}
     config = model_config(model)
     layout = twin(model)
@@ -86,10 +87,10 @@ def model_config(model: nn.Module) -> dict[str, Any]:
 def twin(model: nn.Module) -> Layout | None:
     """The layout of the torch network that has the model's layers, if there is one."""
     config = model_config(model)
-    layout = torch.TWINS.get(config["name"])
+    layout = torch_networks.TWINS.get(config["name"])
     if layout is None:
         return None
-    leaves = flax.traverse_util.flatten_dict(abstract_variables(model), sep="/")
+    leaves = flatten_dict(abstract_variables(model), sep="/")
     blocks = {block for block, _ in map(role_of, leaves)}
     return layout if blocks == layout.blocks(config, {}).keys() else None
 
@@ -115,9 +116,10 @@ def differences(model: nn.Module, layout: Layout | None) -> list[str]:
     if layout is None:
         return []
     config = model_config(model)
-    flat = flax.traverse_util.flatten_dict(abstract_variables(model), sep="/")
-    flat = {leaf: np.broadcast_to(np.float32(0), value.shape) for leaf, value in flat.items()}
-    theirs = layout.describe(torch_arrays(layout.blocks(config, {}), flat))
+    zeros = jax.tree.map(
+        lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), abstract_variables(model)
+    )
+    theirs = layout.describe(torch_arrays(layout.blocks(config, {}), flatten_dict(zeros, sep="/")))
     return [
         f"model.{option} is {config[option]} here and {value} in the torch network as its project "
         "builds it: set that there too"

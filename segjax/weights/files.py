@@ -5,6 +5,7 @@ arrays only.
 """
 
 import dataclasses
+import io
 import json
 import pathlib
 import zipfile
@@ -83,7 +84,7 @@ def _named(path: pathlib.Path, arrays: Mapping[str, Any]) -> dict[str, np.ndarra
 
 def _read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]  # optional
     except ImportError:
         raise ValueError(
             f"{path} is a torch file, and torch is not installed; pip install torch (its CPU "
@@ -138,7 +139,7 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
             if len(members) != 1:
                 listed = ", ".join(members) or "none"
                 raise ValueError(f"{path} should hold one .h5 file of weights; it holds {listed}")
-            with archive.open(members[0]) as file:
-                return hdf5.read_hdf5(file, f"{path}, {members[0]}")
+            content = io.BytesIO(archive.read(members[0]))
+            return hdf5.read_hdf5(content, f"{path}, {members[0]}")
     except (zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"weight file {path} is cut short, or no zip archive") from error

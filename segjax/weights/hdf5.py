@@ -7,7 +7,11 @@ these groups under `model_weights`. New (Keras 3, "x.weights.h5"): groups by cla
 attribute.
 """
 
-import io
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportInvalidTypeArguments=false
+# pyright: reportOptionalSubscript=false
+# (h5py types what a group holds as any of its kinds, all over this file.)
+
 import os
 import re
 from collections.abc import Iterator
@@ -36,7 +40,7 @@ def read_hdf5(file: str | os.PathLike | BinaryIO, title: str = "") -> dict[str, 
     """Reads every layer's arrays; kernels are channels-last, as cross-correlations.
 
     Args:
-      file: a path, or an open binary file.
+      file: a path, or a binary file that can seek.
       title: the file's name in messages; by default its path.
 
     Returns:
@@ -49,10 +53,8 @@ def read_hdf5(file: str | os.PathLike | BinaryIO, title: str = "") -> dict[str, 
         refers to other files.
     """
     title = title or str(file)
-    # A member of a zip archive seeks by decompressing from its start: read it once.
-    source = io.BytesIO(file.read()) if hasattr(file, "read") else file
     try:
-        with h5py.File(source, "r") as root:
+        with h5py.File(file, "r") as root:
             _refuse_other_files(root, title)
             weights = root.get("model_weights", root)
             if _names(weights, "layer_names"):

@@ -1,5 +1,5 @@
-"""The vocabulary of the name tables in `segjax.weights.torch` and `segjax.weights.keras`: how the
-networks of other projects name their arrays."""
+"""The vocabulary of the name tables in `segjax.weights.torch_networks` and `keras_networks`:
+how the networks of other projects name their arrays."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -53,8 +53,8 @@ class Layout:
     recognises: Callable[[Arrays], bool]
     describe: Callable[[Arrays], dict[str, Any]]
     blocks: Callable[[Mapping[str, Any], Arrays], dict[str, Names]]
-    mean: tuple[float, float, float] | None = IMAGENET_MEAN
-    std: tuple[float, float, float] | None = IMAGENET_STD
+    mean: tuple[float, ...] | None = IMAGENET_MEAN
+    std: tuple[float, ...] | None = IMAGENET_STD
     bgr: bool = False
 
 

@@ -33,7 +33,7 @@ class Report:
             loaded[part_of(leaf)][1] += size
         texts = [f"{part} ({n} arrays, {size:,} values)" for part, (n, size) in loaded.items()]
         lines = [f"weights: {self.source}", f"  loaded: {', '.join(texts) or 'nothing'}"]
-        if self.mean:
+        if self.mean and self.std:
             mean, std = ([round(float(v), 4) for v in values] for values in (self.mean, self.std))
             lines.append(f"  images: RGB in [0, 1], mean {mean}, std {std}")
         lines += _by_reason("kept fresh", self.fresh)

@@ -62,16 +62,15 @@ def resnet_blocks(
     return blocks
 
 
-def _classifier_stem(arrays: Arrays) -> Sequence[tuple[str, str]] | None:
+def _classifier_stem(arrays: Arrays) -> Sequence[tuple[str, str]]:
     if "layer0.0.weight" in arrays:
         return STEM_LAYER0
-    if "conv3.weight" in arrays:
-        return STEM_3X3
-    return STEM_7X7 if "conv1.weight" in arrays else None
+    return STEM_3X3 if "conv3.weight" in arrays else STEM_7X7
 
 
 def _is_resnet(arrays: Arrays) -> bool:
-    return _classifier_stem(arrays) is not None and resnet_variant(arrays) is not None
+    stem, _ = _classifier_stem(arrays)[0]
+    return f"{stem}.weight" in arrays and resnet_variant(arrays) is not None
 
 
 def _describe_resnet(arrays: Arrays) -> dict[str, Any]:

@@ -5,15 +5,15 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float
 
 from segjax.models import build
-from segjax.weights import keras, torch
+from segjax.weights import keras_networks, torch_networks
 from segjax.weights.files import WeightFile, read
 from segjax.weights.layout import Layout, role_of
 from segjax.weights.merge import Merge
@@ -55,7 +55,8 @@ def layout_of(file: WeightFile) -> Layout:
     """
     if file.kind == "segjax":
         return OWN
-    known = [layout for layout in (*torch.LAYOUTS, *keras.LAYOUTS) if layout.kind == file.kind]
+    layouts = torch_networks.LAYOUTS + keras_networks.LAYOUTS
+    known = [layout for layout in layouts if layout.kind == file.kind]
     for layout in known:
         if layout.recognises(file.arrays):
             return layout
@@ -138,13 +139,13 @@ def load(
     file = _opened(source)
     layout = layout_of(file)
     described = dict(file.config or layout.describe(file.arrays))
-    flat = flax.traverse_util.flatten_dict(dict(variables), sep="/")
+    flat = flatten_dict(dict(variables), sep="/")
     merge = Merge(file, layout, described, model, parts, {role_of(leaf) for leaf in flat})
     for leaf, value in flat.items():
         flat[leaf] = merge.take(leaf, value)
     merge.account_for_the_rest()
     merge.raise_problems()
-    return flax.traverse_util.unflatten_dict(flat, sep="/"), merge.report
+    return unflatten_dict(flat, sep="/"), merge.report
 
 
 def _opened(source: str | pathlib.Path | WeightFile) -> WeightFile:

@@ -9,7 +9,6 @@ project's own constructor gives them; the classifier tells the number of classes
 import re
 from typing import Any
 
-from segjax.models.resnet import EXPANSION, VARIANTS, BasicBlock
 from segjax.weights.layout import Arrays, Layout, Names
 from segjax.weights.torch_encoders import (
     CLASSIFIERS,
@@ -134,21 +133,20 @@ def _semseg_pspnet_blocks(config: Config, _: Arrays) -> Blocks:
 # segmentation_models.pytorch ---------------------------------------------------------------------
 
 
-def _smp_deeplab_parts(arrays: Arrays) -> tuple[str, str, str] | None:
+def _smp_deeplab_parts(arrays: Arrays) -> tuple[str, str, str]:
     """Names of the decoder's ASPP, convolution and normalisation; numbers up to version 0.3."""
-    for parts in (("aspp", "conv", "bn"), ("0", "1", "2")):
-        aspp, conv, norm = (f"decoder.{part}" for part in parts)
-        if _has(arrays, f"{aspp}.convs.0.0.weight", f"{conv}.weight"):
-            return aspp, conv, norm
-    return None
+    if "decoder.aspp.convs.0.0.weight" in arrays:
+        return "decoder.aspp", "decoder.conv", "decoder.bn"
+    return "decoder.0", "decoder.1", "decoder.2"
 
 
 def _is_smp_deeplabv3(arrays: Arrays) -> bool:
     """Whether ASPP has dense kernels (not separable ones, convs.1.0.0) and reads c5."""
-    if (parts := _smp_deeplab_parts(arrays)) is None or not _is_smp(arrays):
+    aspp, conv, _ = _smp_deeplab_parts(arrays)
+    names = (f"{aspp}.convs.0.0.weight", f"{aspp}.convs.1.0.weight", f"{conv}.weight")
+    if not _has(arrays, *names) or not _is_smp(arrays):
         return False
-    branch = arrays.get(f"{parts[0]}.convs.1.0.weight")
-    return branch is not None and branch.shape[1] == _encoder_channels(arrays)[-1]
+    return arrays[f"{aspp}.convs.1.0.weight"].shape[1] == _encoder_channels(arrays)[-1]
 
 
 def _is_smp(arrays: Arrays) -> bool:
@@ -158,8 +156,9 @@ def _is_smp(arrays: Arrays) -> bool:
 
 def _encoder_channels(arrays: Arrays) -> tuple[int, ...]:
     """Channels of c2, c3, c4 and c5."""
-    kind, _ = VARIANTS[resnet_variant(arrays, "encoder.")]
-    return tuple(64 * 2**s * (1 if kind is BasicBlock else EXPANSION) for s in range(4))
+    last = arrays["encoder.layer1.0.conv2.weight"]
+    last = arrays.get("encoder.layer1.0.conv3.weight", last)  # bottlenecks have a third convolution
+    return tuple(last.shape[0] * 2**s for s in range(4))
 
 
 def _describe_smp_deeplabv3(arrays: Arrays) -> dict[str, Any]:
