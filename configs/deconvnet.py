@@ -45,10 +45,4 @@ def idd(config):
     config.model.update(fc_kernel=(8, 15), fc_features=1024)
 
 
-PRESETS = {
-    "streets": streets,
-    "camvid": camvid,
-    "camvid_small": camvid_small,
-    "idd": idd,
-    "paper": paper,
-}
+PRESETS = dict(streets=streets, camvid=camvid, camvid_small=camvid_small, idd=idd, paper=paper)

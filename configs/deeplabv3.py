@@ -59,11 +59,11 @@ def idd(config):
     config.model.update(width=0.5, aux=False)
 
 
-PRESETS = {
-    "streets": streets,
-    "camvid": camvid,
-    "camvid_small": camvid_small,
-    "idd": idd,
-    "paper": paper,
-    "torchvision": torchvision,
-}
+PRESETS = dict(
+    streets=streets,
+    camvid=camvid,
+    camvid_small=camvid_small,
+    idd=idd,
+    paper=paper,
+    torchvision=torchvision,
+)

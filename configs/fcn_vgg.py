@@ -62,10 +62,10 @@ def paper(config):
     config.train.update(TABLE3_RUN)
 
 
-PRESETS = {
-    "streets": streets,
-    "camvid": camvid,
-    "camvid_small": camvid_small,
-    "idd": presets.segnet_notebook,
-    "paper": paper,
-}
+PRESETS = dict(
+    streets=streets,
+    camvid=camvid,
+    camvid_small=camvid_small,
+    idd=presets.segnet_notebook,
+    paper=paper,
+)

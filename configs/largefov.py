@@ -28,10 +28,10 @@ def camvid_small(config):
     config.model.rate = 6
 
 
-PRESETS = {
-    "streets": streets,
-    "camvid": fcn_vgg.camvid,
-    "camvid_small": camvid_small,
-    "idd": presets.segnet_notebook,
-    "paper": fcn_vgg.paper,
-}
+PRESETS = dict(
+    streets=streets,
+    camvid=fcn_vgg.camvid,
+    camvid_small=camvid_small,
+    idd=presets.segnet_notebook,
+    paper=fcn_vgg.paper,
+)

@@ -83,10 +83,4 @@ def ncsu(config):
     config.train.update(steps=50 * 512, batch_size=2, eval_every=512)
 
 
-PRESETS = {
-    "streets": streets,
-    "segnet": segnet,
-    "pspnet": pspnet,
-    "deeplabv3": deeplabv3,
-    "ncsu": ncsu,
-}
+PRESETS = dict(streets=streets, segnet=segnet, pspnet=pspnet, deeplabv3=deeplabv3, ncsu=ncsu)

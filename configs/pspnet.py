@@ -69,10 +69,4 @@ def idd(config):
     config.model.update(width=0.25, aux=False)
 
 
-PRESETS = {
-    "streets": streets,
-    "camvid": camvid,
-    "camvid_small": camvid_small,
-    "idd": idd,
-    "paper": paper,
-}
+PRESETS = dict(streets=streets, camvid=camvid, camvid_small=camvid_small, idd=idd, paper=paper)

@@ -70,11 +70,11 @@ def bayesian(config):
     config.train.update(steps=60_000, batch_size=4, eval_every=500)
 
 
-PRESETS = {
-    "streets": streets,
-    "camvid": camvid,
-    "camvid_small": camvid_small,
-    "idd": presets.segnet_notebook,
-    "paper": paper,
-    "bayesian": bayesian,
-}
+PRESETS = dict(
+    streets=streets,
+    camvid=camvid,
+    camvid_small=camvid_small,
+    idd=presets.segnet_notebook,
+    paper=paper,
+    bayesian=bayesian,
+)

@@ -30,9 +30,4 @@ def idd(config):
     config.model.width = 0.25
 
 
-PRESETS = {
-    "streets": streets,
-    "camvid": pspnet.camvid,
-    "camvid_small": camvid_small,
-    "idd": idd,
-}
+PRESETS = dict(streets=streets, camvid=pspnet.camvid, camvid_small=camvid_small, idd=idd)

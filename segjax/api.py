@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 import pathlib
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -24,14 +24,14 @@ def create_model(
     *,
     num_classes: int,
     weights: str | os.PathLike[str] | None = None,
-    parts: Literal["all", "encoder"] = "all",
+    parts: str = "all",
     encoder: str | None = None,
     output_stride: int | None = None,
     width: float | None = None,
     dropout_rate: float | None = None,
     aux: bool | None = None,
     align_corners: bool | None = None,
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    dtype: str = "float32",
     in_channels: int = 3,
     seed: int = 0,
     **options: Any,
@@ -50,10 +50,10 @@ def create_model(
         `segjax.weights` reads, or the workdir of a run, whose best checkpoint is taken; None: all
         values are drawn. A classifier for another number of classes stays fresh, and so does all
         but the encoder for a file with an encoder alone; the log says so.
-      parts: "encoder" takes the encoder alone from `weights`.
+      parts: "all", or "encoder" to take the encoder alone from `weights`.
       encoder, output_stride, width, dropout_rate, aux, align_corners: the model's options, where it
         has them; None: its default.
-      dtype: compute dtype; parameters, statistics and logits are float32.
+      dtype: compute dtype, "float32" or "bfloat16"; parameters, statistics and logits are float32.
       in_channels: channels of the images.
       seed: decides the values that are drawn.
       options: the model's other options: the fields of its class.

@@ -4,6 +4,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -230,15 +231,36 @@ class ConvNormAct(nn.Module):
             kernel_init=self.kernel_init,
             name="conv",
         )(x)
-        norm = BatchNorm(
-            use_running_average=not train,
+        return batch_norm(
+            x,
+            self.activation,
+            train=train,
             momentum=self.momentum,
             epsilon=self.epsilon,
             dtype=self.dtype,
             scale_init=self.scale_init,
-            name="norm",
         )
-        if train:
-            return norm(x, activation=self.activation)  # one derivative for both
-        x = norm(x)
-        return self.activation(x) if self.activation else x
+
+
+def batch_norm(
+    x: Float[Array, "n *size c"],
+    activation: Callable[[jax.Array], jax.Array] | None = None,
+    *,
+    train: bool,
+    epsilon: float = 1e-5,
+    **options: Any,
+) -> Float[Array, "n *size c"]:
+    """Batch normalisation and an activation, as the submodule "norm" of the module that calls.
+
+    Args:
+      x: the map.
+      activation: of each number by itself; None: none.
+      train: normalise by the batch's statistics, and move the running ones.
+      epsilon: added to the variance.
+      options: other fields of `BatchNorm`.
+    """
+    norm = BatchNorm(use_running_average=not train, epsilon=epsilon, **options, name="norm")
+    if train:
+        return norm(x, activation=activation)  # one derivative for both
+    x = norm(x)
+    return activation(x) if activation else x

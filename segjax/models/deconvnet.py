@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from segjax.layers import BatchNorm, Conv, ConvNormAct, ConvTranspose, max_unpool_2x2
+from segjax.layers import Conv, ConvNormAct, ConvTranspose, max_unpool_2x2
 from segjax.layers.checkpoint_names import block_output
-from segjax.layers.conv import he_normal
+from segjax.layers.conv import batch_norm, he_normal
 from segjax.layers.precision import at_least_float32
+from segjax.models.arrays import Images, Outputs
 from segjax.models.vgg import VGGEncoder, mirrored, scaled_stages
 
 
@@ -49,7 +50,7 @@ class DeconvNet(nn.Module):
 
     num_classes: int
     fc_features: int = 4096
-    fc_kernel: tuple[int, int] = (7, 7)
+    fc_kernel: tuple[int, ...] = (7, 7)
     width: float = 1.0
     momentum: float = 0.9
     dtype: DTypeLike = jnp.float32
@@ -62,9 +63,7 @@ class DeconvNet(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W i"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
         norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
         stages = scaled_stages(self.width)
         x, pools = VGGEncoder(stages, name="encoder", **norm)(images, train=train)
@@ -86,7 +85,7 @@ class DeconvNet(nn.Module):
         missing = [max(0, k - n) for k, n in zip(self.fc_kernel, (height, width), strict=True)]
         (top, bottom), (left, right) = ((m // 2, m - m // 2) for m in missing)
         x = jnp.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-        fc: dict[str, Any] = dict(kernel_size=tuple(self.fc_kernel), **norm)
+        fc: dict[str, Any] = dict(kernel_size=(self.fc_kernel[0], self.fc_kernel[1]), **norm)
         x = FullMapBlock(self.fc_features, name="fc6", **fc)(x, train=train)
         x = ConvNormAct(self.fc_features, 1, use_bias=True, name="fc7", **norm)(x, train=train)
         x = FullMapBlock(channels, transposed=True, name="deconv_fc6", **fc)(x, train=train)
@@ -125,12 +124,5 @@ class FullMapBlock(nn.Module):
                 dtype=self.dtype,
                 name="conv",
             )
-        norm = BatchNorm(
-            use_running_average=not train,
-            momentum=self.momentum,
-            epsilon=1e-5,
-            dtype=self.dtype,
-            name="norm",
-        )
         x = conv(x)
-        return norm(x, activation=nn.relu) if train else nn.relu(norm(x))
+        return batch_norm(x, nn.relu, train=train, momentum=self.momentum, dtype=self.dtype)

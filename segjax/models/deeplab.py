@@ -5,13 +5,10 @@ Segmentation", arXiv 1706.05587.
 """
 
 import flax.linen as nn
-from jaxtyping import Array, Float
 
-from segjax.layers import AtrousSpatialPyramidPooling, Conv, ConvNormAct, spatial_size
-from segjax.models.dilated import DilatedNetwork
-
-# The paper has no auxiliary head; this is the dropout of torchvision's.
-AUX_DROPOUT_RATE = 0.1
+from segjax.layers import AtrousSpatialPyramidPooling, Conv, ConvNormAct
+from segjax.models.arrays import Images, Outputs
+from segjax.models.dilated import ClassifierHead, DilatedNetwork
 
 
 class DeepLabV3(DilatedNetwork):
@@ -58,9 +55,7 @@ class DeepLabV3(DilatedNetwork):
         return tuple(rate * 16 // self.output_stride for rate in self.rates)
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W i"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
         c4, c5 = self.encode(images, train=train, multi_grid=tuple(self.multi_grid))
         features = self.aspp_features or c5.shape[-1] // 8
         x = AtrousSpatialPyramidPooling(
@@ -73,7 +68,7 @@ class DeepLabV3(DilatedNetwork):
         )(c5, train=train)
         if self.head_conv:
             x = ConvNormAct(features, **self.norm, name="head_conv")(x, train=train)
-        classifier = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")
-        return self.outputs(
-            classifier(x), c4, spatial_size(images), train=train, aux_dropout_rate=AUX_DROPOUT_RATE
-        )
+        scores = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")(x)
+        # The paper has no auxiliary head; this is torchvision's, dropout included.
+        aux_head = ClassifierHead(self.num_classes, dropout_rate=0.1, **self.norm, name="aux_head")
+        return self.outputs(images, scores, aux_head(c4, train=train) if self.aux else None)

@@ -11,16 +11,17 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from segjax.layers import Conv, ConvNormAct, resize_bilinear
+from segjax.layers import Conv, ConvNormAct, resize_bilinear, spatial_size
 from segjax.layers.precision import at_least_float32
+from segjax.models.arrays import Images, Outputs
 from segjax.models.resnet import ResNet, check_encoder
 
 
 class DilatedNetwork(nn.Module):
     """The abstract base of networks on a ResNet that keeps its resolution by atrous convolution.
 
-    A subclass's `__call__` takes c4 and c5 from `encode`, makes scores of them, and returns
-    `outputs`. It may change the defaults of these options and add its own.
+    A subclass's `__call__` takes c4 and c5 from `encode`, makes scores of both, and returns them by
+    `outputs`. A subclass may change the defaults of these options and add its own.
 
     Attributes:
       num_classes: K, channels of the logits.
@@ -61,11 +62,7 @@ class DilatedNetwork(nn.Module):
         return dict(momentum=self.momentum, dtype=self.dtype)
 
     def encode(
-        self,
-        images: Float[Array, "n H W i"],
-        *,
-        train: bool,
-        multi_grid: tuple[int, ...] = (1, 1, 1),
+        self, images: Images, *, train: bool, multi_grid: tuple[int, ...] = (1, 1, 1)
     ) -> tuple[Float[Array, "n h4 w4 c4"], Float[Array, "n h5 w5 c5"]]:
         """The encoder's last two maps; c5 has 1/output_stride of the image's size, rounded up."""
         _, _, c4, c5 = ResNet(
@@ -82,25 +79,22 @@ class DilatedNetwork(nn.Module):
         )(images, train=train)
         return c4, c5
 
+    def classifier_head(self, name: str, features: int | None = None) -> "ClassifierHead":
+        """A submodule of that name with the network's dropout rate."""
+        return ClassifierHead(self.num_classes, features, self.dropout_rate, **self.norm, name=name)
+
     def outputs(
         self,
+        images: Images,
         scores: Float[Array, "n h w k"],
-        c4: Float[Array, "n h4 w4 c4"],
-        size: tuple[int, int],
-        *,
-        train: bool,
-        aux_dropout_rate: float,
-    ) -> dict[str, Float[Array, "n H W k"]]:
-        """The scores, and the auxiliary head's where there is one, resized to the image's size."""
-        outputs = {"logits": scores}
-        if self.aux:
-            head = ClassifierHead(
-                self.num_classes, dropout_rate=aux_dropout_rate, **self.norm, name="aux_head"
-            )
-            outputs["aux"] = head(c4, train=train)
+        aux_scores: Float[Array, "n h4 w4 k"] | None,
+    ) -> Outputs:
+        """The scores, and the auxiliary head's if there is one, resized to the images' size."""
+        size = spatial_size(images)
         return {
             name: resize_bilinear(at_least_float32(x), size, align_corners=self.align_corners)
-            for name, x in outputs.items()
+            for name, x in (("logits", scores), ("aux", aux_scores))
+            if x is not None
         }
 
 

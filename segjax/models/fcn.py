@@ -8,10 +8,9 @@ CVPR 2015; the dilated encoder: Zhao et al., CVPR 2017, section 3.3.
 """
 
 import flax.linen as nn
-from jaxtyping import Array, Float
 
-from segjax.layers import spatial_size
-from segjax.models.dilated import ClassifierHead, DilatedNetwork
+from segjax.models.arrays import Images, Outputs
+from segjax.models.dilated import DilatedNetwork
 
 
 class FCN(DilatedNetwork):
@@ -25,17 +24,8 @@ class FCN(DilatedNetwork):
     """
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W i"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
         c4, c5 = self.encode(images, train=train)
-        head = ClassifierHead(
-            self.num_classes, dropout_rate=self.dropout_rate, **self.norm, name="head"
-        )
-        return self.outputs(
-            head(c5, train=train),
-            c4,
-            spatial_size(images),
-            train=train,
-            aux_dropout_rate=self.dropout_rate,
-        )
+        scores = self.classifier_head("head")(c5, train=train)
+        aux_scores = self.classifier_head("aux_head")(c4, train=train) if self.aux else None
+        return self.outputs(images, scores, aux_scores)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from segjax.layers import Conv, ConvTranspose, bilinear_conv_transpose, spatial_size
 from segjax.layers.precision import at_least_float32
+from segjax.models.arrays import Images, Outputs
 from segjax.models.vgg import PlainVGG, max_pool, scaled_stages
 
 # Zeros around the image. Five poolings and the 7x7 convolution fc6 shrink any image; with so many
@@ -64,9 +65,7 @@ class FCNVGG(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W i"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
         conv = partial(Conv, use_bias=True, dtype=self.dtype)
         score = partial(conv, self.num_classes, 1, kernel_init=nn.initializers.zeros)
         maps = PlainVGG(

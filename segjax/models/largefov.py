@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from segjax.layers import Conv, max_pool, resize_bilinear, spatial_size
 from segjax.layers.precision import at_least_float32
+from segjax.models.arrays import Images, Outputs
 from segjax.models.vgg import PlainVGG, scaled_stages
 
 
@@ -55,9 +56,7 @@ class DeepLabLargeFOV(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W i"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
         conv = partial(Conv, use_bias=True, dtype=self.dtype)
         halve, keep = (partial(max_pool_3x3, strides=strides) for strides in (2, 1))
         x = PlainVGG(

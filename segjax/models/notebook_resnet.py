@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from segjax.layers import BatchNorm, Conv, max_pool, pool_padding, relu, spatial_size
+from segjax.layers import Conv, max_pool, pool_padding, relu, spatial_size
 from segjax.layers.checkpoint_names import block_output
+from segjax.layers.conv import batch_norm
 
 # Keras's "he_normal" is a truncated normal distribution, as linen's of that name.
 he_normal = nn.initializers.he_normal()
@@ -65,13 +66,7 @@ class ConvActNorm(nn.Module):
             name="conv",
         )(x)
         x = self.activation(x) if self.activation else x
-        return BatchNorm(
-            use_running_average=not train,
-            momentum=self.momentum,
-            epsilon=1e-3,
-            dtype=self.dtype,
-            name="norm",
-        )(x)
+        return batch_norm(x, train=train, momentum=self.momentum, epsilon=1e-3, dtype=self.dtype)
 
 
 class NotebookBottleneck(nn.Module):

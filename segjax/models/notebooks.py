@@ -28,6 +28,7 @@ from segjax.layers import (
 )
 from segjax.layers.checkpoint_names import block_output
 from segjax.layers.precision import at_least_float32
+from segjax.models.arrays import Images, Outputs
 from segjax.models.notebook_resnet import ConvActNorm, NotebookResNet, he_normal, scaled
 from segjax.models.vgg import PlainVGG, max_pool, mirrored, scaled_stages
 
@@ -58,9 +59,7 @@ class NotebookSegNet(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W i"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
         block = partial(ConvActNorm, momentum=self.momentum, dtype=self.dtype)
         stages = scaled_stages(self.width)
         x, pools = images, []
@@ -104,9 +103,7 @@ class NotebookPSPNet(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W i"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
         norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
         x = NotebookResNet(
             scaled(64, self.width),
@@ -158,9 +155,7 @@ class NotebookDeepLabV3(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W i"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
         norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
         x = NotebookResNet(
             scaled(64, self.width),
@@ -211,9 +206,7 @@ class NCSUSegNet(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W i"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
         options: dict[str, Any] = dict(dtype=self.dtype, kernel_init=glorot_uniform)
         block = partial(ConvActNorm, activation=None, momentum=self.momentum, **options)
         stages = scaled_stages(self.width)[:4]

@@ -5,10 +5,10 @@ Reference: Zhao, Shi, Qi, Wang and Jia, "Pyramid Scene Parsing Network", CVPR 20
 """
 
 import flax.linen as nn
-from jaxtyping import Array, Float
 
-from segjax.layers import PyramidPooling, spatial_size
-from segjax.models.dilated import ClassifierHead, DilatedNetwork
+from segjax.layers import PyramidPooling
+from segjax.models.arrays import Images, Outputs
+from segjax.models.dilated import DilatedNetwork
 
 
 class PSPNet(DilatedNetwork):
@@ -35,27 +35,15 @@ class PSPNet(DilatedNetwork):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W i"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
         c4, c5 = self.encode(images, train=train)
         pyramid = PyramidPooling(
             tuple(self.bins), align_corners=self.align_corners, **self.norm, name="pyramid"
         )
-        head = ClassifierHead(
-            self.num_classes,
-            features=c5.shape[-1] // 4,  # 512 at full width: an eighth of the concatenation's
-            dropout_rate=self.dropout_rate,
-            **self.norm,
-            name="head",
-        )
-        return self.outputs(
-            head(pyramid(c5, train=train), train=train),
-            c4,
-            spatial_size(images),
-            train=train,
-            aux_dropout_rate=self.dropout_rate,
-        )
+        features = c5.shape[-1] // 4  # 512 at full width: an eighth of the concatenation's
+        scores = self.classifier_head("head", features)(pyramid(c5, train=train), train=train)
+        aux_scores = self.classifier_head("aux_head")(c4, train=train) if self.aux else None
+        return self.outputs(images, scores, aux_scores)
 
 
 def check_bins(bins: tuple[int, ...]) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
 
 from segjax.layers import Conv, ConvNormAct, max_unpool_2x2
 from segjax.layers.checkpoint_names import block_output
 from segjax.layers.precision import at_least_float32
+from segjax.models.arrays import Images, Outputs
 from segjax.models.vgg import VGGEncoder, mirrored, scaled_stages
 
 
@@ -51,9 +51,7 @@ class SegNet(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W i"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
         norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
         block = partial(ConvNormAct, use_bias=self.use_bias, **norm)
         stages = scaled_stages(self.width)

@@ -13,7 +13,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from segjax.layers import (
-    BatchNorm,
     Conv,
     ConvNormAct,
     ConvTranspose,
@@ -23,8 +22,9 @@ from segjax.layers import (
     spatial_size,
 )
 from segjax.layers.checkpoint_names import block_output
-from segjax.layers.conv import he_normal
+from segjax.layers.conv import batch_norm, he_normal
 from segjax.layers.precision import at_least_float32
+from segjax.models.arrays import Images, Outputs
 from segjax.models.vgg import Pooled
 
 UPSAMPLING = ("indices", "bilinear", "deconv")
@@ -113,9 +113,7 @@ class SegNetBasic(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W i"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
         block = partial(
             ConvNormAct,
             self.features,
@@ -197,13 +195,7 @@ class SingleChannelConv(nn.Module):
             dtype=self.dtype,
             name="conv",
         )(x)
-        return BatchNorm(
-            use_running_average=not train,
-            momentum=self.momentum,
-            epsilon=1e-5,
-            dtype=self.dtype,
-            name="norm",
-        )(x)
+        return batch_norm(x, train=train, momentum=self.momentum, dtype=self.dtype)
 
 
 def local_response_norm(

@@ -10,10 +10,10 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
 
 from segjax.layers import Conv, ConvNormAct, adaptive_avg_pool, resize_bilinear, spatial_size
 from segjax.layers.precision import at_least_float32
+from segjax.models.arrays import Images, Outputs
 from segjax.models.pspnet import check_bins
 from segjax.models.resnet import ResNet, check_encoder
 
@@ -64,9 +64,7 @@ class SMPPSPNet(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W i"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
         norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
         x = ResNet(
             self.encoder,

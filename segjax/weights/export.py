@@ -116,10 +116,11 @@ def differences(model: nn.Module, layout: Layout | None) -> list[str]:
     if layout is None:
         return []
     config = model_config(model)
-    zeros = jax.tree.map(
-        lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), abstract_variables(model)
+    zeros: dict[str, Any] = flatten_dict(
+        jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), abstract_variables(model)),
+        sep="/",
     )
-    theirs = layout.describe(torch_arrays(layout.blocks(config, {}), flatten_dict(zeros, sep="/")))
+    theirs = layout.describe(torch_arrays(layout.blocks(config, {}), zeros))
     return [
         f"model.{option} is {config[option]} here and {value} in the torch network as its project "
         "builds it: set that there too"

@@ -12,10 +12,10 @@ attribute.
 # pyright: reportOptionalSubscript=false
 # (h5py types what a group holds as any of its kinds, all over this file.)
 
+import io
 import os
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -36,7 +36,7 @@ _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 _SKIPPED = ("optimizer", "seed_generator", "top_level_model_weights")
 
 
-def read_hdf5(file: str | os.PathLike | BinaryIO, title: str = "") -> dict[str, np.ndarray]:
+def read_hdf5(file: str | os.PathLike | io.IOBase, title: str = "") -> dict[str, np.ndarray]:
     """Reads every layer's arrays; kernels are channels-last, as cross-correlations.
 
     Args:
