@@ -221,7 +221,7 @@ def test_fused_models(name, monkeypatch):
         ours.append((x.shape, size, align_corners))
         return x
 
-    for module in ("fcn", type(model).__module__.split(".")[-1]):
+    for module in ("dilated", type(model).__module__.split(".")[-1]):
         monkeypatch.setattr(f"segjax.models.{module}.resize_bilinear", resize, raising=False)
     monkeypatch.setattr(fused_argmax, "argmax_resized", argmax)
     variables = random_variables(model)
