@@ -52,7 +52,7 @@ def _product_of_pixels(x, kernel, strides):
     return jnp.dot(x[:, ::strides, ::strides], kernel[0, 0])
 
 
-def _banded_product(matrix, x, axis):
+def _banded_matmul(matrix, x, axis):
     return banded._product(matrix, x, axis)
 
 
@@ -95,7 +95,7 @@ FORMS: dict[str, tuple[tuple[str, Callable], ...]] = {
     ),
     "1x1 convolution: a product": (("segjax.layers.conv._pointwise", _product_of_pixels),),
     "atrous kernel's gradient: XLA's": (("segjax.layers.conv._convolved", _plainly_convolved),),
-    "resizing: matrix products": (("segjax.layers.resize.banded_product", _banded_product),),
+    "resizing: matrix products": (("segjax.layers.resize.banded_matmul", _banded_matmul),),
     "pyramid: each level by itself": (("segjax.layers.context.adaptive_avg_pools", _one_by_one),),
     "loss: one-hot times log-softmax": (
         ("segjax.training.step.cross_entropy_sum", _cross_entropy_sum),

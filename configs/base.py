@@ -6,8 +6,11 @@ with `--config.section.option=value`.
 
 import ml_collections
 
+from segjax.models import model_defaults
 
-def get_config() -> ml_collections.ConfigDict:
+
+def get_config(model: str = "") -> ml_collections.ConfigDict:
+    """All defaults, with all options of a model; without a model's name, none of them."""
     config = ml_collections.ConfigDict()
     config.seed = 0  # of the parameters, the data order, augmentation and dropout
     config.dtype = "float32"  # compute dtype: float32 or bfloat16 (parameters stay float32)
@@ -16,9 +19,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.init_from = ""
     config.init_parts = "all"  # all, encoder
 
-    # `name`, and options of that model; segjax.models.model_options(name) lists them.
-    config.model = ml_collections.ConfigDict()
-    config.model.name = "pspnet"
+    # `name`, and options of that model: the fields of its class in segjax.models, whose docstring
+    # says what they mean. A config holds all of them, at the class's defaults.
+    config.model = ml_collections.ConfigDict(model_defaults(model) if model else {"name": "pspnet"})
 
     config.data = data = ml_collections.ConfigDict()
     # streets (procedural, no files), folder (your own files), camvid, idd, cityscapes, voc, ade20k,

@@ -1,7 +1,7 @@
 """The seed documents' own networks, with the documents' own training settings.
 
 Sources: the documents `segnet_keras_idd`, `pspnet_keras_idd`, `deeplabv3_keras_idd` (India Driving
-Dataset, level 1, 240x480; `presets.idd` says how it is split) and `segnet_ncsu_camvid_report`
+Dataset, level 1, 240x480, split as `presets.py` says) and `segnet_ncsu_camvid_report`
 (CamVid, 416x608, test case 1).
   python launch.py --config=configs/notebooks.py            streets at 96x192, SegNet's at width 1/4
   python launch.py --config=configs/notebooks.py:segnet     the SegNet notebook
@@ -19,70 +19,43 @@ two images at a time, as far as their code shows it, so not the mIoU of a whole 
 The `:idd` presets of the other configs train the papers' networks with the same settings.
 """
 
-from configs import base, deeplabv3, presets, pspnet, recipes, segnet
+from configs import presets, recipes
 
 
 def get_config(preset: str = "streets"):
-    config = base.get_config()
-    config.model.name = "notebook_segnet"  # the others have the same options
-    config.model.width = 1.0
-    config.model.momentum = 0.99  # batch normalisation: Keras's default
-    presets.apply(
-        config,
-        preset,
-        {
-            "streets": streets,
-            "segnet": segnet_notebook,
-            "pspnet": pspnet_notebook,
-            "deeplabv3": deeplabv3_notebook,
-            "ncsu": ncsu,
-        },
-    )
-    return config
+    return presets.make("notebook_segnet", preset, PRESETS)  # the four have the same options
 
 
 def streets(config):
-    presets.streets_short(config)
-    config.model.width = 0.25
-    config.model.momentum = 0.9  # 0.99 is slow for so few steps
-    config.data.image_size = (96, 192)
-    config.optim.learning_rate = 1e-3
-    config.train.batch_size = 4
-    config.train.steps = 900
-    config.train.eval_every = 225
+    presets.streets(config, 96, 192)
+    config.model.update(width=0.25, momentum=0.9)  # 0.99 is slow for so few steps
+    config.optim.update(name="adamw", learning_rate=1e-3, schedule="cosine", warmup_steps=50)
+    config.train.update(steps=900, batch_size=4, eval_every=225)
 
 
-def unit_range(config):
-    """Images in [0, 1]: how the notebooks scaled theirs is in a module that the documents lack."""
-    config.data.mean = (0.0, 0.0, 0.0)
-    config.data.std = (1.0, 1.0, 1.0)
-
+# How the notebooks scaled their images is in a module that the documents lack: here to [0, 1].
+UNIT_RANGE = dict(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 # The notebooks' ReduceLROnPlateau takes a rising val_miou for a standstill (Keras's mode "auto"
 # minimises what is not called an accuracy), so in their logs the rate falls at fixed epochs: after
 # epochs 4 and 7 (SegNet), 3 (PSPNet) and 4 (DeepLabV3). Here it waits for a real standstill.
 
 
-def segnet_notebook(config):
-    """Adam 1e-4, batch 16, 30 epochs, early stopping 5, plateau 3 (times 0.2, to 1e-5)."""
-    segnet.idd(config)
-    unit_range(config)
+def segnet(config):
+    presets.segnet_notebook(config)
+    config.data.update(UNIT_RANGE)
 
 
-def pspnet_notebook(config):
-    """Adam 1e-3, batch 8, 30 epochs, early stopping 3, plateau 2 (times 0.2, to 5e-4)."""
-    pspnet.idd(config)
-    unit_range(config)
+def pspnet(config):
+    presets.pspnet_notebook(config)
+    config.data.update(UNIT_RANGE)
     config.model.name = "notebook_pspnet"
-    config.model.width = 1.0
 
 
-def deeplabv3_notebook(config):
-    """Adam 1e-3, batch 8, 50 epochs, early stopping 5, plateau 3 (times 0.2, to 5e-4)."""
-    deeplabv3.idd(config)
-    unit_range(config)
+def deeplabv3(config):
+    presets.deeplabv3_notebook(config)
+    config.data.update(UNIT_RANGE)
     config.model.name = "notebook_deeplabv3"
-    config.model.width = 1.0
 
 
 def ncsu(config):
@@ -91,18 +64,23 @@ def ncsu(config):
     The report's network has 101 outputs, the default of its code; CamVid has 32 classes at most.
     This one has an output for each of the 11 that are used with SegNet.
     """
-    presets.camvid(config)
-    config.model.name = "ncsu_segnet"
-    config.data.image_size = (416, 608)
-    # VGG16's Caffe weights: the mean of each channel taken away on a scale of 0 to 255.
-    config.data.mean = (123.68 / 255, 116.779 / 255, 103.939 / 255)
-    config.data.std = (1 / 255, 1 / 255, 1 / 255)
+    presets.camvid(config, 416, 608)
     recipes.nothing(config)
-    config.optim.name = "sgd"
-    config.optim.learning_rate = 0.001
-    config.optim.momentum = 0.0  # Keras's default; the report names none
-    config.optim.weight_decay = 0.0
-    config.optim.schedule = "constant"
-    config.train.batch_size = 2  # not in the report
-    config.train.steps = 50 * 512
-    config.train.eval_every = 512
+    config.data.update(
+        # VGG16's Caffe weights: the mean of each channel taken away on a scale of 0 to 255.
+        mean=(123.68 / 255, 116.779 / 255, 103.939 / 255),
+        std=(1 / 255, 1 / 255, 1 / 255),
+    )
+    config.model.name = "ncsu_segnet"
+    config.optim.update(
+        name="sgd",
+        learning_rate=0.001,
+        momentum=0.0,  # Keras's default; the report names none
+        weight_decay=0.0,
+        schedule="constant",
+    )
+    # The batch size is not in the report.
+    config.train.update(steps=50 * 512, batch_size=2, eval_every=512)
+
+
+PRESETS = dict(streets=streets, segnet=segnet, pspnet=pspnet, deeplabv3=deeplabv3, ncsu=ncsu)

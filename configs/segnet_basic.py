@@ -1,6 +1,7 @@
 """SegNet-Basic: four 7x7 stages with pooling indices, the network of the paper's table 1.
 
 Source: Badrinarayanan et al., PAMI 2017 (arXiv 1511.00561), section 3.2.
+Options: `segjax.models.SegNetBasic`.
   python launch.py --config=configs/segnet_basic.py               streets at 96x192, 24 channels
   python launch.py --config=configs/segnet_basic.py:camvid_small  CamVid at 180x240, 32 channels
   python launch.py --config=configs/segnet_basic.py:camvid        CamVid at 360x480, the paper's
@@ -19,51 +20,26 @@ test split with median-frequency weights, without them):
   python launch.py --config=configs/segnet_basic.py:fcn_basic_no_dim_reduction  50.1, 47.0
   python launch.py --config=configs/segnet_basic.py:fcn_basic_no_addition_no_dim_reduction
                                                                                 45.9, 45.5
-`--config.loss.class_weights=none` takes the weights away.
+`--config.loss.class_weights=none` trains without the weights.
 """
 
 import functools
 
-from configs import base, presets, recipes, segnet
+from configs import presets, recipes, segnet
 from segjax.models.segnet_basic import TABLE1
 
 
 def get_config(preset: str = "streets"):
-    config = base.get_config()
-    config.model.name = "segnet_basic"
-    config.model.features = 64
-    config.model.input_lrn = False
-    config.model.upsampling = "indices"  # indices, deconv, bilinear
-    config.model.addition = False  # decoders add the encoder's map
-    config.model.single_channel = False  # indices: decoder filters see one channel each
-    config.model.reduction = False  # deconv, bilinear: decode in as many channels as classes
-    config.model.dropout_rate = 0.0  # Bayesian SegNet-Basic: 0.5
-    config.model.momentum = 0.9  # batch normalisation: the share of the old statistics kept
-    presets.apply(
-        config,
-        preset,
-        {
-            "streets": streets,
-            "camvid": segnet.camvid,
-            "camvid_small": camvid_small,
-            "idd": segnet.idd,
-            "paper": paper,
-            "bayesian": bayesian,
-            **{row: functools.partial(table1, row=row) for row in TABLE1},
-        },
-    )
-    return config
+    return presets.make("segnet_basic", preset, PRESETS)
 
 
 def streets(config):
-    segnet.streets(config)
-    del config.model.width
+    segnet.streets_run(config)
     config.model.features = 24
 
 
 def camvid_small(config):
-    segnet.camvid_small(config)
-    del config.model.width
+    segnet.camvid_small_run(config)
     config.model.features = 32
 
 
@@ -83,3 +59,14 @@ def table1(config, row: str):
     """The settings of `paper` for another decoder."""
     paper(config)
     config.model.update(TABLE1[row])
+
+
+PRESETS = {
+    "streets": streets,
+    "camvid": segnet.camvid,
+    "camvid_small": camvid_small,
+    "idd": presets.segnet_notebook,
+    "paper": paper,
+    "bayesian": bayesian,
+    **{row: functools.partial(table1, row=row) for row in TABLE1},
+}

@@ -185,7 +185,7 @@ def _call(mode: str) -> None:
     values = {name: FLAGS[name].value for name in flags_of(mode)}
     values["console"] = Console(quiet=count > 1 and not distributed.is_first())
     if "config" in command.needs:
-        values["base"] = base.get_config()
+        values["base"] = base.get_config(FLAGS.config.model.name)
         if "workdir" in values:
             values["workdir"] = values["workdir"] or default_workdir()
     if command.overrides:

@@ -12,13 +12,14 @@ from ml_collections import config_flags
 
 from segjax.data.classes import ClassTable, from_file
 from segjax.data.datasets import class_table
+from segjax.models import model_defaults
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
 # What makes a folder a run, besides its checkpoints.
 RUN_FILES = (CONFIG_FILE, CLASSES_FILE, "run.json", "metrics.jsonl", "class_statistics.json")
-# May change between the start of a run and its resume: none of them changes a result that the
-# run had without them (a run that stopped at a bad loss or file may go on past it).
+# These may change between the start of a run and its resume: none changes a result that the run had
+# without it (a run that stopped at a bad loss or file may go on past it).
 _FREE = (
     "data.root",
     "data.timeout_s",
@@ -34,39 +35,42 @@ _FREE = (
     "train.nonfinite_factor",
 )
 _FREE_SECTIONS = ("parallel", "report")
-# Left open (empty), they are what the run decided when it started.
+# Left empty, these have the values that the run chose when it started.
 _DECIDED = ("data.mean", "data.std")
 
 
-def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+Config = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Mapping
+
+
+def plain(config: Config) -> dict[str, Any]:
     """Nested dicts and lists, as JSON holds them."""
     values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
     return json.loads(json.dumps(values))
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
     """{"optim.learning_rate": 0.01, ...}"""
     flat = {}
     for key, value in config.items():
-        if isinstance(value, Mapping | ml_collections.ConfigDict):  # which is no Mapping
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat
 
 
-def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """{option: (our value, their value)} where two configs differ; None where one has it not."""
+def difference(ours: Config, theirs: Config) -> dict[str, tuple[Any, Any]]:
+    """{option: (our value, their value)} where two configs differ; None where it is missing."""
     a, b = flatten(plain(ours)), flatten(plain(theirs))
     return {k: (a.get(k), b.get(k)) for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)}
 
 
-def save(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
-    """Writes the run's config.json; a reader, as another process of the run, sees no half of it."""
+def save(config: Config, workdir: pathlib.Path) -> None:
+    """Writes the run's config.json, at once: no other process reads half of it."""
     text = json.dumps(plain(config), indent=2) + "\n"
-    whole = workdir / f"{CONFIG_FILE}.tmp"
-    whole.write_text(text)
-    whole.replace(workdir / CONFIG_FILE)
+    written = workdir / f"{CONFIG_FILE}.tmp"
+    written.write_text(text)
+    written.replace(workdir / CONFIG_FILE)
 
 
 def load(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
@@ -133,17 +137,20 @@ def copy_run(workdir: pathlib.Path, output: pathlib.Path) -> None:
             shutil.copy2(workdir / name, output / name)
 
 
-def check_same_run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
-    """Refuses to go on in a workdir that was started with another config.
+def check_same_run(config: Config, workdir: pathlib.Path) -> None:
+    """Refuses to resume in a workdir that was started with another config.
+
+    A model's option that one of the two lacks has the model's default there.
 
     Raises:
       ValueError: listing the options that differ.
     """
     if not (workdir / CONFIG_FILE).is_file():
         return
+    theirs, ours = _with_model_defaults(load(workdir)), _with_model_defaults(config)
     different = {
         name: values
-        for name, values in difference(load(workdir), config).items()
+        for name, values in difference(theirs, ours).items()
         if name not in _FREE
         and name.split(".")[0] not in _FREE_SECTIONS
         and not (name in _DECIDED and not values[1])
@@ -157,8 +164,13 @@ def check_same_run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
         )
 
 
+def _with_model_defaults(config: Config) -> dict[str, Any]:
+    config = plain(config)
+    return {**config, "model": plain(model_defaults(config["model"]["name"])) | config["model"]}
+
+
 def load_classes(config: Mapping[str, Any], workdir: str | pathlib.Path) -> ClassTable:
-    """The classes of a run: as saved with it."""
+    """The classes of a run, as saved with it."""
     path = pathlib.Path(workdir) / CLASSES_FILE
     return from_file(path) if path.is_file() else class_table(config["data"])
 

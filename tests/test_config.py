@@ -61,6 +61,16 @@ def test_options_that_change_no_result_may_differ(tmp_path):
     configs.check_same_run(config, tmp_path)
 
 
+def test_a_models_option_that_a_run_lacks_has_its_default(tmp_path):
+    config = pspnet.get_config()
+    del config.model.bins, config.model.stem
+    configs.save(config, tmp_path)
+    configs.check_same_run(pspnet.get_config(), tmp_path)
+    config.model.stem = "7x7"
+    with pytest.raises(ValueError, match=r"model\.stem: '3x3' there, '7x7' now"):
+        configs.check_same_run(config, tmp_path)
+
+
 def test_another_run_is_refused_with_the_options_that_differ(tmp_path):
     config = base.get_config()
     configs.save(config, tmp_path)

@@ -60,6 +60,7 @@ def export(
         predictor.variables,
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),
+        classes=predictor.classes.names,
     )
     print_line(console, text)
     return output

@@ -14,7 +14,7 @@ from segjax.layers.pooling import (
     pool_padding,
     positions_to_indices,
 )
-from segjax.layers.resize import resize_bilinear, resize_nearest
+from segjax.layers.resize import resize_bilinear, resize_nearest, spatial_size
 from segjax.layers.transpose import (
     ConvTranspose,
     bilinear_conv_transpose,
@@ -45,4 +45,5 @@ __all__ = [
     "relu",
     "resize_bilinear",
     "resize_nearest",
+    "spatial_size",
 ]

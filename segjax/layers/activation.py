@@ -11,8 +11,8 @@ from segjax.layers.recompute import again
 def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """max(x, 0), with a derivative that reads the result.
 
-    The next layer keeps the result anyway; `jax.nn.relu` reads x, so that the backward pass
-    computes the sum of a residual block again, from both of its terms. NaN stays NaN.
+    The next layer keeps the result anyway. `jax.nn.relu`'s derivative reads x, so that the backward
+    pass computes the sum of a residual block again, from both of its terms. NaN stays NaN.
     """
     return jax.nn.relu(x)
 
@@ -23,8 +23,7 @@ def _relu_forward(x):
 
 
 def _relu_backward(y, dy):
-    # Read, rather than made again of all that it is made of.
-    y = again(y)
+    y = again(y)  # read from memory: recomputing it would need all that it is made of
     return (jnp.where(y > 0, dy, jnp.zeros_like(dy)),)
 
 

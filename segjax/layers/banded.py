@@ -1,13 +1,14 @@
-"""Products of a constant matrix with the rows or columns of a map, local where it is banded.
+"""Products of a constant banded matrix with the rows or columns of a map.
 
 Interpolation reads a few neighbouring rows only. A plain matrix product hides that from the
-compiler: on a map whose rows are shared between devices it gathers all of them. By blocks of rows,
-each a small product, the compiled program sends a row or two to each neighbour. On GPUs each output
-is a sum of its few neighbours, which XLA fuses with what is made of it: upsampled logits are never
-stored, and no product has two or three terms, for which XLA 0.10 finds no tiles.
+compiler: where devices share a map's rows it gathers all of them. By blocks of rows, each a small
+product, the compiled program sends a row or two to each neighbour. On GPUs each output is a sum of
+its few neighbours, which XLA fuses with its consumers: upsampled logits are never stored, and no
+product has two or three terms, for which XLA 0.10 finds no tiles.
 """
 
 import functools
+import operator
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -15,11 +16,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-# Fewer rows than this are a pooled map, which every device holds whole: there the plain product is
-# local already, and its result is shared as its rows are.
+# Fewer rows than this are a pooled map, which every device holds completely: there the plain
+# product is local already, and its result is shared as its rows are.
 _LEAST_BLOCKS = 8
 
-# More neighbours of an output than this, or more weights of a block, are a product.
+# Sums of more terms per output, or of more weights per block, are taken as products.
 _MOST_TERMS = 6
 _MOST_WEIGHTS = 128
 
@@ -27,9 +28,10 @@ _MOST_WEIGHTS = 128
 class _Blocks(NamedTuple):
     """A banded matrix by blocks of `inputs` columns.
 
-    A block's outputs read its own inputs from `first` on and before `last`; below 0 those of blocks
-    before, from `inputs` on those of blocks after. `weights` is [blocks, outputs, last -
-    first]; the last block may have more outputs than the matrix has rows.
+    The outputs of a block read inputs `first` to `last - 1`, counted from the block's own first;
+    below 0 are those of the blocks before, from `inputs` on those of the blocks after. `weights`
+    is [blocks, outputs, last - first]; the last block may have more outputs than the matrix has
+    rows.
     """
 
     inputs: int
@@ -38,14 +40,14 @@ class _Blocks(NamedTuple):
     weights: np.ndarray
 
 
-def banded_product(
+def banded_matmul(
     matrix: Float[np.ndarray, "o i"], x: Float[Array, "n H W c"], axis: int
 ) -> Float[Array, "n h w c"]:
     """The rows (axis 1) or columns (axis 2) of x mixed by a constant matrix.
 
-    As `einsum("oi,nihc->nohc")`, in x's dtype. Rows shared between devices stay where they are if
-    the shares are whole blocks: each input row is a block where `o` is a multiple of `i`; at other
-    ratios there are 8 or more, if the rows have such a divisor.
+    As `einsum("oi,nihc->nohc")`, in x's dtype. Where devices share the rows in complete blocks,
+    rows stay on their devices: each input row is a block where `o` is a multiple of `i`; at other
+    ratios there are 8 blocks or more, if the number of rows has such a divisor.
     """
     product = functools.partial(_product, matrix, axis=axis)
     blocks = _narrow_blocks(matrix)
@@ -55,33 +57,7 @@ def banded_product(
     return lax.platform_dependent(x, cuda=summed, rocm=summed, default=product)
 
 
-def _product(matrix, x, axis: int):
-    """As matrix products: what CPUs are fastest at, and TPUs are made for."""
-    blocks = _blocks(matrix) if axis == 1 else None
-    if blocks:
-        return _multiplied(blocks, x, len(matrix))
-    equation = "oi,nihc->nohc" if axis == 1 else "oi,nhic->nhoc"
-    return jnp.einsum(equation, matrix.astype(x.dtype), x, precision="highest")
-
-
-def _summed(blocks: _Blocks, x, axis: int, out: int):
-    """As sums over each block's few neighbours. The derivative is a sum over a block's outputs."""
-    count, outputs, terms = blocks.weights.shape
-    # [count, outputs, terms, 1 ...]: the blocks lie along the axis, the outputs on a new one.
-    weights = blocks.weights.reshape(*blocks.weights.shape, *[1] * (x.ndim - axis - 1))
-    weights = weights.astype(x.dtype)
-    own = x.reshape(*x.shape[:axis], count, blocks.inputs, *x.shape[axis + 1 :])
-    total = None
-    for t in range(terms):
-        distance, place = divmod(blocks.first + t, blocks.inputs)
-        neighbour = lax.slice_in_dim(own, place, place + 1, axis=axis + 1)
-        term = weights[:, :, t] * moved(neighbour, axis, -distance)
-        total = term if total is None else total + term
-    y = total.reshape(*x.shape[:axis], count * outputs, *x.shape[axis + 1 :])
-    return lax.slice_in_dim(y, 0, out, axis=axis)
-
-
-def moved(x, axis: int, by: int):
+def shift(x: Float[Array, "*shape"], axis: int, by: int) -> Float[Array, "*shape"]:
     """x moved by so many places along an axis, zeros in its place."""
     if not by:
         return x
@@ -89,25 +65,54 @@ def moved(x, axis: int, by: int):
     return lax.pad(x, jnp.zeros((), x.dtype), pads)
 
 
-def _multiplied(blocks: _Blocks, x: Float[Array, "n H w c"], out: int) -> Float[Array, "n h w c"]:
+def _product(matrix, x, axis: int):
+    """The result by matrix products, which CPUs are fastest at and TPUs are made for."""
+    blocks = _wide_blocks(matrix) if axis == 1 else None
+    if blocks:
+        return _product_of_blocks(blocks, x, len(matrix))
+    equation = "oi,nihc->nohc" if axis == 1 else "oi,nhic->nhoc"
+    return jnp.einsum(equation, matrix.astype(x.dtype), x, precision="highest")
+
+
+def _summed(blocks: _Blocks, x, axis: int, out: int):
+    """The result by sums over a block's few neighbours; the derivative sums a block's outputs."""
+    count, outputs, terms = blocks.weights.shape
+    # [count, outputs, terms, 1 ...]: the blocks lie along the axis, the outputs on a new one.
+    weights = blocks.weights.reshape(*blocks.weights.shape, *[1] * (x.ndim - axis - 1))
+    weights = weights.astype(x.dtype)
+    own = x.reshape(*x.shape[:axis], count, blocks.inputs, *x.shape[axis + 1 :])
+
+    def term(t: int):
+        distance, place = divmod(blocks.first + t, blocks.inputs)
+        neighbour = lax.slice_in_dim(own, place, place + 1, axis=axis + 1)
+        return weights[:, :, t] * shift(neighbour, axis, -distance)
+
+    total = functools.reduce(operator.add, map(term, range(terms)))
+    y = total.reshape(*x.shape[:axis], count * outputs, *x.shape[axis + 1 :])
+    return lax.slice_in_dim(y, 0, out, axis=axis)
+
+
+def _product_of_blocks(
+    blocks: _Blocks, x: Float[Array, "n H w c"], out: int
+) -> Float[Array, "n h w c"]:
     """The product with rows as one small product per block."""
     n, _, width, channels = x.shape
     count, inputs = len(blocks.weights), blocks.inputs
     own = x.reshape(n, count, inputs, width * channels)
     taps = [own[:, :, max(0, blocks.first) : min(inputs, blocks.last)]]
     if blocks.first < 0:
-        taps.insert(0, moved(own[:, :, inputs + blocks.first :], 1, 1))
+        taps.insert(0, shift(own[:, :, inputs + blocks.first :], 1, 1))
     if blocks.last > inputs:
-        taps.append(moved(own[:, :, : blocks.last - inputs], 1, -1))
-    # Blocks are a batch of the product; the weights are repeated for n, so that XLA need not
-    # transpose x to make it one.
+        taps.append(shift(own[:, :, : blocks.last - inputs], 1, -1))
+    # Blocks are a batch of the product. The weights are repeated for every image: otherwise XLA
+    # transposes x to make it one.
     weights = jnp.broadcast_to(blocks.weights.astype(x.dtype), (n, *blocks.weights.shape))
     y = jnp.matmul(weights, jnp.concatenate(taps, 2), precision="highest")
     return y.reshape(n, count * y.shape[2], width, channels)[:, :out]
 
 
 def _narrow_blocks(matrix: np.ndarray) -> _Blocks | None:
-    """The matrix [out, size] in as many blocks as it has, if each output is a short sum."""
+    """The matrix [out, size] in the most blocks whose outputs are short sums, if there are any."""
     size = matrix.shape[1]
     for count in range(size, 0, -1):
         if size % count:
@@ -119,9 +124,9 @@ def _narrow_blocks(matrix: np.ndarray) -> _Blocks | None:
     return None
 
 
-def _blocks(matrix: np.ndarray) -> _Blocks | None:
-    """The matrix [out, size] in as many blocks as it has that read no further than their
-    neighbours; None if those are too few."""
+def _wide_blocks(matrix: np.ndarray) -> _Blocks | None:
+    """The matrix [out, size] in the most blocks that read no further than their neighbours; None if
+    those are too few."""
     out, size = matrix.shape
     if out < _LEAST_BLOCKS or not matrix.any():
         return None
@@ -140,7 +145,7 @@ def _in_blocks(matrix: np.ndarray, count: int) -> _Blocks:
     i, j = np.nonzero(matrix)
     block = i // outputs
     offset = j - inputs * block
-    # At least one input of its own, so that there is something to put the others beside.
+    # At least one of the block's own inputs, to which the neighbours' are joined.
     first = min(int(offset.min(initial=0)), inputs - 1)
     last = max(int(offset.max(initial=0)) + 1, 1)
     weights = np.zeros((count, outputs, last - first), matrix.dtype)

@@ -1,7 +1,7 @@
-"""Marks on what a network computes: where rematerialisation may cut it into parts.
+"""Names for arrays of a forward pass at which rematerialisation may cut a network into parts.
 
-A mark is the identity, and leaves no trace in a compiled program. `segjax.training.remat` looks for
-them.
+Naming an array is the identity and leaves no trace in a compiled program. `segjax.training.remat`
+reads the names.
 """
 
 import jax
@@ -12,12 +12,12 @@ BLOCK = "block"
 
 
 def conv_output(x: jax.Array) -> jax.Array:
-    """Marks what a convolution computed, before bias, normalisation and activation."""
+    """Names the output of a convolution, before bias, normalisation and activation."""
     return checkpoint_name(x, CONV)
 
 
 def block_output(x: jax.Array) -> jax.Array:
-    """Marks what one block of a network hands to the next: a stage's pooled map, the sum of a
-    residual block, the end of a decoder's stage. Blocks after the last mark are never computed
-    again, so the classifier needs none."""
+    """Names the output of a block: a stage's pooled map, the sum of a residual block, the end of a
+    decoder's stage. Blocks after the last name are never computed again, so a classifier needs
+    none."""
     return checkpoint_name(x, BLOCK)

@@ -1,4 +1,4 @@
-"""Context modules: what a cell knows of the rest of the scene.
+"""Context modules: each cell learns of the rest of the scene.
 
 `PyramidPooling` (PSPNet) averages the map over grids of a few bins; `AtrousSpatialPyramidPooling`
 (DeepLabV3) looks at several distances at once. Both end in one concatenation.
@@ -6,22 +6,27 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from segjax.layers.adaptive import adaptive_avg_pool, adaptive_avg_pools
 from segjax.layers.conv import ConvNormAct
-from segjax.layers.resize import resize_bilinear
+from segjax.layers.resize import resize_bilinear, spatial_size
 
 
 class PyramidPooling(nn.Module):
     """The input beside its averages over 1, 2, 3 and 6 bins a side, each projected and enlarged.
 
-    Output channels: i + len(bins) * features; `features` defaults to i // len(bins), so that the
-    global context weighs as much as the map itself.
+    Output channels: i + len(bins) * features.
+
+    Attributes:
+      bins: pyramid levels, in bins a side.
+      features: channels of each level; None: i // len(bins), so that the context has as many
+        channels as the map.
+      align_corners: convention of the enlargement.
 
     Reference: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, section 3.2 and figure 3.
     """
@@ -30,7 +35,7 @@ class PyramidPooling(nn.Module):
     features: int | None = None
     align_corners: bool = False
     momentum: float = 0.9
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w i"], *, train: bool) -> Float[Array, "n h w o"]:
@@ -40,16 +45,24 @@ class PyramidPooling(nn.Module):
         means = adaptive_avg_pools(x, [(bins, bins) for bins in self.bins])
         for bins, pooled in zip(self.bins, means, strict=True):
             pooled = block(name=f"bin{bins}")(pooled, train=train)
-            levels.append(resize_bilinear(pooled, x.shape[1:3], align_corners=self.align_corners))
+            levels.append(
+                resize_bilinear(pooled, spatial_size(x), align_corners=self.align_corners)
+            )
         return jnp.concatenate(levels, axis=-1)
 
 
 class AtrousSpatialPyramidPooling(nn.Module):
-    """A 1x1 convolution, 3x3 convolutions at several rates, and the image's mean, concatenated
-    and projected to `features` channels.
+    """A 1x1 convolution, 3x3 convolutions at several rates, and the map's mean, concatenated and
+    projected to `features` channels.
 
     Rates (6, 12, 18) are for output stride 16; DeepLabV3 doubles them at stride 8. As a rate nears
-    the map's size its 3x3 kernel degenerates to 1x1, which is what the image branch makes up for.
+    the map's size its 3x3 kernel degenerates to 1x1; the branch of the mean makes up for that.
+
+    Attributes:
+      rates: atrous rates of the 3x3 convolutions.
+      features: channels of each branch and of the projection.
+      image_pooling: whether there is a branch for the map's mean.
+      dropout_rate: dropout after the projection.
 
     Reference: Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation",
     arXiv 1706.05587, section 3.3 and figure 5.
@@ -60,7 +73,7 @@ class AtrousSpatialPyramidPooling(nn.Module):
     image_pooling: bool = True
     dropout_rate: float = 0.0
     momentum: float = 0.9
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w i"], *, train: bool) -> Float[Array, "n h w o"]:

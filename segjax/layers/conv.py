@@ -2,6 +2,7 @@
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -9,20 +10,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from segjax.layers.banded import moved
+from segjax.layers.banded import shift
 from segjax.layers.checkpoint_names import conv_output
-from segjax.layers.dilated import centered_padding, dilated_conv, dilated_conv_with_phases
+from segjax.layers.dilated import Pads, centered_padding, dilated_conv, dilated_conv_with_phases
 from segjax.layers.norm import BatchNorm
 
 # Below this share of taps that see the map at all, summing the taps one by one beats a convolution
 # that multiplies the padding's zeros (measured on CPU; see benchmarks/layers.py).
 _TAP_SUM_BELOW = 0.55
 
-# Rates of more than this share of the rows go row by row of the kernel. Of one convolution XLA's
-# partitioner gathers the map where its reach, up and down, covers the shards of all devices: from
-# 3/8 of the rows on 4 devices, 1/2 on 8. Up to 1/4 it never does.
+# At rates above this share of the rows, the kernel's rows are convolved one by one. For a single
+# convolution XLA's partitioner gathers the map where its reach, up and down, covers the shards of
+# all devices: from 3/8 of the rows on 4 devices, 1/2 on 8. Up to 1/4 it never does.
 _FAR = 0.25
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -34,7 +36,7 @@ def atrous_conv(
     *,
     rate: int = 1,
     strides: int = 1,
-    padding: str | tuple[tuple[int, int], tuple[int, int]] = "CENTER",
+    padding: str | Pads = "CENTER",
 ) -> Float[Array, "n h w o"]:
     """2-D convolution with `rate - 1` zeros between the kernel's taps.
 
@@ -47,24 +49,22 @@ def atrous_conv(
         padding (XLA's "SAME" differs from it at stride 2); or explicit pairs.
 
     At large rates most taps fall outside the map (rate 24 on a 33x33 map: the corner taps see
-    only 9x9 cells of it). On CPUs those products are not computed: the same sum, several times
-    faster. GPUs take the kernel's gradient in another way, see `segjax.layers.dilated`.
-
-    Where rows are shared between devices, none ever holds the whole map, whatever the rate: see
-    `_sum_of_rows`.
+    only 9x9 cells of it). On CPUs those products are left out: the same sum, several times faster.
+    GPUs take the kernel's gradient in another way, see `segjax.layers.dilated`. Where devices share
+    the rows, none ever holds the complete map, whatever the rate, see `_sum_of_rows`.
 
     Raises:
-      ValueError: for an even kernel with "CENTER".
+      ValueError: for an even kernel with "CENTER", or another string.
 
     Reference: Chen et al., "Rethinking Atrous Convolution", arXiv 1706.05587, section 3.1.
     """
-    if padding == "CENTER":
+    centered = padding == "CENTER"
+    if isinstance(padding, str):
+        if not centered:
+            raise ValueError(f'padding={padding!r}; use "CENTER" or ((top, bottom), (left, right))')
         if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
             raise ValueError(f"an even kernel {kernel.shape[:2]} has no centre; give padding pairs")
-        centered = True
         padding = centered_padding(kernel, rate)
-    else:
-        centered = False
     if kernel.shape[:2] == (1, 1) and not any(map(any, padding)):
         return _pointwise(x, kernel, strides)
     # At rate 1 only tiny maps have so few taps inside, and there is nothing to gain: 49 products of
@@ -75,11 +75,11 @@ def atrous_conv(
         return _convolved(x, kernel, rate, padding, strides)
     by_taps = functools.partial(_sum_of_rows, rate=rate, row_of_taps=_row_of_taps)
     by_rows = functools.partial(_sum_of_rows, rate=rate, row_of_taps=_row_convolved)
-    whole = functools.partial(_convolved, rate=rate, padding=padding)
-    elsewhere = by_rows if far else whole
+    at_once = functools.partial(_convolved, rate=rate, padding=padding)
+    elsewhere = by_rows if far else at_once
     if not sparse:
         return elsewhere(x, kernel)
-    # Fewer products are what counts on a CPU, few kernels and one pass on accelerators.
+    # On a CPU fewer products are faster; on accelerators, few programs and one pass over the map.
     return lax.platform_dependent(x, kernel, cpu=by_taps, default=elsewhere)
 
 
@@ -95,9 +95,9 @@ def _convolved(x, kernel, rate, padding, strides=1):
 def _pointwise(x, kernel, strides):
     """A 1x1 convolution.
 
-    It is a matrix product, and XLA's CPU backend runs it faster as one. GPUs have their own kernels
-    for it, which add a residual's gradient in the same pass. And a product of a strided slice
-    aborts the compiler for CUDA in jaxlib 0.10 (`triton_tiling_propagation.cc`, check failed).
+    It is a matrix product, and XLA's CPU backend runs it faster as one. GPUs have their own
+    programs for it, which add a residual's gradient in the same pass; and a product of a strided
+    slice aborts the compiler for CUDA in jaxlib 0.10 (a check in `triton_tiling_propagation.cc`).
     """
     return lax.platform_dependent(
         x,
@@ -118,48 +118,50 @@ def _share_inside(size, kernel_shape, rate) -> float:
 def _sum_of_rows(x, kernel, rate, row_of_taps):
     """The convolution as the sum of its kernel's rows, each over the cells where it is inside.
 
-    Where rows are shared between devices, each row of taps asks for the map moved up or down, which
-    is one exchange. Cropping more than half of the rows, or padding to more than twice as many, XLA
-    would gather the map first; what is left of a larger distance is a shift that keeps the size.
+    Where devices share the map's rows, each row of taps needs the map moved up or down, which is
+    one exchange. XLA would gather the map first if more than half of the rows were cropped, or
+    padded to more than twice as many: the rest of a larger distance is a shift that keeps the size.
     """
     height = x.shape[1]
-    out = None
+    terms = []
     for i, taps in enumerate(kernel):
         dy = rate * (i - kernel.shape[0] // 2)
         if abs(dy) >= height:
-            continue  # this row sees padding only
+            continue  # this row of taps reads padding only
         cropped = min(abs(dy), height // 2)
         above, below = (0, cropped) if dy > 0 else (cropped, 0)
         term = row_of_taps(x[:, below : height - above], taps, rate)
         term = jnp.pad(term, ((0, 0), (above, below), (0, 0), (0, 0)))
-        term = moved(term, 1, below - above - dy)
-        out = term if out is None else out + term
-    return out
+        terms.append(shift(term, 1, below - above - dy))
+    return functools.reduce(operator.add, terms)
 
 
 def _row_of_taps(x, taps, rate):
     """Taps [kw, i, o] along the columns, one matrix product each, where they are inside."""
-    width, out = x.shape[2], None
+    width, terms = x.shape[2], []
     for j, tap in enumerate(taps):
         dx = rate * (j - len(taps) // 2)
         if abs(dx) >= width:
             continue
         product = jnp.dot(x[:, :, max(0, dx) : width + min(0, dx)], tap)
-        product = jnp.pad(product, ((0, 0), (0, 0), (max(0, -dx), max(0, dx)), (0, 0)))
-        out = product if out is None else out + product
-    return out
+        terms.append(jnp.pad(product, ((0, 0), (0, 0), (max(0, -dx), max(0, dx)), (0, 0))))
+    return functools.reduce(operator.add, terms)
 
 
 def _row_convolved(x, taps, rate):
     """Taps [kw, i, o] along the columns, as a convolution."""
-    return _convolved(x, taps[None], rate, ((0, 0), (rate * (len(taps) // 2),) * 2))
+    return _convolved(x, taps[None], rate, centered_padding(taps[None], rate))
 
 
 class Conv(nn.Module):
-    """`atrous_conv` with its own kernel [k, k, i, features] and, if asked, a bias.
+    """`atrous_conv` with its own kernel [k, k, i, features] and, with `use_bias`, a bias.
 
-    `frozen_bias`: the bias gets no gradient. Before a normalisation by the batch, which takes the
-    mean away again, its gradient is zero, and computing that costs a pass over the map.
+    Attributes:
+      features: output channels.
+      kernel_size: k, rows and columns of the kernel.
+      strides, rate, padding: see `atrous_conv`.
+      frozen_bias: the bias gets no gradient. Before a normalisation by the batch, which takes the
+        mean away again, its gradient is zero, and computing that costs a pass over the map.
     """
 
     features: int
@@ -168,8 +170,8 @@ class Conv(nn.Module):
     rate: int = 1
     use_bias: bool = False
     frozen_bias: bool = False
-    padding: str | tuple[tuple[int, int], tuple[int, int]] = "CENTER"
-    dtype: Any = jnp.float32
+    padding: str | Pads = "CENTER"
+    dtype: DTypeLike = jnp.float32
     kernel_init: Callable = he_normal
 
     @nn.compact
@@ -192,11 +194,16 @@ class Conv(nn.Module):
 
 
 class ConvNormAct(nn.Module):
-    """Convolution, batch normalisation, activation: the block that all models here are made of.
+    """Convolution, batch normalisation, activation: the block that most models here are made of.
 
-    Statistics are kept in float32. `momentum` is linen's (the share of the old value that stays):
-    0.9 here is torch's 0.1. Under jit the statistics are those of the whole batch, whatever the
-    number of devices.
+    Statistics are float32. Under jit they are those of the complete batch, whatever the number of
+    devices.
+
+    Attributes:
+      features, kernel_size, strides, rate, use_bias: see `Conv`.
+      activation: of each number by itself; None: none.
+      momentum: share of the old statistics that stays at each step: 0.9 is torch's 0.1.
+      epsilon: added to the variance.
     """
 
     features: int
@@ -207,7 +214,7 @@ class ConvNormAct(nn.Module):
     activation: Callable[[jax.Array], jax.Array] | None = nn.relu
     momentum: float = 0.9
     epsilon: float = 1e-5
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     kernel_init: Callable = he_normal
     scale_init: Callable = nn.initializers.ones
 
@@ -224,15 +231,36 @@ class ConvNormAct(nn.Module):
             kernel_init=self.kernel_init,
             name="conv",
         )(x)
-        norm = BatchNorm(
-            use_running_average=not train,
+        return batch_norm(
+            x,
+            self.activation,
+            train=train,
             momentum=self.momentum,
             epsilon=self.epsilon,
             dtype=self.dtype,
             scale_init=self.scale_init,
-            name="norm",
         )
-        if train:
-            return norm(x, activation=self.activation)  # one derivative for both
-        x = norm(x)
-        return self.activation(x) if self.activation else x
+
+
+def batch_norm(
+    x: Float[Array, "n *size c"],
+    activation: Callable[[jax.Array], jax.Array] | None = None,
+    *,
+    train: bool,
+    epsilon: float = 1e-5,
+    **options: Any,
+) -> Float[Array, "n *size c"]:
+    """Batch normalisation and an activation, as the submodule "norm" of the module that calls.
+
+    Args:
+      x: the map.
+      activation: of each number by itself; None: none.
+      train: normalise by the batch's statistics, and move the running ones.
+      epsilon: added to the variance.
+      options: other fields of `BatchNorm`.
+    """
+    norm = BatchNorm(use_running_average=not train, epsilon=epsilon, **options, name="norm")
+    if train:
+        return norm(x, activation=activation)  # one derivative for both
+    x = norm(x)
+    return activation(x) if activation else x

@@ -1,4 +1,4 @@
-"""The atrous convolution as XLA has it, and one whose kernel's gradient GPUs have a kernel for."""
+"""The atrous convolution of XLA, and one whose kernel's gradient GPUs have a fast program for."""
 
 import functools
 
@@ -8,21 +8,24 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+Pads = tuple[tuple[int, int], tuple[int, int]]
+
 # Phases of fewer rows or columns than this see little but padding: their kernel's gradient is taken
 # tap by tap.
 _LEAST_PHASE = 4
 
 
-def centered_padding(kernel, rate: int) -> tuple[tuple[int, int], ...]:
+def centered_padding(kernel: Float[Array, "kh kw i o"], rate: int) -> Pads:
     """Zeros on every side that keep a map's size at stride 1, for a kernel of odd sides."""
-    return tuple((rate * (k // 2),) * 2 for k in kernel.shape[:2])
+    rows, columns = (rate * (k // 2) for k in kernel.shape[:2])
+    return (rows, rows), (columns, columns)
 
 
 def dilated_conv(
     x: Float[Array, "n H W i"],
     kernel: Float[Array, "kh kw i o"],
     rate: int,
-    padding: tuple[tuple[int, int], tuple[int, int]],
+    padding: Pads,
     strides: int = 1,
 ) -> Float[Array, "n h w o"]:
     """XLA's convolution, channels-last, with `rate - 1` zeros between the kernel's taps."""
@@ -42,9 +45,9 @@ def dilated_conv_with_phases(
 ) -> Float[Array, "n h w o"]:
     """A centred convolution of stride 1 whose kernel's gradient is that of a plain convolution.
 
-    XLA has no cuDNN call for the kernel's gradient of an atrous convolution: it transposes both
-    maps and convolves one with the other as the kernel. Every `rate`-th row and column is a phase,
-    and to a phase the convolution is a plain one.
+    XLA calls no cuDNN program for the kernel's gradient of an atrous convolution: it transposes
+    both maps and convolves one with the other as the kernel. Every `rate`-th row and column make a
+    phase, and within a phase the convolution is a plain one.
     """
     return dilated_conv(x, kernel, rate, centered_padding(kernel, rate))
 
@@ -66,7 +69,7 @@ def _backward(rate, kept, dy):
 
 
 def _kernel_gradient_by_taps(rate, x, dy, kernel):
-    """One product per tap, of the cells that it sees with those that they went to."""
+    """One product per tap, of the cells that it reads with those that it adds to."""
     height, width = x.shape[1:3]
     taps = []
     for i, j in np.ndindex(*kernel.shape[:2]):
@@ -74,11 +77,11 @@ def _kernel_gradient_by_taps(rate, x, dy, kernel):
         if abs(down) >= height or abs(across) >= width:
             taps.append(jnp.zeros(kernel.shape[2:], kernel.dtype))
             continue
-        seen = x[:, max(0, down) : height + min(0, down), max(0, across) : width + min(0, across)]
-        went = dy[
+        read = x[:, max(0, down) : height + min(0, down), max(0, across) : width + min(0, across)]
+        added = dy[
             :, max(0, -down) : height - max(0, down), max(0, -across) : width - max(0, across)
         ]
-        taps.append(jnp.einsum("nhwi,nhwo->io", seen, went))
+        taps.append(jnp.einsum("nhwi,nhwo->io", read, added))
     return jnp.stack(taps).reshape(kernel.shape)
 
 

@@ -1,6 +1,6 @@
-"""Max pooling that keeps where each maximum was, and unpooling that puts values back there.
+"""Max pooling that keeps the position of each maximum, and unpooling that puts values back there.
 
-Two forms of pooling with indices give the same arrays:
+Two forms give the same arrays:
 
 - `max_pool_argmax` / `max_unpool`: any window, stride and padding. Indices are flat positions
   `h * W + w` in the input, per channel, as torch's `return_indices`; unpooling is a scatter.
@@ -12,6 +12,8 @@ Reference: Badrinarayanan et al., "SegNet", PAMI 2017, section 3 (arXiv 1511.005
 """
 
 import functools
+import operator
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, Shaped, UInt8
 
-Padding = str | tuple[tuple[int, int], tuple[int, int]]
+from segjax.layers.dilated import Pads
+
+Padding = str | Pads
 
 
 def pool_padding(
@@ -27,7 +31,7 @@ def pool_padding(
     window: tuple[int, int] = (2, 2),
     strides: tuple[int, int] | None = None,
     padding: Padding = "VALID",
-) -> tuple[tuple[int, int], tuple[int, int]]:
+) -> Pads:
     """Resolves a padding to explicit (before, after) pairs for height and width.
 
     Args:
@@ -38,8 +42,8 @@ def pool_padding(
         remainder is left, as Caffe pools and torch with `ceil_mode=True`), or the pairs.
 
     Raises:
-      ValueError: for an unknown padding, or one as large as the window: such a window would hold
-        no input at all.
+      ValueError: for an unknown padding, or one as large as the window, which could then hold
+        padding only.
     """
     strides = strides or window
     if not isinstance(padding, str):
@@ -67,13 +71,13 @@ def pool_padding(
                 f"padding={pairs} with window={tuple(window)}: each side must be at least 0 and "
                 "smaller than the window, or a window would hold padding only"
             )
-    return pairs
+    return cast(Pads, pairs)
 
 
 def _ceil_remainder(size: int, window: int, stride: int) -> int:
     """Padding after the end so that ceil((size - window) / stride) + 1 windows fit.
 
-    As torch: a window must start inside the input, so a stride past the end adds none.
+    A window must start inside the input, as in torch: a stride past the end adds none.
     """
     windows = -(-max(size - window, 0) // stride) + 1
     if (windows - 1) * stride >= size:
@@ -86,27 +90,30 @@ def _lowest(dtype):
 
 
 def _better(candidate, best):
-    """Whether to replace `best`: strictly larger, so the first of equals stays; NaN wins."""
+    """Whether to replace `best`: only a larger value, so that the first of equals stays; or NaN."""
     return (candidate > best) | (candidate != candidate)
 
 
 def _largest_of_windows(x, window, strides, pads, mark):
-    """Running maximum over the window's places, in the order of rows: values and what
-    `mark(place, size)` says of each one's place; size is that of the result, (h, w)."""
+    """The largest of each window, and `mark(place, size)` of its place, by a running maximum over
+    the window's places, row by row; `size` is (h, w) of the result."""
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=_lowest(x.dtype))
     size = [(n - k) // s + 1 for n, k, s in zip(padded.shape[1:3], window, strides, strict=True)]
-    values = marks = None
-    for place in np.ndindex(*window):
+
+    def at(place):
         rows, columns = (
             slice(p, p + (n - 1) * s + 1, s) for p, n, s in zip(place, size, strides, strict=True)
         )
-        candidate, marked = padded[:, rows, columns], mark(place, size)
-        if values is None:
-            values, marks = candidate, jnp.broadcast_to(marked, candidate.shape)
-        else:
-            better = _better(candidate, values)
-            values = jnp.where(better, candidate, values)
-            marks = jnp.where(better, marked, marks)
+        return padded[:, rows, columns]
+
+    first, *others = np.ndindex(*window)
+    values = at(first)
+    marks = jnp.broadcast_to(mark(first, size), values.shape)
+    for place in others:
+        candidate = at(place)
+        better = _better(candidate, values)
+        values = jnp.where(better, candidate, values)
+        marks = jnp.where(better, mark(place, size), marks)
     return values, marks
 
 
@@ -116,8 +123,8 @@ def _argmax_windows(x, window, strides, pads):
     (top, _), (left, _) = pads
 
     def index(place, size):
-        # Clipping matters only where every value so far is the padding's own (-inf): then the
-        # clipped position is the first one of the window that lies inside the input.
+        # Clipping matters only where all values so far are -inf, as the padding: the clipped
+        # position is then the window's first one that lies inside the input.
         y = jnp.clip(jnp.arange(size[0]) * strides[0] - top + place[0], 0, height - 1)
         x_ = jnp.clip(jnp.arange(size[1]) * strides[1] - left + place[1], 0, width - 1)
         return (y[:, None] * width + x_).astype(jnp.int32)[None, :, :, None]
@@ -143,7 +150,7 @@ def max_pool_argmax(
     Args:
       x: any real dtype.
       window: (rows, columns).
-      strides: defaults to the window.
+      strides: (rows, columns); None: the window.
       padding: see `pool_padding`; padding never wins.
 
     Returns:
@@ -155,8 +162,8 @@ def max_pool_argmax(
     Raises:
       ValueError: for a padding that does not fit, or an input smaller than the window.
     """
-    strides = tuple(strides or window)
-    pads = pool_padding(x.shape[1:3], window, strides, padding)
+    strides = strides or window
+    pads = pool_padding((x.shape[1], x.shape[2]), window, strides, padding)
     padded = [n + sum(p) for n, p in zip(x.shape[1:3], pads, strict=True)]
     if padded[0] < window[0] or padded[1] < window[1]:
         raise ValueError(
@@ -164,16 +171,13 @@ def max_pool_argmax(
             f'window {tuple(window)}; use padding="SAME" or "CEIL"'
         )
 
-    @jax.custom_jvp
-    def pool(x):
-        return _argmax_windows(x, window, strides, pads)
-
-    @pool.defjvp
-    def _(primals, tangents):
+    def derivative(primals, tangents) -> Any:
         values, indices = pool(*primals)
         no_tangent = np.zeros(indices.shape, jax.dtypes.float0)
         return (values, indices), (_gather(tangents[0], indices), no_tangent)
 
+    pool = jax.custom_jvp(lambda x: _argmax_windows(x, window, strides, pads))
+    pool.defjvp(derivative)
     return pool(x)
 
 
@@ -186,12 +190,12 @@ def max_unpool(
 
     Args:
       values, indices: of one shape, as `max_pool_argmax` returns them.
-      output_size: (H, W) of the result: the size that was pooled, and with the width that
-        `indices` were counted in. Indices outside are dropped.
+      output_size: (H, W) of the result, which is the size that was pooled: `indices` count in its
+        width. Indices outside are dropped.
 
-    The derivative reads at the indices: the partner of pooling's. Where windows overlapped and an
-    index occurs more than once, its values are the same maximum, and one of them gets the
-    derivative, so that unpooling what was pooled passes each cotangent once (torch: once each).
+    The derivative reads at the indices, as pooling does. Where windows overlap and an index occurs
+    more than once, its values are the same maximum and one of them gets the derivative: unpooling
+    after pooling passes each cotangent once (in torch, once for each occurrence).
     """
     n, _, _, c = values.shape
     height, width = output_size
@@ -235,15 +239,14 @@ def max_pool_2x2(
       The maxima, and the position inside the window: 0 1 in the upper row, 2 3 in the lower.
       The first position wins a tie; NaN wins over everything.
 
-    Only the positions wait for the backward pass, which is `max_unpool_2x2`. Reverse mode only;
-    for forward-mode derivatives use `max_pool_argmax`.
+    The backward pass, which is `max_unpool_2x2`, needs the positions alone. Reverse mode only; for
+    forward-mode derivatives use `max_pool_argmax`.
     """
-    return _pool_2x2(x, x.shape[1:3])
+    return _pool_2x2(x, (x.shape[1], x.shape[2]))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _pool_2x2(x, size):
-    del size  # only the backward pass wants it: odd and even sizes pool to the same
+def _largest_of_2x2(x, size):
+    del size  # for the backward pass, as odd and even sizes pool to the same
     x = _pad_to_even(x, _lowest(x.dtype))
     a, b = x[:, ::2, ::2], x[:, ::2, 1::2]
     c, d = x[:, 1::2, ::2], x[:, 1::2, 1::2]
@@ -254,19 +257,19 @@ def _pool_2x2(x, size):
     return jnp.where(lower, below, above), positions
 
 
-def _pool_2x2_fwd(x, size):
-    values, positions = _pool_2x2(x, size)
+def _pool_2x2_forward(x, size):
+    values, positions = _largest_of_2x2(x, size)
     return (values, positions), positions
 
 
-def _pool_2x2_bwd(size, positions, cotangents):
-    return (max_unpool_2x2(cotangents[0], positions, size),)
+def _pool_2x2_backward(size, positions, cotangents):
+    return (_unpool_2x2(positions, cotangents[0], size),)
 
 
-_pool_2x2.defvjp(_pool_2x2_fwd, _pool_2x2_bwd)
+_pool_2x2 = jax.custom_vjp(_largest_of_2x2, nondiff_argnums=(1,))
+_pool_2x2.defvjp(_pool_2x2_forward, _pool_2x2_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def max_unpool_2x2(
     values: Shaped[Array, "n h w c"],
     positions: UInt8[Array, "n h w c"],
@@ -288,20 +291,21 @@ def max_unpool_2x2(
             f"max_unpool_2x2: output_size={tuple(output_size)} does not pool to {(h, w)}; "
             f"heights {2 * h - 1} or {2 * h} and widths {2 * w - 1} or {2 * w} do"
         )
-    return _place(positions, values, (height, width))
+    return _unpool_2x2(positions, values, (height, width))
 
 
-def _max_unpool_2x2_fwd(values, positions, output_size):
-    return max_unpool_2x2(values, positions, output_size), positions
+def _unpool_2x2_forward(positions, values, size):
+    return _place(positions, values, size), positions
 
 
-def _max_unpool_2x2_bwd(output_size, positions, cotangent):
-    del output_size
+def _unpool_2x2_backward(size, positions, cotangent):
+    del size
     no_tangent = np.zeros(positions.shape, jax.dtypes.float0)
-    return _pick(positions, cotangent), no_tangent
+    return no_tangent, _pick(positions, cotangent)
 
 
-max_unpool_2x2.defvjp(_max_unpool_2x2_fwd, _max_unpool_2x2_bwd)
+_unpool_2x2 = jax.custom_vjp(_place, nondiff_argnums=(2,))
+_unpool_2x2.defvjp(_unpool_2x2_forward, _unpool_2x2_backward)
 
 
 def max_pool(
@@ -315,12 +319,12 @@ def max_pool(
     Args:
       x, window, strides, padding: see `max_pool_argmax`; windows of up to 255 cells.
 
-    The first position (row by row) wins a tie; NaN wins over everything. One byte per window waits
-    for the backward pass, which compares and adds: no scatter, and none of the four int32 maps
-    that XLA's GPU backend makes of a pooling window and its derivative. Reverse mode only.
+    The first position (row by row) wins a tie; NaN wins over everything. The backward pass needs
+    one byte per window, compares and adds: no scatter, and none of the four int32 maps that XLA's
+    GPU backend makes for a pooling window and its derivative. Reverse mode only.
     """
-    strides = tuple(strides or window)
-    pads = pool_padding(x.shape[1:3], window, strides, padding)
+    strides = strides or window
+    pads = pool_padding((x.shape[1], x.shape[2]), window, strides, padding)
 
     def forward(x):
         def position(place, size):
@@ -330,17 +334,17 @@ def max_pool(
         return _largest_of_windows(x, window, strides, pads, position)
 
     def backward(positions, dy):
-        total = None
+        terms = []
         for k, place in enumerate(np.ndindex(*window)):
-            term = jnp.where(positions == k, dy, 0)
             edges = []
             for n, pad, d, p, stride in zip(
                 x.shape[1:3], pads, dy.shape[1:3], place, strides, strict=True
             ):
-                # Into the padded map, and cut later: XLA's partitioner aborts at fewer than none.
+                # Into the padded map, and cut later: XLA's partitioner aborts at negative padding.
                 edges.append((p, n + sum(pad) - p - (d - 1) * stride - 1, stride - 1))
-            term = lax.pad(term, jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-            total = term if total is None else total + term
+            term = jnp.where(positions == k, dy, 0)
+            terms.append(lax.pad(term, jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, (0, 0, 0)]))
+        total = functools.reduce(operator.add, terms)
         (top, _), (left, _) = pads
         total = total[:, top : top + x.shape[1], left : left + x.shape[2]]
         return (total,)
@@ -353,7 +357,7 @@ def max_pool(
 def positions_to_indices(
     positions: UInt8[Array, "n h w c"], input_size: tuple[int, int]
 ) -> Int[Array, "n h w c"]:
-    """The flat indices of `max_pool_argmax` for the window positions of `max_pool_2x2`."""
+    """From the window positions of `max_pool_2x2` to the flat indices of `max_pool_argmax`."""
     _, h, w, _ = positions.shape
     row = 2 * jnp.arange(h)[:, None, None] + positions // 2
     column = 2 * jnp.arange(w)[:, None] + positions % 2

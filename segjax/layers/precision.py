@@ -5,5 +5,5 @@ from jaxtyping import Array, Float, Shaped
 
 
 def at_least_float32(x: Shaped[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """x in float32; float64 stays float64. For what half precision must not be summed in."""
+    """x in float32, or in its own dtype if that is wider: half precision is too little for sums."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -5,15 +5,14 @@ section 3.3; Noh et al., "Learning Deconvolution Network for Semantic Segmentati
 section 3.2.2.
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from segjax.layers.banded import banded_product
+from segjax.layers.banded import banded_matmul
 from segjax.layers.checkpoint_names import conv_output
 from segjax.layers.conv import he_normal
 from segjax.layers.precision import at_least_float32
@@ -28,20 +27,20 @@ def conv_transpose(
 ) -> Float[Array, "n H W o"]:
     """Every cell of x adds its multiple of the kernel to the output, `strides` cells apart.
 
-    The derivative of a convolution with respect to its input. Sizes and numbers are those of
+    It is the derivative of a convolution with respect to its input. Sizes and numbers are those of
     torch's `ConvTranspose2d`: H = (h - 1) * strides - 2 * padding + kh. Torch stores its weight
     [i, o, kh, kw]; `kernel[a, b, i, o] = weight[i, o, a, b]`.
 
     Args:
       x: the map.
-      kernel: any size, even ones too.
+      kernel: of any size, odd or even.
       strides: distance of two neighbours' kernels in the output, at least 1.
       padding: rows and columns that are cut off on every side.
 
     The textbook form spreads x out with `strides - 1` zeros between its cells and convolves that.
-    Here the output cells at the same place between two cells of x, one phase of the
-    strides * strides, are channels of one convolution on x itself, so no zeros are multiplied
-    (63 of 64 cells at stride 8).
+    Here the output cells at the same place between two cells of x, one of strides * strides phases,
+    are channels of one convolution on x itself, so no zeros are multiplied (63 of 64 cells at
+    stride 8).
 
     Raises:
       ValueError: if the padding leaves no output.
@@ -52,8 +51,8 @@ def conv_transpose(
             f"padding={padding} on an output of {tuple(size)}; use 0 to {(min(size) - 1) // 2}"
         )
     if x.shape[1:3] == (1, 1):
-        # One cell's output is its own multiple of the kernel. As a convolution it would be the
-        # kernel at every one of the kh * kw output cells, almost always on padding.
+        # One cell's output is its own multiple of the kernel. A convolution would apply the kernel
+        # at each of the kh * kw output cells, mostly to padding.
         full = jnp.einsum("ni,hwio->nhwo", x[:, 0, 0], kernel)
     else:
         full = _by_phases(x, kernel, strides)
@@ -61,7 +60,7 @@ def conv_transpose(
 
 
 def _by_phases(x, kernel, strides):
-    """The transposed convolution without padding, and some rows and columns of zeros after it."""
+    """The transposed convolution without padding, with rows and columns of zeros at its end."""
     taps = [-(-k // strides) for k in kernel.shape[:2]]  # cells of x that reach an output cell
     inputs, outputs = kernel.shape[2:]
     after = [t * strides - k for t, k in zip(taps, kernel.shape[:2], strict=True)]
@@ -89,18 +88,16 @@ def _tent(size: int) -> np.ndarray:
 
 
 def bilinear_kernel(size: int) -> np.ndarray:
-    """[size, size] float32: the filter that upsamples by ceil(size / 2) bilinearly.
-
-    As the FCN authors initialise their upsampling layers.
-    """
+    """[size, size] float32: the filter that upsamples by ceil(size / 2) bilinearly, with which the
+    FCN authors initialise their upsampling layers."""
     return np.outer(_tent(size), _tent(size)).astype(np.float32)
 
 
 def _gain(size: int, strides: int) -> float:
-    """The factor, per axis, by which a constant map would grow under a filter of that size.
+    """The factor, per axis, by which a filter of that size would scale a constant map.
 
-    1 where `size` is 2 * strides or 2 * strides - 1, as in FCN; a wider filter reaches each output
-    cell more often. Dividing by it makes the filter an interpolation again.
+    It is 1 where `size` is 2 * strides or 2 * strides - 1, as in FCN; a wider filter reaches each
+    output cell more often. Dividing by it makes the filter an interpolation again.
     """
     return -(-size // 2) / strides
 
@@ -110,9 +107,8 @@ def bilinear_conv_transpose(
 ) -> Float[Array, "n H W c"]:
     """`conv_transpose` with a fixed bilinear kernel, each channel by itself; x's dtype.
 
-    What a `ConvTranspose(bilinear=True)` of that size computes before it has learnt anything.
-    The filter is separable, so this is one product with a constant matrix per axis. Sums are
-    taken in float32 at least.
+    Equal to an untrained `ConvTranspose(bilinear=True)` of that size. The filter is separable, so
+    it is one product with a constant matrix per axis. Sums are taken in float32 at least.
 
     Raises:
       ValueError: if the padding leaves no output.
@@ -128,19 +124,19 @@ def bilinear_conv_transpose(
         for cell in range(cells):
             matrix[cell * strides : cell * strides + kernel_size, cell] = tent
         matrix = matrix[padding : padding + out]
-        y = banded_product(matrix, y, axis)
+        y = banded_matmul(matrix, y, axis)
     return y.astype(x.dtype)
 
 
 class ConvTranspose(nn.Module):
-    """`conv_transpose` with its own kernel [kh, kw, i, features] and, if asked, a bias.
+    """`conv_transpose` with its own kernel [kh, kw, i, features] and, with `use_bias`, a bias.
 
     Attributes:
       features: output channels.
       kernel_size: one number, or (rows, columns).
+      strides, padding: see `conv_transpose`.
       bilinear: the kernel starts as bilinear upsampling of each channel by itself (Long et al.,
-        section 3.3) instead of He normal; input and output channels, rows and columns must be as
-        many.
+        section 3.3) instead of He normal; it must be square and keep the number of channels.
     """
 
     features: int
@@ -149,7 +145,7 @@ class ConvTranspose(nn.Module):
     padding: int = 0
     use_bias: bool = False
     bilinear: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w i"]) -> Float[Array, "n H W o"]:

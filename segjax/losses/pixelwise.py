@@ -7,6 +7,20 @@ from jaxtyping import Array, Float, Int
 from segjax.layers.recompute import again
 
 
+def cross_entropy(
+    logits: Float[Array, "*shape k"],
+    labels: Int[Array, "*shape"],
+    class_weights: Float[Array, "k"] | None = None,
+) -> Float[Array, ""]:
+    """Softmax cross-entropy in nats, the mean over the labelled pixels; 0 where there are none.
+
+    Args:
+      logits, labels, class_weights: see `cross_entropy_sum`.
+    """
+    total, pixels = cross_entropy_sum(logits, labels, class_weights)
+    return total / jnp.maximum(pixels, 1)
+
+
 def cross_entropy_sum(
     logits: Float[Array, "*shape k"],
     labels: Int[Array, "*shape"],

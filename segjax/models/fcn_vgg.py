@@ -4,22 +4,24 @@ Reference: Long, Shelhamer and Darrell, "Fully Convolutional Networks for Semant
 CVPR 2015 (PAMI 2017 by Shelhamer et al.), sections 3.3 and 4.2, figure 3.
 """
 
-from typing import Any
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from segjax.layers import Conv, ConvTranspose, bilinear_conv_transpose
+from segjax.layers import Conv, ConvTranspose, bilinear_conv_transpose, spatial_size
 from segjax.layers.precision import at_least_float32
+from segjax.models.arrays import Images, Outputs
 from segjax.models.vgg import PlainVGG, max_pool, scaled_stages
 
 # Zeros around the image. Five poolings and the 7x7 convolution fc6 shrink any image; with so many
 # zeros even a single pixel is left with one cell of scores.
 PADDING = 100
-# Per stride of the finest scores: the pooled maps that are added, coarsest first, with the row and
-# column at which each is cropped, and where the image begins in the upsampled scores. They follow
-# from PADDING, and from fc6 and the upsampling layers not being padded.
+# By the stride of the finest scores: the stages whose pooled maps are added, coarsest first, each
+# with the row and column at which it is cropped; and where the image begins in the upsampled
+# scores. They follow from PADDING, and from fc6 and the upsampling layers having no padding.
 SKIPS = {32: (), 16: ((4, 5),), 8: ((4, 5), (3, 9))}
 IMAGE_OFFSET = {32: 19, 16: 27, 8: 31}
 
@@ -27,21 +29,23 @@ IMAGE_OFFSET = {32: 19, 16: 27, 8: 31}
 class FCNVGG(nn.Module):
     """VGG16 with its fully connected layers as convolutions; scores upsampled and added.
 
-    No normalisation. Scores at stride 32 are upsampled by transposed convolutions of twice the
-    stride's size; FCN-16s adds scores of pool4 on the way, FCN-8s of pool3 too. 134,348,929
-    parameters at 11 classes with learnt upsampling, 537 MB (the SegNet paper's table 6: 539).
+    Scores at stride 32 are upsampled by transposed convolutions of twice the stride's size;
+    FCN-16s adds scores of pool4 on the way, FCN-8s of pool3 too. 134,348,929 parameters at 11
+    classes with learnt upsampling, 537 MB (the SegNet paper's table 6: 539).
 
-    The scoring layers start at zero (section 4.3). Without normalisation, training from He
-    normal weights is slow and may fail: start from VGG16's weights.
+    The scoring layers start at zero (section 4.3). There is no normalisation: training from He
+    normal weights is slow and may fail, so start from VGG16's weights.
 
     Attributes:
       num_classes: K, channels of the logits.
-      stride: of the finest scores: 32, 16 or 8.
-      learn_upsampling: transposed convolutions start bilinear and learn; else they stay bilinear,
-        and have no parameters. The rows "FCN (learnt deconv)" and "FCN" of the SegNet paper.
+      stride: stride of the finest scores: 32, 16 or 8.
+      learn_upsampling: the transposed convolutions start bilinear and learn; otherwise they stay
+        bilinear and have no parameters. The rows "FCN (learnt deconv)" and "FCN" of the SegNet
+        paper.
       fc_features: channels of fc6 and fc7 (4096 in the paper).
-      dropout_rate: after fc6 and fc7.
-      width: multiplies the channels of VGG16's 13 convolutions.
+      dropout_rate: dropout after fc6 and fc7.
+      width: factor on the channels of VGG16's 13 convolutions; 1 is the paper's.
+      dtype: compute dtype; parameters and logits are float32.
 
     Raises:
       ValueError: for another stride.
@@ -53,7 +57,7 @@ class FCNVGG(nn.Module):
     fc_features: int = 4096
     dropout_rate: float = 0.5
     width: float = 1.0
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         if self.stride not in SKIPS:
@@ -61,9 +65,9 @@ class FCNVGG(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W c"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
+        conv = partial(Conv, use_bias=True, dtype=self.dtype)
+        score = partial(conv, self.num_classes, 1, kernel_init=nn.initializers.zeros)
         maps = PlainVGG(
             scaled_stages(self.width),
             pools=(max_pool,) * 5,
@@ -73,46 +77,25 @@ class FCNVGG(nn.Module):
         )(images)
         x = maps[4]
         for layer, kernel_size in ((6, 7), (7, 1)):
-            x = Conv(
-                self.fc_features,
-                kernel_size,
-                use_bias=True,
-                padding=((0, 0), (0, 0)),
-                dtype=self.dtype,
-                name=f"fc{layer}",
-            )(x)
-            x = nn.relu(x)
+            fc = conv(self.fc_features, kernel_size, padding=((0, 0), (0, 0)), name=f"fc{layer}")
+            x = nn.relu(fc(x))
             x = nn.Dropout(self.dropout_rate, deterministic=not train, name=f"drop{layer}")(x)
-        scores, name = self._score(x, "score"), "upscore2"
+        scores, name = score(name="score")(x), "upscore2"
         for stage, offset in SKIPS[self.stride]:
             scores = self._upsample(scores, 2, name)
-            skip = self._score(maps[stage - 1], f"score_pool{stage}")
-            scores += crop(skip, offset, scores.shape[1:3])
+            skip = score(name=f"score_pool{stage}")(maps[stage - 1])
+            scores += crop(skip, offset, spatial_size(scores))
             name = f"upscore_pool{stage}"
         scores = self._upsample(scores, self.stride, f"upscore{self.stride}")
-        logits = crop(scores, IMAGE_OFFSET[self.stride], images.shape[1:3])
+        logits = crop(scores, IMAGE_OFFSET[self.stride], spatial_size(images))
         return {"logits": at_least_float32(logits)}
 
-    def _score(self, x, name: str):
-        return Conv(
-            self.num_classes,
-            1,
-            use_bias=True,
-            dtype=self.dtype,
-            kernel_init=nn.initializers.zeros,
-            name=name,
-        )(x)
-
     def _upsample(self, x, factor: int, name: str):
+        kernel_size = 2 * factor
         if not self.learn_upsampling:
-            return bilinear_conv_transpose(x, 2 * factor, strides=factor)
+            return bilinear_conv_transpose(x, kernel_size, strides=factor)
         return ConvTranspose(
-            x.shape[-1],
-            2 * factor,
-            strides=factor,
-            bilinear=True,
-            dtype=self.dtype,
-            name=name,
+            x.shape[-1], kernel_size, strides=factor, bilinear=True, dtype=self.dtype, name=name
         )(x)
 
 

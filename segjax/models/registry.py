@@ -1,7 +1,7 @@
 """The models by name, and how a config becomes one.
 
-A model's options are its dataclass fields: `config.model` holds `name` and any of them, and a
-name that is no field is an error, so no option is ever ignored in silence.
+A model's options are its dataclass fields. `config.model` holds `name` and any of them; a name
+that is no field is an error, so no option is ignored in silence.
 """
 
 import dataclasses
@@ -16,12 +16,7 @@ from segjax.models.deeplab import DeepLabV3
 from segjax.models.fcn import FCN
 from segjax.models.fcn_vgg import FCNVGG
 from segjax.models.largefov import DeepLabLargeFOV
-from segjax.models.notebooks import (
-    NCSUSegNet,
-    NotebookDeepLabV3,
-    NotebookPSPNet,
-    NotebookSegNet,
-)
+from segjax.models.notebooks import NCSUSegNet, NotebookDeepLabV3, NotebookPSPNet, NotebookSegNet
 from segjax.models.pspnet import PSPNet
 from segjax.models.segnet import SegNet
 from segjax.models.segnet_basic import SegNetBasic
@@ -47,37 +42,51 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _NOT_OPTIONS = ("num_classes", "dtype", "parent", "name")
 
 
-def _model_class(name: str) -> type[nn.Module]:
+def model_options(name: str) -> dict[str, Any]:
+    """The options of a model and their defaults, which are those of its source.
+
+    Raises:
+      ValueError: listing the models, for an unknown name.
+    """
     if name not in MODELS:
         raise ValueError(f"model.name={name!r} is unknown; known models: {', '.join(MODELS)}")
-    return MODELS[name]
-
-
-def model_options(name: str) -> dict[str, Any]:
-    """The options of a model and their defaults (the paper's)."""
-    fields = dataclasses.fields(_model_class(name))
+    fields = dataclasses.fields(MODELS[name])
     return {f.name: f.default for f in fields if f.name not in _NOT_OPTIONS}
+
+
+def model_defaults(name: str) -> dict[str, Any]:
+    """The `model` section of a config: the name, and every option at its default.
+
+    Raises:
+      ValueError: listing the models, for an unknown name.
+    """
+    return {"name": name, **model_options(name)}
 
 
 def build(model_config: Mapping[str, Any], num_classes: int, dtype: str = "float32") -> nn.Module:
     """Makes the model that a config names.
 
     Args:
-      model_config: `name`, and options of that model (see `model_options`); what is not given
-        has the paper's value. Lists become tuples.
+      model_config: `name`, and options of that model (see `model_options`); the others have their
+        defaults. Lists become tuples.
       num_classes: K, channels of the logits.
       dtype: compute dtype, "float32" or "bfloat16"; parameters, statistics and logits stay
         float32.
 
+    Returns:
+      A module: `model.apply(variables, images, train=False)` takes normalised images float
+      [n, H, W, channels] and returns {"logits": float32 [n, H, W, K]}, with "aux" beside it where
+      the model has an auxiliary head.
+
     Raises:
       ValueError: for an unknown model, option, dtype or value, naming what is known.
     """
-    given = dict(model_config)
-    if "name" not in given:
+    options = dict(model_config)
+    if "name" not in options:
         raise ValueError(f"model.name is missing; known models: {', '.join(MODELS)}")
-    name = given.pop("name")
+    name = options.pop("name")
     known = model_options(name)
-    unknown = sorted(given.keys() - known.keys())
+    unknown = sorted(options.keys() - known.keys())
     if unknown:
         raise ValueError(
             f"model.{', model.'.join(unknown)}: {name} has no such option; it has "
@@ -87,14 +96,19 @@ def build(model_config: Mapping[str, Any], num_classes: int, dtype: str = "float
         raise ValueError(f"dtype={dtype!r} is unknown; known: {', '.join(DTYPES)}")
     if num_classes < 1:
         raise ValueError(f"num_classes={num_classes}; a model needs at least 1 class")
-    options = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in given.items()}
+    options = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in options.items()}
+    _check_values(options)
+    return MODELS[name](num_classes=num_classes, dtype=DTYPES[dtype], **options)
+
+
+def _check_values(options: Mapping[str, Any]) -> None:
+    """Checks options that several models have; each model checks its own."""
     if options.get("width", 1) <= 0:
         raise ValueError(f"model.width={options['width']}; use a number above 0 (1 is the paper's)")
     for option in ("features", "fc_features"):
-        if options.get(option) is not None and options[option] < 1:
+        if options.get(option, 1) < 1:
             raise ValueError(f"model.{option}={options[option]}; use 1 or more")
     if not 0 <= options.get("dropout_rate", 0) < 1:
         raise ValueError(
             f"model.dropout_rate={options['dropout_rate']}; use a number from 0 to below 1"
         )
-    return MODELS[name](num_classes=num_classes, dtype=DTYPES[dtype], **options)

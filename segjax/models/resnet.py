@@ -1,7 +1,7 @@
 """ResNet encoders whose last stages keep their resolution by atrous convolution.
 
 Reference: He et al., "Deep Residual Learning", CVPR 2016, table 1, with the stride in the 3x3
-convolution (as torchvision's and the PSPNet authors' networks); atrous stages and multi-grid from
+convolution (as in torchvision's and the PSPNet authors' networks); atrous stages and multi-grid:
 Chen et al., arXiv 1706.05587, sections 3.1 and 3.2.1.
 """
 
@@ -10,18 +10,25 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from segjax.layers import ConvNormAct, max_pool, relu
 from segjax.layers.checkpoint_names import block_output
 
-EXPANSION = 4  # of the bottleneck block
+# A bottleneck ends in this many times its `features`.
+EXPANSION = 4
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, added to the input (projected where its shape differs).
+    """Two 3x3 convolutions, added to the input, which is projected where its shape differs.
 
-    `first_rate` is the first convolution's, where an atrous stage begins.
+    Attributes:
+      features: output channels.
+      strides: step of the first convolution.
+      rate: atrous rate of both convolutions.
+      first_rate: the first convolution's rate, where it differs from `rate`.
+      zero_init: the second normalisation's scale starts at 0: the block starts as the identity.
     """
 
     features: int
@@ -30,27 +37,30 @@ class BasicBlock(nn.Module):
     first_rate: int | None = None
     zero_init: bool = False
     momentum: float = 0.9
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "n H W i"], *, train: bool) -> Float[Array, "n h w o"]:
         block = partial(ConvNormAct, self.features, momentum=self.momentum, dtype=self.dtype)
+        last = partial(block, activation=None, scale_init=_scale_init(self.zero_init))
         first_rate = self.first_rate or self.rate
-        y = block(3, self.strides, first_rate, name="conv1")(x, train=train)
-        scale_init = nn.initializers.zeros if self.zero_init else nn.initializers.ones
-        y = block(3, rate=self.rate, activation=None, scale_init=scale_init, name="conv2")(
-            y, train=train
-        )
+        y = block(3, strides=self.strides, rate=first_rate, name="conv1")(x, train=train)
+        y = last(3, rate=self.rate, name="conv2")(y, train=train)
         if x.shape[-1] != self.features or self.strides != 1:
-            x = block(1, self.strides, activation=None, name="shortcut")(x, train=train)
+            x = block(1, strides=self.strides, activation=None, name="shortcut")(x, train=train)
         return relu(x + y)
 
 
 class Bottleneck(nn.Module):
-    """1x1 reduce, 3x3, 1x1 expand, added to the input (projected where its shape differs).
+    """1x1 reduce, 3x3, 1x1 expand, added to the input, which is projected where its shape differs.
 
-    `first_rate` is the 3x3 convolution's, where an atrous stage begins. `strided_1x1`: the stride
-    is in the first convolution, not in the 3x3 one.
+    Attributes:
+      features: channels of the first two convolutions; the output has `EXPANSION` times as many.
+      strides: step of the 3x3 convolution.
+      rate: atrous rate of the 3x3 convolution.
+      first_rate: takes the place of `rate` where it is given.
+      strided_1x1: the step is in the first convolution, not in the 3x3 one.
+      zero_init: the last normalisation's scale starts at 0: the block starts as the identity.
     """
 
     features: int
@@ -60,24 +70,29 @@ class Bottleneck(nn.Module):
     strided_1x1: bool = False
     zero_init: bool = False
     momentum: float = 0.9
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "n H W i"], *, train: bool) -> Float[Array, "n h w o"]:
         block = partial(ConvNormAct, momentum=self.momentum, dtype=self.dtype)
-        out = self.features * EXPANSION
+        last = partial(block, activation=None, scale_init=_scale_init(self.zero_init))
+        outputs = EXPANSION * self.features
         first, second = (self.strides, 1) if self.strided_1x1 else (1, self.strides)
-        y = block(self.features, 1, first, name="reduce")(x, train=train)
         rate = self.first_rate or self.rate
-        y = block(self.features, 3, second, rate, name="conv")(y, train=train)
-        scale_init = nn.initializers.zeros if self.zero_init else nn.initializers.ones
-        y = block(out, 1, activation=None, scale_init=scale_init, name="expand")(y, train=train)
-        if x.shape[-1] != out or self.strides != 1:
-            x = block(out, 1, self.strides, activation=None, name="shortcut")(x, train=train)
+        y = block(self.features, 1, strides=first, name="reduce")(x, train=train)
+        y = block(self.features, 3, strides=second, rate=rate, name="conv")(y, train=train)
+        y = last(outputs, 1, name="expand")(y, train=train)
+        if x.shape[-1] != outputs or self.strides != 1:
+            shortcut = block(outputs, 1, strides=self.strides, activation=None, name="shortcut")
+            x = shortcut(x, train=train)
         return relu(x + y)
 
 
-# Table 1 of the paper: the block and how many of it each stage has.
+def _scale_init(zero: bool) -> nn.initializers.Initializer:
+    return nn.initializers.zeros if zero else nn.initializers.ones
+
+
+# Table 1 of the paper: the block, and how many of it each of the stages 2 to 5 has.
 VARIANTS = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
@@ -88,17 +103,17 @@ VARIANTS = {
 
 
 class ResNet(nn.Module):
-    """The stages of a ResNet; returns their outputs (c2, c3, c4, c5).
+    """A ResNet without its classifier; returns the outputs of its stages (c2, c3, c4, c5).
 
     Attributes:
       variant: a name in `VARIANTS`.
-      output_stride: input size over the size of c5: 32, 16 or 8. A stage that would pass it keeps
-        its resolution and doubles its rate instead.
+      output_stride: the image's size over c5's: 32, 16 or 8. A stage that would pass it keeps its
+        resolution and doubles its rate instead.
       multi_grid: factors on the last stage's rate, one per block, repeated if there are more.
       stem: "7x7", or "3x3" for three 3x3 convolutions (the PSPNet authors').
-      width: multiplies every channel count (1 is the paper's).
-      contract_dilation: the first 3x3 convolution of an atrous stage keeps the rate before it
-        (torchvision's networks); otherwise the whole stage has the new rate (the papers').
+      width: factor on every channel count; 1 is the paper's.
+      contract_dilation: the first 3x3 convolution of an atrous stage keeps the rate of the stage
+        before (torchvision's networks); otherwise the stage has one rate (the papers').
       strided_1x1: bottlenecks halve the map in their first 1x1 convolution (the paper's own
         networks, Caffe's and Keras's) instead of in the 3x3 one (torchvision's).
       zero_init_residual: each block starts as the identity.
@@ -115,50 +130,49 @@ class ResNet(nn.Module):
     zero_init_residual: bool = False
     stages: int = 4
     momentum: float = 0.9
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "n H W i"], *, train: bool
-    ) -> tuple[Float[Array, "n h w c"], ...]:
-        block = partial(ConvNormAct, momentum=self.momentum, dtype=self.dtype)
+    ) -> tuple[Float[Array, "n _h _w _c"], ...]:
+        norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
+        conv = partial(ConvNormAct, **norm)
         base = round(64 * self.width)
         if self.stem == "7x7":
-            x = block(base, 7, 2, name="stem")(x, train=train)
+            x = conv(base, 7, strides=2, name="stem")(x, train=train)
         else:
-            x = block(base, 3, 2, name="stem1")(x, train=train)
-            x = block(base, 3, name="stem2")(x, train=train)
-            x = block(2 * base, 3, name="stem3")(x, train=train)
+            x = conv(base, 3, strides=2, name="stem1")(x, train=train)
+            x = conv(base, 3, name="stem2")(x, train=train)
+            x = conv(2 * base, 3, name="stem3")(x, train=train)
         x = block_output(max_pool_3x3(x))
 
-        stride, rate = 4, 1
-        stages = []
         block_class, depths = VARIANTS[self.variant]
-        if self.strided_1x1:  # a basic block has no 1x1 convolution: `check_encoder` says so
+        if self.strided_1x1:  # `check_encoder` refuses it for basic blocks
             block_class = partial(block_class, strided_1x1=True)
+        stride, rate = 4, 1
+        maps = []
         for s, blocks in enumerate(depths[: self.stages], 2):
-            strides, first_rate = 1, rate
+            strides, rate_before = 1, rate
             if s > 2 and stride < self.output_stride:
                 stride, strides = 2 * stride, 2
             elif s > 2:
                 rate *= 2
-            if not self.contract_dilation:
-                first_rate = rate
+            first_rate = rate_before if self.contract_dilation else rate
             for b in range(blocks):
                 grid = self.multi_grid[b % len(self.multi_grid)] if s == 5 else 1
-                x = block_class(
+                block = block_class(
                     round(base * 2 ** (s - 2)),
                     strides=strides if b == 0 else 1,
                     rate=grid * rate,
                     first_rate=grid * first_rate if b == 0 else None,
                     zero_init=self.zero_init_residual,
-                    momentum=self.momentum,
-                    dtype=self.dtype,
+                    **norm,
                     name=f"stage{s}_block{b + 1}",
-                )(x, train=train)
-                x = block_output(x)
-            stages.append(x)
-        return tuple(stages)
+                )
+                x = block_output(block(x, train=train))
+            maps.append(x)
+        return tuple(maps)
 
 
 def max_pool_3x3(x: Float[Array, "n H W c"]) -> Float[Array, "n h w c"]:
@@ -167,7 +181,7 @@ def max_pool_3x3(x: Float[Array, "n H W c"]) -> Float[Array, "n h w c"]:
 
 
 def check_encoder(encoder: str, output_stride: int, stem: str, strided_1x1: bool = False) -> None:
-    """Raises ValueError, naming the option, for values that no ResNet encoder has."""
+    """Raises ValueError, naming the option, for a value that no ResNet encoder has."""
     if encoder not in VARIANTS:
         raise ValueError(f"model.encoder={encoder!r} is unknown; known: {', '.join(VARIANTS)}")
     if output_stride not in (8, 16, 32):

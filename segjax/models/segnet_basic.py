@@ -4,25 +4,27 @@ Reference: Badrinarayanan, Kendall and Cipolla, "SegNet: A Deep Convolutional En
 Architecture for Image Segmentation", PAMI 2017 (arXiv 1511.00561), section 3.2 and table 1.
 """
 
-from typing import Any
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from segjax.layers import (
-    BatchNorm,
     Conv,
     ConvNormAct,
     ConvTranspose,
     max_pool_2x2,
     max_unpool_2x2,
     resize_bilinear,
+    spatial_size,
 )
 from segjax.layers.checkpoint_names import block_output
-from segjax.layers.conv import he_normal
+from segjax.layers.conv import batch_norm, he_normal
 from segjax.layers.precision import at_least_float32
+from segjax.models.arrays import Images, Outputs
 from segjax.models.vgg import Pooled
 
 UPSAMPLING = ("indices", "bilinear", "deconv")
@@ -43,39 +45,42 @@ TABLE1 = {
 class SegNetBasic(nn.Module):
     """Four 7x7 encoder stages and four decoder stages of 64 channels; section 3.2 and table 1.
 
-    By default it is SegNet-Basic: decoders unpool with the indices and convolve, without ReLU; a
+    The defaults are SegNet-Basic: decoders unpool with the indices and convolve, without ReLU; a
     1x1 classifier. 1,416,587 parameters at 11 classes (table 1 rounds to 1.425 M). `TABLE1` has the
     options of the other rows, all on the same encoder.
 
     With `dropout_rate=0.5` it is Bayesian SegNet-Basic (arXiv 1511.02680): dropout after the
     pooling of stages 3 and 4 and at the end of decoder stages 4 and 3, the same parameters.
 
-    What the paper leaves open, and what is done here:
+    The paper leaves four things open:
       - Which encoder map is added. Figure 3 calls it the output of the encoder's max pooling, and
-        the largest that section 3.2 counts is 180x240 of a 360x480 image. So a decoder adds the
+        the largest that section 3.2 counts is 180x240 for a 360x480 image. So a decoder adds the
         pooled map of its output's resolution, and the last decoder, whose output has the image's,
-        adds none. (The dropout of a Bayesian variant acts on what is passed down and added alike.)
-      - Where deconvolution starts from. The paper says bilinear weights for 8x8 kernels at stride
-        2: here the FCN authors' filter of that size, scaled so that a constant map stays what it
-        is (unscaled, four decoders would multiply the scores by 256).
-      - Where the rows with K channels classify. The 1x1 convolution that reduces 64 channels to K
-        is the classifier; no other follows. Bilinear-Interpolation is read as such a row too:
+        adds none. (In a Bayesian variant dropout acts on the map that is passed down and on the
+        same map when it is added.)
+      - Where deconvolution starts. The paper says bilinear weights for 8x8 kernels at stride 2:
+        here the FCN authors' filter of that size, scaled so that a constant map stays constant
+        (unscaled, four decoders would multiply the scores by 256).
+      - Where the rows with K channels classify. Here the 1x1 convolution that reduces 64 channels
+        to K is the classifier; no other follows. Bilinear-Interpolation is read as such a row too:
         interpolating after a 1x1 convolution equals interpolating before it, and table 1 gives both
         24.2 ms.
-      - Bilinear interpolation doubles the size with half-pixel centres; of a stage that was pooled
-        from an odd size the last row or column is cut off, for deconvolution too.
+      - How bilinear interpolation doubles the size: here with half-pixel centres. Where a stage
+        pooled an odd size, the last row or column is cut off, after deconvolution too.
 
     Attributes:
       num_classes: K, channels of the logits.
       features: channels of every stage (64 in the paper).
-      input_lrn: local response normalisation of the input, as the authors' published network.
+      input_lrn: local response normalisation of the input, as in the authors' published network.
       upsampling: "indices" (unpool, convolve 7x7, normalise), "deconv" (8x8 transposed
         convolution, stride 2) or "bilinear" (nothing to learn).
       addition: decoders add the encoder's map of the same resolution.
       single_channel: each decoder filter sees its own channel only; for "indices".
-      reduction: encoder maps are reduced to K channels by 1x1 convolutions before they are
-        upsampled or added; not for "indices", which are those of all channels.
-      dropout_rate: of Bayesian SegNet-Basic (0.5 in its paper); 0 is SegNet-Basic.
+      reduction: 1x1 convolutions reduce encoder maps to K channels before they are upsampled or
+        added; not for "indices", which belong to all channels.
+      dropout_rate: Bayesian SegNet-Basic's dropout (0.5 in its paper); 0 is SegNet-Basic.
+      momentum: share of the old statistics that batch normalisation keeps at each step.
+      dtype: compute dtype; parameters, statistics and logits are float32.
 
     Raises:
       ValueError: naming the option, for an unknown upsampling or options that exclude each other.
@@ -90,7 +95,7 @@ class SegNetBasic(nn.Module):
     reduction: bool = False
     dropout_rate: float = 0.0
     momentum: float = 0.9
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         if self.upsampling not in UPSAMPLING:
@@ -108,25 +113,31 @@ class SegNetBasic(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W c"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
+        block = partial(
+            ConvNormAct,
+            self.features,
+            kernel_size=7,
+            use_bias=True,
+            momentum=self.momentum,
+            dtype=self.dtype,
+        )
         x = local_response_norm(images) if self.input_lrn else images
         pools, maps = [], []
         for s in range(1, 5):
-            x = ConvNormAct(self.features, name=f"encoder{s}", **self._conv_options)(x, train=train)
-            size = x.shape[1:3]
+            x = block(name=f"encoder{s}")(x, train=train)
+            size = spatial_size(x)
             x, positions = max_pool_2x2(x)
             x = block_output(x)
             pools.append(Pooled(positions, size))
             if s >= 3:
                 x = nn.Dropout(self.dropout_rate, deterministic=not train, name=f"encdrop{s}")(x)
             maps.append(x)
-        x = self._reduce(maps, 4)
+        x = self._reduced(maps, 4)
         for s in range(4, 0, -1):
-            x = self._upsample(x, pools[s - 1], s, train=train)
+            x = self._upsampled(x, pools[s - 1], s, block, train=train)
             if self.addition and s > 1:
-                x = x + self._reduce(maps, s - 1)
+                x = x + self._reduced(maps, s - 1)
             if s > 1:
                 x = block_output(x)
             if s >= 3:
@@ -135,41 +146,31 @@ class SegNetBasic(nn.Module):
             x = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")(x)
         return {"logits": at_least_float32(x)}
 
-    @property
-    def _conv_options(self) -> dict[str, Any]:
-        return dict(kernel_size=7, use_bias=True, momentum=self.momentum, dtype=self.dtype)
-
-    def _reduce(self, maps, s):
-        """Stage s's pooled map, in K channels where the variant wants that."""
+    def _reduced(self, maps, s: int):
+        """Stage s's pooled map, reduced to K channels in the variants with `reduction`."""
         if not self.reduction:
             return maps[s - 1]
         conv = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name=f"reduce{s}")
         return conv(maps[s - 1])
 
-    def _upsample(self, x, pool: Pooled, s: int, *, train: bool):
+    def _upsampled(self, x, pool: Pooled, s: int, block, *, train: bool):
         """Decoder s without the addition: from the pooled size to the size that was pooled."""
         height, width = pool.size
-        if self.upsampling == "indices":
+        name = f"decoder{s}"
+        if self.upsampling == "bilinear":
+            x = resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]))
+        elif self.upsampling == "deconv":
+            deconv = ConvTranspose(
+                x.shape[-1], 8, strides=2, padding=3, bilinear=True, dtype=self.dtype, name=name
+            )
+            x = deconv(x)
+        else:
             x = max_unpool_2x2(x, pool.positions, pool.size)
             if self.single_channel:
-                x = SingleChannelConv(self.momentum, self.dtype, name=f"decoder{s}")(x, train=train)
+                conv = SingleChannelConv(self.momentum, self.dtype, name=name)
             else:
-                block = ConvNormAct(
-                    self.features, activation=None, name=f"decoder{s}", **self._conv_options
-                )
-                x = block(x, train=train)
-        elif self.upsampling == "deconv":
-            x = ConvTranspose(
-                x.shape[-1],
-                8,
-                strides=2,
-                padding=3,
-                bilinear=True,
-                dtype=self.dtype,
-                name=f"decoder{s}",
-            )(x)
-        else:
-            x = resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]))
+                conv = block(activation=None, name=name)
+            x = conv(x, train=train)
         return x[:, :height, :width]
 
 
@@ -181,7 +182,7 @@ class SingleChannelConv(nn.Module):
     """
 
     momentum: float = 0.9
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c"]:
@@ -194,13 +195,7 @@ class SingleChannelConv(nn.Module):
             dtype=self.dtype,
             name="conv",
         )(x)
-        return BatchNorm(
-            use_running_average=not train,
-            momentum=self.momentum,
-            epsilon=1e-5,
-            dtype=self.dtype,
-            name="norm",
-        )(x)
+        return batch_norm(x, train=train, momentum=self.momentum, dtype=self.dtype)
 
 
 def local_response_norm(

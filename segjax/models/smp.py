@@ -1,39 +1,46 @@
-"""The network that segmentation_models.pytorch calls PSPNet.
+"""The network that segmentation_models.pytorch (version 0.6) calls PSPNet.
 
 It has the pyramid of Zhao et al. on a plain encoder that stops early instead of a dilated one, and
-other details of the head, so it is neither `segjax.models.pspnet.PSPNet` nor the paper's network;
-it is here for the weights that people have trained with it (version 0.6).
+another head, so it is neither `segjax.models.pspnet.PSPNet` nor the paper's network. It serves the
+weights that people have trained with it.
 """
 
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import DTypeLike
 
-from segjax.layers import Conv, ConvNormAct, adaptive_avg_pool, resize_bilinear
+from segjax.layers import Conv, ConvNormAct, adaptive_avg_pool, resize_bilinear, spatial_size
 from segjax.layers.precision import at_least_float32
+from segjax.models.arrays import Images, Outputs
+from segjax.models.pspnet import check_bins
 from segjax.models.resnet import ResNet, check_encoder
 
 
 class SMPPSPNet(nn.Module):
     """The first stages of a ResNet, pyramid pooling, a 1x1 convolution, a 3x3 classifier.
 
-    What differs from the paper's network (Zhao et al., CVPR 2017, figure 3): no stage is dilated,
+    It differs from the paper's network (Zhao et al., CVPR 2017, figure 3): no stage is dilated,
     there are `encoder_depth` halvings instead; the pyramid comes before the map in the
     concatenation; the level of one bin has a bias in place of batch normalisation; whole channels
-    drop out; no auxiliary head. 1,528,871 parameters at 7 classes (SMP counts 21,465,639: its
-    encoder keeps the stages that it does not run).
+    drop out; there is no auxiliary head. 1,528,871 parameters at 7 classes (SMP counts 21,465,639:
+    its encoder keeps the stages that it does not run).
 
     Attributes:
       num_classes: K, channels of the logits.
-      encoder: a ResNet, with the 7x7 stem.
+      encoder: "resnet18", "resnet34", "resnet50", "resnet101" or "resnet152", with the 7x7 stem.
       encoder_depth: how often the encoder halves the map: 3, 4 or 5.
-      width: multiplies every channel count.
-      bins: pyramid levels, bins a side.
+      width: factor on every channel count; 1 is SMP's.
+      bins: pyramid levels, in bins a side.
       decoder_features: channels that the pyramid and the map are projected to.
-      dropout_rate: of whole channels, before the classifier.
-      align_corners: convention of the resizes.
+      dropout_rate: dropout of whole channels, before the classifier.
+      align_corners: convention of bilinear resizing.
+      momentum: share of the old statistics that batch normalisation keeps at each step.
+      dtype: compute dtype; parameters, statistics and logits are float32.
+
+    Raises:
+      ValueError: naming the option, for an unknown encoder, depth or pyramid.
     """
 
     num_classes: int
@@ -45,25 +52,20 @@ class SMPPSPNet(nn.Module):
     dropout_rate: float = 0.2
     align_corners: bool = True
     momentum: float = 0.9
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         check_encoder(self.encoder, output_stride=32, stem="7x7")
+        check_bins(self.bins)
         if self.encoder_depth not in (3, 4, 5):
             raise ValueError(f"model.encoder_depth={self.encoder_depth}; use 3, 4 or 5")
-        if not self.bins or min(self.bins) < 1 or len(set(self.bins)) < len(self.bins):
-            raise ValueError(
-                f"model.bins={tuple(self.bins)}; use one or more different numbers >= 1"
-            )
         if self.decoder_features < 1:
             raise ValueError(f"model.decoder_features={self.decoder_features}; use 1 or more")
         super().__post_init__()
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "n H W c"], *, train: bool
-    ) -> dict[str, Float[Array, "n H W k"]]:
-        norm = dict(momentum=self.momentum, dtype=self.dtype)
+    def __call__(self, images: Images, *, train: bool) -> Outputs:
+        norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
         x = ResNet(
             self.encoder,
             width=self.width,
@@ -76,18 +78,18 @@ class SMPPSPNet(nn.Module):
         for bins in self.bins:
             level = adaptive_avg_pool(x, (bins, bins))
             name = f"pyramid{bins}"
-            if bins == 1:  # one value a channel and image: batch statistics want a batch of images
+            if bins == 1:  # one value per channel and image is too few for batch statistics
                 level = Conv(features, 1, use_bias=True, dtype=self.dtype, name=name)(level)
                 level = nn.relu(level)
             else:
                 level = ConvNormAct(features, 1, **norm, name=name)(level, train=train)
-            levels.append(resize_bilinear(level, x.shape[1:3], align_corners=self.align_corners))
+            levels.append(resize_bilinear(level, spatial_size(x), align_corners=self.align_corners))
         x = jnp.concatenate([*levels, x.astype(self.dtype)], axis=-1)
         features = round(self.decoder_features * self.width)
         x = ConvNormAct(features, 1, **norm, name="project")(x, train=train)
         x = nn.Dropout(self.dropout_rate, broadcast_dims=(1, 2), deterministic=not train)(x)
         x = Conv(self.num_classes, 3, use_bias=True, dtype=self.dtype, name="classifier")(x)
         logits = resize_bilinear(
-            at_least_float32(x), images.shape[1:3], align_corners=self.align_corners
+            at_least_float32(x), spatial_size(images), align_corners=self.align_corners
         )
         return {"logits": logits}

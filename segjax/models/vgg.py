@@ -1,18 +1,20 @@
 """VGG16's 13 convolutions: SegNet's encoder, and the plain network that FCN and DeepLab start from.
 
-Reference: Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, table 1, D;
+References: Simonyan and Zisserman, "Very Deep Convolutional Networks", ICLR 2015, table 1, D;
 Badrinarayanan et al., "SegNet", PAMI 2017, section 3 (batch normalisation after each convolution,
 no fully connected layers).
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
-from segjax.layers import Conv, ConvNormAct, max_pool_2x2
+from segjax.layers import Conv, ConvNormAct, max_pool_2x2, spatial_size
 from segjax.layers.checkpoint_names import block_output
 
 Stages = tuple[tuple[int, ...], ...]
@@ -32,17 +34,17 @@ def scaled_stages(width: float) -> Stages:
 
 
 def mirrored(stages: Stages, s: int) -> tuple[int, ...]:
-    """Output channels of the decoder's stage s (counted from 1), the encoder's mirror image.
+    """Output channels of decoder stage s (from 1), the mirror image of the encoder's stage s.
 
-    It ends in the channels that the encoder's stage began with, so that the indices of the next
-    unpooling fit; stage 1, which began with the image, in its own.
+    The last convolution has the channels of the encoder's stage before, so that the indices of the
+    next unpooling fit; in stage 1, where there is none before, the channels of its first.
     """
     last = stages[s - 2][-1] if s > 1 else stages[0][0]
     return (*stages[s - 1][1:][::-1], last)
 
 
 class Pooled(NamedTuple):
-    """What a decoder needs to undo one pooling."""
+    """What a decoder needs to undo one pooling: `max_pool_2x2`'s positions and its input's size."""
 
     positions: UInt8[Array, "n h w c"]
     size: tuple[int, int]
@@ -54,28 +56,28 @@ class VGGEncoder(nn.Module):
     Returns the last pooled map, 1/32 of the input's size rounded up, and one `Pooled` per stage.
 
     Attributes:
-      dropout_rate: after the pooling of stages 3, 4 and 5 (Bayesian SegNet's).
+      stages: output channels of the convolutions.
+      dropout_rate: dropout after the pooling of stages 3, 4 and 5 (Bayesian SegNet's).
     """
 
     stages: Stages = VGG16_STAGES
     use_bias: bool = True
     dropout_rate: float = 0.0
     momentum: float = 0.9
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n H W c"], *, train: bool):
+    def __call__(
+        self, x: Float[Array, "n H W i"], *, train: bool
+    ) -> tuple[Float[Array, "n h w c"], list[Pooled]]:
+        block = partial(
+            ConvNormAct, use_bias=self.use_bias, momentum=self.momentum, dtype=self.dtype
+        )
         pools = []
         for s, channels in enumerate(self.stages, 1):
             for i, features in enumerate(channels, 1):
-                x = ConvNormAct(
-                    features,
-                    use_bias=self.use_bias,
-                    momentum=self.momentum,
-                    dtype=self.dtype,
-                    name=f"conv{s}_{i}",
-                )(x, train=train)
-            size = x.shape[1:3]
+                x = block(features, name=f"conv{s}_{i}")(x, train=train)
+            size = spatial_size(x)
             x, positions = max_pool_2x2(x)
             x = block_output(x)
             pools.append(Pooled(positions, size))
@@ -85,7 +87,7 @@ class VGGEncoder(nn.Module):
 
 
 class PlainVGG(nn.Module):
-    """The convolutions as they were published: bias and ReLU, no normalisation.
+    """VGG16's convolutions as they were published: bias and ReLU, no normalisation.
 
     Returns the map after each stage's pooling, first stage first.
 
@@ -93,31 +95,26 @@ class PlainVGG(nn.Module):
       stages: output channels of the convolutions.
       pools: one function per stage, from a map to the pooled map.
       rates: atrous rate of each stage's convolutions.
-      first_padding: zeros around the image (1 keeps its size).
+      first_padding: zeros around the image; 1 keeps its size.
     """
 
     stages: Stages
     pools: tuple[Callable, ...]
     rates: tuple[int, ...] = (1, 1, 1, 1, 1)
     first_padding: int = 1
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n H W c"]) -> list[Float[Array, "n h w d"]]:
+    def __call__(self, x: Float[Array, "n H W i"]) -> list[Float[Array, "n _h _w _c"]]:
+        conv = partial(Conv, use_bias=True, dtype=self.dtype)
         maps = []
         for s, channels in enumerate(self.stages, 1):
+            rate = self.rates[s - 1]
             for i, features in enumerate(channels, 1):
-                rate = self.rates[s - 1]
                 padding = self.first_padding if s == i == 1 else rate
-                x = Conv(
-                    features,
-                    rate=rate,
-                    use_bias=True,
-                    padding="CENTER" if padding == rate else ((padding,) * 2,) * 2,
-                    dtype=self.dtype,
-                    name=f"conv{s}_{i}",
-                )(x)
-                x = nn.relu(x)
+                sides = (padding, padding)
+                pads = "CENTER" if padding == rate else (sides, sides)
+                x = nn.relu(conv(features, rate=rate, padding=pads, name=f"conv{s}_{i}")(x))
             x = block_output(self.pools[s - 1](x))
             maps.append(x)
         return maps

@@ -178,14 +178,10 @@ def _metrics_table(result: Mapping[str, Any]) -> Table:
 def _protocol_caption(result: Mapping[str, Any], words: set[str]) -> str:
     if len(words) == 1:
         return words.pop()
+    shared = DEFAULT_PROTOCOL.description
     pairs = zip(_letters(result), result["protocols"], strict=True)
-    own = (
-        f"{letter}: {text.removeprefix(f'{DEFAULT_PROTOCOL.description}; ')}"
-        for letter, text in pairs
-    )
-    return (
-        f"{DEFAULT_PROTOCOL.description}. The runs are scored in different ways: {'; '.join(own)}"
-    )
+    own = (f"{letter}: {text.removeprefix(f'{shared}; ')}" for letter, text in pairs)
+    return f"{shared}. The runs are scored in different ways: {'; '.join(own)}"
 
 
 def _classes_table(result: Mapping[str, Any]) -> Table:

@@ -65,7 +65,8 @@ def open_weights(path: str | pathlib.Path) -> WeightFile:
         variables = store.restore_variables()
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     model = configs.plain(config["model"])
-    model["num_classes"] = len(configs.load_classes(config, path))
+    classes = configs.load_classes(config, path).names
+    model["num_classes"] = len(classes)
     return WeightFile(
         str(path),
         "segjax",
@@ -73,6 +74,7 @@ def open_weights(path: str | pathlib.Path) -> WeightFile:
         {k: tuple(v) if isinstance(v, list) else v for k, v in model.items()},
         tuple(config["data"]["mean"]),
         tuple(config["data"]["std"]),
+        classes,
     )
 
 

@@ -1,11 +1,11 @@
-"""Weights from elsewhere into our models, and ours out again."""
+"""Reads weights of other projects into our models, and writes ours."""
 
 from segjax.weights.compare import departures, layer_outputs
 from segjax.weights.export import save
-from segjax.weights.transfer import Loaded, Report, from_file, load, preprocessing
+from segjax.weights.transfer import Pretrained, Report, from_file, load, preprocessing
 
 __all__ = [
-    "Loaded",
+    "Pretrained",
     "Report",
     "departures",
     "from_file",

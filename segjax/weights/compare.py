@@ -1,4 +1,4 @@
-"""Where two runs of the same network part ways: layer by layer, in the order of computation."""
+"""Compares two runs of the same network, layer by layer, in the order of computation."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ def layer_outputs(
       train: batch statistics of this batch instead of the running ones; dropout draws from key 0.
 
     Returns:
-      Path ("encoder/stem/norm") to output, channels-last; dropout and modules that return
-      no array are left out, and one that is called twice keeps its last output.
+      Path ("encoder/stem/norm") to output, channels-last, without dropout and modules that return
+      no array; a module that is called twice keeps its last output.
     """
     order: list[str] = []
 
@@ -50,8 +50,8 @@ def layer_outputs(
         order[:] = outputs  # compiled functions return dicts in sorted order
         return outputs
 
-    found = jax.jit(run)(dict(variables), images)
-    return {path: np.asarray(found[path]) for path in order}
+    outputs = jax.jit(run)(dict(variables), images)
+    return {path: np.asarray(outputs[path]) for path in order}
 
 
 @dataclasses.dataclass(frozen=True)

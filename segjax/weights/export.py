@@ -1,18 +1,26 @@
-"""Our variables out again, as safetensors: under torch names where torch has the same network."""
+"""Writes our variables as safetensors, under torch names where torch has the same network."""
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax
 import flax.linen as nn
+import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 from segjax.models import model_options
-from segjax.weights import torch
-from segjax.weights.files import FORMAT_KEY, MEAN_KEY, MODEL_KEY, OWN_FORMAT, STD_KEY
+from segjax.weights import torch_networks
+from segjax.weights.files import (
+    CLASSES_KEY,
+    FORMAT_KEY,
+    MEAN_KEY,
+    MODEL_KEY,
+    OWN_FORMAT,
+    STD_KEY,
+)
 from segjax.weights.layout import Layout, Names, array_names, role_of
 from segjax.weights.merge import model_name
 from segjax.weights.transfer import abstract_variables
@@ -23,23 +31,25 @@ def save(
     model: nn.Module,
     variables: Mapping[str, Any],
     *,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> str:
     """Writes a safetensors file that `load` and `from_file` read back.
 
     FCN and DeepLabV3 with torchvision's layers get torchvision's names, PSPNet its authors'
     (hszhao/semseg): kernels [o, i, h, w], for `load_state_dict`. Other models keep our paths
-    ("params/encoder/conv1_1/conv/kernel", [h, w, i, o]). The metadata hold the model config, and
-    mean and std of the images.
+    ("params/encoder/conv1_1/conv/kernel", [h, w, i, o]). The metadata hold the model's config,
+    the images' mean and std, and the classes' names.
 
     Args:
-      path: where to write; ends in .safetensors.
-      model, variables: what to write.
+      path: the file; ends in .safetensors.
+      model, variables: the network and its variables.
       mean, std: of the RGB images in [0, 1] that the model was trained on.
+      classes: names in id order.
 
     Returns:
-      What was written, in words.
+      A message: the file, its number of arrays and values, and how they are named.
 
     Raises:
       ValueError: for another suffix.
@@ -47,7 +57,7 @@ def save(
     path = pathlib.Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"output {path} should end in .safetensors")
-    flat = flax.traverse_util.flatten_dict(dict(variables), sep="/")
+    flat = flatten_dict(dict(variables), sep="/")
     flat = {leaf: np.asarray(value, np.float32) for leaf, value in flat.items()}
     config = model_config(model)
     layout = twin(model)
@@ -57,8 +67,9 @@ def save(
         arrays, kind = torch_arrays(layout.blocks(config, {}), flat), "pt"
         title = f"the names of {layout.title}"
     metadata = {FORMAT_KEY: kind, MODEL_KEY: json.dumps(config)}
-    if mean:
-        metadata |= {MEAN_KEY: json.dumps(list(mean)), STD_KEY: json.dumps(list(std))}
+    for key, values in ((MEAN_KEY, mean), (STD_KEY, std), (CLASSES_KEY, classes)):
+        if values:
+            metadata[key] = json.dumps(list(values))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: np.array(a, order="C") for name, a in arrays.items()}, path, metadata)
     values = sum(array.size for array in flat.values())
@@ -67,7 +78,7 @@ def save(
 
 
 def model_config(model: nn.Module) -> dict[str, Any]:
-    """The config that builds a model: its name, class count and every option."""
+    """A model's config: its name, class count and every option."""
     options = model_options(model_name(model))
     values = {option: getattr(model, option) for option in options}
     return {"name": model_name(model), "num_classes": model.num_classes, **values}
@@ -76,10 +87,10 @@ def model_config(model: nn.Module) -> dict[str, Any]:
 def twin(model: nn.Module) -> Layout | None:
     """The layout of the torch network that has the model's layers, if there is one."""
     config = model_config(model)
-    layout = torch.TWINS.get(config["name"])
+    layout = torch_networks.TWINS.get(config["name"])
     if layout is None:
         return None
-    leaves = flax.traverse_util.flatten_dict(abstract_variables(model), sep="/")
+    leaves = flatten_dict(abstract_variables(model), sep="/")
     blocks = {block for block, _ in map(role_of, leaves)}
     return layout if blocks == layout.blocks(config, {}).keys() else None
 
@@ -101,13 +112,15 @@ def torch_arrays(
 
 
 def differences(model: nn.Module, layout: Layout | None) -> list[str]:
-    """Options with which the torch network of the same layers computes something else."""
+    """Notes on options with which the torch network of the same layers computes other outputs."""
     if layout is None:
         return []
     config = model_config(model)
-    flat = flax.traverse_util.flatten_dict(abstract_variables(model), sep="/")
-    flat = {leaf: np.broadcast_to(np.float32(0), value.shape) for leaf, value in flat.items()}
-    theirs = layout.describe(torch_arrays(layout.blocks(config, {}), flat))
+    zeros: dict[str, Any] = flatten_dict(
+        jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), abstract_variables(model)),
+        sep="/",
+    )
+    theirs = layout.describe(torch_arrays(layout.blocks(config, {}), zeros))
     return [
         f"model.{option} is {config[option]} here and {value} in the torch network as its project "
         "builds it: set that there too"

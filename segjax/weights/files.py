@@ -1,10 +1,11 @@
-"""Reading weight files of other frameworks into named numpy arrays.
+"""Reads weight files of other frameworks into named numpy arrays.
 
-Nothing in a file is run: a `.pth` is read by torch with `weights_only=True`, the other formats hold
+No code in a file is run: torch reads a `.pth` with `weights_only=True`, the other formats hold
 arrays only.
 """
 
 import dataclasses
+import io
 import json
 import pathlib
 import zipfile
@@ -18,9 +19,10 @@ from safetensors.numpy import load_file
 from segjax.weights import hdf5
 
 SUFFIXES = ".pth, .pt, .safetensors, .h5, .hdf5, .keras or .whl"
-# What segjax.weights.export writes into a safetensors file's metadata, all as JSON but the format.
+# The metadata of a safetensors file that segjax.weights.export writes; all but the format are JSON.
 FORMAT_KEY, OWN_FORMAT = "format", "segjax"
 MODEL_KEY, MEAN_KEY, STD_KEY = "segjax_model", "segjax_mean", "segjax_std"
+CLASSES_KEY = "segjax_classes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +34,9 @@ class WeightFile:
       kind: "torch" (channels-first kernels), "keras" (channels-last) or "segjax" (our own trees).
       arrays: by name, in the file's order. Floating-point ones are float32. torch: names of the
         state dict; keras: "LAYER/VARIABLE"; segjax: "params/..." and "batch_stats/...".
-      config: the model config of the network, if it was written here.
-      mean, std: of RGB images in [0, 1] that the network reads, where the file says so.
+      config: the network's config (`name`, `num_classes` and options) in files of segjax; else {}.
+      mean, std: of the RGB images in [0, 1] that the network reads; None: the file does not say.
+      classes: names in id order; None: the file does not say.
     """
 
     path: str
@@ -42,13 +45,14 @@ class WeightFile:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    classes: tuple[str, ...] | None = None
 
 
 def read(path: str | pathlib.Path) -> WeightFile:
-    """Reads a weight file; its suffix says how.
+    """Reads a weight file in the format that its suffix names.
 
     Raises:
-      ValueError: naming the file, if it does not exist, is cut short, is of another kind, holds
+      ValueError: naming the file, if it does not exist, is cut short or of another format, holds
         code or objects instead of arrays, or needs a library that is not installed.
     """
     path = pathlib.Path(path)
@@ -67,7 +71,7 @@ def read(path: str | pathlib.Path) -> WeightFile:
 
 
 def _named(path: pathlib.Path, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Float arrays as float32; without the prefix that data-parallel wrappers put on all names."""
+    """Float arrays as float32, without the prefix that data-parallel wrappers put on all names."""
     if not arrays:
         raise ValueError(f"weight file {path} holds no arrays")
     if all(name.startswith("module.") for name in arrays):
@@ -80,7 +84,7 @@ def _named(path: pathlib.Path, arrays: Mapping[str, Any]) -> dict[str, np.ndarra
 
 def _read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]  # optional
     except ImportError:
         raise ValueError(
             f"{path} is a torch file, and torch is not installed; pip install torch (its CPU "
@@ -120,21 +124,22 @@ def _read_safetensors(path: pathlib.Path) -> WeightFile:
     kind = "segjax" if metadata.get(FORMAT_KEY) == OWN_FORMAT else "torch"
     config = json.loads(metadata.get(MODEL_KEY, "{}"))
     config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
-    mean, std = (
-        tuple(json.loads(metadata[key])) if key in metadata else None for key in (MEAN_KEY, STD_KEY)
+    mean, std, classes = (
+        tuple(json.loads(metadata[key])) if key in metadata else None
+        for key in (MEAN_KEY, STD_KEY, CLASSES_KEY)
     )
-    return WeightFile(str(path), kind, _named(path, arrays), config, mean, std)
+    return WeightFile(str(path), kind, _named(path, arrays), config, mean, std, classes)
 
 
 def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The HDF5 weights inside a .keras archive or a Python wheel."""
     try:
         with zipfile.ZipFile(path) as archive:
-            inside = [n for n in archive.namelist() if n.endswith((".weights.h5", ".hdf5", ".h5"))]
-            if len(inside) != 1:
-                found = ", ".join(inside) or "none"
-                raise ValueError(f"{path} should hold one .h5 file of weights; it holds {found}")
-            with archive.open(inside[0]) as file:
-                return hdf5.read_hdf5(file, f"{path}, {inside[0]}")
+            members = [name for name in archive.namelist() if name.endswith((".hdf5", ".h5"))]
+            if len(members) != 1:
+                listed = ", ".join(members) or "none"
+                raise ValueError(f"{path} should hold one .h5 file of weights; it holds {listed}")
+            content = io.BytesIO(archive.read(members[0]))
+            return hdf5.read_hdf5(content, f"{path}, {members[0]}")
     except (zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"weight file {path} is cut short, or no zip archive") from error

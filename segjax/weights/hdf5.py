@@ -1,10 +1,16 @@
 """Keras's HDF5 weight files, old and new, as arrays named "LAYER/VARIABLE".
 
 Old (Keras 1 and 2, `model.save("x.h5")`, `ModelCheckpoint("x.hdf5")`): one group per layer in the
-order of `model.layers`, its arrays listed by name in attributes; whole models have these groups
-under `model_weights`. New (Keras 3, "x.weights.h5"): groups by class and count (conv2d, conv2d_1,
-...) with numbered arrays, and, from later versions, the layer's own name in an attribute.
+order of `model.layers`, whose attributes list its arrays by name; files of complete models have
+these groups under `model_weights`. New (Keras 3, "x.weights.h5"): groups by class and count
+(conv2d, conv2d_1, ...) with numbered arrays and, in later versions, the layer's own name in an
+attribute.
 """
+
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportInvalidTypeArguments=false
+# pyright: reportOptionalSubscript=false
+# (h5py types what a group holds as any of its kinds, all over this file.)
 
 import io
 import os
@@ -15,7 +21,7 @@ import h5py
 import numpy as np
 
 NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")
-# What Keras 1 calls them. Its "running_std" is a variance in spite of its name.
+# The names of Keras 1. Its "running_std" is a variance in spite of the name.
 _KERAS1 = {
     "W": "kernel",
     "b": "bias",
@@ -24,35 +30,31 @@ _KERAS1 = {
 }
 # "block1_conv1_W_1:0": the layer's name, the variable's, and a number that keeps names apart.
 _KERAS1_NAME = re.compile(r"(.+)_(W|b|gamma|beta|running_mean|running_std)(_\d+)?")
-# Groups of a Keras 3 file that only say how the model holds its layers.
+# Groups of a Keras 3 file that hold layers and are none themselves.
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
-# ... and those that hold what no forward pass in evaluation reads.
+# Groups of a Keras 3 file that no forward pass in evaluation reads.
 _SKIPPED = ("optimizer", "seed_generator", "top_level_model_weights")
 
 
-def read_hdf5(
-    file: str | os.PathLike | io.BufferedIOBase, title: str = ""
-) -> dict[str, np.ndarray]:
+def read_hdf5(file: str | os.PathLike | io.IOBase, title: str = "") -> dict[str, np.ndarray]:
     """Reads every layer's arrays; kernels are channels-last, as cross-correlations.
 
     Args:
-      file: a path, or an open binary file.
-      title: what messages call the file; by default its path.
+      file: a path, or a binary file that can seek.
+      title: the file's name in messages; by default its path.
 
     Returns:
-      Arrays by "LAYER/VARIABLE": kernel, bias, gamma, beta, moving_mean, moving_variance, or what
-      else the file calls it; "MODEL/LAYER/VARIABLE" for layers of a model inside the model. Layers
-      come in the order of `model.layers`; in a Keras 3 file that holds within each class of layer.
+      Arrays by "LAYER/VARIABLE": kernel, bias, gamma, beta, moving_mean, moving_variance, or the
+      file's own name of another; "MODEL/LAYER/VARIABLE" for layers of a model inside the model.
+      Layers come in the order of `model.layers`; in a Keras 3 file within each class of layer only.
 
     Raises:
       ValueError: naming the file, if it is cut short or no HDF5, holds no layers with weights, or
         refers to other files.
     """
     title = title or str(file)
-    # A member of a zip archive seeks by decompressing from its start: read it once.
-    source = io.BytesIO(file.read()) if hasattr(file, "read") else file
     try:
-        with h5py.File(source, "r") as root:
+        with h5py.File(file, "r") as root:
             _refuse_other_files(root, title)
             weights = root.get("model_weights", root)
             if _names(weights, "layer_names"):
@@ -69,7 +71,7 @@ def read_hdf5(
 
 
 def _refuse_other_files(group: h5py.Group, title: str) -> None:
-    """A weight file has no business reading other files of the machine."""
+    """Raises ValueError for links to other files of the machine: weights need none."""
     for key in group:
         if isinstance(group.get(key, getlink=True), h5py.ExternalLink):
             raise ValueError(f"weight file {title} links to another file at {group.name}/{key}")
@@ -81,7 +83,7 @@ def _refuse_other_files(group: h5py.Group, title: str) -> None:
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """A list of names in an attribute, which Keras splits (NAME0, NAME1, ...) if it is long."""
+    """The names that an attribute lists; Keras splits long lists (NAME0, NAME1, ...)."""
     parts = [group.attrs[attribute]] if attribute in group.attrs else []
     while f"{attribute}{len(parts)}" in group.attrs:
         parts.append(group.attrs[f"{attribute}{len(parts)}"])
@@ -90,7 +92,7 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
 
 def _read_old(weights: h5py.Group) -> dict[str, np.ndarray]:
     backend = weights.attrs.get("backend", "")
-    # Theano's convolutions are true ones: their kernels are turned by half a circle.
+    # Theano's are true convolutions: to cross-correlations their kernels are turned by 180 degrees.
     flipped = (backend.decode() if isinstance(backend, bytes) else backend) == "theano"
     arrays = {}
     for layer in _names(weights, "layer_names"):
@@ -107,11 +109,11 @@ def _read_old(weights: h5py.Group) -> dict[str, np.ndarray]:
 
 
 def _old_name(name: str) -> tuple[str, str]:
-    """Layer and variable: of "conv2d_1/kernel:0", and of Keras 1's "conv2d_1_W:0"."""
+    """Layer and variable of "conv2d_1/kernel:0", or of Keras 1's "conv2d_1_W:0"."""
     layer, _, variable = name.split(":")[0].rpartition("/")
     if match := _KERAS1_NAME.fullmatch(variable):
         layer, variable = match[1], match[2]
-    # Graphs of TensorFlow number a name that they have twice: "kernel_1".
+    # TensorFlow's graphs number a name that occurs twice: "kernel_1".
     known = "|".join(("kernel", "bias", *NORM_VARIABLES))
     variable = re.sub(rf"^({known})_\d+$", r"\1", variable)
     return layer, _KERAS1.get(variable, variable)
@@ -136,7 +138,7 @@ def _walk_new(group: h5py.Group, path: str = "") -> Iterator[tuple[str, np.ndarr
 
 
 def _own_name(key: str, group: h5py.Group) -> str:
-    """The layer's own name, if the file has it; for a model inside the model, the group's."""
+    """The layer's own name if the file has it, else the group's."""
     if key in _CONTAINERS or "vars" not in group or not len(group["vars"]):
         return key
     name = group["vars"].attrs.get("name", key)
@@ -146,13 +148,13 @@ def _own_name(key: str, group: h5py.Group) -> str:
 def _array(stored: h5py.Dataset) -> np.ndarray:
     array = np.asarray(stored)
     if array.dtype == np.dtype("V2"):
-        # bfloat16, which HDF5 has no type for: the upper halves of float32.
+        # HDF5 has no type for bfloat16: these are the upper halves of float32.
         array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     return array
 
 
 def _new_variables(arrays: list[np.ndarray]) -> list[str]:
-    """Names for the numbered arrays of a layer: their ranks tell which kind of layer it is."""
+    """Names for the numbered arrays of a layer, whose ranks tell its kind."""
     ranks = [array.ndim for array in arrays]
     if ranks == [1] * 4:
         return list(NORM_VARIABLES)

@@ -1,5 +1,5 @@
-"""How the networks of other projects name their arrays: the vocabulary of the tables in
-`segjax.weights.torch` and `segjax.weights.keras`."""
+"""The vocabulary of the name tables in `segjax.weights.torch_networks` and `keras_networks`:
+how the networks of other projects name their arrays."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,13 +14,14 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Names(NamedTuple):
-    """Where one of our blocks is in a file.
+    """A file's names of one of our blocks.
 
     Attributes:
       conv: the module or layer that holds the kernel and the bias.
-      norm: the one that holds its batch normalisation; "" where the file's network has none.
+      norm: the module or layer of its batch normalisation; "" where the file's network has none.
       inputs: order of the kernel's input channels, where it differs: ours[i] = theirs[inputs[i]].
-      optional: stays fresh where the model has it in another shape (VGG's fully connected layers).
+      optional: the block stays fresh where the model's has another shape (VGG's fully connected
+        layers).
       var_shift: added to the running variance: the file's epsilon less ours of 1e-5.
     """
 
@@ -36,14 +37,14 @@ class Layout:
     """One family of files.
 
     Attributes:
-      title: the family in messages, as "torchvision deeplabv3_resnet50/101/152".
+      title: the family's name in messages, such as "torchvision deeplabv3_resnet50/101/152".
       kind: `WeightFile.kind` of its files.
-      recognises: whether arrays are of this family, by their names and shapes.
-      describe: the model config that is the file's network, with `name` and `num_classes`; a
-        classifier has no `name`, only what concerns an encoder.
-      blocks: from that config and the arrays to {our block's path: its Names}, for the whole
+      recognises: whether arrays belong to this family, by their names and shapes.
+      describe: the config of the file's network, with `name` and `num_classes`; a classifier's has
+        no `name` and holds an encoder's options only.
+      blocks: from that config and the arrays to {our block's path: its Names}, for the complete
         network; the block that reads the image comes first.
-      mean, std: of the RGB images in [0, 1] that the network was trained on; None: not known.
+      mean, std: of the RGB images in [0, 1] that the network was trained on; None: unknown.
       bgr: the network reads BGR; the input channels of its first convolution are reversed here.
     """
 
@@ -52,8 +53,8 @@ class Layout:
     recognises: Callable[[Arrays], bool]
     describe: Callable[[Arrays], dict[str, Any]]
     blocks: Callable[[Mapping[str, Any], Arrays], dict[str, Names]]
-    mean: tuple[float, float, float] | None = IMAGENET_MEAN
-    std: tuple[float, float, float] | None = IMAGENET_STD
+    mean: tuple[float, ...] | None = IMAGENET_MEAN
+    std: tuple[float, ...] | None = IMAGENET_STD
     bgr: bool = False
 
 
@@ -80,7 +81,7 @@ PATTERNS = {
 def array_names(names: Names, kind: str) -> dict[str, str]:
     """The file's name of each role that the block has there."""
     patterns = PATTERNS[kind]
-    found = {role: patterns[role].format(names.conv) for role in ("kernel", "bias")}
+    roles = {role: patterns[role].format(names.conv) for role in ("kernel", "bias")}
     if names.norm:
-        found |= {role: patterns[role].format(names.norm) for role in NORM_ROLES}
-    return found
+        roles |= {role: patterns[role].format(names.norm) for role in NORM_ROLES}
+    return roles

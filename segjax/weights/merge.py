@@ -1,4 +1,4 @@
-"""The bookkeeping of one load: what was taken, what stays as it is, and every problem met."""
+"""The bookkeeping of one load: the arrays taken, the leaves that stay fresh, and every problem."""
 
 import dataclasses
 from typing import Any
@@ -13,9 +13,9 @@ from segjax.weights.report import Report
 
 # Counters that no network computes with.
 _COUNTERS = ("num_batches_tracked",)
-# Options of the file's network that name it in messages, and those that only training sees.
+# Options that describe the file's network in messages, and options that only training reads.
 _SHOWN = ("name", "encoder", "num_classes")
-_OF_TRAINING = ("dropout_rate", "momentum", "zero_init_residual")
+_TRAINING_ONLY = ("dropout_rate", "momentum", "zero_init_residual")
 
 
 def model_name(model: nn.Module) -> str:
@@ -29,12 +29,12 @@ def is_encoder(block: str) -> bool:
 
 @dataclasses.dataclass
 class Merge:
-    """One load in progress. `take` every leaf, then `account_for_the_rest` and `raise_problems`.
+    """One load in progress: `take` every leaf, then `account_for_the_rest` and `raise_problems`.
 
     Attributes:
-      file, layout: the arrays and the family that they belong to.
-      described: the model config that is the file's network.
-      model, roles: what is loaded into, and the (block, role) of each of its leaves.
+      file, layout: the arrays, and the family that they belong to.
+      described: the config of the file's network.
+      model, roles: the model to fill, and the (block, role) of each of its leaves.
       parts: "all" or "encoder".
     """
 
@@ -57,9 +57,9 @@ class Merge:
         self.problems: dict[str, dict[str, list[str]]] = {}  # reason: place: details
         self.used: set[str] = set()
         self.blocks, self.sources = self._find_sources()
-        self.whole = "name" in self.described
+        self.complete = "name" in self.described  # a segmentation network, no classifier
         name = model_name(self.model)
-        if self.whole and self.parts == "all" and self.described["name"] != name:
+        if self.complete and self.parts == "all" and self.described["name"] != name:
             raise ValueError(
                 f"{looks}; the model is {name}. Use model.name={self.described['name']}, or "
                 "init_parts=encoder to take its encoder only"
@@ -88,12 +88,12 @@ class Merge:
         return blocks, sources
 
     def _note_options(self) -> None:
-        """Options of the model, of no array, that make another function of the same weights."""
+        """Notes options without arrays that make another function of the same weights."""
         options = model_options(model_name(self.model))
         for option, theirs in self.described.items():
             ours = getattr(self.model, option, None)
             relevant = self.parts == "all" or option in ("encoder", "stem", "strided_1x1")
-            if option in ("aux", *_OF_TRAINING) or not relevant or option not in options:
+            if option in ("aux", *_TRAINING_ONLY) or not relevant or option not in options:
                 continue
             if ours != theirs:
                 self.report.notes.append(
@@ -126,7 +126,7 @@ class Merge:
         return value
 
     def _excuse(self, leaf: str, block: str, role: str) -> None:
-        """Why a leaf may stay as it is though the file has no array for it; or a problem."""
+        """Notes why a leaf for which the file has no array may stay fresh, or that it may not."""
         title = self.layout.title
         normalised = any((block, other) in self.sources for other in NORM_ROLES)
         if block in self.blocks and role in NORM_ROLES and not normalised:
@@ -135,13 +135,13 @@ class Merge:
             self.report.fresh[leaf] = f"{title} has no bias there"
         elif block.startswith("aux_head"):
             self.report.fresh[leaf] = "the file has no auxiliary head"
-        elif self.whole or is_encoder(block):
+        elif self.complete or is_encoder(block):
             self.problem("has no place in the file's network", block, role)
         else:
             self.report.fresh[leaf] = "a classifier's file has an encoder only"
 
     def _convert(self, array, block: str, role: str, shape: tuple[int, ...]) -> np.ndarray:
-        """An array of the file in our order of axes and channels."""
+        """The file's array in our order of axes and channels."""
         names, kind = self.blocks[block], self.file.kind
         if role == "var":
             return array + np.float32(names.var_shift)
@@ -159,15 +159,15 @@ class Merge:
             array = array[:, :, list(names.inputs)]
         if self.layout.bgr and self._reads_image(block):
             array = array[:, :, ::-1]
-            self.report.notes.append("the first convolution reads RGB now; the file's reads BGR")
+            self.report.notes.append("the first convolution reads RGB here, BGR in the file")
         return np.ascontiguousarray(array)
 
     def _reads_image(self, block: str) -> bool:
         return block == next(iter(self.blocks))
 
     def _lost_bias(self, block: str) -> np.ndarray | None:
-        """A convolution's bias in the file where our block has none: normalisation follows, and a
-        running mean lowered by the bias makes the same function."""
+        """The file's bias of a convolution where our block has none. A normalisation follows: its
+        running mean less the bias makes the same function."""
         name = self.sources.get((block, "bias"))
         if name is None or (block, "bias") in self.roles:
             return None
@@ -175,7 +175,7 @@ class Merge:
         return self.file.arrays[name]
 
     def _fit(self, array, leaf: str, block: str, role: str, shape) -> np.ndarray | None:
-        """The array if it fits the leaf, or can be made to; else None, with why."""
+        """The array if it fits the leaf or can be adapted; else None, with the reason noted."""
         if array.shape == shape:
             return array
         theirs, ours = self.described.get("num_classes"), self.model.num_classes
@@ -198,7 +198,7 @@ class Merge:
         return None
 
     def account_for_the_rest(self) -> None:
-        """Says of every array that was not used why, or that it should have been."""
+        """Notes why each array of the file was not used, or that it should have been."""
         claimed = {name: key for key, name in self.sources.items()}
         for name in self.file.arrays:
             if name in self.used or name.endswith(_COUNTERS):
@@ -218,7 +218,7 @@ class Merge:
                 self.problem("has no place in the model", block, name)
 
     def raise_problems(self) -> None:
-        """Raises one ValueError that lists all there is."""
+        """Raises one ValueError that lists all problems."""
         if not self.problems:
             return
         count = sum(len(d) for places in self.problems.values() for d in places.values())
@@ -227,7 +227,7 @@ class Merge:
             lines += [f"  {reason}: {place}: {', '.join(d)}" for place, d in places.items()]
         for option, theirs in self.described.items():
             ours = getattr(self.model, option, theirs)
-            if ours != theirs and option not in ("name", "num_classes", "aux", *_OF_TRAINING):
+            if ours != theirs and option not in ("name", "num_classes", "aux", *_TRAINING_ONLY):
                 lines.append(f"  model.{option} is {ours}; the file's network has {theirs}")
         if "width" not in self.described and getattr(self.model, "width", 1) != 1:
             lines.append(f"  model.width is {self.model.width}; published networks have 1.0")
@@ -239,8 +239,8 @@ def _same_but_inputs(array: np.ndarray, shape: tuple[int, ...]) -> bool:
 
 
 def _other_inputs(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A first kernel for images of another number of channels, of the same mean response: the sum
-    over the file's channels for one, else the channels in turn, scaled to the same total."""
+    """A first kernel for images of another number of channels, with the same mean response: for one
+    channel the sum over the file's, else the file's channels in turn, scaled to the same total."""
     if channels == 1:
         return kernel.sum(2, keepdims=True)
     order = np.arange(channels) % kernel.shape[2]

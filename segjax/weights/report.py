@@ -1,22 +1,22 @@
-"""What a load did, in words."""
+"""The report on a load: what was taken, what stays as it was, and why."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-SHOWN = 6  # names in one printed line; the lists themselves are whole
+SHOWN = 6  # names in one printed line; the lists themselves hold all
 
 
 @dataclasses.dataclass
 class Report:
-    """What became of every array of a model and of a file.
+    """What became of every array of a model and of a file; `str` of it is for people.
 
     Attributes:
-      source: the file, and what it looks like.
-      loaded: our leaf ("params/encoder/stem/conv/kernel") to the number of its values.
-      fresh: our leaf to why it keeps its initial value.
-      left_over: the file's name to why nothing took it.
-      notes: what was changed on the way, and options that differ from the file's network.
-      mean, std: of RGB images in [0, 1], as the file's network was trained; None: not known.
+      source: the file, and the family of networks that it belongs to.
+      loaded: from our leaf ("params/encoder/stem/conv/kernel") to the number of its values.
+      fresh: from our leaf to the reason why it keeps its initial value.
+      left_over: from the file's name of an array to the reason why it was not taken.
+      notes: changes on the way, and options that differ from the file's network.
+      mean, std: of the RGB images in [0, 1] that the file's network reads; None: unknown.
     """
 
     source: str
@@ -33,7 +33,7 @@ class Report:
             loaded[part_of(leaf)][1] += size
         texts = [f"{part} ({n} arrays, {size:,} values)" for part, (n, size) in loaded.items()]
         lines = [f"weights: {self.source}", f"  loaded: {', '.join(texts) or 'nothing'}"]
-        if self.mean:
+        if self.mean and self.std:
             mean, std = ([round(float(v), 4) for v in values] for values in (self.mean, self.std))
             lines.append(f"  images: RGB in [0, 1], mean {mean}, std {std}")
         lines += _by_reason("kept fresh", self.fresh)
@@ -43,12 +43,12 @@ class Report:
 
 
 def part_of(leaf: str) -> str:
-    """The module at the top that a leaf is in, without its numbers: "decoder" of decoder5_1."""
+    """The top module of a leaf, without its numbers: "decoder" for decoder5_1."""
     return leaf.split("/")[1].rstrip("0123456789_")
 
 
 def _parts(leaves: Iterable[str]) -> dict[str, list[int]]:
-    """The parts that leaves are in, each with [how many, 0]."""
+    """The parts that leaves belong to, each with [number of leaves, 0]."""
     parts: dict[str, list[int]] = {}
     for leaf in leaves:
         parts.setdefault(part_of(leaf), [0, 0])[0] += 1
@@ -56,7 +56,7 @@ def _parts(leaves: Iterable[str]) -> dict[str, list[int]]:
 
 
 def _by_reason(title: str, reasons: Mapping[str, str]) -> list[str]:
-    """One line per reason, with the names it holds for; many of our leaves by their parts."""
+    """One line per reason with its names; many of our leaves are summed up by their parts."""
     groups: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         groups.setdefault(reason, []).append(name)

@@ -1,36 +1,49 @@
 """From a weight file to a model's variables: recognise, convert, check, merge, report."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Float
 
 from segjax.models import build
-from segjax.weights import keras, torch
+from segjax.weights import keras_networks, torch_networks
 from segjax.weights.files import WeightFile, read
 from segjax.weights.layout import Layout, role_of
 from segjax.weights.merge import Merge
 from segjax.weights.report import Report
 
 PARTS = ("all", "encoder")
-# A network that was exported from here names its arrays as our trees do.
+# Files of segjax name their arrays as our trees do.
 OWN = Layout(
     "segjax export", "segjax", lambda _: True, lambda _: {}, lambda *_: {}, mean=None, std=None
 )
 
 
-class Loaded(NamedTuple):
-    """A file's own network: `model.apply(variables, images, train=False)` on RGB images in [0, 1]
-    from which `mean` was taken and that were divided by `std` (None: the file does not say)."""
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """The network of a weight file: `model.apply(variables, images, train=False)["logits"]`.
+
+    `images` are `(rgb - mean) / std`, with rgb float [n, H, W, 3] in [0, 1].
+
+    Attributes:
+      model, variables: the network and its weights.
+      mean, std: float32, one value a channel; None: the file does not say.
+      classes: names in id order; None: the file does not say.
+      report: what was loaded, from where.
+    """
 
     model: nn.Module
     variables: dict[str, Any]
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
+    mean: Float[np.ndarray, "c"] | None
+    std: Float[np.ndarray, "c"] | None
+    classes: tuple[str, ...] | None
     report: Report
 
 
@@ -42,39 +55,42 @@ def layout_of(file: WeightFile) -> Layout:
     """
     if file.kind == "segjax":
         return OWN
-    known = torch.LAYOUTS + keras.LAYOUTS
+    layouts = torch_networks.LAYOUTS + keras_networks.LAYOUTS
+    known = [layout for layout in layouts if layout.kind == file.kind]
     for layout in known:
-        if layout.kind == file.kind and layout.recognises(file.arrays):
+        if layout.recognises(file.arrays):
             return layout
     sample = ", ".join(list(file.arrays)[:4])
-    titles = "; ".join(layout.title for layout in known if layout.kind == file.kind)
     raise ValueError(
         f"weight file {file.path} holds {len(file.arrays)} arrays ({sample}, ...) of no network "
-        f"that is known; known are: {titles}"
+        f"that is known; known are: {'; '.join(layout.title for layout in known)}"
     )
 
 
-def from_file(path: str | pathlib.Path) -> Loaded:
-    """Builds the network that a file was made with, holding the file's weights.
+def from_file(source: str | pathlib.Path | WeightFile) -> Pretrained:
+    """Builds the network that a file was made with, with the file's weights.
 
     Raises:
-      ValueError: if the file cannot be read or is incomplete, or holds a classifier, which is no
-        segmentation network: `load` puts it into a model's encoder.
+      ValueError: naming the file, if it cannot be read, is incomplete, or holds a classifier, which
+        is no segmentation network: `load` puts it into a model's encoder.
     """
-    file = read(path)
+    file = _opened(source)
     layout = layout_of(file)
     config = dict(file.config or layout.describe(file.arrays))
     if "name" not in config:
         raise ValueError(
-            f"{path} looks like {layout.title}, a classifier; load(path, model, variables) takes "
-            "it into a model's encoder"
+            f"{file.path} looks like {layout.title}, a classifier; load(path, model, variables) "
+            "takes it into a model's encoder"
         )
     model = build(config, config.pop("num_classes"))
     channels = len(file.mean or layout.mean or "RGB")
     variables, report = load(file, model, abstract_variables(model, channels))
     if report.fresh:
-        raise ValueError(f"{path} does not hold the whole network: {', '.join(report.fresh)}")
-    return Loaded(model, variables, report.mean, report.std, report)
+        raise ValueError(f"{file.path} lacks a part of the network: {', '.join(report.fresh)}")
+    mean, std = (
+        None if v is None else np.asarray(v, np.float32) for v in (report.mean, report.std)
+    )
+    return Pretrained(model, variables, mean, std, file.classes, report)
 
 
 def abstract_variables(model: nn.Module, channels: int = 3) -> dict[str, Any]:
@@ -84,30 +100,32 @@ def abstract_variables(model: nn.Module, channels: int = 3) -> dict[str, Any]:
     return dict(jax.eval_shape(init, jax.random.key(0)))
 
 
-def preprocessing(path: str | pathlib.Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and std of the RGB images in [0, 1] that a file's network reads; None if not known."""
-    file = read(path)
+def preprocessing(
+    source: str | pathlib.Path | WeightFile,
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and std of the RGB images in [0, 1] that a file's network reads; None if unknown."""
+    file = _opened(source)
     layout = layout_of(file)
     mean, std = file.mean or layout.mean, file.std or layout.std
-    return None if mean is None else (mean, std)
+    return None if mean is None or std is None else (mean, std)
 
 
 def load(
-    path: str | pathlib.Path | WeightFile,
+    source: str | pathlib.Path | WeightFile,
     model: nn.Module,
     variables: Mapping[str, Any],
     parts: str = "all",
 ) -> tuple[dict[str, Any], Report]:
     """Puts a file's weights into a model's variables.
 
-    Classification layers of another class count, auxiliary heads that the file lacks and, from a
+    Classification layers of another class count, auxiliary heads that the file lacks and, for a
     classifier's file, everything but the encoder keep their values from `variables`; a first
     convolution for another number of image channels is adapted. The report says so.
 
     Args:
-      path: a weight file (see `segjax.weights.files.read`).
+      source: a weight file (see `segjax.weights.files.read`).
       model: from `segjax.models.build`.
-      variables: of that model, arrays or shapes; left unchanged.
+      variables: the model's, arrays or shapes; left unchanged.
       parts: "all", or "encoder" to leave the rest of the model and of the file alone.
 
     Returns:
@@ -118,13 +136,17 @@ def load(
     """
     if parts not in PARTS:
         raise ValueError(f"init_parts={parts!r}; use {' or '.join(PARTS)}")
-    file = path if isinstance(path, WeightFile) else read(path)
+    file = _opened(source)
     layout = layout_of(file)
     described = dict(file.config or layout.describe(file.arrays))
-    flat = flax.traverse_util.flatten_dict(dict(variables), sep="/")
+    flat = flatten_dict(dict(variables), sep="/")
     merge = Merge(file, layout, described, model, parts, {role_of(leaf) for leaf in flat})
     for leaf, value in flat.items():
         flat[leaf] = merge.take(leaf, value)
     merge.account_for_the_rest()
     merge.raise_problems()
-    return flax.traverse_util.unflatten_dict(flat, sep="/"), merge.report
+    return unflatten_dict(flat, sep="/"), merge.report
+
+
+def _opened(source: str | pathlib.Path | WeightFile) -> WeightFile:
+    return source if isinstance(source, WeightFile) else read(source)

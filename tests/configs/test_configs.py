@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import base, recipes
+from configs import base, presets, recipes
 from segjax import models
 from segjax.data.datasets import class_table
 from segjax.models.segnet_basic import TABLE1
@@ -19,7 +19,7 @@ from segjax.transforms.augment import Augmentation
 
 FOLDER = pathlib.Path(base.__file__).parent
 NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("base", "presets", "recipes"))
-# The seed documents' own networks have the documents' presets: test_config_notebooks.py.
+# The seed documents' own networks have the documents' presets: test_notebooks.py.
 RECIPES = [name for name in NAMES if name != "notebooks"]
 
 
@@ -55,12 +55,11 @@ def test_docstring_names_the_command_of_every_preset(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_configs_spell_out_every_option_a_run_might_set(name):
+def test_configs_hold_every_option_a_run_might_set(name):
     config = load(name).get_config()
-    known = models.model_options(config.model.name)
-    assert set(config.model) - {"name"} <= set(known)
+    assert set(config.model) == set(models.model_defaults(config.model.name))
     # Sections and options are those of base.py; only the model's differ.
-    plain = base.get_config()
+    plain = base.get_config(config.model.name)
     assert set(config) == set(plain)
     for section in set(plain) - {"model", "seed", "dtype"}:
         assert set(config[section]) == set(plain[section])
@@ -82,6 +81,25 @@ def test_preset_builds(name, preset):
     assert all(p.dtype == np.float32 for p in params)
     assert num_classes in {p.shape[-1] for p in params}
     assert len(jax.tree.leaves(jax.eval_shape(optimizer.init, params))) >= 1
+
+
+def test_base_has_a_models_own_defaults():
+    for name in models.MODELS:
+        assert base.get_config(name).model.to_dict() == models.model_defaults(name)
+
+
+def test_presets_hold_nothing_of_a_setting_that_they_replace():
+    # The warm-up is AdamW's, which these replace by the paper's solver.
+    for name in ("segnet", "segnet_basic", "deconvnet"):
+        for preset in ("streets", "camvid_small"):
+            assert load(name).get_config(preset).optim.warmup_steps == 0
+    assert load("segnet_basic").get_config("paper+mmseg").data.local_contrast == 0
+
+
+def test_a_misspelt_option_of_a_preset_is_an_error():
+    for change in (lambda c: c.model.update(widht=1.0), lambda c: c.optim.update(lr=0.1)):
+        with pytest.raises(KeyError):
+            presets.make("segnet", "wrong", {"wrong": change})
 
 
 @functools.cache

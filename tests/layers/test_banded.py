@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segjax.layers import resize_bilinear
-from segjax.layers.banded import _blocks, _narrow_blocks, _product, _summed, banded_product
+from segjax.layers.banded import _narrow_blocks, _product, _summed, _wide_blocks, banded_matmul
 from segjax.layers.resize import _interpolation_matrix
 
 pytestmark = pytest.mark.versions
@@ -40,13 +40,13 @@ def test_equals_the_plain_product(size, out, count):
     x, cotangent = normal(2, size, 3, 2), normal(2, out, 3, 2, seed=1)
     for align_corners in (False, True):
         matrix = _interpolation_matrix(size, out, align_corners)
-        blocks = _blocks(matrix)
+        blocks = _wide_blocks(matrix)
         if not align_corners:
             assert (len(blocks.weights) if blocks else None) == count
 
         @jax.jit
         def product(x, cotangent, matrix=matrix):
-            y, vjp = jax.vjp(lambda x: banded_product(matrix, x, 1), x)
+            y, vjp = jax.vjp(lambda x: banded_matmul(matrix, x, 1), x)
             return y, vjp(cotangent)[0]
 
         y, gradient = product(x, cotangent)
@@ -85,9 +85,9 @@ def test_any_matrix(shape):
     distance = np.abs(np.arange(out)[:, None] * size / out - np.arange(size))
     matrix[(distance > rng.integers(1, 4)) | (rng.random((out, 1)) < 0.2)] = 0
     x = normal(1, size, 2, 3)
-    found = banded_product(matrix, x, 1)
+    found = banded_matmul(matrix, x, 1)
     np.testing.assert_allclose(found, np.einsum("oh,nhwc->nowc", matrix, x), rtol=0, atol=1e-5)
-    assert not np.any(banded_product(np.zeros_like(matrix), x, 1))
+    assert not np.any(banded_matmul(np.zeros_like(matrix), x, 1))
 
 
 def test_enlargement_equals_jax_image():
@@ -110,9 +110,9 @@ def test_no_value_beyond_the_band_counts():
 
 def test_derivatives_and_vmap():
     matrix = _interpolation_matrix(16, 40, False)
-    assert _blocks(matrix) is not None
+    assert _wide_blocks(matrix) is not None
     x, v = normal(3, 1, 16, 2, 2), normal(1, 16, 2, 2, seed=1)
-    product = lambda x: banded_product(matrix, x, 1)  # noqa: E731
+    product = lambda x: banded_matmul(matrix, x, 1)  # noqa: E731
     np.testing.assert_allclose(jax.vmap(product)(x)[1], product(x[1]), rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(jax.jvp(product, (x[0],), (v,))[1], product(v), rtol=1e-6)
     # Of the sum of squares the second derivative is twice the matrix's own square.

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.losses.pixelwise import cross_entropy_sum
+from segjax.losses.pixelwise import cross_entropy, cross_entropy_sum
 
 pytestmark = pytest.mark.versions
 
@@ -39,6 +39,17 @@ def test_hand_computed_numbers():
     total, count = cross_entropy_sum(logits, jnp.array([1, 0, 255]), jnp.array([2.0, 10.0]))
     assert float(total) == pytest.approx(10 * np.log(4 / 3) + 2 * np.log(2), rel=1e-6)
     assert int(count) == 2
+
+
+def test_the_mean_is_over_labelled_pixels():
+    logits = jnp.array([[0.0, np.log(3.0)], [5.0, 5.0], [9.0, -9.0]])
+    mean = cross_entropy(logits, jnp.array([1, 0, 255]))
+    assert float(mean) == pytest.approx((np.log(4 / 3) + np.log(2)) / 2, rel=1e-6)
+    weighted = cross_entropy(logits, jnp.array([1, 0, 255]), jnp.array([2.0, 10.0]))
+    assert float(weighted) == pytest.approx(5 * np.log(4 / 3) + np.log(2), rel=1e-6)
+    ignored = jnp.full(3, 255)
+    assert float(cross_entropy(logits, ignored)) == 0
+    assert not jax.grad(cross_entropy)(logits, ignored).any()
 
 
 @pytest.mark.parametrize("weights", [None, (0.5, 2.0, 0.0, 7.0)])

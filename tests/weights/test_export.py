@@ -15,6 +15,7 @@ from tests.weights.test_transfer import drawn, flatten
 pytestmark = pytest.mark.versions
 
 K = 5
+CLASSES = ("road", "sky", "tree", "car", "person")
 THIN = {"encoder": "resnet18", "width": 1 / 32}
 TORCHVISION = THIN | {"output_stride": 8, "stem": "7x7", "contract_dilation": True}
 DEEPLAB = TORCHVISION | {"multi_grid": (1, 1, 1), "head_conv": True, "dropout_rate": 0.5}
@@ -33,13 +34,16 @@ def test_what_is_written_is_read_back(tmp_path, options, title):
     model = build(options, K)
     variables = drawn(model)
     path = tmp_path / "folder" / "model.safetensors"
-    text = weights.save(path, model, variables, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    text = weights.save(
+        path, model, variables, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), classes=CLASSES
+    )
     assert f"under {'the names of ' + title if title else 'segjax'}" in text
     layout = twin(model)
     assert (layout.title if layout else None) == title
     loaded = weights.from_file(path)
     assert loaded.model == model
-    assert loaded.mean == (0.5, 0.5, 0.5)
+    np.testing.assert_array_equal([loaded.mean, loaded.std], np.float32([[0.5] * 3, [0.2] * 3]))
+    assert loaded.classes == CLASSES
     for leaf, value in flatten(variables).items():
         np.testing.assert_array_equal(flatten(loaded.variables)[leaf], value, err_msg=leaf)
 

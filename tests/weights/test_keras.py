@@ -122,7 +122,7 @@ def test_a_classifier_fills_an_encoder(tmp_path, name, form):
         encoder |= {f"params/fc{layer}/{role}" for layer in (6, 7) for role in ("kernel", "bias")}
     assert set(report.loaded) == encoder
     assert {leaf.split("/")[0] for leaf in report.left_over} <= {"predictions", "dense", "dense_2"}
-    assert report.notes == ["the first convolution reads RGB now; the file's reads BGR"]
+    assert report.notes == ["the first convolution reads RGB here, BGR in the file"]
     reference, _ = load(numbered(tmp_path, name, "old"), model, variables)
     reference, found = leaves(reference), leaves(found)
     for leaf in report.loaded:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from segjax.models import build
-from segjax.weights import from_file, load, torch, transfer
+from segjax.weights import from_file, load, torch_networks, transfer
 from segjax.weights.layout import array_names
 from tests.goldens.draw import draw
 from tests.weights.torch_goldens import CLASSES, COMPUTED, NAMED, network, torch_file, unfilled
@@ -38,7 +38,7 @@ def test_every_array_has_its_place(name):
     """The table names all arrays of the file but what our network does not have."""
     arrays = unfilled(name)
     layout = transfer.layout_of(torch_file(arrays))
-    assert layout in torch.LAYOUTS
+    assert layout in torch_networks.LAYOUTS
     found = layout.describe(arrays)
     names = [array_names(n, "torch") for n in layout.blocks(found, arrays).values()]
     named = [n[role] for n in names for role in n if role != "bias" or n["bias"] in arrays]
@@ -75,8 +75,8 @@ def test_a_file_becomes_its_own_network(name, monkeypatch):
     assert all(n.startswith("encoder.layer") for n in loaded.report.left_over)
     assert not loaded.report.notes
     assert loaded.model.num_classes == CLASSES
-    assert loaded.mean == (0.485, 0.456, 0.406)
-    assert loaded.std == (0.229, 0.224, 0.225)
+    np.testing.assert_array_equal(loaded.mean, np.float32([0.485, 0.456, 0.406]))
+    np.testing.assert_array_equal(loaded.std, np.float32([0.229, 0.224, 0.225]))
 
 
 @pytest.mark.parametrize("name", sorted(STRANGERS))

@@ -97,12 +97,14 @@ def test_the_first_wrong_layer_is_named():
 
 @functools.lru_cache(maxsize=1)
 def loaded(name: str, folder):
-    """The file's own network and its arrays, through a file as data-parallel training writes it."""
+    """The file's own network, its variables and its arrays, by way of a file with the names of
+    data-parallel training."""
     arrays = filled(name)
     path = folder / f"{name}.safetensors"
     save_file({f"module.{array}": value for array, value in arrays.items()}, path)
     try:
-        return from_file(str(path)), arrays
+        network = from_file(path)
+        return network.model, network.variables, arrays
     finally:
         path.unlink()
 
@@ -120,7 +122,7 @@ def error(ours, theirs) -> float:
     "name", [n if n == "fcn_resnet50" else pytest.param(n, marks=slow) for n in NETWORKS]
 )
 def test_networks_outputs(name, folder):
-    (model, variables, *_), arrays = loaded(name, folder)
+    model, variables, arrays = loaded(name, folder)
     reference = golden(name)
     x = images(*listed(reference, "size"))
     outputs = jax.jit(functools.partial(model.apply, train=False))(variables, x)
@@ -135,7 +137,7 @@ def test_networks_outputs(name, folder):
 @slow
 def test_every_layer_of_a_whole_network(folder):
     """fcn_resnet50's outputs come from equal layers, in both heads."""
-    (model, variables, *_), arrays = loaded("fcn_resnet50", folder)
+    model, variables, arrays = loaded("fcn_resnet50", folder)
     x = images(*listed(golden("fcn_resnet50"), "size"))
     ours = layer_outputs(model, variables, x)
     found = compared_layers("fcn_resnet50", arrays, ours)
@@ -156,7 +158,7 @@ def test_a_step_of_training(folder):
 
 def check_step(folder):
     name = "fcn_resnet50"
-    (model, variables, *_), arrays = loaded(name, folder)
+    model, variables, arrays = loaded(name, folder)
     model = model.clone(dropout_rate=0.0, dtype=np.float64)
     reference = golden(name)
     size = listed(reference, "size")

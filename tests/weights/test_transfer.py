@@ -183,8 +183,9 @@ class TestOwnFiles:
     def test_the_same_network_comes_back(self, saved, segnet):
         loaded = weights.from_file(saved)
         assert loaded.model == segnet[0]
-        assert (loaded.mean, loaded.std) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
-        assert weights.preprocessing(saved) == (loaded.mean, loaded.std)
+        np.testing.assert_array_equal(loaded.mean, np.float32([0.1, 0.2, 0.3]))
+        np.testing.assert_array_equal(loaded.std, np.float32([1.0, 2.0, 3.0]))
+        assert weights.preprocessing(saved) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
         for leaf, value in flatten(segnet[1]).items():
             np.testing.assert_array_equal(flatten(loaded.variables)[leaf], value, err_msg=leaf)
 

@@ -1,15 +1,14 @@
 """The names that torch projects give to our networks' arrays.
 
-Classifiers (for an encoder) and segmentation networks of torchvision, the PSPNet authors' own
-(github.com/hszhao/semseg) and segmentation_models.pytorch ("SMP"). What a file cannot tell (output
-stride, rates, conventions of resizing, dropout) has the value that the project's own constructor
-gives it; the number of classes is the classifier's.
+The projects are torchvision (classifiers, for an encoder, and segmentation networks), the PSPNet
+authors' own (github.com/hszhao/semseg) and segmentation_models.pytorch ("SMP"). Options that a file
+cannot tell (output stride, rates, conventions of resizing, dropout) have the values that the
+project's own constructor gives them; the classifier tells the number of classes.
 """
 
 import re
 from typing import Any
 
-from segjax.models.resnet import EXPANSION, VARIANTS, BasicBlock
 from segjax.weights.layout import Arrays, Layout, Names
 from segjax.weights.torch_encoders import (
     CLASSIFIERS,
@@ -51,7 +50,7 @@ def _torchvision_blocks(config: Config, head: Blocks) -> Blocks:
 
 
 def _sequential_head(ours: str, theirs: str) -> Blocks:
-    """Convolution 0, normalisation 1, activation, dropout, classifier 4."""
+    """A torch Sequential: convolution 0, normalisation 1, activation, dropout, classifier 4."""
     return {
         f"{ours}/conv": Names(f"{theirs}.0", f"{theirs}.1"),
         f"{ours}/classifier": Names(f"{theirs}.4"),
@@ -59,7 +58,7 @@ def _sequential_head(ours: str, theirs: str) -> Blocks:
 
 
 def _aspp_blocks(theirs: str) -> Blocks:
-    """`AtrousSpatialPyramidPooling`; pooling takes the first place of the image branch."""
+    """`AtrousSpatialPyramidPooling`; the image branch begins with the pooling."""
     blocks = {"aspp/conv1x1": Names(f"{theirs}.convs.0.0", f"{theirs}.convs.0.1")}
     for i in (1, 2, 3):
         blocks[f"aspp/atrous{i}"] = Names(f"{theirs}.convs.{i}.0", f"{theirs}.convs.{i}.1")
@@ -134,21 +133,20 @@ def _semseg_pspnet_blocks(config: Config, _: Arrays) -> Blocks:
 # segmentation_models.pytorch ---------------------------------------------------------------------
 
 
-def _smp_deeplab_parts(arrays: Arrays) -> tuple[str, str, str] | None:
-    """ASPP, convolution and normalisation of the decoder; up to version 0.3 it was a sequence."""
-    for parts in (("aspp", "conv", "bn"), ("0", "1", "2")):
-        aspp, conv, norm = (f"decoder.{part}" for part in parts)
-        if _has(arrays, f"{aspp}.convs.0.0.weight", f"{conv}.weight"):
-            return aspp, conv, norm
-    return None
+def _smp_deeplab_parts(arrays: Arrays) -> tuple[str, str, str]:
+    """Names of the decoder's ASPP, convolution and normalisation; numbers up to version 0.3."""
+    if "decoder.aspp.convs.0.0.weight" in arrays:
+        return "decoder.aspp", "decoder.conv", "decoder.bn"
+    return "decoder.0", "decoder.1", "decoder.2"
 
 
 def _is_smp_deeplabv3(arrays: Arrays) -> bool:
-    """With dense 3x3 kernels (separable ones are in convs.1.0.0), and the encoder at full depth."""
-    if (parts := _smp_deeplab_parts(arrays)) is None or not _is_smp(arrays):
+    """Whether ASPP has dense kernels (not separable ones, convs.1.0.0) and reads c5."""
+    aspp, conv, _ = _smp_deeplab_parts(arrays)
+    names = (f"{aspp}.convs.0.0.weight", f"{aspp}.convs.1.0.weight", f"{conv}.weight")
+    if not _has(arrays, *names) or not _is_smp(arrays):
         return False
-    branch = arrays.get(f"{parts[0]}.convs.1.0.weight")
-    return branch is not None and branch.shape[1] == _encoder_channels(arrays)[-1]
+    return arrays[f"{aspp}.convs.1.0.weight"].shape[1] == _encoder_channels(arrays)[-1]
 
 
 def _is_smp(arrays: Arrays) -> bool:
@@ -157,9 +155,10 @@ def _is_smp(arrays: Arrays) -> bool:
 
 
 def _encoder_channels(arrays: Arrays) -> tuple[int, ...]:
-    """Of c2, c3, c4 and c5."""
-    kind, _ = VARIANTS[resnet_variant(arrays, "encoder.")]
-    return tuple(64 * 2**s * (1 if kind is BasicBlock else EXPANSION) for s in range(4))
+    """Channels of c2, c3, c4 and c5."""
+    last = arrays["encoder.layer1.0.conv2.weight"]
+    last = arrays.get("encoder.layer1.0.conv3.weight", last)  # bottlenecks have a third convolution
+    return tuple(last.shape[0] * 2**s for s in range(4))
 
 
 def _describe_smp_deeplabv3(arrays: Arrays) -> dict[str, Any]:
@@ -203,7 +202,7 @@ def _is_smp_pspnet(arrays: Arrays) -> bool:
 
 
 def _describe_smp_pspnet(arrays: Arrays) -> dict[str, Any]:
-    """The depth is that of the stage whose channels the pyramid reads."""
+    """The file's network; its depth is that of the stage whose channels the pyramid reads."""
     inputs = arrays[_SMP_LEVEL.format(0) + ".0.weight"].shape[1]
     return {
         "name": "smp_pspnet",
@@ -263,7 +262,7 @@ _SMP_PSPNET = Layout(
     _describe_smp_pspnet,
     _smp_pspnet_blocks,
 )
-# Networks before classifiers: a ResNet with a head has a classifier's names, too.
+# Networks come before classifiers: a ResNet with a head has a classifier's names, too.
 LAYOUTS = (
     _DEEPLABV3,
     _FCN,
@@ -272,7 +271,7 @@ LAYOUTS = (
     _SMP_PSPNET,
     *CLASSIFIERS,
 )
-# Whose names a model of ours gets when it is written for torch.
+# The layouts by which our models are written for torch.
 TWINS = {
     "deeplabv3": _DEEPLABV3,
     "fcn": _FCN,
