@@ -10,6 +10,7 @@ Reference: Ioffe and Szegedy, "Batch Normalization", ICML 2015 (arXiv 1502.03167
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -66,9 +67,10 @@ class BatchNorm(nn.BatchNorm):
             factor = scale * lax.rsqrt(variance.value + self.epsilon)
             y = ((x - mean.value) * factor + bias).astype(dtype)
             return activation(y) if activation else y
-        y, batch_mean, batch_variance = _normalized(
+        result: Any = _normalized(
             x, scale, bias, mask, self.epsilon, activation, self.axis_name, dtype
         )
+        y, batch_mean, batch_variance = result
         keep = self.momentum
         mean.value = keep * mean.value + (1 - keep) * batch_mean
         variance.value = keep * variance.value + (1 - keep) * batch_variance
@@ -139,7 +141,8 @@ def _sums(a: Array, b: Array) -> tuple[Array, Array]:
     XLA's GPU backend turns two reductions into several passes. Its CPU backend turns one reduction
     of a pair into a slow pass, and its TPU backend stores the inputs of one.
     """
-    return lax.platform_dependent(a, b, cuda=_together, rocm=_together, default=_apart)
+    sums = lax.platform_dependent(a, b, cuda=_together, rocm=_together, default=_apart)
+    return sums[0], sums[1]
 
 
 def _together(a, b):

@@ -76,10 +76,9 @@ class Augmentation:
         """
         options: dict[str, Any] = dict(config["augment"])
         crop_size = options.pop("crop_size")
-        return cls(
-            crop_size=tuple(crop_size if any(crop_size) else config["data"]["image_size"]),
-            **{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in options.items()},
-        )
+        options["scale"] = tuple(options["scale"])
+        crop_size = crop_size if any(crop_size) else config["data"]["image_size"]
+        return cls(crop_size=tuple(crop_size), **options)
 
 
 def augment(
@@ -149,7 +148,8 @@ def _first_varied(window, label, angle, share, key):
     keys = jax.vmap(jax.random.split)(jax.random.split(key, CROPS_TRIED))
 
     def is_varied(pair):
-        labels, _ = _look_up(label, *window(*pair), angle)
+        y, x = window(*pair)
+        labels, _ = _look_up(label, y, x, angle)
         counts = jnp.bincount(labels.reshape(-1), length=IGNORE + 1)[:IGNORE]
         return (jnp.max(counts) <= share * jnp.sum(counts)) & (jnp.sum(counts) > 0)
 
@@ -232,10 +232,8 @@ def blur(image: Float[Array, "h w c"]) -> Float[Array, "h w c"]:
     for axis in (0, 1):
         pads = [(2, 2) if a == axis else (0, 0) for a in range(3)]
         padded, size = jnp.pad(image, pads, mode="reflect"), image.shape[axis]
-        image = sum(
-            tap * jax.lax.slice_in_dim(padded, k, k + size, axis=axis)
-            for k, tap in enumerate(_BLUR)
-        )
+        shifted = [jax.lax.slice_in_dim(padded, k, k + size, axis=axis) for k in range(len(_BLUR))]
+        image = jnp.asarray(sum(tap * x for tap, x in zip(_BLUR, shifted, strict=True)))
     return image
 
 

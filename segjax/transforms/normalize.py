@@ -95,9 +95,8 @@ def _gaussian(x: Float[Array, "*n h w"], side: int) -> Float[Array, "*n h w"]:
     for axis in (x.ndim - 2, x.ndim - 1):
         pads = [(side // 2, side // 2) if a == axis else (0, 0) for a in range(x.ndim)]
         padded, size = jnp.pad(x, pads), x.shape[axis]
-        x = sum(
-            tap * jax.lax.slice_in_dim(padded, k, k + size, axis=axis) for k, tap in enumerate(taps)
-        )
+        shifted = [jax.lax.slice_in_dim(padded, k, k + size, axis=axis) for k in range(side)]
+        x = jnp.asarray(sum(tap * part for tap, part in zip(taps, shifted, strict=True)))
     return x
 
 
