@@ -205,11 +205,3 @@ def listed_pair(line: str) -> list[str]:
         return line.split()
     separator = "\t" if "\t" in line else ","
     return [w.strip() for w in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
-
-
-def existing_root(root, layout: str) -> pathlib.Path:
-    """`data.root` as a path; DataError, with the expected layout, if it is no folder."""
-    root = pathlib.Path(root)
-    if not root.is_dir():
-        raise DataError(f"data.root={root} is not an existing folder", f"use one with {layout}")
-    return root

@@ -14,9 +14,9 @@ from typing import Any
 
 from segjax.data.classes import ClassTable
 from segjax.data.errors import DataError
+from segjax.data.files.archive import existing_root
 from segjax.data.files.atomic import replacing
 from segjax.data.files.images import some
-from segjax.data.files.paired import existing_root
 
 FILE = "segjax.json"
 _LAYOUT = f"<name>/<version>/{FILE}, as --mode=prepare writes it"
