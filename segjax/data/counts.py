@@ -16,14 +16,8 @@ Result = TypeVar("Result")
 
 
 class LabelCounts(NamedTuple):
-    """The pixels of one label map.
-
-    Attributes:
-      size: (height, width).
-      class_pixels: per class.
-      ignored: pixels of the ignore label.
-      unknown: ids without a label, and their pixels.
-    """
+    """The pixels of one label map: its (height, width), the pixels per class and ignored ones, and
+    the ids without a label with their pixels."""
 
     size: tuple[int, int]
     class_pixels: Int64[np.ndarray, "k"]
@@ -45,16 +39,11 @@ def label_counts(
       pixels: of each id in it, see `ids.count_ids`.
       labels: of each known id, 0..num_classes-1 or 255.
     """
-    class_pixels, ignored, unknown = np.zeros(num_classes, np.int64), 0, {}
-    for id_, count in pixels.items():
-        label = labels.get(id_)
-        if label is None:
-            unknown[id_] = count
-        elif label == IGNORE:
-            ignored += count
-        else:
-            class_pixels[label] += count
-    return LabelCounts(size, class_pixels, ignored, unknown)
+    by_label = np.zeros(IGNORE + 1, np.int64)
+    for id_, label in labels.items():
+        by_label[label] += pixels.get(id_, 0)
+    unknown = {id_: count for id_, count in pixels.items() if id_ not in labels}
+    return LabelCounts(size, by_label[:num_classes], int(by_label[IGNORE]), unknown)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,27 +81,21 @@ class SplitCounts:
 
 def split_counts(labels: Iterable[LabelCounts], images: int, num_classes: int) -> SplitCounts:
     """The sums over the label maps of a split that has `images` samples."""
-    class_pixels, class_images, present = np.zeros((3, num_classes), np.int64)
-    sizes, ignored, unknown, void = Counter(), 0, 0, 0
-    for label in labels:
-        occurs = label.class_pixels > 0
-        class_pixels += label.class_pixels
-        class_images += occurs
-        present += np.where(occurs, label.pixels, 0)
-        sizes[label.size] += 1
-        ignored += label.ignored
-        unknown += sum(label.unknown.values())
-        void += 0 < label.ignored == label.pixels
+    labels = list(labels)
+    # [labels, K], which may hold no label.
+    class_pixels = np.reshape([label.class_pixels for label in labels], (-1, num_classes))
+    class_pixels = class_pixels.astype(np.int64)
+    pixels = np.array([label.pixels for label in labels], np.int64)
     return SplitCounts(
         images=images,
-        counted=sizes.total(),
-        sizes=dict(sizes),
-        class_pixels=class_pixels,
-        class_images=class_images,
-        present_pixels=present,
-        ignored_pixels=ignored,
-        unknown_pixels=unknown,
-        void_images=void,
+        counted=len(labels),
+        sizes=dict(Counter(label.size for label in labels)),
+        class_pixels=class_pixels.sum(0),
+        class_images=(class_pixels > 0).sum(0),
+        present_pixels=pixels @ (class_pixels > 0),
+        ignored_pixels=sum(label.ignored for label in labels),
+        unknown_pixels=sum(sum(label.unknown.values()) for label in labels),
+        void_images=sum(0 < label.ignored == label.pixels for label in labels),
     )
 
 

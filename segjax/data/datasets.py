@@ -10,8 +10,7 @@ from segjax.data.class_map import ClassMap, map_classes, read_class_map
 from segjax.data.classes import ClassTable
 from segjax.data.errors import DataError
 from segjax.data.sets import ade20k, camvid, cityscapes, folder, idd, prepared, sunrgbd, tfds, voc
-from segjax.data.source import Source
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec, Source
 from segjax.data.streets import dataset as streets
 
 DATASETS: Mapping[str, DatasetSpec] = {

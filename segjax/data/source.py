@@ -1,5 +1,7 @@
-"""What a split of a data set gives: samples by index, and classes."""
+"""A split of a data set, and the row of the table that opens it."""
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,6 +37,38 @@ class Source(Samples, Protocol):
     def classes(self) -> ClassTable: ...
 
 
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """A data set that `data.name` may name: a row of `datasets.DATASETS`.
+
+    Attributes:
+      title: its name, authors and year.
+      licence: the terms of its files, in a sentence.
+      url: where to get them.
+      layout: of `data.root`, in words.
+      splits: their names in the data set's own files.
+      classes: gives the class table, from `config.data`.
+      open: gives the source of a split, from `config.data` (with the run's "seed") and the split's
+        name; reads no sample.
+      unlabelled: splits whose labels are not public.
+      variants: values of `data.variant`, the first for ""; empty = it has none.
+      weights: published class weights, by variant.
+      reads_files: False for data that are drawn or that a library finds, which need no `data.root`.
+    """
+
+    title: str
+    licence: str
+    url: str
+    layout: str
+    splits: tuple[str, ...]
+    classes: Callable[[Mapping[str, Any]], ClassTable]
+    open: Callable[[Mapping[str, Any], str], Source]
+    variants: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+    weights: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    reads_files: bool = True
+
+
 def files_of(source: Any) -> PairedFiles | None:
     """The image and mask files of a source, or of the one inside its `.source`.
 
@@ -62,15 +96,11 @@ def checked_arrays(
 ) -> tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "h w"], str]:
     """`read_sample` of a sample that is read already."""
     image, label = np.asarray(sample["image"]), np.asarray(sample["label"])
-    name = str(sample.get("name", index))
+    name, size = str(sample.get("name", index)), list(image.shape[:2])
     if image.dtype != np.uint8 or image.ndim != 3:
-        raise DataError(
-            f"{name}: image is {image.dtype} {list(image.shape)}",
-            "use uint8 [height, width, channels]",
-        )
-    if label.dtype != np.uint8 or label.shape != image.shape[:2]:
-        raise DataError(
-            f"{name}: label is {label.dtype} {list(label.shape)}",
-            f"use uint8 {list(image.shape[:2])}, the image's size",
-        )
+        found = f"{name}: image is {image.dtype} {list(image.shape)}"
+        raise DataError(found, "use uint8 [height, width, channels]")
+    if label.dtype != np.uint8 or list(label.shape) != size:
+        found = f"{name}: label is {label.dtype} {list(label.shape)}"
+        raise DataError(found, f"use uint8 {size}, the image's size")
     return image, label, name

@@ -12,6 +12,8 @@ from segjax.data.counts import SplitCounts
 
 # ERROR stops training, WARNING harms it, INFO is worth knowing.
 ERROR, WARNING, INFO = SEVERITIES = ("error", "warning", "info")
+SHOWN = 5  # lines of a finding; the report lists all files
+PICTURED = 8  # samples that are kept for pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Finding:
     split: str = ""
     files: tuple[str, ...] = ()
     samples: tuple[tuple[str, int], ...] = ()
+
+
+def first_lines(lines: Sequence[str]) -> tuple[str, ...]:
+    """The lines that a finding shows, and the number of the others."""
+    more = len(lines) - SHOWN
+    return (*lines[:SHOWN], *([f"and {more} more"] if more > 0 else []))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +121,7 @@ def paste_lines(diagnosis: Diagnosis) -> dict[str, str]:
     lines = {}
     numbers = diagnosis.splits.get(diagnosis.train_split)
     if numbers is not None and np.isfinite(numbers.mean).all() and numbers.mean.size:
-        lines["data.mean and data.std"] = normalization_options(
-            numbers.mean.tolist(), numbers.std.tolist()
-        )
+        lines["data.mean and data.std"] = normalization_options(numbers.mean, numbers.std)
     for name, weights in diagnosis.weights.items():
         lines[f"loss.class_weights, {name}"] = weight_option(weights)
     return lines
@@ -123,9 +129,10 @@ def paste_lines(diagnosis: Diagnosis) -> dict[str, str]:
 
 def normalization_options(mean: Sequence[float], std: Sequence[float]) -> str:
     """`--config.data.mean=... --config.data.std=...`, quoted for a shell."""
-    texts = (",".join(f"{value:.4f}" for value in values) for values in (mean, std))
-    mean_text, std_text = texts
-    return f"'--config.data.mean=({mean_text},)' '--config.data.std=({std_text},)'"
+    return " ".join(
+        f"'--config.data.{name}=({','.join(f'{value:.4f}' for value in values)},)'"
+        for name, values in (("mean", mean), ("std", std))
+    )
 
 
 def weight_option(weights: Sequence[float]) -> str:

@@ -41,8 +41,7 @@ NO_TRANSITIONS = Transitions(0, 0, 0, {})
 
 def transitions(ids: Integer[np.ndarray, "h w"]) -> Transitions:
     """Counts the transitions of a mask of raw ids (or labels)."""
-    narrow = np.int16 if ids.dtype.itemsize == 1 else np.int32
-    ids = ids.astype(narrow)
+    ids = ids.astype(np.int16 if ids.dtype.itemsize == 1 else np.int32)
     ramps = thin = clean = 0
     between = []
     for rows in (ids, np.ascontiguousarray(ids.T)):
@@ -64,11 +63,10 @@ def transitions(ids: Integer[np.ndarray, "h w"]) -> Transitions:
 
 def total(parts: Iterable[Transitions]) -> Transitions:
     """The transitions of several masks."""
-    ramps = thin = clean = 0
-    ids = Counter()
+    parts, ids = list(parts), Counter()
     for part in parts:
-        ramps, thin, clean = ramps + part.ramps, thin + part.thin, clean + part.clean
         ids.update(part.ramp_ids)
+    ramps, thin, clean = (sum(part[k] for part in parts) for k in range(3))
     return Transitions(ramps, thin, clean, dict(ids))
 
 

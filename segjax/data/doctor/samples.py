@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +76,16 @@ class SampleFacts:
     transitions: Transitions = NO_TRANSITIONS
     colours: tuple[tuple[int, int, int], ...] = ()
 
+    @property
+    def image(self) -> str:
+        """The image file, or the sample's name where it has none."""
+        return self.image_file or self.name
+
+    @property
+    def mask(self) -> str:
+        """The mask file, or the sample's name where it has none."""
+        return self.mask_file or self.name
+
 
 def examine(source: Source, index: int) -> SampleFacts:
     """Decodes a sample and notes its facts and its problems.
@@ -89,6 +100,15 @@ def examine(source: Source, index: int) -> SampleFacts:
 
 def _from_files(source: Source, files: PairedFiles, index: int) -> dict[str, Any]:
     image_path, mask_path = files.image_paths[index], files.mask_paths[index]
+    problems: list[Problem] = []
+
+    def attempt(code: str, call: Callable[..., Any], *args: Any) -> Any:
+        """The call's result, or None and a problem."""
+        try:
+            return call(*args)
+        except (ValueError, OSError) as error:
+            problems.append(Problem(code, as_data_error(error)))
+
     facts = {
         "name": str(files.names[index]),
         "image_file": str(image_path),
@@ -96,37 +116,29 @@ def _from_files(source: Source, files: PairedFiles, index: int) -> dict[str, Any
         "orientation": _header(image_path)[1],
         "jpeg_mask": _header(mask_path)[0] == "JPEG",
     }
-    problems, image, ids = [], None, None
-    try:
-        image = files.image(index)
-    except (ValueError, OSError) as error:
-        problems.append(Problem("unreadable", as_data_error(error)))
-    else:
+    image = attempt("unreadable", files.image, index)
+    if image is not None:
         facts |= image_facts(image)
-    try:
-        ids = files.ids(index)
-    except (ValueError, OSError) as error:
+    ids = attempt("unreadable", files.ids, index)
+    if ids is None:
         facts["colours"] = _colours(mask_path)
-        code = "rgb-mask" if facts["colours"] else "unreadable"
-        problems.append(Problem(code, as_data_error(error)))
+        if facts["colours"]:
+            problems[-1] = problems[-1]._replace(code="rgb-mask")
     else:
         mask, unknown = _mask_facts(ids, files.id_map, files, mask_path)
-        facts, problems = facts | mask, problems + unknown
-    if image is None or ids is None:
-        return facts | {"problems": tuple(problems)}
-    code = "size-mismatch"
-    try:
-        files.check_sizes(index, image, ids)
+        facts |= mask
+        problems += unknown
+    if image is not None and ids is not None:
+        attempt("size-mismatch", files.check_sizes, index, image, ids)
         if not problems and source is not files:  # the outer source has labels of its own
-            code = "bad-sample"
-            label = read_sample(source, index)[1]
-            labels = class_ids(len(source.classes)).labels
-            facts["counts"] = label_counts(
-                label.shape, count_ids(label), labels, len(source.classes)
-            )
-    except (ValueError, OSError) as error:
-        problems.append(Problem(code, as_data_error(error)))
+            sample = attempt("bad-sample", read_sample, source, index)
+            if sample is not None:
+                facts["counts"] = _counts(sample[1], class_ids(len(source.classes)), source)
     return facts | {"problems": tuple(problems)}
+
+
+def _counts(ids: Integer[np.ndarray, "h w"], id_map: IdMap, source: Source) -> LabelCounts:
+    return label_counts(ids.shape, count_ids(ids), id_map.labels, len(source.classes))
 
 
 def _from_sample(source: Source, index: int) -> dict[str, Any]:
@@ -162,7 +174,7 @@ def _mask_facts(
 ) -> tuple[dict[str, Any], list[Problem]]:
     """The `SampleFacts` that come from the ids of a mask, and the problem with unknown ids."""
     pixels, changes = count_ids(ids), transitions(ids)
-    counts = label_counts(ids.shape, pixels, id_map.labels, len(source.classes))
+    counts = _counts(ids, id_map, source)
     facts = {
         "counts": counts,
         "raw_ids": frozenset(pixels),

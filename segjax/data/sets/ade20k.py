@@ -10,7 +10,7 @@ from segjax.data.classes import IGNORE, published
 from segjax.data.files.archive import check_split, files_by_key, need_folders, pair_by_key
 from segjax.data.files.ids import IdMap
 from segjax.data.files.paired import PairedFiles
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec
 
 _FOLDERS = {name: name for name in ("training", "validation")}
 _FOLDERS |= {"train": "training", "val": "validation"}

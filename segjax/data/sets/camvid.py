@@ -24,7 +24,7 @@ from segjax.data.files.ids import IdMap, class_ids
 from segjax.data.files.images import count_colors, hex_color, read_image
 from segjax.data.files.masks import known_ids_of_colors
 from segjax.data.files.paired import PairedFiles, pair_files, read_listing
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec
 
 CAMVID = published("camvid11").classes  # the 11 classes that the SegNet authors use
 SEGNET_VOID = 11  # in the SegNet authors' masks

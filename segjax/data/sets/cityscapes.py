@@ -6,7 +6,7 @@ from segjax.data.files.archive import check_split, files_by_key, need_folders, p
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import some
 from segjax.data.files.paired import PairedFiles
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec
 
 _SPLITS = {"fine": ("train", "val", "test"), "coarse": ("train", "train_extra", "val")}
 _LAYOUT = (

@@ -20,7 +20,7 @@ from segjax.data.files.paired import (
     pair_files,
     read_listing,
 )
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec
 
 _LISTS = ("{}.txt", "{}.csv", "list/{}.txt", "list/{}.csv")
 _LAYOUTS = (

@@ -26,7 +26,7 @@ from segjax.data.files.atomic import replacing
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import read_mask, some
 from segjax.data.files.paired import PairedFiles
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec
 
 _BACKGROUND = "unlabeled"  # of pixels that no polygon covers
 

@@ -19,7 +19,7 @@ from segjax.data.files.archive import check_split, files_by_key, held, need_fold
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import some
 from segjax.data.files.paired import PairedFiles
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec
 
 _SPLITS = ("train", "test")
 _TEST_IMAGES = 5050  # labels 1..5050 are of the test images, 5051..10335 of the training ones

@@ -19,7 +19,7 @@ from segjax.data.errors import DataError
 from segjax.data.files.ids import IdMap, class_ids
 from segjax.data.files.images import mask_ids, open_image, some
 from segjax.data.sets import folder
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec
 
 _NAME = re.compile(r"tfds:(\w+(/[\w.-]+)?(:[\d.*]+)?)")
 

@@ -12,7 +12,7 @@ from segjax.data.files.archive import check_split, files_by_key, held, need_fold
 from segjax.data.files.ids import class_ids
 from segjax.data.files.images import read_mask, some
 from segjax.data.files.paired import PairedFiles
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec
 
 _SPLITS = ("train", "val", "trainval")
 _WHOLE = "use all of VOCtrainval_11-May-2012.tar"

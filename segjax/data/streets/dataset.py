@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 
 from segjax.data.classes import IDD_LEVEL1, IGNORE
 from segjax.data.errors import DataError
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec
 from segjax.data.streets import brush
 from segjax.data.streets.layout import backdrop, ground, populate
 
