@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
-from segjax.data.counts import LabelCounts, SplitCounts, in_threads, label_counts, split_counts
+from segjax.data.counts import LabelCounts, SplitCounts, label_counts, split_counts
 from segjax.data.errors import DataError, as_data_error, joined
 from segjax.data.files.ids import class_ids, count_ids
+from segjax.data.parallel import in_threads
 from segjax.data.source import Source, checked_arrays, files_of
 
 # Samples that are decoded before training: enough files to find what is wrong with many; scenes

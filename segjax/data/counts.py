@@ -1,18 +1,14 @@
 """Pixels of each class, over a label map and over a split."""
 
-import concurrent.futures
 import dataclasses
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
 
 from segjax.data.classes import IGNORE
-
-Result = TypeVar("Result")
 
 
 class LabelCounts(NamedTuple):
@@ -97,12 +93,3 @@ def split_counts(labels: Iterable[LabelCounts], images: int, num_classes: int) -
         unknown_pixels=sum(sum(label.unknown.values()) for label in labels),
         void_images=sum(0 < label.ignored == label.pixels for label in labels),
     )
-
-
-def in_threads(
-    examine: Callable[[int], Result], indices: Iterable[int], workers: int = 0
-) -> Iterator[Result]:
-    """The result for each index, in order, from threads (0 = one per core, 8 at most)."""
-    workers = workers or min(8, os.cpu_count() or 1)
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(examine, indices)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segjax.data.counts import in_threads, split_counts
+from segjax.data.counts import split_counts
 from segjax.data.datasets import spec_of
 from segjax.data.doctor import sample_rules, split_rules
 from segjax.data.doctor.findings import ERROR, SEVERITIES, Diagnosis, Finding, SplitNumbers
@@ -16,6 +16,7 @@ from segjax.data.doctor.sample_rules import Split
 from segjax.data.doctor.samples import SampleFacts, examine
 from segjax.data.doctor.split_rules import Settings, settings_of
 from segjax.data.errors import DataError, as_data_error
+from segjax.data.parallel import in_threads
 from segjax.data.prepared.manifest import verify
 from segjax.data.source import Source
 from segjax.data.splits import Splits

@@ -133,12 +133,10 @@ def _from_files(source: Source, files: PairedFiles, index: int) -> dict[str, Any
         if not problems and source is not files:  # the outer source has labels of its own
             sample = attempt("bad-sample", read_sample, source, index)
             if sample is not None:
-                facts["counts"] = _counts(sample[1], class_ids(len(source.classes)), source)
+                pixels, count = count_ids(sample[1]), len(source.classes)
+                labels = class_ids(count).labels
+                facts["counts"] = label_counts(sample[1].shape, pixels, labels, count)
     return facts | {"problems": tuple(problems)}
-
-
-def _counts(ids: Integer[np.ndarray, "h w"], id_map: IdMap, source: Source) -> LabelCounts:
-    return label_counts(ids.shape, count_ids(ids), id_map.labels, len(source.classes))
 
 
 def _from_sample(source: Source, index: int) -> dict[str, Any]:
@@ -174,7 +172,7 @@ def _mask_facts(
 ) -> tuple[dict[str, Any], list[Problem]]:
     """The `SampleFacts` that come from the ids of a mask, and the problem with unknown ids."""
     pixels, changes = count_ids(ids), transitions(ids)
-    counts = _counts(ids, id_map, source)
+    counts = label_counts(ids.shape, pixels, id_map.labels, len(source.classes))
     facts = {
         "counts": counts,
         "raw_ids": frozenset(pixels),

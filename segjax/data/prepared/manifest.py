@@ -14,7 +14,7 @@ from typing import Any
 
 from segjax.data.classes import ClassTable
 from segjax.data.errors import DataError
-from segjax.data.files.archive import existing_root
+from segjax.data.files.archive import existing_root, held
 from segjax.data.files.atomic import replacing
 from segjax.data.files.images import some
 
@@ -75,6 +75,10 @@ class Manifest:
     finished: bool
     splits: Mapping[str, Split]
 
+    @property
+    def shards(self) -> list[Shard]:
+        return [shard for split in self.splits.values() for shard in split.shards]
+
     def path(self, shard: Shard) -> pathlib.Path:
         return self.folder / shard.file
 
@@ -113,20 +117,14 @@ class Manifest:
 
 
 def load(folder: pathlib.Path) -> Manifest:
-    """The manifest in a folder.
-
-    Raises:
-      DataError: if it cannot be understood.
-    """
+    """The manifest in a folder; DataError if it cannot be understood."""
     path = folder / FILE
     try:
         values = json.loads(path.read_text())
         if values.pop("format") != 1:
             raise ValueError("written by another version of segjax")
-        rows = values.pop("classes")
-        classes = ClassTable(
-            tuple(row["name"] for row in rows), tuple(tuple(row["color"]) for row in rows)
-        )
+        rows = [(row["name"], tuple(row["color"])) for row in values.pop("classes")]
+        classes = ClassTable(*zip(*rows, strict=True))
         splits = {
             name: Split(split["source"], tuple(Shard(**shard) for shard in split["shards"]))
             for name, split in values.pop("splits").items()
@@ -149,13 +147,11 @@ def find(root: str | os.PathLike) -> Manifest:
     if not os.fspath(root):
         raise DataError("data.root is empty", f"use --config.data.root=FOLDER with {_LAYOUT}")
     root = existing_root(root, _LAYOUT)
-    files = next(
-        (files for depth in ("", "*/", "*/*/") if (files := sorted(root.glob(depth + FILE)))), []
-    )
+    depths = (sorted(root.glob(depth + FILE)) for depth in ("", "*/", "*/*/"))
+    files = next(filter(None, depths), [])
     if not files:
         raise DataError(
-            f"data.root={root} holds no prepared data ({_LAYOUT}); it holds: "
-            f"{some([p.name for p in root.iterdir()], 9)}",
+            f"data.root={root} holds no prepared data ({_LAYOUT}); it holds: {held(root)}",
             "use such a folder, or make one with --mode=prepare",
         )
     if len(files) > 1:
@@ -163,12 +159,9 @@ def find(root: str | os.PathLike) -> Manifest:
         raise DataError(f"data.root={root} holds several data sets: {folders}", "use one of them")
     manifest = load(files[0].parent)
     if not manifest.finished:
-        shards = [shard for split in manifest.splits.values() for shard in split.shards]
-        done = sum(map(manifest.done, shards))
-        raise DataError(
-            f"{manifest.folder} is unfinished: {done} of {len(shards)} shards are complete",
-            manifest.remedy(),
-        )
+        shards = manifest.shards
+        done = f"{sum(map(manifest.done, shards))} of {len(shards)} shards are complete"
+        raise DataError(f"{manifest.folder} is unfinished: {done}", manifest.remedy())
     return manifest
 
 
@@ -183,16 +176,15 @@ def verify(root: str | os.PathLike, progress: Callable[[int, int], None] | None 
       DataError: naming the shards that are missing or have changed.
     """
     manifest, bad = find(root), []
-    shards = [shard for split in manifest.splits.values() for shard in split.shards]
-    for number, shard in enumerate(shards, 1):
+    for number, shard in enumerate(manifest.shards, 1):
         if not manifest.done(shard) or sha256(manifest.path(shard)) != shard.sha256:
             bad.append(shard.file)
         if progress is not None:
-            progress(number, len(shards))
+            progress(number, len(manifest.shards))
     if bad:
+        count = f"{len(bad)} of {len(manifest.shards)} shards"
         raise DataError(
-            f"{manifest.folder}: {len(bad)} of {len(shards)} shards are not as they were written: "
-            f"{some(bad)}",
+            f"{manifest.folder}: {count} are not as they were written: {some(bad)}",
             f"delete them and {manifest.remedy()}",
         )
     return manifest

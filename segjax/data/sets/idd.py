@@ -6,12 +6,9 @@ Reference: Varma et al., "IDD: A Dataset for Exploring Problems of Autonomous Na
 Unconstrained Environments", WACV 2019, figure 2.
 """
 
-import concurrent.futures
-import contextlib
 import csv
 import functools
 import json
-import multiprocessing
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
@@ -26,6 +23,7 @@ from segjax.data.files.atomic import replacing
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import read_mask, some
 from segjax.data.files.paired import PairedFiles
+from segjax.data.parallel import in_processes
 from segjax.data.source import DatasetSpec
 
 _BACKGROUND = "unlabeled"  # of pixels that no polygon covers
@@ -125,18 +123,10 @@ def write_masks(
     by_split = [_find_files(root, split, variant)[1] for split in dict.fromkeys(splits)]
     labels = [files[name] for files in by_split for name in sorted(files)]
     todo = [path for path in labels if path.suffix == ".json"]
-    write = functools.partial(_write_mask, variant=variant)
-    with contextlib.ExitStack() as stack:
-        written = map(write, todo)
-        if workers:
-            # Fresh processes: a program that runs JAX has threads, and must not be forked.
-            spawn = multiprocessing.get_context("spawn")
-            pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn)
-            stack.callback(pool.shutdown, cancel_futures=True)  # at once after a bad file
-            written = pool.map(write, todo, chunksize=8)
-        for done, _ in enumerate(written, len(labels) - len(todo) + 1):
-            if progress is not None:
-                progress(done, len(labels))
+    calls = {path: functools.partial(_write_mask, path, variant) for path in todo}
+    for done, _ in enumerate(in_processes(calls, workers), len(labels) - len(todo) + 1):
+        if progress is not None:
+            progress(done, len(labels))
     return len(todo)
 
 
