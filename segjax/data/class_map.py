@@ -86,16 +86,11 @@ def map_classes(source: Source, class_map: ClassMap) -> Source:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class MappedClasses:
-    """A source whose labels are mapped to other classes.
+    """A source whose labels are mapped to other classes."""
 
-    Attributes:
-      source: the samples before the map.
-      classes: the K new classes.
-      labels: the new label, 0..K-1 or 255, of each of the source's labels; 255 stays.
-    """
-
-    source: Source
-    classes: ClassTable
+    source: Source  # the samples before the map
+    classes: ClassTable  # the K new classes
+    # The new label, 0..K-1 or 255, of each of the source's labels; 255 stays
     labels: Mapping[int, int]
 
     def __len__(self) -> int:

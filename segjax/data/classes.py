@@ -76,19 +76,13 @@ def from_names(names) -> ClassTable:
 
 @dataclasses.dataclass(frozen=True)
 class ClassList:
-    """The meaning of the ids and colours in mask files: the lines of a class list, in id order.
+    """The meaning of the ids and colours in mask files: the lines of a class list, in id order."""
 
-    Attributes:
-      classes: the K classes.
-      labels: for each id, its label 0..K-1, or 255 for a line that is marked as ignored.
-      names: of each id.
-      colors: of each id, None where the list gives none.
-    """
-
-    classes: ClassTable
+    classes: ClassTable  # the K classes
+    # For each id, its label 0..K-1, or 255 for a line that is marked as ignored
     labels: tuple[int, ...]
-    names: tuple[str, ...]
-    colors: tuple[Color | None, ...]
+    names: tuple[str, ...]  # of each id
+    colors: tuple[Color | None, ...]  # of each id, None where the list gives none
 
 
 def listed(classes: ClassTable) -> ClassList:

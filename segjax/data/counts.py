@@ -44,29 +44,18 @@ def label_counts(
 
 @dataclasses.dataclass(frozen=True)
 class SplitCounts:
-    """The pixels of a split, over the samples that were counted.
+    """The pixels of a split, over the samples that were counted."""
 
-    Attributes:
-      images: samples in the split.
-      counted: samples that the numbers below are over.
-      sizes: (height, width) of the labels, and how many have it.
-      class_pixels: per class.
-      class_images: per class, the images that it occurs in.
-      present_pixels: per class, all pixels (ignored ones too) of the images that it occurs in.
-      ignored_pixels: pixels of the ignore label.
-      unknown_pixels: pixels of ids without a label.
-      void_images: images all of whose pixels are ignored.
-    """
-
-    images: int
-    counted: int
-    sizes: Mapping[tuple[int, int], int]
-    class_pixels: Int64[np.ndarray, "k"]
-    class_images: Int64[np.ndarray, "k"]
+    images: int  # samples in the split
+    counted: int  # samples that the numbers below are over
+    sizes: Mapping[tuple[int, int], int]  # (height, width) of the labels, and how many have it
+    class_pixels: Int64[np.ndarray, "k"]  # per class
+    class_images: Int64[np.ndarray, "k"]  # per class, the images that it occurs in
+    # Per class, all pixels (ignored ones too) of the images that it occurs in
     present_pixels: Int64[np.ndarray, "k"]
-    ignored_pixels: int
-    unknown_pixels: int
-    void_images: int
+    ignored_pixels: int  # pixels of the ignore label
+    unknown_pixels: int  # pixels of ids without a label
+    void_images: int  # images all of whose pixels are ignored
 
     @property
     def void_share(self) -> float:

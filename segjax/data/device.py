@@ -25,14 +25,11 @@ class DeviceData:
 
     Give it to the jitted function: arrays that a function closes over become constants of the
     program.
-
-    Attributes:
-      images: uint8 [samples, H, W, c].
-      labels: uint8 [samples, h, w].
     """
 
-    images: Any  # not checked: JAX puts placeholders into pytrees
-    labels: Any
+    # Any, as JAX puts placeholders into pytrees.
+    images: Any  # uint8 [samples, H, W, c]
+    labels: Any  # uint8 [samples, h, w]
 
     @classmethod
     def from_dataset(

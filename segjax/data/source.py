@@ -39,33 +39,23 @@ class Source(Samples, Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSpec:
-    """A data set that `data.name` may name: a row of `datasets.DATASETS`.
+    """A data set that `data.name` may name: a row of `datasets.DATASETS`."""
 
-    Attributes:
-      title: its name, authors and year.
-      licence: the terms of its files, in a sentence.
-      url: where to get them.
-      layout: of `data.root`, in words.
-      splits: their names in the data set's own files.
-      classes: gives the class table, from `config.data`.
-      open: gives the source of a split, from `config.data` (with the run's "seed") and the split's
-        name; reads no sample.
-      unlabelled: splits whose labels are not public.
-      variants: values of `data.variant`, the first for ""; empty = it has none.
-      weights: published class weights, by variant.
-      reads_files: False for data that are drawn or that a library finds, which need no `data.root`.
-    """
-
-    title: str
-    licence: str
-    url: str
-    layout: str
-    splits: tuple[str, ...]
-    classes: Callable[[Mapping[str, Any]], ClassTable]
+    title: str  # its name, authors and year
+    licence: str  # the terms of its files, in a sentence
+    url: str  # where to get them
+    layout: str  # of `data.root`, in words
+    splits: tuple[str, ...]  # their names in the data set's own files
+    classes: Callable[[Mapping[str, Any]], ClassTable]  # gives the class table, from `config.data`
+    # Gives the source of a split, from `config.data` (with the run's "seed") and the split's name;
+    # reads no sample
     open: Callable[[Mapping[str, Any], str], Source]
+    # Values of `data.variant`, the first for ""; empty = it has none
     variants: tuple[str, ...] = ()
-    unlabelled: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()  # splits whose labels are not public
+    # Published class weights, by variant
     weights: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    # False for data that are drawn or that a library finds, which need no `data.root`
     reads_files: bool = True
 
 

@@ -21,19 +21,12 @@ _FEWEST = 30  # ramps; fewer prove nothing
 
 
 class Transitions(NamedTuple):
-    """The changes of the ids of a mask along its rows and columns, in pixels.
+    """The changes of the ids of a mask along its rows and columns, in pixels."""
 
-    Attributes:
-      ramps: pixels whose id lies strictly between those of their two neighbours.
-      thin: pixels that differ from both neighbours, which differ from each other.
-      clean: steps of 2 or more ids, between two pixels of one id and two of another.
-      ramp_ids: id to its ramps.
-    """
-
-    ramps: int
-    thin: int
-    clean: int
-    ramp_ids: Mapping[int, int]
+    ramps: int  # pixels whose id lies strictly between those of their two neighbours
+    thin: int  # pixels that differ from both neighbours, which differ from each other
+    clean: int  # steps of 2 or more ids, between two pixels of one id and two of another
+    ramp_ids: Mapping[int, int]  # id to its ramps
 
 
 NO_TRANSITIONS = Transitions(0, 0, 0, {})

@@ -40,40 +40,25 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SampleFacts:
-    """The facts from one decode; a part that could not be read keeps its default.
+    """The facts from one decode; a part that could not be read keeps its default."""
 
-    Attributes:
-      name: in its split.
-      image_file, mask_file: paths, "" where the source has no files.
-      problems: why the sample cannot be used.
-      size: of the image, (height, width).
-      pixel_sums: of the image in [0, 1]: per channel the sum and the sum of squares.
-      contrast: standard deviation of the grey image, in 0..255.
-      thumbnail: the grey image, shrunk.
-      image_hash, mask_hash: of the decoded pixels.
-      orientation: the image's EXIF tag; 1 = upright.
-      jpeg_mask: whether the mask file is JPEG.
-      counts: the pixels of the label; None without one.
-      raw_ids: the ids that occur in the file.
-      transitions: of the raw ids.
-      colours: of a mask that holds colours, the most frequent first.
-    """
-
-    name: str
-    image_file: str = ""
+    name: str  # in its split
+    image_file: str = ""  # a path, "" where the source has no files; and so the mask's
     mask_file: str = ""
-    problems: tuple[Problem, ...] = ()
-    size: tuple[int, int] | None = None
+    problems: tuple[Problem, ...] = ()  # why the sample cannot be used
+    size: tuple[int, int] | None = None  # of the image, (height, width)
+    # Of the image in [0, 1]: per channel the sum and the sum of squares
     pixel_sums: Float64[np.ndarray, "2 c"] | None = None
-    contrast: float = 0.0
-    thumbnail: UInt8[np.ndarray, "s s"] | None = None
-    image_hash: str = ""
+    contrast: float = 0.0  # standard deviation of the grey image, in 0..255
+    thumbnail: UInt8[np.ndarray, "s s"] | None = None  # the grey image, shrunk
+    image_hash: str = ""  # of the decoded pixels
     mask_hash: str = ""
-    orientation: int = 1
-    jpeg_mask: bool = False
-    counts: LabelCounts | None = None
-    raw_ids: frozenset[int] = frozenset()
-    transitions: Transitions = NO_TRANSITIONS
+    orientation: int = 1  # the image's EXIF tag; 1 = upright
+    jpeg_mask: bool = False  # whether the mask file is JPEG
+    counts: LabelCounts | None = None  # the pixels of the label; None without one
+    raw_ids: frozenset[int] = frozenset()  # the ids that occur in the file
+    transitions: Transitions = NO_TRANSITIONS  # of the raw ids
+    # Of a mask that holds colours, the most frequent first
     colours: tuple[tuple[int, int, int], ...] = ()
 
     @property

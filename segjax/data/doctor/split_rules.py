@@ -25,19 +25,12 @@ _RARE = 0.01  # share of the labelled pixels
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The options that data are judged by; None where they are not known.
+    """The options that data are judged by; None where they are not known."""
 
-    Attributes:
-      train_split: the split that is trained on.
-      batch_size: of training.
-      image_size: (height, width) of the canvas.
-      mean, std: of the normalisation of images.
-    """
-
-    train_split: str = "train"
-    batch_size: int = 1
-    image_size: tuple[int, int] | None = None
-    mean: Sequence[float] | None = None
+    train_split: str = "train"  # the split that is trained on
+    batch_size: int = 1  # of training
+    image_size: tuple[int, int] | None = None  # (height, width) of the canvas
+    mean: Sequence[float] | None = None  # of the normalisation of images
     std: Sequence[float] | None = None
 
 

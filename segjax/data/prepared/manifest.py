@@ -46,34 +46,21 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """A prepared data set, finished or not.
+    """A prepared data set, finished or not."""
 
-    Attributes:
-      folder: of the shards.
-      name, version: of the data set, in TFDS's form.
-      title, licence, url: of the original data.
-      classes: the class table.
-      encoding: of images and labels; "raw" or "png".
-      channels: of the images.
-      size: (h, w) of every sample; None = each has its own.
-      command: prepares the data set, or continues.
-      finished: whether all shards and TFDS's metadata are complete.
-      splits: by name.
-    """
-
-    folder: pathlib.Path
-    name: str
+    folder: pathlib.Path  # of the shards
+    name: str  # in TFDS's form, as the version
     version: str
-    title: str
+    title: str  # of the original data, as licence and url
     licence: str
     url: str
-    classes: ClassTable
-    encoding: str
-    channels: int
-    size: tuple[int, int] | None
-    command: str
-    finished: bool
-    splits: Mapping[str, Split]
+    classes: ClassTable  # the class table
+    encoding: str  # of images and labels; "raw" or "png"
+    channels: int  # of the images
+    size: tuple[int, int] | None  # (h, w) of every sample; None = each has its own
+    command: str  # prepares the data set, or continues
+    finished: bool  # whether all shards and TFDS's metadata are complete
+    splits: Mapping[str, Split]  # by name
 
     @property
     def shards(self) -> list[Shard]:

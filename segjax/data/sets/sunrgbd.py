@@ -67,13 +67,9 @@ def open_sunrgbd(root, split: str) -> PairedFiles:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class ToolboxPairs(PairedFiles):
-    """Image files whose label maps are all in one `SUNRGBD2Dseg.mat`.
+    """Image files whose label maps are all in one `SUNRGBD2Dseg.mat`."""
 
-    Attributes:
-      records: the index of each sample's label map in that file, from 0.
-    """
-
-    records: Sequence[int] = ()
+    records: Sequence[int] = ()  # the index of each sample's label map in that file, from 0
 
     def ids(self, index: int) -> Integer[np.ndarray, "h w"]:
         return read_seglabel(self.mask_paths[index], self.records[index])

@@ -57,40 +57,30 @@ def spec_of(name: str) -> DatasetSpec:
 class TfdsSplit:
     """A split of a prepared TFDS data set; see `source.Source`.
 
-    `image(i)` and `ids(i)` are the content of the records. Each process opens the files for itself.
-
-    Attributes:
-      name: TFDS's name of the data set, with its version.
-      folder: of the files of this version.
-      split, image_feature, label_feature: TFDS's names.
-      classes: the K classes.
-      id_map: from the ids in a mask to labels.
-      length: number of samples.
+    Each process opens the files for itself.
 
     Raises:
       DataError: on reading, if an image cannot be read, sizes differ, or an id has no label.
     """
 
-    name: str
-    folder: str
-    split: str
+    name: str  # TFDS's name of the data set, with its version
+    folder: str  # of the files of this version
+    split: str  # in TFDS's words, as the features
     image_feature: str
     label_feature: str
-    classes: ClassTable
-    id_map: IdMap
-    length: int
+    classes: ClassTable  # the K classes
+    id_map: IdMap  # from the ids in a mask to labels
+    length: int  # number of samples
 
     def __len__(self) -> int:
         return self.length
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        return _to_rgb(_within(self._record(index), self.image_feature), self._sample_name(index))
-
-    def ids(self, index: int) -> Integer[np.ndarray, "h w"]:
-        return _to_ids(_within(self._record(index), self.label_feature), self._sample_name(index))
-
     def __getitem__(self, index: int) -> dict[str, Any]:
-        name, record = self._sample_name(index), self._record(index)
+        if not 0 <= index < self.length:
+            raise IndexError(f"index {index} of {self.length} samples")
+        name = f"{self.name.replace('/', '_')}_{self.split}_{index:06d}"
+        records, features, skipped = self._opened
+        record = features.deserialize_example_np(records[index], decoders=skipped)
         image = _to_rgb(_within(record, self.image_feature), name)
         ids = _to_ids(_within(record, self.label_feature), name)
         if image.shape[:2] != ids.shape:
@@ -113,15 +103,6 @@ class TfdsSplit:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
-
-    def _sample_name(self, index: int) -> str:
-        return f"{self.name.replace('/', '_')}_{self.split}_{index:06d}"
-
-    def _record(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < self.length:
-            raise IndexError(f"index {index} of {self.length} samples")
-        records, features, skipped = self._opened
-        return features.deserialize_example_np(records[index], decoders=skipped)
 
     @functools.cached_property
     def _opened(self):
