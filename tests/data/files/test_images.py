@@ -184,7 +184,7 @@ FLOATS = BANDS / np.float32(255)
         ("a.png", BANDS[..., :3], 4, r"a\.png has 3 channels, but data\.channels=4; use .*=3 if"),
         ("a.png", BANDS[..., 0], 5, "has 1 channels"),
         ("a.tif", BANDS[..., :4], 5, "has 4 channels"),
-        ("a.tif", FLOATS[..., 0], 3, r"a\.tif: float32 values from 0\.0 to 1\.0.*use 8-bit"),
+        ("a.tif", FLOATS[..., 0], 3, r"a\.tif: float32 values from 0\.0 to 0\.96.*use 8-bit"),
         ("a.tif", np.stack([BANDS] * 2), 5, r"axes QYXS \[2, 7, 6, 5\]; use one image of samples"),
         ("a.tif", FLOATS, 5, r"a\.tif: float32 values .*; use 8-bit or 16-bit images$"),
         ("a.npy", BANDS, 4, "has 5 channels"),

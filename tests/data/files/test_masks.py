@@ -95,7 +95,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
         (
             "c.png",
             [[[0] * 3, [1] * 3, [2] * 3]],
-            r"2 colours .*use one of the channels if they are",
+            r"2 colours .*use one of the channels if they",
         ),
     ],
 )
@@ -105,11 +105,11 @@ def test_unknown_colours_come_with_a_remedy(tmp_path, colored, name, pixels, wor
 
 
 def test_one_colour_for_two_classes_cannot_be_read(tmp_path):
-    path = save(tmp_path / "m.png", [[(1, 1, 1), (2, 2, 2)]])
-    same = class_list(tmp_path, "road 1 1 1\ncar 1 1 1\n")
-    with pytest.raises(ValueError, match=r"gives the colour #010101 to 'road' and to 'car'; use"):
+    path = save(tmp_path / "m.png", [[(1, 1, 3), (2, 2, 2)]])
+    same = class_list(tmp_path, "road 1 1 3\ncar 1 1 3\n")
+    with pytest.raises(ValueError, match=r"gives the colour #010103 to 'road' and to 'car'; use"):
         read_listed_mask(path, same)
-    voids = class_list(tmp_path, "void 1 1 1 ignore\nroad 2 2 2\nout 1 1 1 ignore\n")
+    voids = class_list(tmp_path, "void 1 1 3 ignore\nroad 2 2 2\nout 1 1 3 ignore\n")
     assert [voids.labels[i] for i in read_listed_mask(path, voids)[0]] == [255, 0]
     with pytest.raises(ValueError, match=r"one class id per pixel, found mode RGB.*data\.classes"):
         read_listed_mask(path, listed(from_names(["road", "car"])))  # a list without colours
