@@ -33,8 +33,7 @@ def train_iterator(
     """Endless shuffled batches: uint8 images [n, H, W, c], labels [n, H, W], int32 index [n].
 
     Each epoch is a new permutation; batches run across its end, so every image is used once an
-    epoch. `get_state()` and `set_state()` save and restore the position; the state does not depend
-    on rows and workers.
+    epoch. The state of the iterator does not depend on rows and workers.
 
     Args:
       dataset: the training split.
@@ -71,29 +70,21 @@ def _load(dataset: FittedDataset, rows: slice, indices_only: bool, indices: np.n
     if indices_only:
         return pad_batch({"index": own}, rows.stop - rows.start)
     batch = _stacked(dataset, own.tolist(), rows.stop - rows.start)
-    skipped = [
-        (index, message)
-        for index in list(dataset.skipped)
-        if (message := dataset.skipped.pop(index, ""))
-    ]
+    skipped = [(index, dataset.skipped.pop(index, "")) for index in list(dataset.skipped)]
+    skipped = [(index, message) for index, message in skipped if message]  # threads share it
     return {**batch, "skipped": skipped} if skipped else batch
 
 
 def eval_batches(
     dataset: FittedDataset, batch_size: int, *, rows: slice | None = None
 ) -> PrefetchIterator:
-    """Every sample once, in order; the last batch is padded with rows whose labels are all ignored
-    (index -1), so all batches have one shape.
+    """Every sample once, in order; arguments as for `train_iterator`.
 
-    Args:
-      dataset: the split.
-      batch_size: samples in a batch over all processes.
-      rows: the rows of a batch that this process reads, as for `train_iterator`; the number of
-        batches does not depend on them.
+    The last batch is padded, see `pad_batch`, so all batches have one shape. Their number does not
+    depend on `rows`.
 
     Raises:
-      UnreadableSample: if a sample cannot be read.
-      TimeoutError: if there is no batch for `dataset.timeout_s`.
+      UnreadableSample, TimeoutError: by the iterator.
     """
     rows = slice(0, batch_size) if rows is None else rows
     count = rows.stop - rows.start
@@ -131,8 +122,8 @@ def pad_batch(batch: Batch, count: int) -> Batch:
     if not missing:
         return batch
     return {
-        name: np.concatenate(
-            [rows, np.full((missing, *rows.shape[1:]), _PADDING[name], rows.dtype)]
+        name: np.pad(
+            rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1), constant_values=_PADDING[name]
         )
         for name, rows in batch.items()
     }

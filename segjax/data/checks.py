@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
-from segjax.data.counts import LabelCounts, SplitCounts, in_threads, label_counts, split_counts
+from segjax.data.counts import LabelCounts, SplitCounts, label_counts, split_counts
 from segjax.data.errors import DataError, as_data_error, joined
 from segjax.data.files.ids import class_ids, count_ids
+from segjax.data.parallel import in_threads
 from segjax.data.source import Source, checked_arrays, files_of
 
 # Samples that are decoded before training: enough files to find what is wrong with many; scenes
@@ -34,8 +35,7 @@ def check_source(
       split: its name in messages.
       min_images: the fewest samples that a split needs: the training batch size.
       limit: check this many samples, evenly spaced, instead of all.
-      skip_unreadable: leaves out samples that the source cannot read (broken files, ids outside
-        the table), as long as it can read one.
+      skip_unreadable: leaves out samples that the source cannot read, as long as it can read one.
       progress: called after each sample with (samples done, samples to do).
 
     Raises:
@@ -48,18 +48,16 @@ def check_source(
         raise too_few_images(split, images, min_images)
     if limit is not None and limit < 1:
         raise DataError(f"limit={limit} samples to check", "use 1 or more, or None for all")
-    indices = np.unique(
-        np.linspace(0, images - 1, min(limit or images, images)).round().astype(int)
-    )
+    places = np.linspace(0, images - 1, min(limit or images, images))
+    indices = np.unique(places.round().astype(int)).tolist()
     id_map, unreadable = class_ids(num_classes), []
 
     def check(index: int) -> LabelCounts | DataError | None:
         try:
             sample = source[index]
         except (ValueError, OSError) as error:
-            problem = as_data_error(error)
-            unreadable.append(problem)
-            return None if skip_unreadable else problem
+            unreadable.append(as_data_error(error))
+            return None if skip_unreadable else unreadable[-1]
         try:
             _, label, name = checked_arrays(sample, index)
             id_map.labels_of(label, name)
@@ -68,11 +66,9 @@ def check_source(
         return label_counts(label.shape, count_ids(label), id_map.labels, num_classes)
 
     counts, problems = [], []
-    for done, result in enumerate(in_threads(check, indices.tolist()), 1):
-        if isinstance(result, DataError):
-            problems.append(result)
-        elif result is not None:
-            counts.append(result)
+    for done, result in enumerate(in_threads(check, indices), 1):
+        if result is not None:
+            (problems if isinstance(result, DataError) else counts).append(result)
         if progress is not None:
             progress(done, len(indices))
     if len(unreadable) == len(indices):

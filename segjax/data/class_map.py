@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from segjax.data.classes import IGNORE, ClassTable
+from segjax.data.classes import IGNORE, ClassTable, Color, read_color
 from segjax.data.errors import DataError
 from segjax.data.files.ids import IdMap
 from segjax.data.files.paired import PairedFiles
@@ -42,12 +42,13 @@ def read_class_map(path: str | os.PathLike, classes: ClassTable) -> ClassMap:
       DataError: if the file is missing, empty or has another form; a name is unknown (the known
         ones are listed); or a class or a new name occurs twice.
     """
-    entries = [_entry(path, *row) for row in _rows(pathlib.Path(path))]
-    named = [name for _, names, _ in entries for name in names if name != "*"]
-    unknown = [name for name in named if name not in classes.names]
+    file = f"data.class_map={path}"
+    entries = [_entry(file, *row) for row in _rows(pathlib.Path(path), file)]
+    named = [name for _, names, _ in entries for name in names]
+    unknown = [name for name in named if name not in ("*", *classes.names)]
     if unknown:
         raise DataError(
-            f"data.class_map={path}: unknown classes {', '.join(unknown)}",
+            f"{file}: unknown classes {', '.join(unknown)}",
             f"use those of the data set: {', '.join(classes.names)}",
         )
     others = [name for name in classes.names if name not in named]
@@ -56,23 +57,20 @@ def read_class_map(path: str | os.PathLike, classes: ClassTable) -> ClassMap:
         for name in dict.fromkeys(names):
             if name in taken:
                 raise DataError(
-                    f"data.class_map={path}: {name!r} is in {taken[name]!r} and in {new!r}",
-                    "use it once",
+                    f"{file}: {name!r} is in {taken[name]!r} and in {new!r}", "use it once"
                 )
             taken[name] = new
         members = [m for name in names for m in (others if name == "*" else [name])]
         if not members:
-            raise DataError(
-                f'data.class_map={path}: {new!r} is "*", all other classes, but all are named',
-                "use it without this entry",
-            )
+            found = f'{file}: {new!r} is "*", all other classes, but all are named'
+            raise DataError(found, "use it without this entry")
         ids = [classes.names.index(member) for member in members]
         labels |= dict.fromkeys(ids, label)
         palette.append(color or classes.palette[ids[0]])
     try:
         table = ClassTable(tuple(new for new, _, _ in entries), tuple(palette))
     except DataError as error:
-        raise DataError(f"data.class_map={path}: {error.found}", error.remedy) from error
+        raise DataError(f"{file}: {error.found}", error.remedy) from error
     return ClassMap(table, labels)
 
 
@@ -88,16 +86,11 @@ def map_classes(source: Source, class_map: ClassMap) -> Source:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class MappedClasses:
-    """A source whose labels are mapped to other classes.
+    """A source whose labels are mapped to other classes."""
 
-    Attributes:
-      source: the samples before the map.
-      classes: the K new classes.
-      labels: the new label, 0..K-1 or 255, of each of the source's labels; 255 stays.
-    """
-
-    source: Source
-    classes: ClassTable
+    source: Source  # the samples before the map
+    classes: ClassTable  # the K new classes
+    # The new label, 0..K-1 or 255, of each of the source's labels; 255 stays
     labels: Mapping[int, int]
 
     def __len__(self) -> int:
@@ -118,56 +111,47 @@ class MappedClasses:
         return f"{self.source!r}[{', '.join(f'{a}:{b}' for a, b in self.labels.items())}]"
 
 
-def _rows(path: pathlib.Path) -> list[tuple[Any, Any, Any]]:
+class _Pairs(yaml.BaseLoader):
+    """Reads every scalar as text, and a mapping as pairs, which keep keys that occur twice."""
+
+
+_Pairs.add_constructor(
+    "tag:yaml.org,2002:map", lambda loader, node: tuple(loader.construct_pairs(node))
+)
+
+
+def _rows(path: pathlib.Path, file: str) -> list[tuple[Any, Any, Any]]:
     """(name, from, color) of each entry, as in the file."""
     if not path.is_file():
-        raise DataError(f"data.class_map={path} does not exist", "use a YAML or JSON file")
+        raise DataError(f"{file} does not exist", "use a YAML or JSON file")
     text = path.read_text(encoding="utf-8-sig")
     try:
         if path.suffix.lower() == ".json":
             content = json.loads(text, object_pairs_hook=tuple)
         else:
-            node = yaml.compose(text, yaml.SafeLoader)
-            content = None if node is None else _values(node)
+            content = yaml.load(text, _Pairs)
     except (ValueError, yaml.YAMLError) as error:
         message = " ".join(str(error).split())  # PyYAML writes several lines
-        raise DataError(f"data.class_map={path} cannot be read: {message}", _FORM) from error
+        raise DataError(f"{file} cannot be read: {message}", _FORM) from error
+    rows = []
     if isinstance(content, tuple):
         rows = [(name, members, None) for name, members in content]
     elif isinstance(content, list) and all(isinstance(row, tuple) for row in content):
-        rows = []
-        for row in content:
-            extra = {key for key, _ in row} - {"name", "from", "color"}
-            if extra or "name" not in dict(row):
-                raise DataError(f"data.class_map={path}: an entry has {dict(row)}", _FORM)
-            rows.append((dict(row)["name"], dict(row).get("from"), dict(row).get("color")))
-    else:
-        rows = []
+        for row in map(dict, content):
+            if row.keys() - {"name", "from", "color"} or "name" not in row:
+                raise DataError(f"{file}: an entry has {row}", _FORM)
+            rows.append((row["name"], row.get("from"), row.get("color")))
     if not rows:
-        raise DataError(f"data.class_map={path} names no classes", _FORM)
+        raise DataError(f"{file} names no classes", _FORM)
     return rows
 
 
-def _values(node: yaml.Node) -> Any:
-    """A mapping as a tuple of pairs, which keeps keys that occur twice; every scalar as text."""
-    if isinstance(node, yaml.MappingNode):
-        return tuple((_values(key), _values(value)) for key, value in node.value)
-    if isinstance(node, yaml.SequenceNode):
-        return [_values(value) for value in node.value]
-    return None if node.tag == "tag:yaml.org,2002:null" else node.value
-
-
-def _entry(path, name: Any, members: Any, color: Any) -> tuple[str, list[str], Any]:
-    names = [name] if members is None else members
+def _entry(file: str, name: Any, members: Any, color: Any) -> tuple[str, list[str], Color | None]:
+    names = name if members in (None, "") else members
     names = names if isinstance(names, list) else [names]
     if not isinstance(name, str) or not names or not all(isinstance(n, str) for n in names):
-        raise DataError(f"data.class_map={path}: {name!r} has {members!r}", _FORM)
-    if color is None:
-        return name, names, None
-    values = color if isinstance(color, list) else []
-    values = [int(c) if str(c).isdecimal() else -1 for c in values]
-    if len(values) != 3 or not all(0 <= c <= 255 for c in values):
-        raise DataError(
-            f"data.class_map={path}: {name!r} has color {color!r}", "use three numbers in 0..255"
-        )
-    return name, names, tuple(values)
+        raise DataError(f"{file}: {name!r} has {members!r}", _FORM)
+    try:
+        return name, names, read_color(color) if color not in (None, "") else None
+    except ValueError as error:
+        raise DataError(f"{file}: {name!r}: {error}", "use color: [r, g, b]") from error

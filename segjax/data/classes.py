@@ -6,8 +6,10 @@ unlabelled, outside the image, padding). A data set's source maps its own void i
 
 import colorsys
 import dataclasses
+import functools
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,6 +17,9 @@ from jaxtyping import UInt8
 from segjax.data.errors import DataError
 
 IGNORE = 255
+_TABLES = pathlib.Path(__file__).parent / "sets" / "tables"
+
+Color = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +32,7 @@ class ClassTable:
     """
 
     names: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    palette: tuple[Color, ...]
 
     def __post_init__(self):
         if not 1 <= len(self.names) <= IGNORE:
@@ -36,10 +41,8 @@ class ClassTable:
                 f"use another class list (id {IGNORE} is the ignore label)",
             )
         if len(self.names) != len(self.palette):
-            raise DataError(
-                f"{len(self.names)} class names but {len(self.palette)} colours",
-                "use one colour for each name",
-            )
+            found = f"{len(self.names)} class names but {len(self.palette)} colours"
+            raise DataError(found, "use one colour for each name")
         twice = sorted({n for n in self.names if self.names.count(n) > 1})
         if twice:
             raise DataError(f"class names occur twice: {', '.join(twice)}", "use each name once")
@@ -54,7 +57,7 @@ class ClassTable:
         return table[np.asarray(label, np.uint8)]
 
 
-def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
+def default_palette(num_classes: int) -> tuple[Color, ...]:
     """Distinct colours for classes without any: golden-angle hues, three brightnesses."""
     return tuple(
         tuple(
@@ -73,19 +76,13 @@ def from_names(names) -> ClassTable:
 
 @dataclasses.dataclass(frozen=True)
 class ClassList:
-    """The meaning of the ids and colours in mask files: the lines of a class list, in id order.
+    """The meaning of the ids and colours in mask files: the lines of a class list, in id order."""
 
-    Attributes:
-      classes: the K classes.
-      labels: for each id, its label 0..K-1, or 255 for a line that is marked as ignored.
-      names: of each id.
-      colors: of each id, None where the list gives none.
-    """
-
-    classes: ClassTable
+    classes: ClassTable  # the K classes
+    # For each id, its label 0..K-1, or 255 for a line that is marked as ignored
     labels: tuple[int, ...]
-    names: tuple[str, ...]
-    colors: tuple[tuple[int, int, int] | None, ...]
+    names: tuple[str, ...]  # of each id
+    colors: tuple[Color | None, ...]  # of each id, None where the list gives none
 
 
 def listed(classes: ClassTable) -> ClassList:
@@ -97,6 +94,12 @@ def listed(classes: ClassTable) -> ClassList:
 def from_file(path: str | pathlib.Path) -> ClassTable:
     """The classes of a class list; see `read_class_list`."""
     return read_class_list(path).classes
+
+
+@functools.cache
+def published(name: str) -> ClassList:
+    """The class list of a published data set, `sets/tables/<name>.txt`."""
+    return read_class_list(_TABLES / f"{name}.txt")
 
 
 def read_class_list(path: str | pathlib.Path) -> ClassList:
@@ -116,37 +119,35 @@ def read_class_list(path: str | pathlib.Path) -> ClassList:
     rows = _json_rows(path) if path.suffix == ".json" else _text_rows(path)
     names, colors, ignored = zip(*rows, strict=True) if rows else ((), (), ())
     kept = [k for k, ignore in enumerate(ignored) if not ignore]
-    fallback = default_palette(len(kept))
-    palette = tuple(colors[k] or f for k, f in zip(kept, fallback, strict=True))
+    palette = [colors[k] or c for k, c in zip(kept, default_palette(len(kept)), strict=True)]
     labels = tuple(kept.index(k) if k in kept else IGNORE for k in range(len(rows)))
     try:
-        table = ClassTable(tuple(names[k] for k in kept), palette)
+        table = ClassTable(tuple(names[k] for k in kept), tuple(palette))
     except DataError as error:
         raise DataError(f"{path}: {error.found}", error.remedy) from error
     return ClassList(table, labels, names, colors)
 
 
 # A line of a class list: the name, the colour or None, and whether it is marked as ignored.
-_Row = tuple[str, tuple[int, int, int] | None, bool]
+_Row = tuple[str, Color | None, bool]
 
 
 def _json_rows(path: pathlib.Path) -> list[_Row]:
+    rows = []
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-        rows = [{"name": r} if isinstance(r, str) else r for r in rows]
-        return [
-            (
-                str(r["name"]),
-                _json_color(r["color"]) if "color" in r else None,
-                _json_flag(r.get("ignore", False)),
-            )
-            for r in rows
-        ]
+        for row in json.loads(path.read_text(encoding="utf-8-sig")):
+            row = {"name": row} if isinstance(row, str) else row
+            ignored = row.get("ignore", False)
+            if not isinstance(ignored, bool):
+                raise ValueError(f"ignore {ignored!r} is neither true nor false")
+            color = read_color(row["color"]) if "color" in row else None
+            rows.append((str(row["name"]), color, ignored))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: not a class list ({error})",
             'use ["road", ...] or [{"name": "road", "color": [128, 64, 128]}, ...]',
         ) from error
+    return rows
 
 
 def _text_rows(path: pathlib.Path) -> list[_Row]:
@@ -159,48 +160,23 @@ def _text_rows(path: pathlib.Path) -> list[_Row]:
             continue
         ignored = len(words) > 1 and words[-1] == "ignore"
         words = words[: len(words) - ignored]
-        has_color = len(words) > 3 and all(w.isdigit() for w in words[-3:])
-        if has_color and any(int(w) > 255 for w in words[-3:]):
-            raise DataError(
-                f"{path}, line {number}: colour {words[-3:]} outside 0..255", "use 0..255"
-            )
-        name = " ".join(words[:-3] if has_color else words)
-        rows.append((name, tuple(int(w) for w in words[-3:]) if has_color else None, ignored))
+        color = None
+        if len(words) > 3 and all(w.isdigit() for w in words[-3:]):
+            try:
+                words, color = words[:-3], read_color(words[-3:])
+            except ValueError as error:
+                raise DataError(f"{path}, line {number}: {error}", "use 0..255") from error
+        rows.append((" ".join(words), color, ignored))
     return rows
 
 
-def _json_flag(flag) -> bool:
-    if not isinstance(flag, bool):
-        raise ValueError(f"ignore {flag!r} is neither true nor false")
-    return flag
+def read_color(value: Any) -> Color:
+    """[r, g, b] of a file, as numbers or their digits; ValueError for anything else."""
+    digits = [str(c) for c in value] if isinstance(value, list) else []
+    if len(digits) != 3 or not all(d.isdecimal() and int(d) <= 255 for d in digits):
+        raise ValueError(f"colour {value!r} is not three whole numbers in 0..255")
+    return tuple(int(d) for d in digits)
 
 
-def _json_color(color) -> tuple[int, int, int]:
-    in_range = isinstance(color, list) and all(type(c) is int and 0 <= c <= 255 for c in color)
-    if not in_range or len(color) != 3:
-        raise ValueError(f"colour {color!r} is not three whole numbers in 0..255")
-    return tuple(color)
-
-
-# The 7 level-1 classes of the India Driving Dataset (Varma et al., WACV 2019), each in the
-# palette's colour of its most frequent member.
-IDD_LEVEL1 = ClassTable(
-    (
-        "drivable",
-        "non-drivable",
-        "living things",
-        "vehicles",
-        "roadside objects",
-        "far objects",
-        "sky",
-    ),
-    (
-        (128, 64, 128),
-        (244, 35, 232),
-        (220, 20, 60),
-        (0, 0, 142),
-        (220, 190, 40),
-        (107, 142, 35),
-        (70, 130, 180),
-    ),
-)
+# The 7 level-1 classes of the India Driving Dataset (Varma et al., WACV 2019).
+IDD_LEVEL1 = published("idd_level1").classes

@@ -10,8 +10,7 @@ from segjax.data.class_map import ClassMap, map_classes, read_class_map
 from segjax.data.classes import ClassTable
 from segjax.data.errors import DataError
 from segjax.data.sets import ade20k, camvid, cityscapes, folder, idd, prepared, sunrgbd, tfds, voc
-from segjax.data.source import Source
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec, Source
 from segjax.data.streets import dataset as streets
 
 DATASETS: Mapping[str, DatasetSpec] = {
@@ -36,15 +35,10 @@ def spec_of(config: Mapping[str, Any]) -> DatasetSpec:
       DataError: for an unknown name or variant, listing the known ones.
     """
     name, variant = config["name"], config["variant"]
-    if name.startswith("tfds:"):
-        spec = tfds.spec_of(name)
-    elif name in DATASETS:
-        spec = DATASETS[name]
-    else:
-        known = ", ".join(DATASETS)
-        raise DataError(
-            f"data.name={name!r} is unknown; known data sets: {known}, tfds:NAME", "use one of them"
-        )
+    if name not in DATASETS and not name.startswith("tfds:"):
+        found = f"data.name={name!r} is unknown; known data sets: {', '.join(DATASETS)}, tfds:NAME"
+        raise DataError(found, "use one of them")
+    spec = DATASETS[name] if name in DATASETS else tfds.spec_of(name)
     if variant and variant not in spec.variants:
         known = f"use {', '.join(spec.variants)}" if spec.variants else "leave it empty"
         raise DataError(f"data.variant={variant!r} is unknown to {name}", known)
@@ -62,11 +56,11 @@ def make_source(config: Mapping[str, Any], split: str, seed: int = 0) -> Source:
     Raises:
       DataError: naming the option or folder, what is wrong with it and what to do.
     """
-    spec = spec_of(config)
+    spec, channels = spec_of(config), config["channels"]
     class_map = _class_map(config, spec)
-    if config["channels"] != 3 and (config["channels"] < 1 or config["name"] not in _ANY_CHANNELS):
+    if channels != 3 and (channels < 1 or config["name"] not in _ANY_CHANNELS):
         raise DataError(
-            f"data.channels={config['channels']}, but images of {config['name']} have 3",
+            f"data.channels={channels}, but images of {config['name']} have 3",
             f"use 3, or 1 or more with data.name={' or '.join(_ANY_CHANNELS)}",
         )
     if spec.reads_files and not config["root"]:

@@ -25,14 +25,11 @@ class DeviceData:
 
     Give it to the jitted function: arrays that a function closes over become constants of the
     program.
-
-    Attributes:
-      images: uint8 [samples, H, W, c].
-      labels: uint8 [samples, h, w].
     """
 
-    images: Any  # not checked: JAX puts placeholders into pytrees
-    labels: Any
+    # Any, as JAX puts placeholders into pytrees.
+    images: Any  # uint8 [samples, H, W, c]
+    labels: Any  # uint8 [samples, h, w]
 
     @classmethod
     def from_dataset(
@@ -43,12 +40,12 @@ class DeviceData:
         limit_mb: float | None = None,
         threads: int | None = None,
     ) -> "DeviceData":
-        """Decodes a whole split once and moves it to the devices.
+        """Decodes a split once and moves it to the devices.
 
         Args:
           dataset: the split.
-          sharding: of the arrays. With P() each device holds all samples; with P(None, "space")
-            its rows of all of them; either way a batch is gathered without communication.
+          sharding: of the arrays: P() for all samples on each device, P(None, "space") for its
+            rows of all; either way a batch is gathered without communication.
           limit_mb: memory that the samples may take on each device, in 10**6 bytes; None = half of
             the device's.
           threads: that decode; None = one per core.
@@ -88,11 +85,12 @@ class DeviceData:
             reading=lambda index: dataset.being_read([index]),
         ):
             pass
-        placed = {
-            name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
-            for name, array in arrays.items()
-        }
-        return cls(placed["image"], placed["label"])
+        return cls(
+            *(
+                jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+                for array in arrays.values()
+            )
+        )
 
     def batch(self, indices: Int32[jax.Array, "*n"]) -> dict[str, jax.Array]:
         """The samples at `indices`, as `batches.train_iterator` gives them; pure, for jit.
@@ -108,10 +106,6 @@ class DeviceData:
 
 
 def _half_of_memory(device: jax.Device) -> float:
-    """Memory for data on a device, in 10**6 bytes; half of the host's if it does not report its
-    own."""
-    statistics = device.memory_stats() or {}
-    total = statistics.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf(
-        "SC_PAGE_SIZE"
-    )
-    return _SHARE * total / 1e6
+    """In 10**6 bytes; of the host's memory if the device does not report its own."""
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return _SHARE * ((device.memory_stats() or {}).get("bytes_limit") or host) / 1e6

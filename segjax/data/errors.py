@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 
 class DataError(ValueError):
-    """A file, folder, class list or `config.data` option that is wrong.
-
-    Its text is `found; remedy`, so both are written as parts of one sentence.
+    """A file, folder, class list or `config.data` option that is wrong; its text is
+    `found; remedy`.
 
     Attributes:
       found: the file or option, and what is wrong with it.
@@ -29,13 +28,8 @@ def as_data_error(error: Exception) -> DataError:
 
 
 def joined(errors: Sequence[DataError], heading: str = "", shown: int = 10) -> DataError:
-    """Several errors as one, a line each, a remedy only where it occurs first.
-
-    Args:
-      errors: at least one.
-      heading: the first line; without one, a single error stays as it is.
-      shown: errors that get a line; the others are counted.
-    """
+    """Several errors as one: the heading, a line for each of the first `shown`, the number of the
+    others, and a remedy only where it occurs first. One error without a heading stays as it is."""
     if len(errors) == 1 and not heading:
         return errors[0]
     lines, remedies = [heading] if heading else [], set()

@@ -1,5 +1,6 @@
 """A data set fitted to one size: samples decoded and resized to a canvas, kept in memory."""
 
+import math
 import threading
 from collections.abc import Iterable
 from typing import Any, SupportsInt
@@ -96,9 +97,7 @@ class FittedDataset:
     ):
         self.source, self.size = source, tuple(size)
         self.label_size, self.channels = tuple(label_size or size), channels
-        bytes_each = (
-            self.size[0] * self.size[1] * channels + self.label_size[0] * self.label_size[1]
-        )
+        bytes_each = math.prod(self.size) * channels + math.prod(self.label_size)
         self.on_unreadable, self.timeout_s = on_unreadable, timeout_s
         self.names: dict[int, str] = {}  # of the samples that this process has decoded
         self.skipped: dict[int, str] = {}
@@ -125,13 +124,13 @@ class FittedDataset:
         Raises:
           UnreadableSample: if it cannot be read, or with "skip" if none can.
         """
-        if self.on_unreadable != "skip":
-            return {**self._read(index), "index": np.int32(index)}
-        for step in range(len(self)):
+        for step in range(max(1, len(self))):
             place = (index + step) % len(self) if step else index
             try:
                 return {**self._read(place), "index": np.int32(index)}
             except UnreadableSample as error:
+                if self.on_unreadable != "skip":
+                    raise
                 last, self.skipped[place] = error, str(error)
         raise UnreadableSample(
             f"none of the {len(self)} samples can be read; one of them: {last.found}", last.remedy
@@ -149,22 +148,20 @@ class FittedDataset:
             }
         except (MemoryError, IndexError):
             raise
-        except DataError as error:
-            raise UnreadableSample(self._named(index, error.found), error.remedy) from error
         except Exception as error:  # a damaged file may make its decoder raise anything
-            message = f"{type(error).__name__}: {error}"
-            raise UnreadableSample(
-                self._named(index, message), "use an intact copy, or leave the sample out"
-            ) from error
+            found = f"{type(error).__name__}: {error}"
+            remedy = "use an intact copy, or leave the sample out"
+            if isinstance(error, DataError):
+                found, remedy = error.found, error.remedy
+            raise UnreadableSample(self._named(index, found), remedy) from error
         finally:
             del self._reading[threading.get_ident()]
 
     def _named(self, index: int, message: str) -> str:
         """The message, with the sample's files if it does not name one of them."""
         files = self._files(index)
-        if any(file in message for file in files):
-            return message
-        return f"{' with '.join(files)} cannot be read: {message}"
+        named = any(file in message for file in files)
+        return message if named else f"{' with '.join(files)} cannot be read: {message}"
 
     def _files(self, index: int) -> list[str]:
         """The paths of a sample's files, or a name for it where it has none."""

@@ -15,10 +15,10 @@ import grain
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from segjax.data.counts import in_threads
 from segjax.data.errors import DataError
 from segjax.data.files.ids import count_ids
 from segjax.data.files.paired import PairedFiles
+from segjax.data.parallel import in_threads
 from segjax.data.source import Source
 from segjax.data.statistics import cached_count
 
@@ -27,28 +27,18 @@ SAMPLINGS = ("uniform", "repeat_factor", "balanced")
 
 def check(data: Mapping[str, Any]) -> None:
     """Raises DataError for an unknown `data.sampling` or a `data.repeat_threshold` out of range."""
-    if data["sampling"] not in SAMPLINGS:
-        raise DataError(
-            f"data.sampling={data['sampling']!r} is unknown", f"use {', '.join(SAMPLINGS)}"
-        )
-    if not 0 < data["repeat_threshold"] <= 1:
-        raise DataError(
-            f"data.repeat_threshold={data['repeat_threshold']}",
-            "use a share of the images in (0, 1]",
-        )
+    name, threshold = data["sampling"], data["repeat_threshold"]
+    if name not in SAMPLINGS:
+        raise DataError(f"data.sampling={name!r} is unknown", f"use {', '.join(SAMPLINGS)}")
+    if not 0 < threshold <= 1:
+        raise DataError(f"data.repeat_threshold={threshold}", "use a share of the images in (0, 1]")
 
 
 def make_order(
     data: Mapping[str, Any], source: Source, seed: int, cache_dir: str | os.PathLike | None = None
 ) -> grain.MapDataset | None:
-    """The order for `config.data`, see `order`.
-
-    Args:
-      data: `config.data`.
-      source: the training split; all of it is read, unless the sampling is uniform.
-      seed: see `order`.
-      cache_dir: keeps the classes of each image until the data change.
-    """
+    """`order` for a training split, whose labels are all read, unless the sampling is uniform;
+    `cache_dir` keeps the classes of each image until the data change."""
     check(data)
     if data["sampling"] == "uniform":
         return None
@@ -67,9 +57,9 @@ def order(
     epoch has as many draws as there are images.
 
     Args:
-      data: `config.data`: sampling and repeat_threshold.
+      data: `config.data`, of which sampling and repeat_threshold count.
       presence: True where an image shows a class.
-      seed: the source, with the position, of all that is random.
+      seed: of all that is random, with the position.
 
     Raises:
       DataError: for an unknown sampling, or if no image shows a class.
@@ -100,7 +90,7 @@ def repeat_factors(presence: Bool[np.ndarray, "n k"], threshold: float) -> Float
 
 
 class _Repeated:
-    """Random access to endless epochs in which image i comes `factors[i]` times on average."""
+    """Endless epochs in which image i comes `factors[i]` times on average, by position."""
 
     def __init__(self, factors: np.ndarray, seed: int):
         self._seed = seed
@@ -159,9 +149,8 @@ def class_presence(
     def count() -> dict:
         return {"classes": list(in_threads(classes_of, range(len(source))))}
 
+    classes = cached_count(source, cache_file, count)["classes"]
     presence = np.zeros((len(source), num_classes), bool)
-    for row, shown in zip(
-        presence, cached_count(source, cache_file, count)["classes"], strict=True
-    ):
+    for row, shown in zip(presence, classes, strict=True):
         row[shown] = True
     return presence

@@ -1,5 +1,7 @@
-"""What a split of a data set gives: samples by index, and classes."""
+"""A split of a data set, and the row of the table that opens it."""
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,6 +37,28 @@ class Source(Samples, Protocol):
     def classes(self) -> ClassTable: ...
 
 
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """A data set that `data.name` may name: a row of `datasets.DATASETS`."""
+
+    title: str  # its name, authors and year
+    licence: str  # the terms of its files, in a sentence
+    url: str  # where to get them
+    layout: str  # of `data.root`, in words
+    splits: tuple[str, ...]  # their names in the data set's own files
+    classes: Callable[[Mapping[str, Any]], ClassTable]  # gives the class table, from `config.data`
+    # Gives the source of a split, from `config.data` (with the run's "seed") and the split's name;
+    # reads no sample
+    open: Callable[[Mapping[str, Any], str], Source]
+    # Values of `data.variant`, the first for ""; empty = it has none
+    variants: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()  # splits whose labels are not public
+    # Published class weights, by variant
+    weights: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    # False for data that are drawn or that a library finds, which need no `data.root`
+    reads_files: bool = True
+
+
 def files_of(source: Any) -> PairedFiles | None:
     """The image and mask files of a source, or of the one inside its `.source`.
 
@@ -62,15 +86,11 @@ def checked_arrays(
 ) -> tuple[UInt8[np.ndarray, "h w c"], UInt8[np.ndarray, "h w"], str]:
     """`read_sample` of a sample that is read already."""
     image, label = np.asarray(sample["image"]), np.asarray(sample["label"])
-    name = str(sample.get("name", index))
+    name, size = str(sample.get("name", index)), list(image.shape[:2])
     if image.dtype != np.uint8 or image.ndim != 3:
-        raise DataError(
-            f"{name}: image is {image.dtype} {list(image.shape)}",
-            "use uint8 [height, width, channels]",
-        )
-    if label.dtype != np.uint8 or label.shape != image.shape[:2]:
-        raise DataError(
-            f"{name}: label is {label.dtype} {list(label.shape)}",
-            f"use uint8 {list(image.shape[:2])}, the image's size",
-        )
+        found = f"{name}: image is {image.dtype} {list(image.shape)}"
+        raise DataError(found, "use uint8 [height, width, channels]")
+    if label.dtype != np.uint8 or list(label.shape) != size:
+        found = f"{name}: label is {label.dtype} {list(label.shape)}"
+        raise DataError(found, f"use uint8 {size}, the image's size")
     return image, label, name

@@ -1,5 +1,6 @@
 """The splits of a run's data set, opened and checked once and handed on."""
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -39,16 +40,14 @@ class Splits:
     def evaluated(self) -> tuple[str, ...]:
         """The splits to evaluate on: `data.eval_splits`; without any, `data.val_split` and, if
         there is such a split with labels, "test"."""
+        val = self.data["val_split"]
         if self.data["eval_splits"]:
             return tuple(self.data["eval_splits"])
-        splits = [self.data["val_split"]]
-        if "test" not in (*splits, *spec_of(self.data).unlabelled):
-            try:
+        if "test" not in (val, *spec_of(self.data).unlabelled):
+            with contextlib.suppress(DataError):  # there is no split test
                 self.source("test")
-                splits.append("test")
-            except DataError:
-                pass  # there is none
-        return tuple(splits)
+                return val, "test"
+        return (val,)
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -57,11 +56,7 @@ class Splits:
         return tuple(dict.fromkeys(splits))
 
     def source(self, split: str) -> Source:
-        """The samples of a split, as they are in its files.
-
-        Raises:
-          DataError: if there is no such split, or it is incomplete.
-        """
+        """The samples of a split as in its files; DataError if it is missing or incomplete."""
         if split not in self._sources:
             self._sources[split] = make_source(self.data, split, self.seed)
         return self._sources[split]
@@ -69,12 +64,7 @@ class Splits:
     def check(self, *splits: str, batch_size: int = 1) -> None:
         """Decodes some samples of each split that is not checked yet, see `checks.quick_check`.
 
-        Args:
-          splits: names.
-          batch_size: the fewest images that the training split needs.
-
-        Raises:
-          DataError: for all problems of all these splits together.
+        The training split needs `batch_size` images. DataError for all problems of all splits.
         """
         training = self.data["train_split"]
         sources = {split: self.source(split) for split in splits if split not in self._counts}

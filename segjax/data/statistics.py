@@ -21,11 +21,8 @@ _VERSION = 1  # raise it when the meaning of a cached count changes
 def class_statistics(
     source: Source, cache_file: str | os.PathLike | None = None, *, skip_unreadable: bool = False
 ) -> dict[str, Any]:
-    """Pixel counts of a whole source, cached in `cache_file` (JSON) until the data change.
-
-    The cache holds a fingerprint: the classes, ignored ids, and each file's name, size and time
-    of change; for a source without files, its `repr` and length (no cache if it has no `repr` of
-    its own, as then nothing tells two of them apart).
+    """Pixel counts of a whole source, cached in `cache_file` (JSON) until the data change, as
+    `fingerprint_of` tells; without a fingerprint they are counted anew.
 
     Returns:
       {"images": int, "class_pixels": int64 [K], "present_pixels": int64 [K], "ignored_pixels":
@@ -35,42 +32,42 @@ def class_statistics(
       DataError: for bad samples, as `check_source` does; with `skip_unreadable` those that cannot
         be read are left out.
     """
-    cached = cached_count(source, cache_file, lambda: _count(source, skip_unreadable))
-    return {
-        **cached,
-        "class_pixels": np.array(cached["class_pixels"], np.int64),
-        "present_pixels": np.array(cached["present_pixels"], np.int64),
-        "sizes": [tuple(size) for size in cached["sizes"]],
-    }
+
+    def count() -> dict:
+        split = getattr(source, "split", type(source).__name__)
+        counts = check_source(source, split, skip_unreadable=skip_unreadable)
+        return {
+            "images": counts.images,
+            "class_pixels": counts.class_pixels.tolist(),
+            "present_pixels": counts.present_pixels.tolist(),
+            "ignored_pixels": counts.ignored_pixels,
+            "sizes": sorted(counts.sizes),
+        }
+
+    statistics = cached_count(source, cache_file, count)
+    pixels = {k: np.array(statistics[k], np.int64) for k in ("class_pixels", "present_pixels")}
+    return {**statistics, **pixels, "sizes": [tuple(size) for size in statistics["sizes"]]}
 
 
 def cached_count(
     source: Source, cache_file: str | os.PathLike | None, count: Callable[[], dict]
 ) -> dict:
-    """The JSON values that `count()` gives for a source, cached in `cache_file` until the data
-    change (see `class_statistics`)."""
+    """The JSON values that `count()` gives for a source, cached as in `class_statistics`."""
     fingerprint = fingerprint_of(source)
-    cache = None if cache_file is None or fingerprint is None else pathlib.Path(cache_file)
-    cached = _read_cache(cache, fingerprint) if cache is not None else None
-    if cached is None:
-        cached = count()
-        if cache is not None:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(cache) as partial:
-                partial.write_text(json.dumps({"fingerprint": fingerprint, "statistics": cached}))
-    return cached
-
-
-def _count(source: Source, skip_unreadable: bool) -> dict:
-    split = getattr(source, "split", type(source).__name__)
-    counts = check_source(source, split, skip_unreadable=skip_unreadable)
-    return {
-        "images": counts.images,
-        "class_pixels": counts.class_pixels.tolist(),
-        "present_pixels": counts.present_pixels.tolist(),
-        "ignored_pixels": counts.ignored_pixels,
-        "sizes": sorted(counts.sizes),
-    }
+    if cache_file is None or fingerprint is None:
+        return count()
+    cache = pathlib.Path(cache_file)
+    try:
+        content = json.loads(cache.read_text())
+        if content["fingerprint"] == fingerprint:
+            return content["statistics"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # absent or damaged: count again
+    statistics = count()
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(cache) as partial:
+        partial.write_text(json.dumps({"fingerprint": fingerprint, "statistics": statistics}))
+    return statistics
 
 
 def median_present(
@@ -111,11 +108,7 @@ def enet(
 # By their name in loss.class_weights; each takes the pixels of each class and all pixels (ignored
 # ones too) of the images each class occurs in. A class that never occurs weighs 0: no label pixel
 # could use its weight. DataError if no class occurs or the counts contradict each other.
-WEIGHTINGS: Mapping[str, Callable] = {
-    "median_present": median_present,
-    "median_global": median_global,
-    "enet": enet,
-}
+WEIGHTINGS: Mapping[str, Callable] = {f.__name__: f for f in (median_present, median_global, enet)}
 
 
 def _median_over(frequency: np.ndarray, occurs: np.ndarray) -> Float32[np.ndarray, "k"]:
@@ -139,39 +132,20 @@ def _occurring(class_pixels: np.ndarray, present_pixels: np.ndarray) -> np.ndarr
 def fingerprint_of(source: Source, *, times: bool = True) -> str | None:
     """SHA-256 (hex) that tells two states of a split apart without reading its files.
 
-    It is over the classes, the ignored ids, the length, and each file's name, last two folders and
-    size; for a source without files, its `repr`.
-
-    Args:
-      source: the split.
-      times: with each file's time of change, which a copy of the data does not keep.
-
-    Returns:
-      None if a file is missing, or for a source that has neither files nor a `repr` of its own.
+    It is over the classes, the ignored ids, the length, and each file's name, last two folders,
+    size and, with `times`, time of change, which a copy does not keep; for a source without files,
+    its `repr`. None if a file is missing, or for a source with neither files nor its own `repr`.
     """
     paths = [*getattr(source, "image_paths", ()), *getattr(source, "mask_paths", ())]
     if not paths and type(source).__repr__ is object.__repr__:
         return None
-    facts = [_VERSION, source.classes.names, _ids(source)]
-    facts += [] if paths else [repr(source)]
-    facts += [len(source)]
+    id_map = getattr(source, "id_map", None)
+    options = getattr(getattr(source, "read_ids", None), "keywords", {})  # such as mask colours
+    ids = [sorted(id_map.labels.items()) if id_map else [], sorted(options.items())]
+    facts = [_VERSION, source.classes.names, ids, *([] if paths else [repr(source)]), len(source)]
     for path in map(pathlib.Path, paths):
         if not path.is_file():
             return None  # the count itself reports the missing file
         stat = path.stat()
         facts.append((*path.parts[-3:], stat.st_size, *([stat.st_mtime_ns] if times else [])))
     return hashlib.sha256(repr(facts).encode()).hexdigest()
-
-
-def _ids(source: Source) -> list:
-    id_map = getattr(source, "id_map", None)
-    options = getattr(getattr(source, "read_ids", None), "keywords", {})  # such as mask colours
-    return [sorted(id_map.labels.items()) if id_map else [], sorted(options.items())]
-
-
-def _read_cache(cache: pathlib.Path, fingerprint: str) -> dict | None:
-    try:
-        content = json.loads(cache.read_text())
-        return content["statistics"] if content["fingerprint"] == fingerprint else None
-    except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: count again
-        return None

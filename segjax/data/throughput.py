@@ -11,13 +11,8 @@ from segjax.data.fitted import FittedDataset
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """A measurement of a loader.
-
-    Attributes:
-      workers: worker processes; 0 = none.
-      images: the number of images that were counted.
-      seconds: their time, without the start of the workers and the first batch.
-    """
+    """Images counted with a number of worker processes (0 = none), and the seconds they took,
+    without the start of the workers and the first batch."""
 
     workers: int
     images: int
@@ -35,14 +30,8 @@ def measure(
     workers: Sequence[int] = (0, 1, 2),
     seconds: float = 5.0,
 ) -> list[Rate]:
-    """The rate of `batches.train_iterator` with each number of worker processes.
-
-    Args:
-      dataset: the split; nothing is kept decoded between epochs.
-      batch_size: samples a batch.
-      workers: numbers of worker processes to try.
-      seconds: to count for, each.
-    """
+    """The rate of `batches.train_iterator` with each number of worker processes, each measured for
+    `seconds`; nothing is kept decoded between epochs."""
     dataset = without_cache(dataset)
     rates = []
     for count in workers:

@@ -18,9 +18,9 @@ CAMVID_ROOT = pathlib.Path(
 )
 
 
-def save(path, array):
+def save(path, array, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.asarray(array)).save(path)
+    Image.fromarray(np.asarray(array)).save(path, **options)
     return path
 
 
@@ -30,6 +30,25 @@ def photo(path, height=4, width=6):
 
 def mask(path, ids=1, height=4, width=6):
     return save(path, np.broadcast_to(np.asarray(ids, np.uint8), (height, width)))
+
+
+def pairs(root, names, split="train", ids=1, size=(4, 6)):
+    """Images and masks of a folder data set, a name each; returns the root."""
+    for name in names:
+        photo(root / "images" / split / f"{name}.png", *size)
+        mask(root / "masks" / split / f"{name}.png", ids, *size)
+    return root
+
+
+def uint8(*rows):
+    return np.array(rows, np.uint8)
+
+
+def data_config(**options):
+    """`config.data` with these options."""
+    data = base.get_config().data
+    data.update(options)
+    return data
 
 
 class Drawn:
@@ -54,15 +73,27 @@ class DrawnWithRepr(Drawn):
         return f"DrawnWithRepr({[np.asarray(label).tolist() for label in self.labels]})"
 
 
-def uint8(*rows):
-    return np.array(rows, np.uint8)
+class Broken(Drawn):
+    """A source whose own code fails."""
+
+    def __getitem__(self, index):
+        raise RuntimeError("a bug in the source")
 
 
-def data_config(**options):
-    """`config.data` with these options."""
-    data = base.get_config().data
-    data.update(options)
-    return data
+class Around:
+    """A source around another, whose labels `table` maps; `length` may hide samples."""
+
+    def __init__(self, source, table=None, length=None):
+        self.source, self.classes, self.table, self.length = source, THREE, table, length
+
+    def __len__(self):
+        return len(self.source) if self.length is None else self.length
+
+    def __getitem__(self, index):
+        sample = self.source[index]
+        if self.table is None:
+            return sample
+        return {**sample, "label": np.array(self.table, np.uint8)[sample["label"]]}
 
 
 class Numbered:
@@ -76,7 +107,7 @@ class Numbered:
 
     def __getitem__(self, index):
         self.reads.append(index)
-        image = np.full((*self.size, 3), index, np.uint8)
+        image = np.full((*self.size, 3), index % 256, np.uint8)
         return {"image": image, "label": image[..., 0] % 5, "name": str(index)}
 
 

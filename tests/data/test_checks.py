@@ -6,10 +6,10 @@ import pytest
 from segjax.data.checks import check_source, quick_check
 from segjax.data.sets.folder import open_folder
 from segjax.data.statistics import class_statistics
-from tests.data.drawn import THREE, TWO, Drawn, mask, photo, uint8
+from tests.data.drawn import THREE, TWO, Around, Broken, Drawn, mask, pairs, photo, uint8
 
 
-def test_report_counts_pixels_by_hand():
+def test_counts_by_hand():
     source = Drawn([uint8([0, 0, 0, 1]), uint8([0, 255, 255, 255], [0, 0, 0, 0])])
     counts = check_source(source, "train")
     assert (counts.images, counts.counted) == (2, 2)
@@ -18,27 +18,15 @@ def test_report_counts_pixels_by_hand():
     assert counts.class_pixels.dtype == counts.present_pixels.dtype == np.int64
     # The second image counts with its ignored pixels, as its 8 pixels are all of the image's.
     assert counts.present_pixels.tolist() == [12, 4, 0]
-    assert (counts.ignored_pixels, counts.void_images) == (3, 0)
-    assert counts.void_share == 0.25
+    assert (counts.ignored_pixels, counts.void_images, counts.void_share) == (3, 0, 0.25)
     assert counts.sizes == {(1, 4): 1, (2, 4): 1}
-
-
-def test_fewer_images_than_the_batch_size():
-    with pytest.raises(ValueError) as error:
-        check_source(Drawn([uint8([0])] * 3), "train", min_images=8)
-    assert str(error.value) == (
-        "data split 'train' has 3 images but train.batch_size=8; "
-        "use train.batch_size<=3 or more images"
-    )
-    with pytest.raises(ValueError, match="data split 'val' has no images"):
-        check_source(Drawn([]), "val", min_images=8)
 
 
 def test_limit_checks_samples_that_are_spread_evenly():
     source, calls = Drawn([uint8([0, 1])] * 101), []
-    report = check_source(source, "train", limit=5, progress=lambda *c: calls.append(c))
+    counts = check_source(source, "train", limit=5, progress=lambda *c: calls.append(c))
     assert sorted(source.reads) == [0, 25, 50, 75, 100]
-    assert (report.images, report.counted) == (101, 5)
+    assert (counts.images, counts.counted) == (101, 5)
     assert calls == [(k, 5) for k in range(1, 6)]
     assert check_source(source, "train", limit=1000).counted == 101
     with pytest.raises(ValueError, match="limit=0"):
@@ -46,48 +34,39 @@ def test_limit_checks_samples_that_are_spread_evenly():
 
 
 def test_every_kind_of_bad_file_is_in_one_error(tmp_path):
-    for name in "abcdef":
-        photo(tmp_path / f"images/train/{name}.png")
-        mask(tmp_path / f"masks/train/{name}.png")
+    pairs(tmp_path, "abcdef")
     (tmp_path / "images/train/a.png").write_bytes(b"")
     mask(tmp_path / "masks/train/b.png", 1, 2, 2)
     photo(tmp_path / "masks/train/c.png")
     mask(tmp_path / "masks/train/d.png", 9)
     source = open_folder(tmp_path, "train", THREE)
     (tmp_path / "masks/train/e.png").unlink()  # gone after the source was made
-    with pytest.raises(ValueError) as error:
-        check_source(source, "train")
     with pytest.raises(ValueError, match="5 of 6 samples are bad"):
         class_statistics(source, tmp_path / "statistics.json")
+    with pytest.raises(ValueError) as error:
+        check_source(source, "train")
     heading, *lines = str(error.value).splitlines()
     assert heading == "data split 'train': 5 of 6 samples are bad:"
-    for line, words in zip(
-        lines,
-        (
-            "images/train/a.png cannot be read",
-            "masks/train/b.png is 2x2 (height x width)",
-            "masks/train/c.png: masks must hold one class id per pixel, found mode RGB",
-            "masks/train/d.png: bad ids 9 (24 pixels); allowed are 0..2 and data.ignore_ids=(255,)",
-            "masks/train/e.png cannot be read: [Errno 2]",
-        ),
-        strict=True,
-    ):
-        assert words in line
+    expected = (
+        "images/train/a.png cannot be read",
+        "masks/train/b.png is 2x2 (height x width)",
+        "masks/train/c.png: masks must hold one class id per pixel, found mode RGB",
+        "masks/train/d.png: bad ids 9 (24 pixels); allowed are 0..2 and data.ignore_ids=(255,)",
+        "masks/train/e.png cannot be read: [Errno 2]",
+    )
+    assert all(words in line for line, words in zip(lines, expected, strict=True))
 
 
-def test_unreadable_samples_are_left_out_if_so_wanted(tmp_path):
-    for name in "abc":
-        photo(tmp_path / f"images/train/{name}.png")
-        mask(tmp_path / f"masks/train/{name}.png")
-    source = open_folder(tmp_path, "train", THREE)
-    whole = check_source(source, "train")
+def test_unreadable_samples_are_left_out_where_they_may_be(tmp_path):
+    source = open_folder(pairs(tmp_path, "abc"), "train", THREE)
+    complete = check_source(source, "train")
     (tmp_path / "images/train/b.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"b\.png"):
         quick_check({"train": source})
-    report = quick_check({"train": source}, skip_unreadable=["train"])["train"]
-    np.testing.assert_array_equal(3 * report.class_pixels, 2 * whole.class_pixels)
-    counts = class_statistics(source, skip_unreadable=True)
-    np.testing.assert_array_equal(counts["class_pixels"], report.class_pixels)
+    counts = quick_check({"train": source}, skip_unreadable=["train"])["train"]
+    np.testing.assert_array_equal(3 * counts.class_pixels, 2 * complete.class_pixels)
+    statistics = class_statistics(source, skip_unreadable=True)
+    np.testing.assert_array_equal(statistics["class_pixels"], counts.class_pixels)
     for name in "ac":
         (tmp_path / f"images/train/{name}.png").write_bytes(b"")
     with pytest.raises(ValueError, match="3 of 3 samples are bad"):
@@ -105,49 +84,33 @@ def test_ten_problems_are_listed_with_the_remedy_once():
     assert str(error.value).count("; use ") == 1
 
 
+LABEL = np.zeros((2, 3), np.uint8)
+
+
 @pytest.mark.parametrize(
     "label, image, words",
     [
-        (np.zeros((2, 3), np.int32), None, r"drawn 0: label is int32 \[2, 3\]; use uint8 \[2, 3\]"),
-        (
-            np.zeros((2, 3, 1), np.uint8),
-            np.zeros((2, 3, 3), np.uint8),
-            r"label is uint8 \[2, 3, 1\]",
-        ),
-        (
-            np.zeros((2, 3), np.uint8),
-            np.zeros((2, 3), np.uint8),
-            r"image is uint8 \[2, 3\]; use uin",
-        ),
-        (
-            np.zeros((2, 3), np.uint8),
-            np.zeros((2, 3, 3)),
-            r"image is float64 \[2, 3, 3\]; use uint8",
-        ),
+        (LABEL.astype(np.int32), None, r"drawn 0: label is int32 \[2, 3\]; use uint8 \[2, 3\]"),
+        (LABEL[..., None], np.zeros((2, 3, 3), np.uint8), r"label is uint8 \[2, 3, 1\]"),
+        (LABEL, LABEL, r"image is uint8 \[2, 3\]; use uin"),
+        (LABEL, np.zeros((2, 3, 3)), r"image is float64 \[2, 3, 3\]; use uint8"),
     ],
 )
-def test_a_source_that_breaks_the_protocol_is_told_so(label, image, words):
+def test_a_source_that_breaks_the_protocol(label, image, words):
     with pytest.raises(ValueError, match=words):
         check_source(Drawn([label], image=image), "train")
 
 
 def test_errors_that_are_no_data_errors_pass_through():
-    class Broken(Drawn):
-        def __getitem__(self, index):
-            raise RuntimeError("a bug in the source")
-
     with pytest.raises(RuntimeError, match="a bug in the source"):
         check_source(Broken([0]), "train")
 
 
 def test_masks_of_0_and_255_whose_foreground_is_ignored(tmp_path):
-    for name in "ab":
-        photo(tmp_path / f"images/train/{name}.png")
-        mask(tmp_path / f"masks/train/{name}.png", [0, 0, 0, 255, 255, 255])
+    pairs(tmp_path, "ab", ids=[0, 0, 0, 255, 255, 255])
     source = open_folder(tmp_path, "train", TWO)
-    with pytest.raises(
-        ValueError, match=r"no pixel of class 1 \('crack'\) in 2 masks, but 24 ign.*"
-    ):
+    message = r"no pixel of class 1 \('crack'\) in 2 masks, but 24 ign.*use data\.ignore_ids=\(\)"
+    with pytest.raises(ValueError, match=message):
         check_source(source, "train")
     mask(tmp_path / "masks/train/b.png", [0, 1, 0, 255, 255, 255])
     assert check_source(source, "train").class_pixels.tolist() == [20, 4]
@@ -158,30 +121,14 @@ def test_quick_check_lists_the_problems_of_all_splits():
     with pytest.raises(ValueError) as error:
         quick_check(sources, min_images={"train": 4})
     text = str(error.value)
-    assert "data split 'train' has 3 images but train.batch_size=4" in text
+    few = "data split 'train' has 3 images but train.batch_size=4; use train.batch_size<=3 or more"
+    assert few in text
     assert "data split 'val': 1 of 1 samples are bad:\n  drawn 0: bad ids 7 (1 pixels)" in text
     assert "data split 'test' has no images" in text
 
 
 def test_quick_check_decodes_few_of_what_is_drawn_and_many_files(tmp_path):
-    class Around:
-        def __init__(self, source):
-            self.source, self.classes = source, source.classes
-
-        def __len__(self):
-            return len(self.source)
-
-        def __getitem__(self, index):
-            return self.source[index]
-
-    for name in "abcdef":
-        photo(tmp_path / f"images/train/{name}.png")
-        mask(tmp_path / f"masks/train/{name}.png")
-    files = open_folder(tmp_path, "train", THREE)
+    files = open_folder(pairs(tmp_path, "abcdef"), "train", THREE)
     drawn = Drawn([uint8([0])] * 9)
-    checked = quick_check({"train": files, "around": Around(files), "drawn": Around(drawn)})
-    assert {split: counts.counted for split, counts in checked.items()} == {
-        "train": 6,
-        "around": 6,
-        "drawn": 4,
-    }
+    counts = quick_check({"train": files, "around": Around(files), "drawn": Around(drawn)})
+    assert [count.counted for count in counts.values()] == [6, 6, 4]

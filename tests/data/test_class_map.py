@@ -6,13 +6,12 @@ import pickle
 import numpy as np
 import pytest
 
-from configs import base
 from segjax.data.class_map import MappedClasses, map_classes, read_class_map
 from segjax.data.classes import ClassTable
 from segjax.data.datasets import class_table, make_source
 from segjax.data.sets.folder import open_folder
 from segjax.data.statistics import class_statistics
-from tests.data.drawn import THREE, DrawnWithRepr, mask, photo, uint8
+from tests.data.drawn import THREE, DrawnWithRepr, data_config, mask, pairs, uint8
 
 FIVE = ClassTable(
     ("road", "car", "bus", "person", "sky"),
@@ -77,8 +76,8 @@ def test_everything_else_may_be_taken_together_with_a_name(tmp_path):
         ("a: [car", "cannot be read: while parsing"),
         ([{"from": "car"}], r"an entry has \{'from': 'car'\}; use"),
         ([{"name": "car", "colour": [1, 2, 3]}], "an entry has .*colour"),
-        ([{"name": "car", "color": [1, 2, 300]}], r"color \['1', '2', '300'\]; use three numbers"),
-        ([{"name": "car", "color": "red"}], "color 'red'; use three numbers"),
+        ([{"name": "car", "color": [1, 2, 300]}], r"'car': colour \['1', '2', '300'\] is not"),
+        ([{"name": "car", "color": "red"}], "'car': colour 'red' is not three .*; use color"),
     ],
 )
 def test_maps_that_will_not_do(tmp_path, text, words):
@@ -86,15 +85,12 @@ def test_maps_that_will_not_do(tmp_path, text, words):
     with pytest.raises(ValueError, match=rf"data\.class_map=.*map\.yaml:? .*{words}"):
         read_class_map(path, FIVE)
 
-
-def test_map_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"data\.class_map=.*no\.yaml does not exist; use a YAML"):
         read_class_map(tmp_path / "no.yaml", FIVE)
 
 
 def test_files_keep_their_source_with_another_id_map(tmp_path):
-    photo(tmp_path / "images/train/a.png", 1, 4)
-    mask(tmp_path / "masks/train/a.png", [0, 1, 2, 7], 1, 4)
+    pairs(tmp_path, "a", ids=[0, 1, 2, 7], size=(1, 4))
     source = open_folder(tmp_path, "train", THREE, ignore_ids=(7,))
     class_map = read_class_map(written(tmp_path, {"sky": "sky", "ground": "*"}), THREE)
     mapped = pickle.loads(pickle.dumps(map_classes(source, class_map)))
@@ -107,7 +103,7 @@ def test_files_keep_their_source_with_another_id_map(tmp_path):
         mapped[0]
 
 
-def test_sources_without_files_are_wrapped(tmp_path):
+def test_sources_without_files_are_wrapped_and_counted_by_their_map(tmp_path):
     source = DrawnWithRepr([uint8([0, 1, 2, 255]), uint8([2, 2, 2, 2])])
     class_map = read_class_map(written(tmp_path, {"sky": "sky", "car": "car"}), THREE)
     mapped = pickle.loads(pickle.dumps(map_classes(source, class_map)))
@@ -118,30 +114,18 @@ def test_sources_without_files_are_wrapped(tmp_path):
     np.testing.assert_array_equal(sample["label"], [[255, 1, 0, 255]])
     assert (sample["name"], sample["image"].shape) == ("drawn 0", (1, 4, 3))
     np.testing.assert_array_equal(source[0]["label"], [[0, 1, 2, 255]])
-
-
-def test_statistics_that_are_kept_tell_two_maps_apart(tmp_path):
-    source = DrawnWithRepr([uint8([0, 1, 2, 2])])
-    maps = [{"a": "sky", "b": "*"}, {"a": "car", "b": "*"}]
-    counts = [
-        class_statistics(
-            map_classes(source, read_class_map(written(tmp_path, m), THREE)), tmp_path / "s.json"
-        )["class_pixels"].tolist()
-        for m in maps
-    ]
-    assert counts == [[2, 2], [1, 3]]
+    # Cached counts tell two maps apart.
+    other = map_classes(source, read_class_map(written(tmp_path, {"sky": "*"}), THREE))
+    counts = [class_statistics(s, tmp_path / "s.json")["class_pixels"] for s in (mapped, other)]
+    assert [c.tolist() for c in counts] == [[5, 1], [7]]
 
 
 def test_the_config_names_the_map_of_any_data_set(tmp_path):
-    config = base.get_config().data
-    config.image_size = (24, 32)
-    config.class_map = str(
-        written(tmp_path, {"traffic": ["vehicles", "living things"], "all": "*"})
-    )
+    path = written(tmp_path, {"traffic": ["vehicles", "living things"], "all": "*"})
+    config = data_config(image_size=(24, 32), class_map=str(path))
     assert class_table(config).names == ("traffic", "all")
-    plain = base.get_config().data
-    plain.image_size = (24, 32)
-    source, original = make_source(config, "val"), make_source(plain, "val")
+    source = make_source(config, "val")
+    original = make_source(data_config(image_size=(24, 32)), "val")
     assert source.classes.names == ("traffic", "all")
     assert (len(source), source.split) == (len(original), "val")
     label, raw = source[3]["label"], original[3]["label"]

@@ -6,10 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from segjax.data import sampling
-from segjax.data.sampling import class_presence, order, repeat_factors
+from segjax.data.sampling import class_presence, make_order, order, repeat_factors
 from segjax.data.sets.folder import open_folder
-from tests.data.drawn import THREE, Drawn, DrawnWithRepr, mask, photo, uint8
+from tests.data.drawn import THREE, Drawn, DrawnWithRepr, mask, pairs, uint8
 
 # Ten images: all show class 0, images 0-3 class 1, image 9 class 2; class 3 never occurs.
 PRESENCE = np.zeros((10, 4), bool)
@@ -32,13 +31,9 @@ def test_repeat_factors_by_hand():
 
 
 def test_repeat_factor_epochs_hold_each_image_its_factors_floor_or_ceiling_times():
-    endless, length = order(options("repeat_factor"), PRESENCE, seed=3), 14  # 4 * 1.5 + 5 + 3
-    counts = np.array(
-        [
-            np.bincount(taken(endless, e * length, (e + 1) * length), minlength=10)
-            for e in range(200)
-        ]
-    )
+    endless = order(options("repeat_factor"), PRESENCE, seed=3)
+    epochs = np.reshape(taken(endless, 0, 200 * 14), (200, 14))  # 4 * 1.5 + 5 + 3 = 14 images
+    counts = np.array([np.bincount(epoch, minlength=10) for epoch in epochs])
     assert (counts[:, 4:9] == 1).all()
     assert (counts[:, 9] == 3).all()
     assert set(np.unique(counts[:, :4])) == {1, 2}
@@ -58,42 +53,33 @@ def test_factors_that_make_no_whole_epoch_are_kept_in_proportion():
 
 def test_balanced_draws_each_class_that_occurs_as_often_as_any():
     drawn = np.array(taken(order(options("balanced"), PRESENCE, seed=1), 0, 6000))
-    shares = np.bincount(drawn, minlength=10) / 6000
     # A third for image 9's class, a twelfth for each of class 1's, a thirtieth for class 0's.
     expected = np.full(10, 1 / 30)
     expected[:4] += 1 / 12
     expected[9] += 1 / 3
-    np.testing.assert_allclose(shares, expected, atol=0.02)
+    np.testing.assert_allclose(np.bincount(drawn, minlength=10) / 6000, expected, atol=0.02)
 
 
 @pytest.mark.parametrize("name", ["repeat_factor", "balanced"])
-def test_an_order_is_a_function_of_seed_and_position(name):
+def test_an_order_is_a_function_of_seed_and_position_and_pickles(name):
     first, again = (order(options(name), PRESENCE, seed=5) for _ in range(2))
     straight = taken(first, 0, 60)
     assert straight == [int(again[i]) for i in reversed(range(60))][::-1]
+    assert straight == taken(pickle.loads(pickle.dumps(first)), 0, 60)
     assert straight != taken(order(options(name), PRESENCE, seed=6), 0, 60)
     assert straight[:14] != straight[14:28]
     assert isinstance(again[10**12], int)  # far ahead, at no cost
 
 
-def test_orders_travel_to_worker_processes():
-    dataset = order(options("repeat_factor"), PRESENCE, seed=2)
-    copy = pickle.loads(pickle.dumps(dataset))
-    assert taken(copy, 0, 30) == taken(dataset, 0, 30)
-
-
-def test_uniform_needs_no_order_and_no_count(tmp_path):
-    source = DrawnWithRepr([uint8([0, 1])])
-    assert sampling.make_order(options("uniform"), source, 0, tmp_path) is None
-    assert source.reads == []
-    assert order(options("uniform"), PRESENCE, 0) is None
-
-
-def test_make_order_counts_once(tmp_path):
+def test_labels_are_counted_once_and_not_at_all_for_the_uniform_order(tmp_path):
     labels = [uint8([0, 0]), uint8([0, 1]), uint8([255, 255])]
-    first = sampling.make_order(options("balanced"), DrawnWithRepr(labels), 4, tmp_path)
     source = DrawnWithRepr(labels)
-    again = sampling.make_order(options("balanced"), source, 4, tmp_path)
+    assert make_order(options("uniform"), source, 0, tmp_path) is None
+    assert order(options("uniform"), PRESENCE, 0) is None
+    assert source.reads == []
+    first = make_order(options("balanced"), source, 4, tmp_path)
+    source = DrawnWithRepr(labels)
+    again = make_order(options("balanced"), source, 4, tmp_path)
     assert source.reads == []
     assert taken(first, 0, 40) == taken(again, 0, 40)
     assert set(taken(first, 0, 40)) == {0, 1}  # image 2 shows nothing
@@ -107,16 +93,12 @@ def test_class_presence_by_hand():
 
 
 def test_class_presence_of_files_reads_the_masks_alone(tmp_path):
-    for name, ids in (("a", 2), ("b", 0)):
-        photo(tmp_path / f"data/images/train/{name}.png")
-        mask(tmp_path / f"data/masks/train/{name}.png", ids)
-    source = open_folder(tmp_path / "data", "train", THREE)
+    source = open_folder(pairs(tmp_path / "data", "ab", ids=2), "train", THREE)
+    mask(tmp_path / "data/masks/train/b.png", 0)
     (tmp_path / "data/images/train/a.png").write_bytes(b"no image")
-    expected = [[False, False, True], [True, False, False]]
     cache = tmp_path / "work/class_presence.json"
-    assert class_presence(source, cache).tolist() == expected
-    kept = json.loads(cache.read_text())
-    assert kept["statistics"] == {"classes": [[2], [0]]}
+    assert class_presence(source, cache).tolist() == [[False, False, True], [True, False, False]]
+    assert json.loads(cache.read_text())["statistics"] == {"classes": [[2], [0]]}
     mask(tmp_path / "data/masks/train/b.png", [[0, 0, 0, 1, 1, 1]])
     assert class_presence(source, cache).tolist() == [[False, False, True], [True, True, False]]
 
@@ -124,10 +106,7 @@ def test_class_presence_of_files_reads_the_masks_alone(tmp_path):
 @pytest.mark.parametrize(
     "changed, message",
     [
-        (
-            {"sampling": "rare"},
-            "data.sampling='rare' is unknown; use uniform, repeat_factor, balanced",
-        ),
+        ({"sampling": "rare"}, "='rare' is unknown; use uniform, repeat_factor, balanced"),
         ({"repeat_threshold": 0.0}, r"data\.repeat_threshold=0\.0; use a share"),
         ({"repeat_threshold": 1.5}, r"data\.repeat_threshold=1\.5; use a share"),
     ],
@@ -135,7 +114,7 @@ def test_class_presence_of_files_reads_the_masks_alone(tmp_path):
 def test_bad_options_raise_before_anything_is_read(changed, message):
     source = Drawn([uint8([0])])
     with pytest.raises(ValueError, match=message):
-        sampling.make_order({**options("balanced"), **changed}, source, 0)
+        make_order({**options("balanced"), **changed}, source, 0)
     assert source.reads == []
 
 

@@ -10,7 +10,7 @@ from segjax.data.classes import from_names
 from segjax.data.sets.camvid import CAMVID, open_segnet
 from segjax.data.sets.folder import open_folder
 from segjax.data.statistics import class_statistics, median_present
-from tests.data.drawn import CAMVID_ROOT, THREE, Drawn, DrawnWithRepr, mask, photo, uint8
+from tests.data.drawn import CAMVID_ROOT, THREE, Drawn, DrawnWithRepr, mask, pairs, uint8
 
 
 def test_weights_by_hand():
@@ -18,9 +18,6 @@ def test_weights_by_hand():
     weights = median_present(np.array([8, 1, 3, 0]), np.array([12, 4, 6, 0]))
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights, [0.75, 2.0, 1.0, 0.0])
-
-
-def test_weights_refuse_counts_that_make_no_sense():
     with pytest.raises(ValueError, match=r"class_pixels=\[0, 0\].*use counts where a class occurs"):
         median_present(np.zeros(2, np.int64), np.zeros(2, np.int64))
     with pytest.raises(ValueError, match=r"class_pixels=\[5\] with present_pixels=\[4\]"):
@@ -30,8 +27,7 @@ def test_weights_refuse_counts_that_make_no_sense():
 @pytest.mark.skipif(not CAMVID_ROOT.is_dir(), reason="SEGJAX_CAMVID is not CamVid's folder")
 def test_camvid_weights_equal_the_published_recount(tmp_path):
     statistics = class_statistics(open_segnet(CAMVID_ROOT, "train"), tmp_path / "statistics.json")
-    assert statistics["images"] == 367
-    assert statistics["sizes"] == [(360, 480)]
+    assert (statistics["images"], statistics["sizes"]) == (367, [(360, 480)])
     void_share = statistics["ignored_pixels"] / (367 * 360 * 480)
     assert round(100 * void_share, 2) == 3.95
     weights = median_present(statistics["class_pixels"], statistics["present_pixels"])
@@ -46,41 +42,32 @@ def test_camvid_weights_equal_the_published_recount(tmp_path):
 
 
 def test_statistics_are_read_from_the_cache_until_the_data_change(tmp_path):
-    data, cache = tmp_path / "data", tmp_path / "work" / "statistics.json"
-    photo(data / "images/train/a.png")
-    mask(data / "masks/train/a.png", 1)
-    first = class_statistics(open_folder(data, "train", THREE), cache)
-    assert first["class_pixels"].tolist() == [0, 24, 0]
-    assert first["class_pixels"].dtype == np.int64
-    assert first["sizes"] == [(4, 6)]
+    data, cache = pairs(tmp_path / "data", "a"), tmp_path / "work" / "statistics.json"
 
+    def pixels(classes=THREE):
+        statistics = class_statistics(open_folder(data, "train", classes), cache)
+        assert statistics["class_pixels"].dtype == np.int64
+        assert statistics["sizes"] == [(4, 6)]
+        return statistics["class_pixels"].tolist()
+
+    assert pixels() == [0, 24, 0]
     kept = json.loads(cache.read_text())
     kept["statistics"]["class_pixels"] = [1, 2, 3]
     cache.write_text(json.dumps(kept))
-    again = class_statistics(open_folder(data, "train", THREE), cache)
-    assert again["class_pixels"].tolist() == [1, 2, 3]
-    assert again["sizes"] == first["sizes"]
-
-    other_table = class_statistics(open_folder(data, "train", from_names("abcd")), cache)
-    assert other_table["class_pixels"].tolist() == [0, 24, 0, 0]
-
+    assert pixels() == [1, 2, 3]
+    assert pixels(from_names("abcd")) == [0, 24, 0, 0]
     mask(data / "masks/train/a.png", 2)
     os.utime(data / "masks/train/a.png", ns=(1, 1))
-    changed = class_statistics(open_folder(data, "train", THREE), cache)
-    assert changed["class_pixels"].tolist() == [0, 0, 24]
+    assert pixels() == [0, 0, 24]
     assert [p.name for p in cache.parent.iterdir()] == [cache.name]
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"fingerprint": 1}'])
-def test_a_damaged_cache_is_counted_anew(tmp_path, text):
-    cache = tmp_path / "statistics.json"
-    cache.write_text(text)
-    statistics = class_statistics(DrawnWithRepr([uint8([0, 1])]), cache)
-    assert statistics["class_pixels"].tolist() == [1, 1, 0]
+    for damaged in ("", "{", "[]", '{"fingerprint": 1}'):
+        cache.write_text(damaged)
+        assert pixels() == [0, 0, 24]
 
 
 def test_a_source_with_nothing_to_tell_it_by_is_not_cached(tmp_path):
-    source = Drawn([uint8([0, 2])])
-    assert class_statistics(source, tmp_path / "a.json")["class_pixels"].tolist() == [1, 0, 1]
-    assert not (tmp_path / "a.json").exists()
+    for source, cached in ((Drawn([uint8([0, 2])]), False), (DrawnWithRepr([uint8([0, 2])]), True)):
+        statistics = class_statistics(source, tmp_path / "a.json")
+        assert statistics["class_pixels"].tolist() == [1, 0, 1]
+        assert (tmp_path / "a.json").exists() == cached
     assert class_statistics(source)["ignored_pixels"] == 0

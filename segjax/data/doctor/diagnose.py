@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segjax.data.counts import in_threads, split_counts
+from segjax.data.counts import split_counts
 from segjax.data.datasets import spec_of
 from segjax.data.doctor import sample_rules, split_rules
 from segjax.data.doctor.findings import ERROR, SEVERITIES, Diagnosis, Finding, SplitNumbers
@@ -16,6 +16,7 @@ from segjax.data.doctor.sample_rules import Split
 from segjax.data.doctor.samples import SampleFacts, examine
 from segjax.data.doctor.split_rules import Settings, settings_of
 from segjax.data.errors import DataError, as_data_error
+from segjax.data.parallel import in_threads
 from segjax.data.prepared.manifest import verify
 from segjax.data.source import Source
 from segjax.data.splits import Splits
@@ -67,8 +68,10 @@ def diagnose(
     for split in splits.values():
         for rule in sample_rules.RULES:
             findings += rule(split)
+    findings += split_rules.repeated(splits)
     for rule in split_rules.RULES:
-        findings += rule(splits, settings)
+        for split in splits.values():
+            findings += rule(split, settings)
     training = splits.get(settings.train_split)
     return Diagnosis(
         title=title,
@@ -107,17 +110,10 @@ def diagnose_config(
             errors[split] = as_data_error(error)
     if not sources:
         raise next(iter(errors.values()))
-    findings = [
-        Finding(
-            "cannot-open",
-            ERROR,
-            f"{split}: the split cannot be opened",
-            (error.found,),
-            error.remedy,
-            split,
-        )
-        for split, error in errors.items()
-    ]
+    findings = []
+    for split, error in errors.items():
+        title = f"{split}: the split cannot be opened"
+        findings.append(Finding("cannot-open", ERROR, title, (error.found,), error.remedy, split))
     if config["data"]["name"] == "prepared":
         try:
             verify(config["data"]["root"])
@@ -138,25 +134,18 @@ def numbers_of(facts: Sequence[SampleFacts], num_classes: int) -> SplitNumbers:
     """The sums over a split's samples."""
     labels = [sample.counts for sample in facts if sample.counts is not None]
     counts = split_counts(labels, len(facts), num_classes)
-    mean, std = _moments(facts)
-    return SplitNumbers(
-        **{
-            **vars(counts),
-            "sizes": dict(Counter(sample.size for sample in facts if sample.size)),
-            "usable": sum(not sample.problems for sample in facts),
-            "mean": mean,
-            "std": std,
-        }
-    )
+    sizes = dict(Counter(sample.size for sample in facts if sample.size))
+    usable = sum(not sample.problems for sample in facts)
+    return SplitNumbers(**{**vars(counts), "sizes": sizes}, **_moments(facts), usable=usable)
 
 
-def _moments(facts: Sequence[SampleFacts]) -> tuple[np.ndarray, np.ndarray]:
+def _moments(facts: Sequence[SampleFacts]) -> dict[str, np.ndarray]:
     """Mean and standard deviation per channel, over the pixels of all images in [0, 1]."""
     read = [sample for sample in facts if sample.pixel_sums is not None]
     if not read:
-        return np.full(3, np.nan), np.full(3, np.nan)
+        return {"mean": np.full(3, np.nan), "std": np.full(3, np.nan)}
     channels = Counter(sample.pixel_sums.shape[1] for sample in read).most_common(1)[0][0]
     read = [sample for sample in read if sample.pixel_sums.shape[1] == channels]
     pixels = sum(sample.size[0] * sample.size[1] for sample in read)
     mean, square = sum(sample.pixel_sums for sample in read) / pixels
-    return mean, np.sqrt(np.maximum(0, square - mean**2))
+    return {"mean": mean, "std": np.sqrt(np.maximum(0, square - mean**2))}

@@ -12,71 +12,54 @@ from segjax.data.counts import SplitCounts
 
 # ERROR stops training, WARNING harms it, INFO is worth knowing.
 ERROR, WARNING, INFO = SEVERITIES = ("error", "warning", "info")
+SHOWN = 5  # lines of a finding; the report lists all files
+PICTURED = 8  # samples that are kept for pictures
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something about the data.
+    """Something about the data."""
 
-    Attributes:
-      code: its kind, such as "unknown-ids".
-      severity: one of `SEVERITIES`.
-      title: a few words, with the split.
-      found: lines with files and numbers.
-      remedy: the option, command or step that mends it.
-      split: the split; "" for a finding about several.
-      files: all files that the finding is about.
-      samples: (split, index) of some of them, for pictures.
-    """
+    code: str  # its kind, such as "unknown-ids"
+    severity: str  # one of `SEVERITIES`
+    title: str  # a few words, with the split
+    found: tuple[str, ...]  # lines with files and numbers
+    remedy: str  # the option, command or step that mends it
+    split: str = ""  # the split; "" for a finding about several
+    files: tuple[str, ...] = ()  # all files that the finding is about
+    samples: tuple[tuple[str, int], ...] = ()  # (split, index) of some of them, for pictures
 
-    code: str
-    severity: str
-    title: str
-    found: tuple[str, ...]
-    remedy: str
-    split: str = ""
-    files: tuple[str, ...] = ()
-    samples: tuple[tuple[str, int], ...] = ()
+
+def first_lines(lines: Sequence[str]) -> tuple[str, ...]:
+    """The lines that a finding shows, and the number of the others."""
+    more = len(lines) - SHOWN
+    return (*lines[:SHOWN], *([f"and {more} more"] if more > 0 else []))
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitNumbers(SplitCounts):
-    """The counts of a split, over the samples that could be read, and its colours.
+    """The counts of a split, over the samples that could be read; `sizes` are the images'."""
 
-    Attributes:
-      sizes: (height, width) of the images, and how many have it.
-      usable: samples without a problem.
-      mean, std: of the images in [0, 1], per channel over all pixels; NaN without images.
-    """
-
-    usable: int
+    usable: int  # samples without a problem
+    # Of the images in [0, 1], per channel over all pixels; NaN without images.
     mean: Float64[np.ndarray, "c"]
     std: Float64[np.ndarray, "c"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """All findings of the doctor, the worst first.
+    """All findings of the doctor, the worst first."""
 
-    Attributes:
-      title: of the data set.
-      classes: the classes of all splits.
-      train_split: the split that is trained on.
-      findings: by severity; within one, in the order of the rules.
-      splits: the numbers of each split.
-      weights: loss weights by their name in `loss.class_weights`, from the training split.
-      sources: the examined sources by split, for pictures.
-      seconds: the time that it took.
-    """
-
-    title: str
-    classes: ClassTable
-    train_split: str
-    findings: Sequence[Finding]
-    splits: Mapping[str, SplitNumbers]
+    title: str  # of the data set
+    classes: ClassTable  # the classes of all splits
+    train_split: str  # the split that is trained on
+    findings: Sequence[Finding]  # by severity; within one, in the order of the rules
+    splits: Mapping[str, SplitNumbers]  # the numbers of each split
+    # Loss weights by their name in `loss.class_weights`, from the training split
     weights: Mapping[str, tuple[float, ...]]
+    # The examined sources by split, for pictures
     sources: Mapping[str, Any] = dataclasses.field(repr=False)
-    seconds: float = 0.0
+    seconds: float = 0.0  # the time that it took
 
     def of(self, severity: str) -> list[Finding]:
         """The findings of one severity."""
@@ -113,9 +96,7 @@ def paste_lines(diagnosis: Diagnosis) -> dict[str, str]:
     lines = {}
     numbers = diagnosis.splits.get(diagnosis.train_split)
     if numbers is not None and np.isfinite(numbers.mean).all() and numbers.mean.size:
-        lines["data.mean and data.std"] = normalization_options(
-            numbers.mean.tolist(), numbers.std.tolist()
-        )
+        lines["data.mean and data.std"] = normalization_options(numbers.mean, numbers.std)
     for name, weights in diagnosis.weights.items():
         lines[f"loss.class_weights, {name}"] = weight_option(weights)
     return lines
@@ -123,9 +104,10 @@ def paste_lines(diagnosis: Diagnosis) -> dict[str, str]:
 
 def normalization_options(mean: Sequence[float], std: Sequence[float]) -> str:
     """`--config.data.mean=... --config.data.std=...`, quoted for a shell."""
-    texts = (",".join(f"{value:.4f}" for value in values) for values in (mean, std))
-    mean_text, std_text = texts
-    return f"'--config.data.mean=({mean_text},)' '--config.data.std=({std_text},)'"
+    return " ".join(
+        f"'--config.data.{name}=({','.join(f'{value:.4f}' for value in values)},)'"
+        for name, values in (("mean", mean), ("std", std))
+    )
 
 
 def weight_option(weights: Sequence[float]) -> str:

@@ -21,19 +21,12 @@ _FEWEST = 30  # ramps; fewer prove nothing
 
 
 class Transitions(NamedTuple):
-    """The changes of the ids of a mask along its rows and columns, in pixels.
+    """The changes of the ids of a mask along its rows and columns, in pixels."""
 
-    Attributes:
-      ramps: pixels whose id lies strictly between those of their two neighbours.
-      thin: pixels that differ from both neighbours, which differ from each other.
-      clean: steps of 2 or more ids, between two pixels of one id and two of another.
-      ramp_ids: id to its ramps.
-    """
-
-    ramps: int
-    thin: int
-    clean: int
-    ramp_ids: Mapping[int, int]
+    ramps: int  # pixels whose id lies strictly between those of their two neighbours
+    thin: int  # pixels that differ from both neighbours, which differ from each other
+    clean: int  # steps of 2 or more ids, between two pixels of one id and two of another
+    ramp_ids: Mapping[int, int]  # id to its ramps
 
 
 NO_TRANSITIONS = Transitions(0, 0, 0, {})
@@ -41,8 +34,7 @@ NO_TRANSITIONS = Transitions(0, 0, 0, {})
 
 def transitions(ids: Integer[np.ndarray, "h w"]) -> Transitions:
     """Counts the transitions of a mask of raw ids (or labels)."""
-    narrow = np.int16 if ids.dtype.itemsize == 1 else np.int32
-    ids = ids.astype(narrow)
+    ids = ids.astype(np.int16 if ids.dtype.itemsize == 1 else np.int32)
     ramps = thin = clean = 0
     between = []
     for rows in (ids, np.ascontiguousarray(ids.T)):
@@ -64,11 +56,10 @@ def transitions(ids: Integer[np.ndarray, "h w"]) -> Transitions:
 
 def total(parts: Iterable[Transitions]) -> Transitions:
     """The transitions of several masks."""
-    ramps = thin = clean = 0
-    ids = Counter()
+    parts, ids = list(parts), Counter()
     for part in parts:
-        ramps, thin, clean = ramps + part.ramps, thin + part.thin, clean + part.clean
         ids.update(part.ramp_ids)
+    ramps, thin, clean = (sum(part[k] for part in parts) for k in range(3))
     return Transitions(ramps, thin, clean, dict(ids))
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,41 +40,36 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SampleFacts:
-    """The facts from one decode; a part that could not be read keeps its default.
+    """The facts from one decode; a part that could not be read keeps its default."""
 
-    Attributes:
-      name: in its split.
-      image_file, mask_file: paths, "" where the source has no files.
-      problems: why the sample cannot be used.
-      size: of the image, (height, width).
-      pixel_sums: of the image in [0, 1]: per channel the sum and the sum of squares.
-      contrast: standard deviation of the grey image, in 0..255.
-      thumbnail: the grey image, shrunk.
-      image_hash, mask_hash: of the decoded pixels.
-      orientation: the image's EXIF tag; 1 = upright.
-      jpeg_mask: whether the mask file is JPEG.
-      counts: the pixels of the label; None without one.
-      raw_ids: the ids that occur in the file.
-      transitions: of the raw ids.
-      colours: of a mask that holds colours, the most frequent first.
-    """
-
-    name: str
-    image_file: str = ""
+    name: str  # in its split
+    image_file: str = ""  # a path, "" where the source has no files; and so the mask's
     mask_file: str = ""
-    problems: tuple[Problem, ...] = ()
-    size: tuple[int, int] | None = None
+    problems: tuple[Problem, ...] = ()  # why the sample cannot be used
+    size: tuple[int, int] | None = None  # of the image, (height, width)
+    # Of the image in [0, 1]: per channel the sum and the sum of squares
     pixel_sums: Float64[np.ndarray, "2 c"] | None = None
-    contrast: float = 0.0
-    thumbnail: UInt8[np.ndarray, "s s"] | None = None
-    image_hash: str = ""
+    contrast: float = 0.0  # standard deviation of the grey image, in 0..255
+    thumbnail: UInt8[np.ndarray, "s s"] | None = None  # the grey image, shrunk
+    image_hash: str = ""  # of the decoded pixels
     mask_hash: str = ""
-    orientation: int = 1
-    jpeg_mask: bool = False
-    counts: LabelCounts | None = None
-    raw_ids: frozenset[int] = frozenset()
-    transitions: Transitions = NO_TRANSITIONS
+    orientation: int = 1  # the image's EXIF tag; 1 = upright
+    jpeg_mask: bool = False  # whether the mask file is JPEG
+    counts: LabelCounts | None = None  # the pixels of the label; None without one
+    raw_ids: frozenset[int] = frozenset()  # the ids that occur in the file
+    transitions: Transitions = NO_TRANSITIONS  # of the raw ids
+    # Of a mask that holds colours, the most frequent first
     colours: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def image(self) -> str:
+        """The image file, or the sample's name where it has none."""
+        return self.image_file or self.name
+
+    @property
+    def mask(self) -> str:
+        """The mask file, or the sample's name where it has none."""
+        return self.mask_file or self.name
 
 
 def examine(source: Source, index: int) -> SampleFacts:
@@ -89,6 +85,15 @@ def examine(source: Source, index: int) -> SampleFacts:
 
 def _from_files(source: Source, files: PairedFiles, index: int) -> dict[str, Any]:
     image_path, mask_path = files.image_paths[index], files.mask_paths[index]
+    problems: list[Problem] = []
+
+    def attempt(code: str, call: Callable[..., Any], *args: Any) -> Any:
+        """The call's result, or None and a problem."""
+        try:
+            return call(*args)
+        except (ValueError, OSError) as error:
+            problems.append(Problem(code, as_data_error(error)))
+
     facts = {
         "name": str(files.names[index]),
         "image_file": str(image_path),
@@ -96,36 +101,26 @@ def _from_files(source: Source, files: PairedFiles, index: int) -> dict[str, Any
         "orientation": _header(image_path)[1],
         "jpeg_mask": _header(mask_path)[0] == "JPEG",
     }
-    problems, image, ids = [], None, None
-    try:
-        image = files.image(index)
-    except (ValueError, OSError) as error:
-        problems.append(Problem("unreadable", as_data_error(error)))
-    else:
+    image = attempt("unreadable", files.image, index)
+    if image is not None:
         facts |= image_facts(image)
-    try:
-        ids = files.ids(index)
-    except (ValueError, OSError) as error:
+    ids = attempt("unreadable", files.ids, index)
+    if ids is None:
         facts["colours"] = _colours(mask_path)
-        code = "rgb-mask" if facts["colours"] else "unreadable"
-        problems.append(Problem(code, as_data_error(error)))
+        if facts["colours"]:
+            problems[-1] = problems[-1]._replace(code="rgb-mask")
     else:
         mask, unknown = _mask_facts(ids, files.id_map, files, mask_path)
-        facts, problems = facts | mask, problems + unknown
-    if image is None or ids is None:
-        return facts | {"problems": tuple(problems)}
-    code = "size-mismatch"
-    try:
-        files.check_sizes(index, image, ids)
+        facts |= mask
+        problems += unknown
+    if image is not None and ids is not None:
+        attempt("size-mismatch", files.check_sizes, index, image, ids)
         if not problems and source is not files:  # the outer source has labels of its own
-            code = "bad-sample"
-            label = read_sample(source, index)[1]
-            labels = class_ids(len(source.classes)).labels
-            facts["counts"] = label_counts(
-                label.shape, count_ids(label), labels, len(source.classes)
-            )
-    except (ValueError, OSError) as error:
-        problems.append(Problem(code, as_data_error(error)))
+            sample = attempt("bad-sample", read_sample, source, index)
+            if sample is not None:
+                pixels, count = count_ids(sample[1]), len(source.classes)
+                labels = class_ids(count).labels
+                facts["counts"] = label_counts(sample[1].shape, pixels, labels, count)
     return facts | {"problems": tuple(problems)}
 
 

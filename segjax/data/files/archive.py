@@ -1,10 +1,19 @@
-"""Archives of published data sets: their folders, and images and masks paired by file name."""
+"""The files of a published data set: its root, its folders, and pairs by file name."""
 
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from segjax.data.errors import DataError
 from segjax.data.files.images import some
+
+
+def existing_root(root: str | os.PathLike, layout: str) -> pathlib.Path:
+    """`data.root` as a path; DataError, with the expected layout, if it is no folder."""
+    root = pathlib.Path(root)
+    if not root.is_dir():
+        raise DataError(f"data.root={root} is not an existing folder", f"use one with {layout}")
+    return root
 
 
 def check_split(data_set: str, split: str, splits: Sequence[str]) -> None:
@@ -17,7 +26,10 @@ def check_split(data_set: str, split: str, splits: Sequence[str]) -> None:
 
 
 def need_folders(
-    root: pathlib.Path, split: str, folders: Sequence[str | Sequence[str]], layout: str
+    root: str | os.PathLike,
+    split: str,
+    folders: Sequence[str | Sequence[str]],
+    layout: str,
 ) -> list[pathlib.Path]:
     """The folders of a layout that exist.
 
@@ -31,6 +43,7 @@ def need_folders(
     Raises:
       DataError: naming the missing folders, those that exist, and the content of `root`.
     """
+    root = existing_root(root, layout)
     options = [(folder,) if isinstance(folder, str) else tuple(folder) for folder in folders]
     existing = [next((name for name in names if (root / name).is_dir()), "") for names in options]
     if not all(existing):
@@ -67,7 +80,7 @@ def files_by_key(folder: pathlib.Path, suffix: str) -> dict[str, pathlib.Path]:
 
 
 def pair_by_key(
-    split: str, images: dict[str, pathlib.Path], masks: dict[str, pathlib.Path], layout: str
+    split: str, images: Mapping[str, pathlib.Path], masks: Mapping[str, pathlib.Path], layout: str
 ) -> tuple[list[str], list[pathlib.Path], list[pathlib.Path]]:
     """(names, image paths, mask paths) in the order of the names, each image with its mask.
 

@@ -20,17 +20,11 @@ from segjax.data.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class IdMap:
-    """The label of each id in a data set's masks.
+    """The label of each id in a data set's masks."""
 
-    Attributes:
-      labels: id to 0..K-1 or 255 (ignore).
-      allowed: the ids that may occur, in words.
-      remedy: what to do about another id; "" = guess from the ids and the file.
-    """
-
-    labels: Mapping[int, int]
-    allowed: str
-    remedy: str = ""
+    labels: Mapping[int, int]  # id to 0..K-1 or 255 (ignore)
+    allowed: str  # the ids that may occur, in words
+    remedy: str = ""  # what to do about another id; "" = guess from the ids and the file
 
     def labels_of(self, ids: Integer[np.ndarray, "h w"], file: Any) -> UInt8[np.ndarray, "h w"]:
         """The label map of a mask's ids.
@@ -99,10 +93,11 @@ def _guess(file: Any, ids: set[int], bad: list[int], labels: Mapping[int, int]) 
     if ids <= {0, 255}:
         foreground = "use ids 0 and 1 (np.asarray(mask) // 255) if 255 is the foreground"
         return f"{foreground}, data.ignore_ids={more} if it is void"
+    ignored = f"use data.ignore_ids={more} if {bad[0]} is void"
     if bad == [num_classes] and min(ids) == 1:
         return f"use ids that count from 0: these run from 1 to {num_classes}, so subtract 1"
     if bad == [num_classes]:
-        return f"use data.ignore_ids={more} if {bad[0]} is void; if ids count from 1, subtract 1"
+        return f"{ignored}; if ids count from 1, subtract 1"
     if len(bad) == 1:
-        return f"use data.ignore_ids={more} if {bad[0]} is void, else ids in 0..{num_classes - 1}"
+        return f"{ignored}, else ids in 0..{num_classes - 1}"
     return "use a class list (data.classes) with every id, and data.ignore_ids for void ones"

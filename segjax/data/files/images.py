@@ -27,24 +27,22 @@ def list_images(
     Raises:
       DataError: if the path is missing, is no image file, or is a folder without images.
     """
-    path, known = pathlib.Path(path), " ".join(suffixes)
+    path, remedy = pathlib.Path(path), f"use one of {' '.join(suffixes)}"
     if not path.exists():
         raise DataError(f"{path} does not exist", "use an image file or a folder of images")
     if path.is_file():
         if path.suffix.lower() not in suffixes:
-            raise DataError(f"{path} is not of a known image type", f"use one of {known}")
+            raise DataError(f"{path} is not of a known image type", remedy)
         return [path]
-    below = [
-        pathlib.Path(folder, name).relative_to(path)
-        for folder, _, names in os.walk(path, followlinks=True)
-        for name in names
-    ]
-    below = [p for p in below if not any(part.startswith(".") for part in p.parts)]
-    images = sorted(p.as_posix() for p in below if p.suffix.lower() in suffixes)
+    below = []
+    for folder, folders, names in os.walk(path, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below += [pathlib.Path(folder, name) for name in names if not name.startswith(".")]
+    images = [p for p in below if p.suffix.lower() in suffixes]
     if not images:
         types = some({p.suffix or p.name for p in below})
-        raise DataError(f"{path} holds no images (types found: {types})", f"use one of {known}")
-    return [path / name for name in images]
+        raise DataError(f"{path} holds no images (types found: {types})", remedy)
+    return sorted(images, key=pathlib.Path.as_posix)
 
 
 def read_image(
@@ -67,8 +65,7 @@ def read_image(
       DataError: if the file cannot be read, its values have no known range (float, 32-bit), or
         it has another number of channels.
     """
-    suffix = pathlib.Path(path).suffix.lower()
-    image = None
+    suffix, image = pathlib.Path(path).suffix.lower(), None
     if suffix == ARRAY_SUFFIX:
         image = _npy_bands(path)
     elif suffix in (".tif", ".tiff") and channels != 3:
@@ -76,28 +73,26 @@ def read_image(
     if image is None:
         image = open_image(path)
         image = _pillow_bands(ImageOps.exif_transpose(image) if exif else image, path, channels)
-    if image.shape[2] != channels:
+    own = image.shape[2]
+    if own != channels:
         raise DataError(
-            f"{path} has {image.shape[2]} channels, but data.channels={channels}",
-            f"use files with "
-            f"{channels} channels, or data.channels={image.shape[2]} if all have that many",
+            f"{path} has {own} channels, but data.channels={channels}",
+            f"use files with {channels} channels, or data.channels={own} if all have that many",
         )
     return image
 
 
 def _pillow_bands(image: Image.Image, path, channels: int) -> UInt8[np.ndarray, "h w c"]:
-    if image.mode == "F" or image.mode.startswith("I"):
-        values = np.asarray(image)
-        if image.mode != "F" and values.min() >= 0 and values.max() <= 65535:
-            values = values.astype(np.uint16)
-        grey = _scaled(values, path)[..., None]
-        return np.repeat(grey, 3, axis=-1) if channels == 3 else grey
-    if channels == 3:
+    deep = image.mode == "F" or image.mode.startswith("I")
+    if channels == 3 and not deep:
         return np.array(image.convert("RGB"))
     if image.mode in ("P", "PA"):  # indices mean nothing without their colours
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    values = _scaled(np.array(image), path)
-    return values if values.ndim == 3 else values[..., None]
+    values = np.array(image)
+    if deep and image.mode != "F" and values.min() >= 0 and values.max() <= 65535:
+        values = values.astype(np.uint16)
+    bands = _scaled(values, path)
+    return np.repeat(bands, 3, axis=-1) if deep and channels == 3 else bands
 
 
 def _tiff_bands(path, channels: int) -> UInt8[np.ndarray, "h w c"] | None:
@@ -112,10 +107,10 @@ def _tiff_bands(path, channels: int) -> UInt8[np.ndarray, "h w c"] | None:
                 return None
             axes, values = series.axes, series.asarray()
     except Exception as error:  # it raises TiffFileError, struct.error, ...
-        remedy = "an intact TIFF"
+        remedy = "use an intact TIFF"
         if "imagecodecs" in str(error):
-            remedy = "an uncompressed or deflated TIFF, or install imagecodecs"
-        raise DataError(f"{path} cannot be read: {error}", f"use {remedy}") from error
+            remedy = "use an uncompressed or deflated TIFF, or install imagecodecs"
+        raise DataError(f"{path} cannot be read: {error}", remedy) from error
     bands = [place for place, axis in enumerate(axes) if axis not in "YX"]
     if len(bands) > 1 or not {"Y", "X"} <= set(axes):
         raise DataError(
@@ -126,7 +121,7 @@ def _tiff_bands(path, channels: int) -> UInt8[np.ndarray, "h w c"] | None:
     rows_as_pages = axes == "QYX" and values.shape[2] == channels != values.shape[0]
     if bands and not rows_as_pages:
         values = np.moveaxis(values, bands[0], -1)
-    return _scaled(values if values.ndim == 3 else values[..., None], path)
+    return _scaled(values, path)
 
 
 def _npy_bands(path) -> UInt8[np.ndarray, "h w c"]:
@@ -136,11 +131,12 @@ def _npy_bands(path) -> UInt8[np.ndarray, "h w c"]:
         raise DataError(f"{path} cannot be read: {error}", "use an intact .npy file") from error
     if values.ndim not in (2, 3) or not values.size:
         raise DataError(f"{path} is {list(values.shape)}", "use an array [height, width, channels]")
-    return _scaled(values if values.ndim == 3 else values[..., None], path, floats=True)
+    return _scaled(values, path, floats=True)
 
 
-def _scaled(values: np.ndarray, path, *, floats: bool = False) -> UInt8[np.ndarray, "..."]:
-    """Values of a known range as 0..255."""
+def _scaled(values: np.ndarray, path, *, floats: bool = False) -> UInt8[np.ndarray, "h w c"]:
+    """Values [h, w, c] or [h, w] of a known range as 0..255."""
+    values = values if values.ndim == 3 else values[..., None]
     if values.dtype == np.uint8:
         return values
     if values.dtype == bool:
@@ -171,19 +167,19 @@ def mask_ids(mask: Image.Image, path: str | os.PathLike) -> Integer[np.ndarray, 
     """`read_mask` for an image that is open."""
     if mask.mode in ("1", "L", "P") or mask.mode.startswith("I"):
         return np.array(mask).astype(np.int32 if mask.mode.startswith("I") else np.uint8)
-    wrong = f"{path}: masks must hold one class id per pixel, found mode {mask.mode}"
+    found = f"{path}: masks must hold one class id per pixel, found mode {mask.mode}"
     if mask.mode not in ("RGB", "RGBA"):
-        raise DataError(wrong, "use a one-channel PNG of class ids")
+        raise DataError(found, "use a one-channel PNG of class ids")
     rgb = np.asarray(mask)[..., :3]
     number, colors = count_colors(rgb)
+    shown = ", ".join([hex_color(color) for color, _ in colors] + ["..."] * (number > 5))
     remedy = (
-        "ids[(rgb == color_of_class_k).all(-1)] = k, for each class, and save the ids as PNG; "
+        "use ids[(rgb == color_of_class_k).all(-1)] = k, for each class, and save the ids as PNG; "
         "the folder data set reads colours that a class list (data.classes) gives"
     )
     if (rgb == rgb[..., :1]).all():
-        remedy = "one of the channels, which are equal: np.asarray(mask)[..., 0], saved as PNG"
-    shown = ", ".join([hex_color(color) for color, _ in colors] + ["..."] * (number > 5))
-    raise DataError(f"{wrong} with {number} colours ({shown})", f"use {remedy}")
+        remedy = "use one of the channels, which are equal: np.asarray(mask)[..., 0], saved as PNG"
+    raise DataError(f"{found} with {number} colours ({shown})", remedy)
 
 
 def count_colors(

@@ -11,13 +11,7 @@ from PIL import Image
 
 from segjax.data.classes import IGNORE, ClassList
 from segjax.data.errors import DataError
-from segjax.data.files.images import (
-    count_colors,
-    hex_color,
-    mask_ids,
-    open_image,
-    packed_colors,
-)
+from segjax.data.files import images
 
 
 def read_listed_mask(
@@ -38,10 +32,10 @@ def read_listed_mask(
       DataError: if the file cannot be read; it holds colours that the list does not give; a
         palette contradicts the list; or 255 occurs together with 1, so that it may be void.
     """
-    mask = open_image(path)
+    mask = images.open_image(path)
     if mask.mode in ("RGB", "RGBA") and any(listed.colors):
         return ids_of_colors(np.asarray(mask), listed, path)
-    ids = mask_ids(mask, path)
+    ids = images.mask_ids(mask, path)
     if mask.mode == "P" and any(listed.colors):
         _check_palette(mask, listed, ignore_ids, path)
     if len(listed.classes) == 2 and listed.labels[:2] == (0, 1) and IGNORE not in ignore_ids:
@@ -67,7 +61,7 @@ def known_ids_of_colors(
     rgb: UInt8[np.ndarray, "h w c"], listed: ClassList
 ) -> Int16[np.ndarray, "h w"]:
     """As `ids_of_colors`, with -1 for the colours that the list does not give."""
-    return _id_of_each_color(listed)[packed_colors(rgb)]
+    return _id_of_each_color(listed)[images.packed_colors(rgb)]
 
 
 @functools.lru_cache(maxsize=2)
@@ -77,14 +71,14 @@ def _id_of_each_color(listed: ClassList) -> Int16[np.ndarray, "16777216"]:
     for id_, color in enumerate(listed.colors):
         if color is None:
             continue
-        place = packed_colors(np.array(color))
+        place = images.packed_colors(np.array(color))
         other = int(table[place])
         if other < 0:
             table[place] = id_
         elif listed.labels[other] != listed.labels[id_]:
+            names = f"{listed.names[other]!r} and to {listed.names[id_]!r}"
             raise DataError(
-                f"data.classes gives the colour {hex_color(color)} to {listed.names[other]!r} "
-                f"and to {listed.names[id_]!r}",
+                f"data.classes gives the colour {images.hex_color(color)} to {names}",
                 "use a colour of its own for each to read RGB masks",
             )
     return table
@@ -93,9 +87,9 @@ def _id_of_each_color(listed: ClassList) -> Int16[np.ndarray, "16777216"]:
 def _unknown_colors(
     unknown: UInt8[np.ndarray, "n 3"], rgb: np.ndarray, listed: ClassList, file: Any
 ) -> DataError:
-    number, colors = count_colors(unknown)
+    number, colors = images.count_colors(unknown)
     described = [
-        f"{hex_color(color)} ({pixels} pixels, nearest is {_nearest(color, listed)})"
+        f"{images.hex_color(color)} ({pixels} pixels, nearest is {_nearest(color, listed)})"
         for color, pixels in colors
     ]
     line = f"`NAME {' '.join(map(str, colors[0][0]))}`" if number == 1 else "`NAME r g b`"
@@ -118,7 +112,7 @@ def _unknown_colors(
 def _nearest(color: tuple[int, int, int], listed: ClassList) -> str:
     given = [(name, c) for name, c in zip(listed.names, listed.colors, strict=True) if c]
     name, nearest = min(given, key=lambda g: np.square(np.subtract(g[1], color)).sum())
-    return f"{name} {hex_color(nearest)}"
+    return f"{name} {images.hex_color(nearest)}"
 
 
 def _check_palette(
@@ -136,7 +130,7 @@ def _check_palette(
         return  # colours for show
     other = [i for i in used if i >= len(listed.labels) or listed.labels[i] != painted[i]]
     if other:
-        shown = ", ".join(f"{i} is {hex_color(palette[i])}" for i in other[:5])
+        shown = ", ".join(f"{i} is {images.hex_color(palette[i])}" for i in other[:5])
         raise DataError(
             f"{file}: the palette's colours are those of data.classes, but of other ids: {shown}"
             f"{', ...' * (len(other) > 5)}",

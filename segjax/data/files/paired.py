@@ -28,30 +28,22 @@ class PairedFiles:
 
     `image(i)` and `ids(i)` are the content of the files, before any check of the two together.
 
-    Attributes:
-      dataset, split: their names.
-      classes: the K classes.
-      names: unique in the split.
-      image_paths, mask_paths: one each per sample.
-      id_map: from the ids in a mask to labels.
-      read_image: decodes a path to uint8 [h, w, c].
-      read_ids: decodes a path to the raw ids, an integer array [h, w].
-      pairing: the rule by which names were paired, where that was a guess.
-
     Raises:
       DataError: on reading, if a file cannot be read, the sizes differ, or an id has no label.
     """
 
     dataset: str
     split: str
-    classes: ClassTable
-    names: Sequence[str]
+    classes: ClassTable  # the K classes
+    names: Sequence[str]  # unique in the split
     image_paths: Sequence[pathlib.Path]
-    mask_paths: Sequence[pathlib.Path]
-    id_map: IdMap
+    mask_paths: Sequence[pathlib.Path]  # one per sample, as the image paths
+    id_map: IdMap  # from the ids in a mask to labels
+    # Decodes a path to uint8 [h, w, c]
     read_image: Callable[[pathlib.Path], UInt8[np.ndarray, "h w c"]] = read_image
+    # Decodes a path to the raw ids, an integer array [h, w]
     read_ids: Callable[[pathlib.Path], Integer[np.ndarray, "h w"]] = read_mask
-    pairing: str = ""
+    pairing: str = ""  # the rule by which names were paired, where that was a guess
 
     def __len__(self) -> int:
         return len(self.image_paths)
@@ -75,13 +67,14 @@ class PairedFiles:
         ids: Integer[np.ndarray, "mask_h mask_w"],
     ) -> None:
         """Raises DataError if image and mask of a sample differ in size."""
-        if image.shape[:2] != ids.shape:
+        (height, width), mask_size = image.shape[:2], ids.shape
+        if (height, width) != mask_size:
             remedy = "use a mask of the image's size (resize masks by nearest neighbour)"
-            if image.shape[:2] == ids.shape[::-1]:
+            if (width, height) == mask_size:
                 remedy = "use files turned alike (training does not apply EXIF orientation)"
             raise DataError(
-                f"{self.image_paths[index]} is {image.shape[0]}x{image.shape[1]} but its mask "
-                f"{self.mask_paths[index]} is {ids.shape[0]}x{ids.shape[1]} (height x width)",
+                f"{self.image_paths[index]} is {height}x{width} but its mask "
+                f"{self.mask_paths[index]} is {mask_size[0]}x{mask_size[1]} (height x width)",
                 remedy,
             )
 
@@ -103,16 +96,13 @@ def pair_files(
       DataError: if two files share a name, or a file has no partner; up to 5 are named.
     """
     sides = [_files_by_name(images, image_suffixes), _files_by_name(masks, IMAGE_SUFFIXES)]
-    keyings = itertools.product(*map(_keyings, sides))
-    most, best, rule = -1, ({}, {}), ""
-    for keying in sorted(keyings, key=lambda keying: sum(len(pattern) for pattern, _ in keying)):
-        (image_pattern, images_by_key), (mask_pattern, masks_by_key) = keying
-        common = len(images_by_key.keys() & masks_by_key.keys())
-        if common > most:
-            most, best = common, (images_by_key, masks_by_key)
-            rule = f"{image_pattern} with {mask_pattern}"
-        if common == len(images_by_key) == len(masks_by_key):
-            break
+    keyings = sorted(
+        itertools.product(*map(_keyings, sides)),
+        key=lambda keying: sum(len(pattern) for pattern, _ in keying),
+    )
+    # The first of those that pair the most.
+    keying = max(keyings, key=lambda keying: len(keying[0][1].keys() & keying[1][1].keys()))
+    best, rule = [files for _, files in keying], " with ".join(pattern for pattern, _ in keying)
     alone = [[best[s][k].name for k in best[s] if k not in best[1 - s]] for s in (0, 1)]
     if any(alone):
         raise DataError(
@@ -205,11 +195,3 @@ def listed_pair(line: str) -> list[str]:
         return line.split()
     separator = "\t" if "\t" in line else ","
     return [w.strip() for w in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
-
-
-def existing_root(root, layout: str) -> pathlib.Path:
-    """`data.root` as a path; DataError, with the expected layout, if it is no folder."""
-    root = pathlib.Path(root)
-    if not root.is_dir():
-        raise DataError(f"data.root={root} is not an existing folder", f"use one with {layout}")
-    return root

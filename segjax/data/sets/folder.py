@@ -10,17 +10,17 @@ from typing import Any
 from segjax.data import classes as class_tables
 from segjax.data.classes import IGNORE, ClassList, ClassTable
 from segjax.data.errors import DataError
+from segjax.data.files.archive import existing_root
 from segjax.data.files.ids import IdMap, class_ids
 from segjax.data.files.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, read_image, some
 from segjax.data.files.masks import read_listed_mask
 from segjax.data.files.paired import (
     PairedFiles,
-    existing_root,
     listed_pair,
     pair_files,
     read_listing,
 )
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec
 
 _LISTS = ("{}.txt", "{}.csv", "list/{}.txt", "list/{}.csv")
 _LAYOUTS = (

@@ -1,25 +1,36 @@
-"""The India Driving Dataset (Varma et al., WACV 2019): unstructured driving scenes."""
+"""The India Driving Dataset: unstructured driving scenes, labelled by polygons.
 
-import concurrent.futures
-import contextlib
+The polygons are drawn at any level of the label hierarchy.
+
+Reference: Varma et al., "IDD: A Dataset for Exploring Problems of Autonomous Navigation in
+Unconstrained Environments", WACV 2019, figure 2.
+"""
+
+import csv
 import functools
-import multiprocessing
+import json
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
-from jaxtyping import Integer
-from PIL import Image
+from jaxtyping import Integer, UInt8
+from PIL import Image, ImageDraw
 
-from segjax.data.classes import IGNORE
+from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.errors import DataError
+from segjax.data.files.archive import existing_root
 from segjax.data.files.atomic import replacing
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import read_mask, some
-from segjax.data.files.paired import PairedFiles, existing_root
-from segjax.data.sets.idd_polygons import MASK_ENDINGS, class_table, draw_polygons
-from segjax.data.spec import DatasetSpec
+from segjax.data.files.paired import PairedFiles
+from segjax.data.parallel import in_processes
+from segjax.data.source import DatasetSpec
 
+_BACKGROUND = "unlabeled"  # of pixels that no polygon covers
+
+# The names of the masks at each level, as the authors' preparation script writes them.
+MASK_ENDINGS = {f"level{k}": f"_gtFine_labellevel{k}Ids.png" for k in (1, 2, 3, 4)}
+MASK_ENDINGS |= {"cityscapes": "_gtFine_labelcsTrainIds.png"}
 _IMAGE_ENDINGS = ("_leftImg8bit.png", "_leftImg8bit.jpg", "_leftImg8bit.jpeg")
 _POLYGONS = "_gtFine_polygons.json"
 _LAYOUT = (
@@ -112,18 +123,10 @@ def write_masks(
     by_split = [_find_files(root, split, variant)[1] for split in dict.fromkeys(splits)]
     labels = [files[name] for files in by_split for name in sorted(files)]
     todo = [path for path in labels if path.suffix == ".json"]
-    write = functools.partial(_write_mask, variant=variant)
-    with contextlib.ExitStack() as stack:
-        written = map(write, todo)
-        if workers:
-            # Fresh processes: a program that runs JAX has threads, and must not be forked.
-            spawn = multiprocessing.get_context("spawn")
-            pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn)
-            stack.callback(pool.shutdown, cancel_futures=True)  # at once after a bad file
-            written = pool.map(write, todo, chunksize=8)
-        for done, _ in enumerate(written, len(labels) - len(todo) + 1):
-            if progress is not None:
-                progress(done, len(labels))
+    calls = {path: functools.partial(_write_mask, path, variant) for path in todo}
+    for done, _ in enumerate(in_processes(calls, workers), len(labels) - len(todo) + 1):
+        if progress is not None:
+            progress(done, len(labels))
     return len(todo)
 
 
@@ -181,6 +184,77 @@ def _files_by_name(
                 name = part / path.parent.relative_to(folder) / path.name.removesuffix(ending)
                 files[name.as_posix()] = path
     return files
+
+
+def label_ids(variant: str) -> Mapping[str, int]:
+    """The id, 0..K-1 or 255, that each of the 40 labels has at a level (a `data.variant`)."""
+    return {row["name"]: int(row[variant]) for row in _rows()}
+
+
+@functools.cache
+def class_table(variant: str) -> ClassTable:
+    """The classes of a level: 7, 16, 26 or 30, or Cityscapes' 19."""
+    labels, colors = label_ids(variant), {row["name"]: row["rgb"].split() for row in _rows()}
+    names = {r["label"]: r["name"] for r in _rows("idd_names.csv") if r["variant"] == variant}
+    member = {}  # the label whose colour and name each class has
+    for label, id_ in labels.items():
+        if id_ != IGNORE and (id_ not in member or label in names):
+            member[id_] = label
+    members = [member[k] for k in range(len(member))]
+    return ClassTable(
+        tuple(names.get(label, label) for label in members),
+        tuple(tuple(int(c) for c in colors[label]) for label in members),
+    )
+
+
+def draw_polygons(path: pathlib.Path, variant: str) -> UInt8[np.ndarray, "h w"]:
+    """Draws the polygons of a `*_gtFine_polygons.json`: ids 0..K-1 of a level, and 255.
+
+    As in the authors' script, each polygon covers those before it in the file, void ones too;
+    deleted ones and those of fewer than 3 points are left out; a label `cargroup` is `car`.
+
+    Raises:
+      DataError: naming the file, if it is no such file or has an unknown label.
+    """
+    ids = label_ids(variant)
+    try:
+        annotation = json.loads(pathlib.Path(path).read_text("utf-8"))
+        size = int(annotation["imgWidth"]), int(annotation["imgHeight"])
+        mask = Image.new("L", size, ids[_BACKGROUND])
+        polygons = [
+            (str(item["label"]), [(float(x), float(y)) for x, y in item["polygon"]])
+            for item in annotation["objects"]
+            if not item.get("deleted")
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} cannot be drawn: {type(error).__name__} {error}",
+            "use an intact file of the "
+            "data set, with imgWidth, imgHeight, and objects that have label and polygon",
+        ) from error
+    pen = ImageDraw.Draw(mask)
+    for name, points in polygons:
+        if len(points) < 3:
+            continue
+        label = name if name in ids else name.removesuffix("group")
+        if label not in ids:
+            raise DataError(
+                f"{path}: label {name!r} is unknown", f"use the labels of IDD: {', '.join(ids)}"
+            )
+        pen.polygon(points, fill=ids[label])
+    return np.array(mask)
+
+
+@functools.cache
+def _rows(table: str = "idd.csv") -> tuple[dict[str, str], ...]:
+    """The rows of a table.
+
+    idd.csv: the 40 labels of the authors' label file, the id of each at every level, its colour.
+    idd_names.csv: classes of several labels, the label whose colour such a class has, its name.
+    """
+    path = pathlib.Path(__file__).parent / "tables" / table
+    with path.open(newline="") as file:
+        return tuple(csv.DictReader(file))
 
 
 SPEC = DatasetSpec(

@@ -12,7 +12,7 @@ from segjax.data.errors import DataError
 from segjax.data.prepared import manifest as manifests
 from segjax.data.prepared.array_records import from_png
 from segjax.data.prepared.manifest import Manifest
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

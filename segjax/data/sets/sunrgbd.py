@@ -5,7 +5,6 @@ one MATLAB 7.3 (HDF5) file, beside lists of the images.
 """
 
 import dataclasses
-import functools
 import pathlib
 import re
 from collections.abc import Sequence
@@ -14,13 +13,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
-from segjax.data.classes import IGNORE, ClassTable, from_file
+from segjax.data.classes import IGNORE, published
 from segjax.data.errors import DataError
 from segjax.data.files.archive import check_split, files_by_key, held, need_folders, pair_by_key
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import some
-from segjax.data.files.paired import PairedFiles, existing_root
-from segjax.data.spec import DatasetSpec
+from segjax.data.files.paired import PairedFiles
+from segjax.data.source import DatasetSpec
 
 _SPLITS = ("train", "test")
 _TEST_IMAGES = 5050  # labels 1..5050 are of the test images, 5051..10335 of the training ones
@@ -34,6 +33,7 @@ _TOOLBOX_FILES = (
     "SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat",
 )
 _TOOLBOX_LAYOUT = "SUNRGBD/ (of SUNRGBD.zip) and SUNRGBDtoolbox/ (of SUNRGBDtoolbox.zip)"
+_LAYOUT = f"{_PNG_LAYOUT}; or {_TOOLBOX_LAYOUT}"
 _ID_MAP = IdMap({0: IGNORE, **{k + 1: k for k in range(37)}}, "1..37, and 0 for unlabelled")
 
 
@@ -49,41 +49,27 @@ def open_sunrgbd(root, split: str) -> PairedFiles:
       DataError: if a folder or a file is missing; the message names it.
     """
     check_split("sunrgbd", split, _SPLITS)
-    root = existing_root(root, f"{_PNG_LAYOUT}; or {_TOOLBOX_LAYOUT}")
+    root = pathlib.Path(root)
     if (root / "SUNRGBDtoolbox").is_dir() and not (root / f"SUNRGBD-{split}_images").is_dir():
         return _open_toolbox(root, split)
     folders = [("sunrgbd_train_test_labels", "labels"), f"SUNRGBD-{split}_images"]
-    layout = f"{_PNG_LAYOUT}; or {_TOOLBOX_LAYOUT}"
-    label_folder, image_folder = need_folders(root, split, folders, layout)
-    masks = {
-        number: path
-        for number, path in _by_number(label_folder, ".png").items()
-        if (number > _TEST_IMAGES) == (split == "train")
-    }
+    label_folder, image_folder = need_folders(root, split, folders, _LAYOUT)
+    masks = _by_number(label_folder, ".png")
+    masks = {n: mask for n, mask in masks.items() if (n > _TEST_IMAGES) == (split == "train")}
     images = _by_number(image_folder, ".jpg")
     if split == "train" and images and max(images) <= 5285:
         # The archive counts the training images from 1; some copies are numbered like the labels.
         images = {number + _TEST_IMAGES: path for number, path in images.items()}
     keyed = [{f"{n:06d}": path for n, path in files.items()} for files in (images, masks)]
     pairs = pair_by_key(split, *keyed, _PNG_LAYOUT)
-    return PairedFiles("SUN RGB-D", split, sunrgbd_classes(), *pairs, _ID_MAP)
-
-
-@functools.cache
-def sunrgbd_classes() -> ClassTable:
-    """The 37 classes, in the order of their ids; SUN RGB-D has no colours for them."""
-    return from_file(pathlib.Path(__file__).with_name("tables") / "sunrgbd.txt")
+    return PairedFiles("SUN RGB-D", split, published("sunrgbd").classes, *pairs, _ID_MAP)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class ToolboxPairs(PairedFiles):
-    """Image files whose label maps are all in one `SUNRGBD2Dseg.mat`.
+    """Image files whose label maps are all in one `SUNRGBD2Dseg.mat`."""
 
-    Attributes:
-      records: the index of each sample's label map in that file, from 0.
-    """
-
-    records: Sequence[int] = ()
+    records: Sequence[int] = ()  # the index of each sample's label map in that file, from 0
 
     def ids(self, index: int) -> Integer[np.ndarray, "h w"]:
         return read_seglabel(self.mask_paths[index], self.records[index])
@@ -117,7 +103,7 @@ def _open_toolbox(root: pathlib.Path, split: str) -> ToolboxPairs:
         raise DataError(
             f"data split {split!r}: {', '.join(absent)} not found in data.root={root}, which holds "
             f"{held(root)}",
-            f"use a root with {_TOOLBOX_LAYOUT}, or with {_PNG_LAYOUT}",
+            f"use a root with {_LAYOUT}",
         )
     listed = {
         _below_sunrgbd(str(folder), lists)
@@ -141,7 +127,7 @@ def _open_toolbox(root: pathlib.Path, split: str) -> ToolboxPairs:
     return ToolboxPairs(
         "SUN RGB-D toolbox",
         split,
-        sunrgbd_classes(),
+        published("sunrgbd").classes,
         names,
         image_paths,
         [labels] * len(records),
@@ -161,11 +147,9 @@ def _below_sunrgbd(path: str, listing: pathlib.Path) -> pathlib.PurePosixPath:
 def _load_mat(path: pathlib.Path, variable: str) -> Any:
     import scipy.io  # slow to import, and needed for this alone
 
+    options = {"squeeze_me": True, "struct_as_record": False}
     try:
-        loaded = scipy.io.loadmat(
-            path, variable_names=[variable], squeeze_me=True, struct_as_record=False
-        )
-        return loaded[variable]
+        return scipy.io.loadmat(path, variable_names=[variable], **options)[variable]
     except Exception as error:  # of many kinds, for a truncated or another file
         raise DataError(
             f"{path}: no {variable} can be read ({error!r})", "use the file of SUNRGBDtoolbox.zip"
@@ -190,8 +174,8 @@ SPEC = DatasetSpec(
     title="SUN RGB-D (Song, Lichtenberg and Xiao, 2015), colour images, 37 classes",
     licence="for research; its parts NYUv2, B3DO and SUN3D keep their own terms",
     url="https://rgbd.cs.princeton.edu, https://github.com/ankurhanda/sunrgbd-meta-data",
-    layout=f"{_PNG_LAYOUT}; or {_TOOLBOX_LAYOUT}",
+    layout=_LAYOUT,
     splits=_SPLITS,
-    classes=lambda data: sunrgbd_classes(),
+    classes=lambda data: published("sunrgbd").classes,
     open=lambda data, split: open_sunrgbd(data["root"], split),
 )

@@ -17,10 +17,9 @@ from jaxtyping import Integer, UInt8
 from segjax.data.classes import IGNORE, ClassTable, from_names
 from segjax.data.errors import DataError
 from segjax.data.files.ids import IdMap, class_ids
-from segjax.data.files.images import mask_ids, open_image
+from segjax.data.files.images import mask_ids, open_image, some
 from segjax.data.sets import folder
-from segjax.data.sets.tfds_features import check_features, find_feature, prepared_builder
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec
 
 _NAME = re.compile(r"tfds:(\w+(/[\w.-]+)?(:[\d.*]+)?)")
 
@@ -58,40 +57,30 @@ def spec_of(name: str) -> DatasetSpec:
 class TfdsSplit:
     """A split of a prepared TFDS data set; see `source.Source`.
 
-    `image(i)` and `ids(i)` are the content of the records. Each process opens the files for itself.
-
-    Attributes:
-      name: TFDS's name of the data set, with its version.
-      folder: of the files of this version.
-      split, image_feature, label_feature: TFDS's names.
-      classes: the K classes.
-      id_map: from the ids in a mask to labels.
-      length: number of samples.
+    Each process opens the files for itself.
 
     Raises:
       DataError: on reading, if an image cannot be read, sizes differ, or an id has no label.
     """
 
-    name: str
-    folder: str
-    split: str
+    name: str  # TFDS's name of the data set, with its version
+    folder: str  # of the files of this version
+    split: str  # in TFDS's words, as the features
     image_feature: str
     label_feature: str
-    classes: ClassTable
-    id_map: IdMap
-    length: int
+    classes: ClassTable  # the K classes
+    id_map: IdMap  # from the ids in a mask to labels
+    length: int  # number of samples
 
     def __len__(self) -> int:
         return self.length
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        return _to_rgb(_within(self._record(index), self.image_feature), self._sample_name(index))
-
-    def ids(self, index: int) -> Integer[np.ndarray, "h w"]:
-        return _to_ids(_within(self._record(index), self.label_feature), self._sample_name(index))
-
     def __getitem__(self, index: int) -> dict[str, Any]:
-        name, record = self._sample_name(index), self._record(index)
+        if not 0 <= index < self.length:
+            raise IndexError(f"index {index} of {self.length} samples")
+        name = f"{self.name.replace('/', '_')}_{self.split}_{index:06d}"
+        records, features, skipped = self._opened
+        record = features.deserialize_example_np(records[index], decoders=skipped)
         image = _to_rgb(_within(record, self.image_feature), name)
         ids = _to_ids(_within(record, self.label_feature), name)
         if image.shape[:2] != ids.shape:
@@ -114,15 +103,6 @@ class TfdsSplit:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
-
-    def _sample_name(self, index: int) -> str:
-        return f"{self.name.replace('/', '_')}_{self.split}_{index:06d}"
-
-    def _record(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < self.length:
-            raise IndexError(f"index {index} of {self.length} samples")
-        records, features, skipped = self._opened
-        return features.deserialize_example_np(records[index], decoders=skipped)
 
     @functools.cached_property
     def _opened(self):
@@ -250,3 +230,80 @@ def _to_ids(values: bytes | np.ndarray, name: str) -> Integer[np.ndarray, "h w"]
         return mask_ids(open_image(_Encoded(values, name)), name)
     values = values.reshape(values.shape[:2])
     return values.astype(np.uint8) if values.dtype == np.bool_ else values
+
+
+def prepared_builder(name: str, data_dir: str):
+    """TFDS's builder for a data set's files; DataError if they are missing or not usable."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.utils import file_utils
+
+    where = f" --data_dir={data_dir}" if data_dir else ""
+    try:
+        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir or None)
+    except tfds.core.DatasetNotFoundError as error:
+        folders = [tfds.core.Path(d) for d in file_utils.list_data_dirs(data_dir or None)]
+        prepared = [p.name for d in folders if d.is_dir() for p in d.iterdir() if p.is_dir()]
+        raise DataError(
+            f"tfds:{name} is not prepared in {', '.join(map(str, folders))} (found there: "
+            f"{some(prepared)})",
+            f"use data.root=FOLDER where it is, or prepare it: `tfds build {name} "
+            f"--file_format=array_record{where}`, in an environment that has TensorFlow",
+        ) from error
+    formats = {f.value for f in builder.info.available_file_formats()}
+    if "array_record" not in formats:
+        raise DataError(
+            f"tfds:{name} lies in {builder.data_dir} as {some(formats)}, which has no random "
+            f"access",
+            f"use ArrayRecord: `tfds convert_format --dataset_version_dir="
+            f"{builder.data_dir} --out_file_format=array_record`, in an environment that has "
+            "TensorFlow",
+        )
+    return builder
+
+
+def find_feature(builder, path: str, option: str):
+    """The feature at `a/b`; DataError, with the features of the data set, if it has no such one."""
+    feature = builder.info.features
+    for key in path.split("/"):
+        if not _has_parts(feature) or key not in feature:
+            raise DataError(
+                f"{option}={path!r} is no feature of tfds:{builder.info.full_name}",
+                f"use one of {', '.join(_feature_names(builder.info.features))}",
+            )
+        feature = feature[key]
+    return feature
+
+
+def _feature_names(features, prefix: str = "") -> list[str]:
+    if not _has_parts(features):
+        return [f"{prefix[:-1]} ({type(features).__name__})"]
+    return [n for k in sorted(features) for n in _feature_names(features[k], f"{prefix}{k}/")]
+
+
+def _has_parts(feature) -> bool:
+    import tensorflow_datasets as tfds
+
+    return isinstance(feature, tfds.features.FeaturesDict)
+
+
+def check_features(builder, image_feature: str, label_feature: str) -> None:
+    """Raises DataError if the features are missing, or are no image and no integer mask."""
+    import tensorflow_datasets as tfds
+
+    for option, path, depths, kinds, allowed in (
+        ("data.image_feature", image_feature, (1, 3, 4), (np.uint8, np.uint16), "8-bit or 16-bit"),
+        ("data.label_feature", label_feature, (1,), (np.integer, np.bool_), "[h, w] of integers"),
+    ):
+        feature = find_feature(builder, path, option)
+        described, fits = type(feature).__name__, False
+        if isinstance(feature, tfds.features.Image | tfds.features.Tensor):
+            shape, dtype = feature.shape, np.dtype(feature.np_dtype)
+            described = f"{described} {dtype} {shape}"
+            fits = len(shape) == 2 or (len(shape) == 3 and shape[2] in (*depths, None))
+            fits = fits and any(np.issubdtype(dtype, kind) for kind in kinds)
+        if not fits:
+            raise DataError(
+                f"{option}={path!r} of tfds:{builder.info.full_name} is {described}",
+                f"use an image "
+                f"feature that is {allowed}, of {', '.join(_feature_names(builder.info.features))}",
+            )

@@ -6,37 +6,19 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Integer
 
-from segjax.data.classes import ClassTable
+from segjax.data.classes import published
 from segjax.data.errors import DataError
 from segjax.data.files.archive import check_split, files_by_key, held, need_folders
 from segjax.data.files.ids import class_ids
 from segjax.data.files.images import read_mask, some
-from segjax.data.files.paired import PairedFiles, existing_root
-from segjax.data.spec import DatasetSpec
+from segjax.data.files.paired import PairedFiles
+from segjax.data.source import DatasetSpec
 
-_NAMES = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
-    *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
-    *("sheep", "sofa", "train", "tvmonitor"),
-)
 _SPLITS = ("train", "val", "trainval")
+_WHOLE = "use all of VOCtrainval_11-May-2012.tar"
 _LAYOUT = "JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/{train,val,trainval}.txt"
 _SBD_LAYOUT = "benchmark_RELEASE/dataset/cls/*.mat, or SegmentationClassAug/*.png beside JPEGImages"
 _SBD_FOLDERS = ("benchmark_RELEASE/dataset", "SBD/benchmark_RELEASE/dataset", "SBD/dataset", "SBD")
-
-
-def voc_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    """VOC's colours: bits 0, 1, 2 of the id become the high bits of red, green and blue, bits 3 to
-    5 the next lower ones, and so on."""
-    return tuple(
-        tuple(
-            sum((k >> (3 * i + channel) & 1) << (7 - i) for i in range(3)) for channel in range(3)
-        )
-        for k in range(num_classes)
-    )
-
-
-VOC = ClassTable(_NAMES, voc_palette(len(_NAMES)))
 
 
 def open_voc(root, split: str, *, sbd: bool = False) -> PairedFiles:
@@ -55,33 +37,35 @@ def open_voc(root, split: str, *, sbd: bool = False) -> PairedFiles:
       DataError: if a folder, a list or a file is missing; the message names it.
     """
     check_split("voc", split, _SPLITS)
-    root = existing_root(root, _LAYOUT)
+    root = pathlib.Path(root)
     places = [root / "VOCdevkit/VOC2012", root / "VOC2012", root]
     voc = next(folder for folder in places if (folder / "JPEGImages").is_dir() or folder == root)
     folders = ["JPEGImages", "SegmentationClass", "ImageSets/Segmentation"]
     jpegs, own_masks, lists = need_folders(voc, split, folders, _LAYOUT)
     names = _listed(lists, split, voc)
     images, masks = files_by_key(jpegs, ".jpg"), files_by_key(own_masks, ".png")
-    own_names = [*_listed(lists, "train", voc), *_listed(lists, "val", voc)] if sbd else names
-    _need_files(split, own_names, masks, own_masks)
-    if sbd:
-        val = set(_listed(lists, "val", voc))
+    if not sbd:
+        _need_files(split, names, masks, own_masks)
+    else:
+        train, val = _listed(lists, "train", voc), set(_listed(lists, "val", voc))
+        own_names = [*train, *val]
+        _need_files(split, own_names, masks, own_masks)
         more_masks, more_images = _sbd_files(root, voc)
         # VOC's own mask comes before SBD's, which has coarser outlines and no border.
         masks = {**more_masks, **{name: masks[name] for name in own_names}}
         images = {**more_images, **images}
         if split != "val":
-            names = sorted((more_masks.keys() | set(_listed(lists, "train", voc))) - val)
+            names = sorted((more_masks.keys() | set(train)) - val)
             names += sorted(val) if split == "trainval" else []
     _need_files(split, names, images, jpegs)
     return PairedFiles(
         "VOC 2012 + SBD" if sbd else "VOC 2012",
         split,
-        VOC,
+        published("voc").classes,
         names,
         [images[name] for name in names],
         [masks[name] for name in names],
-        class_ids(len(VOC)),
+        class_ids(21),
         read_ids=read_voc_mask,
     )
 
@@ -108,14 +92,11 @@ def read_voc_mask(path: pathlib.Path) -> Integer[np.ndarray, "h w"]:
 def _listed(lists: pathlib.Path, split: str, voc: pathlib.Path) -> list[str]:
     path = lists / f"{split}.txt"
     if not path.is_file():
-        raise DataError(
-            f"data split {split!r}: no ImageSets/Segmentation/{split}.txt in {voc}; lists found: "
-            f"{held(lists)}",
-            "use all of VOCtrainval_11-May-2012.tar",
-        )
+        found = f"data split {split!r}: no ImageSets/Segmentation/{split}.txt in {voc}"
+        raise DataError(f"{found}; lists found: {held(lists)}", _WHOLE)
     names = path.read_text().split()
     if not names:
-        raise DataError(f"{path} lists no images", "use all of VOCtrainval_11-May-2012.tar")
+        raise DataError(f"{path} lists no images", _WHOLE)
     return names
 
 
@@ -125,7 +106,7 @@ def _need_files(split: str, names: Sequence[str], files: dict, folder: pathlib.P
         raise DataError(
             f"data split {split!r} is incomplete: {len(absent)} of {len(names)} listed files are "
             f"not in {folder} ({some(absent)})",
-            "use all of VOCtrainval_11-May-2012.tar",
+            _WHOLE,
         )
 
 
@@ -152,7 +133,7 @@ SPEC = DatasetSpec(
     "http://home.bharathh.info/pubs/codes/SBD/download.html",
     layout=f"VOCdevkit/VOC2012 or its content: {_LAYOUT}; with SBD {_SBD_LAYOUT}",
     splits=_SPLITS,
-    classes=lambda data: VOC,
+    classes=lambda data: published("voc").classes,
     open=lambda data, split: open_voc(data["root"], split, sbd=data["variant"] == "sbd"),
     variants=("voc2012", "sbd"),
 )

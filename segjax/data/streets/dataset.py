@@ -13,18 +13,9 @@ from PIL import Image, ImageFilter
 
 from segjax.data.classes import IDD_LEVEL1, IGNORE
 from segjax.data.errors import DataError
-from segjax.data.spec import DatasetSpec
+from segjax.data.source import DatasetSpec
+from segjax.data.streets import brush
 from segjax.data.streets.layout import backdrop, ground, populate
-from segjax.data.streets.painter import (
-    ASPHALT,
-    PAVING,
-    VOID,
-    Camera,
-    Draws,
-    Painter,
-    shaded,
-    weather,
-)
 
 SPLITS = ("train", "val", "test")
 SMALLEST = 16  # pixels a side
@@ -64,13 +55,13 @@ def _finish_ground(image, material, shadows, painter, first, offset):
     contrast, near = _ON_GROUND[material], np.minimum(1, 7 / z)
     along, across = (z * 22).astype(np.int32) + offset, (x * 22).astype(np.int32) + offset
     texture = 1 + _grain()[along & 255, across & 255] * (contrast * near)
-    joints = (material == PAVING) & (((x % 0.8) < 0.09) | ((z % 0.8) < 0.09))
+    joints = (material == brush.PAVING) & (((x % 0.8) < 0.09) | ((z % 0.8) < 0.09))
     texture -= joints * (0.16 * near * (z < 16))
     texture *= 1 - shadows[first:] * np.float32(0.62 / 255) * (contrast > 0)
     low *= texture[..., None]
     if air.wet:  # the road mirrors what stands above the horizon
         mirror = image[np.maximum(2 * first - np.arange(first, height), 0)]
-        low += (mirror - low) * (np.float32(0.35) * (material == ASPHALT))[..., None]
+        low += (mirror - low) * (np.float32(0.35) * (material == brush.ASPHALT))[..., None]
     haze = (1 - np.exp(-z / air.visibility)) * (contrast > 0)
     low += (np.asarray(air.skyline, np.float32) - low) * haze[..., None]
 
@@ -91,7 +82,7 @@ def _finish(canvas, shadows, painter, draws, generator):
     strength = np.float32(draws.number(6, 18))
     image += (generator.random(image.shape, np.float32) - np.float32(0.5)) * strength
     image = np.clip(image, 0, 255, out=image).astype(np.uint8)
-    return image, np.where(label == VOID, np.uint8(IGNORE), label)
+    return image, np.where(label == brush.VOID, np.uint8(IGNORE), label)
 
 
 def _bonnet(painter, draws, canvas):
@@ -100,13 +91,13 @@ def _bonnet(painter, draws, canvas):
     top, paint = height * draws.number(0.9, 0.95), draws.colour((0.0, 0.5), (0.08, 0.5))
     for share, tone in ((0.0, 1.0), (0.25, 0.85), (0.5, 0.7)):
         box = (-0.2 * width, top + share * (height - top), 1.2 * width, 1.4 * height)
-        painter.ellipse(box, shaded(paint, tone), 1.0, VOID)
+        painter.ellipse(box, brush.shaded(paint, tone), 1.0, brush.VOID)
 
 
 def render(
     seed: int, index: int, image_size: tuple[int, ...], *, split: str = "train"
 ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
-    """Draws scene `index` of a split: the picture and its label map.
+    """brush.Draws scene `index` of a split: the picture and its label map.
 
     Pure and deterministic. The scene depends on (seed, split, index) alone; `image_size` is
     (height, width) and only says how finely it is seen. Wider pictures see more to the sides,
@@ -118,15 +109,15 @@ def render(
     Raises:
       DataError: if the split is unknown, a side is under 16 pixels, or seed or index negative.
     """
-    height, width = _checked_size(image_size)
-    if seed < 0 or index < 0:
-        raise DataError(f"seed={seed}, index={index}", "use 0 or more for both")
-    key = np.random.SeedSequence([seed, _split_number(split), index])
+    height, width = _check(split, image_size, seed)
+    if index < 0:
+        raise DataError(f"index={index}", "use 0 or more")
+    key = np.random.SeedSequence([seed, SPLITS.index(split), index])
     generator = np.random.Generator(np.random.SFC64(key))
-    draws = Draws(generator)
+    draws = brush.Draws(generator)
     half, drive = draws.number(2.8, 3.8), draws.choice((-1, 1))
     walks = draws.number(3.6, 6.5), draws.number(3.6, 6.5)
-    camera = Camera(
+    camera = brush.Camera(
         focal=draws.number(1.3, 1.65),
         horizon=draws.number(0.36, 0.46),
         height=draws.number(1.35, 1.9),
@@ -137,7 +128,7 @@ def render(
     factor = 2 if height * width <= 600_000 else 1
     canvas = Image.new("RGBX", (width * factor, height * factor))
     shadows = Image.new("L", (width, height))
-    painter = Painter(canvas, shadows, camera, weather(draws))
+    painter = brush.Painter(canvas, shadows, camera, brush.weather(draws))
     backdrop(canvas, painter, draws, generator)
     ground(painter, draws, half, walks)
     populate(painter, draws, half, walks, drive)
@@ -146,18 +137,16 @@ def render(
     return _finish(canvas, shadows, painter, draws, generator)
 
 
-def _split_number(split):
+def _check(split: str, image_size: tuple[int, ...], seed: int) -> tuple[int, ...]:
+    """Refuses what cannot be drawn; returns the size as a tuple."""
     if split not in SPLITS:
         raise DataError(f"data split {split!r} is unknown", f"streets has {', '.join(SPLITS)}")
-    return SPLITS.index(split)
-
-
-def _checked_size(image_size):
     size = tuple(image_size)
     if len(size) != 2 or min(size) < SMALLEST:
-        raise DataError(
-            f"image_size={size}", f"use (height, width), each {SMALLEST} or more pixels"
-        )
+        remedy = f"use (height, width), each {SMALLEST} or more pixels"
+        raise DataError(f"image_size={size}", remedy)
+    if seed < 0:
+        raise DataError(f"seed={seed}", "use 0 or more")
     return size
 
 
@@ -177,13 +166,10 @@ class Streets:
     classes = IDD_LEVEL1
 
     def __init__(self, split: str, image_size: tuple[int, ...], *, length: int, seed: int = 0):
-        _split_number(split)
+        self.image_size = _check(split, image_size, seed)
         if length < 1:
             raise DataError(f"length={length}", "use at least 1 scene")
-        if seed < 0:
-            raise DataError(f"seed={seed}", "use 0 or more")
         self.split, self.length, self.seed = split, length, seed
-        self.image_size = _checked_size(image_size)
 
     def __len__(self) -> int:
         return self.length

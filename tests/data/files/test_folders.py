@@ -6,10 +6,10 @@ import pytest
 import tifffile
 
 from segjax.data.checks import check_source
-from segjax.data.classes import from_names, read_class_list
+from segjax.data.classes import read_class_list
 from segjax.data.sets.folder import open_folder
 from segjax.data.statistics import class_statistics
-from tests.data.drawn import THREE, mask, photo, save
+from tests.data.drawn import THREE, TWO, mask, pairs, photo, save
 
 LAYOUTS = ("images/{split} masks/{split}", "{split}/images {split}/masks")
 
@@ -25,8 +25,9 @@ def tree(root, image_names, mask_names, layout=LAYOUTS[0], split="train"):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_folder_reads_both_layouts(tmp_path, layout):
-    tree(tmp_path, ["b.jpg", "a.PNG", "deep/er/c.webp"], [], layout)
-    tree(tmp_path, [], ["a.png", "b.tif", "deep/er/c.bmp"], layout)
+    images = ["b.jpg", "a.PNG", "deep/er/c.webp", ".b.jpg", ".ipynb_checkpoints/c.jpg"]
+    tree(tmp_path, images, ["a.png", "b.tif", "deep/er/c.bmp"], layout)
+    (tmp_path / layout.format(split="train").split()[1] / "polygons.json").write_text("{}")
     source = open_folder(tmp_path, "train", THREE)
     assert len(source) == 3
     assert [source[i]["name"] for i in range(3)] == ["a", "b", "deep/er/c"]
@@ -39,6 +40,10 @@ def test_folder_reads_both_layouts(tmp_path, layout):
     np.testing.assert_array_equal(sample["label"], np.ones((4, 6)))
 
 
+BONN = ["bonn/bonn_01_leftImg8bit.png", "ulm/ulm_02_leftImg8bit.png"]
+BONN_MASKS = [name.replace("leftImg8bit", "gtFine_labelIds") for name in BONN]
+
+
 @pytest.mark.parametrize(
     "image_names, mask_names, pairing",
     [
@@ -48,11 +53,7 @@ def test_folder_reads_both_layouts(tmp_path, layout):
         (["img_003.jpg"], ["mask_003.png"], "img* with mask*"),
         (["img_001.jpg", "img_002.jpg"], ["gt_001.png", "gt_002.png"], "img* with gt*"),
         (["im10.jpg", "im11.jpg"], ["label10.png", "label11.png"], "im* with label*"),
-        (
-            ["bonn/bonn_01_leftImg8bit.png", "ulm/ulm_02_leftImg8bit.png"],
-            ["bonn/bonn_01_gtFine_labelIds.png", "ulm/ulm_02_gtFine_labelIds.png"],
-            "*leftImg8bit with *gtFine_labelIds",
-        ),
+        (BONN, BONN_MASKS, "*leftImg8bit with *gtFine_labelIds"),
         (["aachen_01_leftImg8bit.png"], ["aachen_01_gtFine_labelIds.png"], None),
         (["0001TP_1.png", "0001TP_2.png"], ["0001TP_1_L.png", "0001TP_2_L.png"], "* with *_L"),
         (["rgb_1_day.png", "rgb_2_day.png"], ["1.png", "2.png"], "rgb_*_day with *"),
@@ -65,44 +66,30 @@ def test_names_pair_without_the_affixes_that_all_share(tmp_path, image_names, ma
     assert pairing is None or source.pairing == pairing
 
 
+TWENTY = [f"{k:02}" for k in range(20)]
+
+
 @pytest.mark.parametrize(
-    "image_names, mask_names",
+    "image_names, mask_names, words",
     [
-        (["img_1.jpg"], ["img_2.png"]),
-        (["img_001.jpg", "img_002.jpg"], ["img_101.png", "img_102.png"]),
-        (["seq1_004.jpg"], ["seq2_004.png"]),
-        (["004_1.jpg", "005_1.jpg"], ["004_2.png", "005_2.png"]),
-        (["north/a.jpg"], ["south/a.png"]),
+        # An id is never left out to make names pair.
+        (["img_1.jpg"], ["img_2.png"], "1 images in .* have no mask .*names read as . with"),
+        (["img_001.jpg", "img_002.jpg"], ["img_101.png", "img_102.png"], "2 images in"),
+        (["seq1_004.jpg"], ["seq2_004.png"], "1 images in .* have no mask"),
+        (["004_1.jpg", "005_1.jpg"], ["004_2.png", "005_2.png"], "2 images in .* have no mask"),
+        (["north/a.jpg"], ["south/a.png"], "1 images in .* have no mask"),
+        (
+            [f"{n}.jpg" for n in TWENTY[:18]],
+            [f"{n}_mask.png" for n in TWENTY[10:]],
+            r"^10 images in .* \(00.jpg, 01.jpg, 02.jpg, 03.jpg, 04.jpg, \.\.\.\) and 2 masks .* "
+            r"\(18_mask.png, 19_mask.png\), names read as \* with \*_mask; use one mask of",
+        ),
+        (["a.jpg"], ["a.png", "a.bmp"], r"a\.png has the same name as a\.bmp; use one"),
     ],
 )
-def test_ids_are_never_left_out_to_make_names_pair(tmp_path, image_names, mask_names):
-    with pytest.raises(ValueError, match=r"\d images in .* have no mask .*names read as \* with"):
+def test_files_without_a_partner_are_counted_and_named(tmp_path, image_names, mask_names, words):
+    with pytest.raises(ValueError, match=words):
         open_folder(tree(tmp_path, image_names, mask_names), "train", THREE)
-
-
-def test_files_without_a_partner_are_counted_and_five_are_named(tmp_path):
-    names = [f"{k:02}" for k in range(20)]
-    tree(tmp_path, [f"{n}.jpg" for n in names[:18]], [f"{n}_mask.png" for n in names[10:]])
-    with pytest.raises(ValueError) as error:
-        open_folder(tmp_path, "train", THREE)
-    message = str(error.value)
-    assert "10 images in" in message
-    assert "(00.jpg, 01.jpg, 02.jpg, 03.jpg, 04.jpg, ...)" in message
-    assert "2 masks in" in message
-    assert "(18_mask.png, 19_mask.png)" in message
-    assert "names read as * with *_mask; use one mask of class ids per image" in message
-
-
-def test_two_masks_of_one_name_are_ambiguous(tmp_path):
-    tree(tmp_path, ["a.jpg"], ["a.png", "a.bmp"])
-    with pytest.raises(ValueError, match=r"a\.png has the same name as a\.bmp; use one"):
-        open_folder(tmp_path, "train", THREE)
-
-
-def test_hidden_files_and_other_types_are_passed_over(tmp_path):
-    tree(tmp_path, ["a.jpg", ".b.jpg", ".ipynb_checkpoints/c.jpg"], ["a.png"])
-    (tmp_path / "masks/train/polygons.json").write_text("{}")
-    assert len(open_folder(tmp_path, "train", THREE)) == 1
 
 
 @pytest.mark.parametrize(
@@ -116,6 +103,7 @@ def test_hidden_files_and_other_types_are_passed_over(tmp_path):
             ["images/train/a.png", "masks/train/a.png", "train/images/a.png", "train/masks/a.png"],
             "needs one of .*; found of these: images/train, masks/train, train/images, train/masks",
         ),
+        (["images/train/a.gif", "masks/train/a.png"], r"train holds no images \(types .*: \.gif\)"),
     ],
 )
 def test_folders_that_are_not_as_they_must_be_are_named(tmp_path, files, words):
@@ -125,27 +113,19 @@ def test_folders_that_are_not_as_they_must_be_are_named(tmp_path, files, words):
         open_folder(tmp_path / "data", "train", THREE)
 
 
-def test_empty_folder_says_which_types_it_holds(tmp_path):
-    tree(tmp_path, [], ["a.png"])
-    (tmp_path / "images/train").mkdir(parents=True)
-    (tmp_path / "images/train/a.gif").write_text("")
-    with pytest.raises(ValueError, match=r"images/train holds no images \(types found: \.gif\); u"):
-        open_folder(tmp_path, "train", THREE)
-
-
-def test_ignored_ids_become_255_and_a_class_may_be_ignored(tmp_path):
-    photo(tmp_path / "images/train/a.png", 1, 6)
-    save(tmp_path / "masks/train/a.png", np.array([[0, 1, 2, 7, 9, 255]], np.uint8))
-    source = open_folder(tmp_path, "train", THREE, ignore_ids=(0, 7, 9, 255))
-    np.testing.assert_array_equal(source[0]["label"], [[255, 1, 2, 255, 255, 255]])
-
-
-def test_ids_above_255_can_be_ignored_in_16_bit_masks(tmp_path):
-    photo(tmp_path / "images/train/a.png", 1, 3)
-    save(tmp_path / "masks/train/a.png", np.array([[1, 2, 65535]], np.uint16))
-    label = open_folder(tmp_path, "train", THREE, ignore_ids=(65535,))[0]["label"]
+@pytest.mark.parametrize(
+    "ids, ignore_ids, expected",
+    [
+        (np.array([[0, 1, 2, 7, 9, 255]], np.uint8), (0, 7, 9, 255), [[255, 1, 2, 255, 255, 255]]),
+        (np.array([[1, 2, 65535]], np.uint16), (65535,), [[1, 2, 255]]),
+    ],
+)
+def test_ignored_ids_become_255_class_ids_too(tmp_path, ids, ignore_ids, expected):
+    photo(tmp_path / "images/train/a.png", *ids.shape)
+    save(tmp_path / "masks/train/a.png", ids)
+    label = open_folder(tmp_path, "train", THREE, ignore_ids=ignore_ids)[0]["label"]
     assert label.dtype == np.uint8
-    np.testing.assert_array_equal(label, [[1, 2, 255]])
+    np.testing.assert_array_equal(label, expected)
 
 
 @pytest.mark.parametrize(
@@ -156,84 +136,64 @@ def test_ids_above_255_can_be_ignored_in_16_bit_masks(tmp_path):
     ],
 )
 def test_size_mismatch_names_both_files_and_sizes(tmp_path, size, words):
-    photo(tmp_path / "images/train/a.png", 4, 6)
-    mask(tmp_path / "masks/train/a.png", 1, *size)
+    mask(pairs(tmp_path, "a") / "masks/train/a.png", 1, *size)
     with pytest.raises(ValueError, match=words):
         open_folder(tmp_path, "train", THREE)[0]
 
 
-def test_source_pickles_and_decodes_nothing_when_made(tmp_path):
-    tree(tmp_path, ["a.jpg"], ["a.png"])
-    (tmp_path / "images/train/a.jpg").write_bytes(b"no image")
+def test_source_pickles_decodes_nothing_when_made_and_has_no_place_in_its_text(tmp_path):
+    image = pairs(tmp_path, "a") / "images/train/a.png"
+    image.write_bytes(b"no image")
     source = pickle.loads(pickle.dumps(open_folder(tmp_path, "train", THREE)))
-    with pytest.raises(ValueError, match=r"a\.jpg cannot be read: cannot identify .*; use"):
+    with pytest.raises(ValueError, match=r"a\.png cannot be read: cannot identify .*; use"):
         source[0]
-    photo(tmp_path / "images/train/a.jpg")
+    photo(image)
     assert source[0]["name"] == "a"
     with pytest.raises(IndexError):
         source[1]
+    assert repr(source) == "Folder(split='train', samples=1)"
 
 
-def test_repr_does_not_depend_on_where_the_data_are(tmp_path):
-    sources = [
-        open_folder(tree(tmp_path / d, ["a.jpg"], ["a.png"]), "train", THREE)
-        for d in ("one", "two")
-    ]
-    assert repr(sources[0]) == repr(sources[1]) == "Folder(split='train', samples=1)"
+def test_colours_and_ids_of_a_class_list_become_labels_and_count_apart(tmp_path):
+    def listed(lines):
+        (tmp_path / "classes.txt").write_text(lines)
+        return read_class_list(tmp_path / "classes.txt")
 
-
-def test_colours_and_ids_of_a_class_list_become_labels(tmp_path):
-    lines = "void 0 0 0 ignore\nroad 128 64 128\ncar 0 0 142\n"
-    (tmp_path / "classes.txt").write_text(lines)
-    colored = read_class_list(tmp_path / "classes.txt")
+    pairs(tmp_path, "b", ids=[0, 1, 2, 255], size=(1, 4))
     photo(tmp_path / "images/train/a.png", 1, 3)
-    photo(tmp_path / "images/train/b.png", 1, 4)
-    save(
-        tmp_path / "masks/train/a.png",
-        np.array([[(0, 0, 0), (128, 64, 128), (0, 0, 142)]], np.uint8),
-    )
-    save(tmp_path / "masks/train/b.png", np.array([[0, 1, 2, 255]], np.uint8))
+    colours = [[(0, 0, 0), (128, 64, 128), (0, 0, 142)]]
+    save(tmp_path / "masks/train/a.png", np.array(colours, np.uint8))
+    colored = listed("void 0 0 0 ignore\nroad 128 64 128\ncar 0 0 142\n")
     source = pickle.loads(pickle.dumps(open_folder(tmp_path, "train", colored)))
     assert source.classes.names == ("road", "car")
     np.testing.assert_array_equal(source.ids(0), [[0, 1, 2]])
     np.testing.assert_array_equal(source[0]["label"], [[255, 0, 1]])
     np.testing.assert_array_equal(source[1]["label"], [[255, 0, 1, 255]])
-    save(tmp_path / "masks/train/b.png", np.array([[0, 1, 2, 3]], np.uint8))
+    cache = tmp_path / "s.json"
+    for _ in range(2):
+        assert class_statistics(source, cache)["class_pixels"].tolist() == [2, 2]
+    swapped = listed("void 0 0 0 ignore\nroad 0 0 142\ncar 128 64 128\n")
+    source = open_folder(tmp_path, "train", swapped)  # other colours, of the same files
+    np.testing.assert_array_equal(source[0]["label"], [[255, 1, 0]])
+    mask(tmp_path / "masks/train/b.png", [0, 1, 2, 2], 1, 4)
+    assert class_statistics(source, cache)["class_pixels"].tolist() == [2, 3]
+    mask(tmp_path / "masks/train/b.png", [0, 1, 2, 3], 1, 4)
     with pytest.raises(ValueError, match=r"bad ids 3 \(1 pixels\); allowed are 0\.\.2 and data\."):
         source[1]
 
 
-def test_kept_statistics_depend_on_the_colours_of_the_list(tmp_path):
-    photo(tmp_path / "images/train/a.png", 1, 3)
-    save(tmp_path / "masks/train/a.png", np.array([[(1, 1, 1), (1, 1, 1), (2, 2, 2)]], np.uint8))
-    counts = []
-    for lines in ("road 1 1 1\ncar 2 2 2\n", "road 2 2 2\ncar 1 1 1\n"):
-        (tmp_path / "classes.txt").write_text(lines)
-        source = open_folder(tmp_path, "train", read_class_list(tmp_path / "classes.txt"))
-        counts.append(class_statistics(source, tmp_path / "s.json")["class_pixels"].tolist())
-        again = class_statistics(source, tmp_path / "s.json")
-        assert again["class_pixels"].tolist() == counts[-1]
-    assert counts == [[2, 1], [1, 2]]
-
-
 def test_masks_of_0_and_255_with_nothing_ignored(tmp_path):
-    two = from_names(["background", "crack"])
-    tree(tmp_path, ["a.png", "b.png"], [])
-    mask(tmp_path / "masks/train/a.png", [0, 0, 0, 255, 255, 0])
+    pairs(tmp_path, "a", ids=[0, 0, 0, 255, 255, 0])
+    photo(tmp_path / "images/train/b.png")
     save(tmp_path / "masks/train/b.png", np.tile([False, True], (4, 3)))
-    source = open_folder(tmp_path, "train", two, ignore_ids=())
-    report = check_source(source, "train")
-    assert (report.class_pixels.tolist(), report.ignored_pixels) == ([28, 20], 0)
-    mask(tmp_path / "masks/train/b.png", [0, 0, 0, 0, 0, 0])
-    with pytest.raises(ValueError, match=r"no pixel of class 1 .*use data\.ignore_ids=\(\) if 255"):
-        check_source(open_folder(tmp_path, "train", two), "train")
+    counts = check_source(open_folder(tmp_path, "train", TWO, ignore_ids=()), "train")
+    assert (counts.class_pixels.tolist(), counts.ignored_pixels) == ([28, 20], 0)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5])
 def test_images_of_other_channels(tmp_path, channels):
     bands = np.random.default_rng(0).integers(0, 256, (4, 6, channels), np.uint8)
-    mask(tmp_path / "masks/train/a.png")
-    mask(tmp_path / "masks/train/b.png")
+    tree(tmp_path, [], ["a.png", "b.png"])
     (tmp_path / "images/train").mkdir(parents=True)
     np.save(tmp_path / "images/train/a.npy", bands)
     options = dict(planarconfig="contig") if channels > 1 else {}

@@ -10,29 +10,37 @@ from PIL import Image
 from segjax.data.files.images import list_images, read_image, read_mask
 from tests.data.drawn import photo, save
 
-
-def test_read_image_gives_rgb_whatever_the_mode(tmp_path):
-    red = Image.new("RGB", (3, 2), (204, 0, 51))
-    for mode in ("RGBA", "P", "CMYK"):
-        red.convert(mode).save(tmp_path / f"{mode}.tif")
-        image = read_image(tmp_path / f"{mode}.tif")
-        assert image.dtype == np.uint8
-        np.testing.assert_allclose(image, np.broadcast_to((204, 0, 51), (2, 3, 3)), atol=2)
-    for name, array, value in (
-        ("grey", np.full((2, 3), 77, np.uint8), 77),
-        ("one bit", np.ones((2, 3), bool), 255),
-        ("grey16", np.full((2, 3), 65535, np.uint16), 255),
-        ("grey16 low", np.full((2, 3), 257 * 5, np.uint16), 5),
-    ):
-        np.testing.assert_array_equal(
-            read_image(save(tmp_path / f"{name}.png", array)), np.full((2, 3, 3), value)
-        )
+GREY = np.full((2, 3), 1, np.uint8)
 
 
-def test_read_image_refuses_values_without_a_known_range(tmp_path):
-    path = save(tmp_path / "a.tif", np.array([[0.0, 0.5]], np.float32))
-    with pytest.raises(ValueError, match=r"a\.tif: float32 values from 0\.0 to 0\.5.*use 8-bit"):
-        read_image(path)
+def palette(path, ids, colors, **options):
+    image = Image.fromarray(np.array(ids, np.uint8))
+    image.putpalette(colors)
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK"])
+def test_read_image_gives_rgb_of_every_colour_mode(tmp_path, mode):
+    Image.new("RGB", (3, 2), (204, 0, 51)).convert(mode).save(tmp_path / "a.tif")
+    image = read_image(tmp_path / "a.tif")
+    assert image.dtype == np.uint8
+    np.testing.assert_allclose(image, np.broadcast_to((204, 0, 51), (2, 3, 3)), atol=2)
+
+
+@pytest.mark.parametrize(
+    "array, value",
+    [
+        (GREY * 77, 77),
+        (GREY.astype(bool), 255),
+        (GREY.astype(np.uint16) * 65535, 255),
+        (GREY.astype(np.uint16) * 257 * 5, 5),
+    ],
+)
+def test_grey_images_of_every_depth(tmp_path, array, value):
+    path = save(tmp_path / "a.png", array)
+    np.testing.assert_array_equal(read_image(path), np.full((2, 3, 3), value))
+    np.testing.assert_array_equal(read_image(path, 1), np.full((2, 3, 1), value))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
@@ -46,28 +54,24 @@ def test_read_image_turns_by_exif_only_when_asked(tmp_path, suffix):
 
 def test_read_mask_gives_the_ids_of_every_one_channel_mode(tmp_path):
     ids = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
-    palette = Image.fromarray(ids)
-    palette.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
-    palette.save(tmp_path / "palette.png")
-    assert Image.open(tmp_path / "palette.png").mode == "P"
-    save(tmp_path / "grey.png", ids)
-    save(tmp_path / "grey16.png", ids.astype(np.uint16))
-    save(tmp_path / "grey32.tif", ids.astype(np.int32))
-    for name in ("palette.png", "grey.png", "grey16.png", "grey32.tif"):
-        np.testing.assert_array_equal(read_mask(tmp_path / name), ids, err_msg=name)
-    assert read_mask(tmp_path / "grey.png").dtype == np.uint8
+    paths = [
+        palette(tmp_path / "palette.png", ids, [9, 9, 9, 200, 0, 0, 0, 200, 0]),
+        save(tmp_path / "grey.png", ids),
+        save(tmp_path / "grey16.png", ids.astype(np.uint16)),
+        save(tmp_path / "grey32.tif", ids.astype(np.int32)),
+    ]
+    assert Image.open(paths[0]).mode == "P"
+    for path in paths:
+        np.testing.assert_array_equal(read_mask(path), ids, err_msg=path.name)
     one_bit = read_mask(save(tmp_path / "one bit.png", ids > 0))
-    assert one_bit.dtype == np.uint8
+    assert read_mask(paths[1]).dtype == one_bit.dtype == np.uint8
     np.testing.assert_array_equal(one_bit, ids > 0)
 
 
 @pytest.mark.parametrize(
     "pixels, words",
     [
-        (
-            [[(0, 0, 0), (128, 64, 128)]],
-            r"found mode RGB with 2 colours \(#000000, #804080\); use id",
-        ),
+        ([[(0, 0, 0), (128, 64, 128)]], r"RGB with 2 colours \(#000000, #804080\); use ids"),
         ([[(1, 1, 1, 255)]], r"mode RGBA .*use one of the channels, which are equal: np\.asarray"),
         ([[(1, 255)]], "one class id per pixel, found mode LA; use a one-channel PNG"),
     ],
@@ -90,22 +94,23 @@ def test_a_truncated_file_is_named_with_the_reason(tmp_path, suffix):
 
 
 def test_list_images_takes_a_file_or_a_folder(tmp_path):
-    for name in ("b.png", "a/c.JPG", "a/.d.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in ("b.png", "a/c.JPG", "a/.d.png", ".e/f.png"):
         photo(tmp_path / name)
     (tmp_path / "notes.txt").write_text("")
     assert list_images(tmp_path / "b.png") == [tmp_path / "b.png"]
     assert list_images(str(tmp_path)) == [tmp_path / "a/c.JPG", tmp_path / "b.png"]
-    with pytest.raises(ValueError, match=r"notes\.txt is not of a known image type; use .*\.png"):
-        list_images(tmp_path / "notes.txt")
-    with pytest.raises(ValueError, match="nothing does not exist; use an image file or a folder"):
-        list_images(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty holds no images \(types found: none\)"):
-        list_images(tmp_path / "empty")
+    for name, words in (
+        ("notes.txt", r"notes\.txt is not of a known image type; use .*\.png"),
+        ("nothing", "nothing does not exist; use an image file or a folder"),
+        ("empty", r"empty holds no images \(types found: none\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            list_images(tmp_path / name)
 
 
 BANDS = np.random.default_rng(0).integers(0, 256, (7, 6, 5), np.uint8)
+PLANES = np.moveaxis(BANDS, -1, 0)
 SEPARATE = dict(photometric="minisblack", planarconfig="separate")
 TOGETHER = dict(photometric="minisblack", planarconfig="contig")
 
@@ -116,11 +121,11 @@ TOGETHER = dict(photometric="minisblack", planarconfig="contig")
         (BANDS, TOGETHER),
         (BANDS, TOGETHER | dict(compression="zlib")),
         (BANDS, dict(photometric="rgb", planarconfig="contig")),  # and two more samples
-        (np.moveaxis(BANDS, -1, 0), SEPARATE),
-        (np.moveaxis(BANDS, -1, 0), dict(photometric="minisblack")),  # five pages
-        (BANDS, {}),  # seven pages of 6x5, which only the channels that are wanted explain
+        (PLANES, SEPARATE),
+        (PLANES, dict(photometric="minisblack")),  # five pages
+        (BANDS, {}),  # seven pages of 6x5, which only the expected channels explain
         (BANDS.astype(np.uint16) * 257, TOGETHER),
-        (np.moveaxis(BANDS, -1, 0).astype(np.uint16) * 257 + 128, SEPARATE),
+        (PLANES.astype(np.uint16) * 257 + 128, SEPARATE),
     ],
 )
 def test_multi_band_tiffs_planar_and_interleaved(tmp_path, array, options):
@@ -132,22 +137,14 @@ def test_multi_band_tiffs_planar_and_interleaved(tmp_path, array, options):
 
 @pytest.mark.parametrize(
     "array",
-    [
-        BANDS,
-        BANDS.astype(np.uint16) * 257,
-        (BANDS / 255).astype(np.float32),
-        BANDS / 255,
-    ],
+    [BANDS, BANDS.astype(np.uint16) * 257, (BANDS / 255).astype(np.float32), BANDS / 255],
 )
 def test_npy_images_of_every_type_with_a_known_range(tmp_path, array):
-    np.save(tmp_path / "a.npy", array)
-    image = read_image(tmp_path / "a.npy", 5)
-    assert image.dtype == np.uint8
-    np.testing.assert_array_equal(image, BANDS)
-    np.save(tmp_path / "grey.npy", array[..., 2])
-    np.testing.assert_array_equal(read_image(tmp_path / "grey.npy", 1), BANDS[..., 2:3])
-    np.save(tmp_path / "rgb.npy", array[..., :3])
-    np.testing.assert_array_equal(read_image(tmp_path / "rgb.npy"), BANDS[..., :3])
+    for bands, channels in ((slice(None), 5), (2, 1), (slice(3), 3)):
+        np.save(tmp_path / "a.npy", array[..., bands])
+        image = read_image(tmp_path / "a.npy", channels)
+        assert image.dtype == np.uint8
+        np.testing.assert_array_equal(image, BANDS[..., bands].reshape(7, 6, channels))
 
 
 def test_16_bit_values_round_to_the_nearest_of_8_bits(tmp_path):
@@ -172,15 +169,13 @@ def test_pillow_modes_keep_their_channels(tmp_path, mode, channels, suffix):
     np.testing.assert_array_equal(read_image(tmp_path / f"a.{suffix}", channels), expected)
 
 
-def test_16_bit_grey_and_palettes_without_repeating_channels(tmp_path):
-    save(tmp_path / "a.png", np.full((2, 3), 257 * 9, np.uint16))
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png", 1), np.full((2, 3, 1), 9))
-    palette = Image.fromarray(np.array([[0, 1]], np.uint8))
-    palette.putpalette([10, 20, 30, 40, 50, 60])
-    palette.save(tmp_path / "p.png", transparency=b"\xff\x07")
-    np.testing.assert_array_equal(
-        read_image(tmp_path / "p.png", 4), [[[10, 20, 30, 255], [40, 50, 60, 7]]]
-    )
+def test_palettes_with_transparency_have_four_channels(tmp_path):
+    colors = [10, 20, 30, 40, 50, 60]
+    path = palette(tmp_path / "p.png", [[0, 1]], colors, transparency=b"\xff\x07")
+    np.testing.assert_array_equal(read_image(path, 4), [[[10, 20, 30, 255], [40, 50, 60, 7]]])
+
+
+FLOATS = BANDS / np.float32(255)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +184,9 @@ def test_16_bit_grey_and_palettes_without_repeating_channels(tmp_path):
         ("a.png", BANDS[..., :3], 4, r"a\.png has 3 channels, but data\.channels=4; use .*=3 if"),
         ("a.png", BANDS[..., 0], 5, "has 1 channels"),
         ("a.tif", BANDS[..., :4], 5, "has 4 channels"),
+        ("a.tif", FLOATS[..., 0], 3, r"a\.tif: float32 values from 0\.0 to 0\.96.*use 8-bit"),
+        ("a.tif", np.stack([BANDS] * 2), 5, r"axes QYXS \[2, 7, 6, 5\]; use one image of samples"),
+        ("a.tif", FLOATS, 5, r"a\.tif: float32 values .*; use 8-bit or 16-bit images$"),
         ("a.npy", BANDS, 4, "has 5 channels"),
         ("a.npy", BANDS[..., 0], 3, "has 1 channels, but data.channels=3"),
         ("a.npy", BANDS[None], 5, r"a\.npy is \[1, 7, 6, 5\]; use an array \[height, width"),
@@ -198,20 +196,19 @@ def test_16_bit_grey_and_palettes_without_repeating_channels(tmp_path):
         ("a.npy", np.array([None]), 5, r"a\.npy cannot be read: .*; use an intact \.npy"),
     ],
 )
-def test_other_channels_or_values_than_wanted(tmp_path, name, array, channels, words):
+def test_other_channels_or_values_than_expected(tmp_path, name, array, channels, words):
     path = tmp_path / name
-    np.save(path, array) if path.suffix == ".npy" else save(path, array)
+    if path.suffix == ".npy":
+        np.save(path, array)
+    elif path.suffix == ".tif" and array.ndim > 2:
+        tifffile.imwrite(path, array, **TOGETHER)
+    else:
+        save(path, array)
     with pytest.raises(ValueError, match=words):
         read_image(path, channels)
 
 
-def test_tiffs_that_cannot_be_read_as_bands(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 7, 6, 5), np.uint8), **TOGETHER)
-    with pytest.raises(ValueError, match=r"axes QYXS \[2, 7, 6, 5\]; use one image of samples"):
-        read_image(tmp_path / "a.tif", 5)
-    tifffile.imwrite(tmp_path / "b.tif", BANDS / np.float32(255), **TOGETHER)
-    with pytest.raises(ValueError, match=r"b\.tif: float32 values .*; use 8-bit or 16-bit images$"):
-        read_image(tmp_path / "b.tif", 5)
+def test_a_truncated_tiff_of_bands(tmp_path):
     tifffile.imwrite(tmp_path / "c.tif", BANDS, **TOGETHER)
     (tmp_path / "c.tif").write_bytes((tmp_path / "c.tif").read_bytes()[:60])
     with pytest.raises(ValueError, match=r"c\.tif cannot be read: .+; use an intact TIFF"):

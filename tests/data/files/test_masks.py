@@ -10,32 +10,30 @@ from segjax.data.files.masks import ids_of_colors, read_listed_mask
 ROAD, CAR, VOID, SKY = (128, 64, 128), (0, 0, 142), (0, 0, 0), (70, 130, 180)
 
 
+def class_list(tmp_path, lines):
+    (tmp_path / "classes.txt").write_text(lines)
+    return read_class_list(tmp_path / "classes.txt")
+
+
 @pytest.fixture
 def colored(tmp_path):
     """road, car, void (ignored), sky, with colours."""
-    path = tmp_path / "classes.txt"
-    path.write_text("road 128 64 128\ncar 0 0 142\nvoid 0 0 0 ignore\nsky 70 130 180\n")
-    return read_class_list(path)
+    lines = "road 128 64 128\ncar 0 0 142\nvoid 0 0 0 ignore\nsky 70 130 180\n"
+    return class_list(tmp_path, lines)
 
 
-def save(path, pixels, mode=None):
+def save(path, pixels, mode=None, palette=None):
     image = Image.fromarray(np.asarray(pixels, np.uint8))
+    if palette:
+        image.putpalette([channel for color in palette for channel in color])
     (image.convert(mode) if mode else image).save(path)
     return path
 
 
-def save_palette(path, ids, colors):
-    image = Image.fromarray(np.array(ids, np.uint8))
-    image.putpalette([channel for color in colors for channel in color])
-    image.save(path)
-    return path
-
-
-def test_colours_become_the_ids_of_their_lines(tmp_path, colored):
-    pixels = [[ROAD, CAR, VOID], [SKY, ROAD, ROAD]]
-    for mode in ("RGB", "RGBA"):
-        ids = read_listed_mask(save(tmp_path / f"{mode}.png", pixels, mode), colored)
-        np.testing.assert_array_equal(ids, [[0, 1, 2], [3, 0, 0]])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colours_become_the_ids_of_their_lines(tmp_path, colored, mode):
+    path = save(tmp_path / "m.png", [[ROAD, CAR, VOID], [SKY, ROAD, ROAD]], mode)
+    np.testing.assert_array_equal(read_listed_mask(path, colored), [[0, 1, 2], [3, 0, 0]])
 
 
 def test_colours_agree_with_a_comparison_per_class(colored):
@@ -47,15 +45,18 @@ def test_colours_agree_with_a_comparison_per_class(colored):
     np.testing.assert_array_equal(ids_of_colors(rgb, colored, "m.png"), expected)
 
 
-def test_one_channel_and_palette_files_are_ids_though_the_list_has_colours(tmp_path, colored):
-    ids = [[0, 1], [2, 3]]
-    grey = save(tmp_path / "grey.png", ids)
-    same = save_palette(tmp_path / "same.png", ids, [ROAD, CAR, VOID, SKY])
-    show = save_palette(tmp_path / "show.png", ids, [(9, 9, 9), (1, 2, 3), (5, 5, 5), ROAD])
-    for path in (grey, same, show):
-        np.testing.assert_array_equal(read_listed_mask(path, colored), ids, err_msg=str(path))
-    ignored = save_palette(tmp_path / "ignored.png", [[0, 255]], [ROAD] * 255 + [SKY])
-    np.testing.assert_array_equal(read_listed_mask(ignored, colored), [[0, 255]])
+@pytest.mark.parametrize(
+    "ids, palette",
+    [
+        ([[0, 1], [2, 3]], None),
+        ([[0, 1], [2, 3]], [ROAD, CAR, VOID, SKY]),
+        ([[0, 1], [2, 3]], [(9, 9, 9), (1, 2, 3), (5, 5, 5), ROAD]),  # colours for show
+        ([[0, 255]], [ROAD] * 255 + [SKY]),
+    ],
+)
+def test_one_channel_and_palette_files_are_ids(tmp_path, colored, ids, palette):
+    path = save(tmp_path / "m.png", ids, palette=palette)
+    np.testing.assert_array_equal(read_listed_mask(path, colored), ids)
 
 
 @pytest.mark.parametrize(
@@ -66,12 +67,12 @@ def test_one_channel_and_palette_files_are_ids_though_the_list_has_colours(tmp_p
     ],
 )
 def test_a_palette_that_contradicts_the_list(tmp_path, colored, ids, palette, words):
-    path = save_palette(tmp_path / "p.png", ids, palette)
+    path = save(tmp_path / "p.png", ids, palette=palette)
     with pytest.raises(ValueError, match=rf"p\.png: the palette's colours are those of .*{words}"):
         read_listed_mask(path, colored)
 
 
-def test_colours_of_no_class_come_with_pixels_the_nearest_class_and_a_remedy(tmp_path, colored):
+def test_colours_of_no_class_come_with_pixels_and_the_nearest_class(tmp_path, colored):
     path = save(tmp_path / "m.png", [[ROAD, (0, 0, 140), (0, 0, 140), (70, 131, 180)]])
     with pytest.raises(ValueError) as error:
         read_listed_mask(path, colored)
@@ -80,37 +81,38 @@ def test_colours_of_no_class_come_with_pixels_the_nearest_class_and_a_remedy(tmp
         "#4683b4 (1 pixels, nearest is sky #4682b4); use a line `NAME r g b` in data.classes for "
         "each, ending with `ignore` if it is void"
     )
-    save(path, [[ROAD, (255, 255, 255)]])
-    with pytest.raises(ValueError, match=r"1 colours .*use a line `NAME 255 255 255` in data"):
-        read_listed_mask(path, colored)
 
 
-def test_unknown_colours_with_a_cause_of_their_own(tmp_path, colored):
-    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"a\.jpg: \d+ colours .*, \.\.\.; use PNG for masks: JP"):
-        read_listed_mask(save(tmp_path / "a.jpg", noise), colored)
-    with pytest.raises(ValueError, match=r"64 colours of no class.*; use masks without blended"):
-        read_listed_mask(save(tmp_path / "b.png", noise), colored)
-    grey = np.repeat(np.array([[[0], [1], [2]]]), 3, axis=-1)
-    with pytest.raises(ValueError, match=r"2 colours .*use one of the channels if they are ids"):
-        read_listed_mask(save(tmp_path / "c.png", grey), colored)
+NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "name, pixels, words",
+    [
+        ("m.png", [[ROAD, (255, 255, 255)]], r"1 colours .*use a line `NAME 255 255 255` in data"),
+        ("a.jpg", NOISE, r"a\.jpg: \d+ colours .*, \.\.\.; use PNG for masks: JPEG"),
+        ("b.png", NOISE, r"64 colours of no class.*; use masks without blended"),
+        (
+            "c.png",
+            [[[0] * 3, [1] * 3, [2] * 3]],
+            r"2 colours .*use one of the channels if they",
+        ),
+    ],
+)
+def test_unknown_colours_come_with_a_remedy(tmp_path, colored, name, pixels, words):
+    with pytest.raises(ValueError, match=words):
+        read_listed_mask(save(tmp_path / name, pixels), colored)
 
 
 def test_one_colour_for_two_classes_cannot_be_read(tmp_path):
-    (tmp_path / "c.txt").write_text("road 1 1 1\ncar 1 1 1\n")
-    same = read_class_list(tmp_path / "c.txt")
-    with pytest.raises(ValueError, match=r"gives the colour #010101 to 'road' and to 'car'; use"):
-        read_listed_mask(save(tmp_path / "m.png", [[(1, 1, 1)]]), same)
-    (tmp_path / "c.txt").write_text("void 1 1 1 ignore\nroad 2 2 2\nout 1 1 1 ignore\n")
-    voids = read_class_list(tmp_path / "c.txt")
-    ids = read_listed_mask(save(tmp_path / "m.png", [[(1, 1, 1), (2, 2, 2)]]), voids)
-    assert [voids.labels[i] for i in ids[0]] == [255, 0]
-
-
-def test_colours_without_colours_in_the_list_are_refused(tmp_path):
-    path = save(tmp_path / "m.png", [[ROAD, CAR]])
+    path = save(tmp_path / "m.png", [[(1, 1, 3), (2, 2, 2)]])
+    same = class_list(tmp_path, "road 1 1 3\ncar 1 1 3\n")
+    with pytest.raises(ValueError, match=r"gives the colour #010103 to 'road' and to 'car'; use"):
+        read_listed_mask(path, same)
+    voids = class_list(tmp_path, "void 1 1 3 ignore\nroad 2 2 2\nout 1 1 3 ignore\n")
+    assert [voids.labels[i] for i in read_listed_mask(path, voids)[0]] == [255, 0]
     with pytest.raises(ValueError, match=r"one class id per pixel, found mode RGB.*data\.classes"):
-        read_listed_mask(path, listed(from_names(["road", "car"])))
+        read_listed_mask(path, listed(from_names(["road", "car"])))  # a list without colours
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,19 @@
+import itertools
 import pickle
 import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from segjax.data.classes import IGNORE
 from segjax.data.datasets import DATASETS, class_table, make_source
 from segjax.data.sets.camvid import (
     CAMVID,
-    SEGNET_VOID,
     open_original,
     open_segnet,
-    original_classes,
     split_of,
 )
-from tests.data.drawn import CAMVID_ROOT, data_config, mask, photo, uint8
+from tests.data.drawn import CAMVID_ROOT, data_config, mask, photo, save, uint8
 
 needs_camvid = pytest.mark.skipif(
     not (CAMVID_ROOT / "train.txt").is_file(), reason="SEGJAX_CAMVID is not CamVid's folder"
@@ -65,12 +63,9 @@ NAMES = {
 
 
 def write_original(root, images="701_StillsRaw_full", labels="LabeledApproved_full"):
-    for names in NAMES.values():
-        for name in names:
-            photo(root / images / f"{name}.png", 4, 8)
-            path = root / labels / f"{name}_L.png"
-            path.parent.mkdir(exist_ok=True)
-            Image.fromarray(COLOURS).save(path)
+    for name in itertools.chain(*NAMES.values()):
+        photo(root / images / f"{name}.png", 4, 8)
+        save(root / labels / f"{name}_L.png", COLOURS)
     return root
 
 
@@ -102,8 +97,6 @@ def test_camvid_split_that_is_not_there(tmp_path):
     small_camvid(tmp_path, None)
     with pytest.raises(ValueError, match=r"'dev': no dev\.txt.*holds: train, trainannot; use"):
         open_segnet(tmp_path, "dev")
-    with pytest.raises(ValueError, match=r"data\.root=.*gone is not an existing folder; use"):
-        open_segnet(tmp_path / "gone", "train")
 
 
 @needs_camvid
@@ -115,10 +108,6 @@ def test_real_camvid_has_the_papers_splits(split, count):
     assert sample["image"].shape == (360, 480, 3)
     assert sample["label"].shape == (360, 480)
     assert set(np.unique(sample["label"])) <= {*range(11), IGNORE}
-
-
-def test_the_classes_have_distinct_colours_and_void_follows_them():
-    assert len(CAMVID) == len(set(CAMVID.palette)) == SEGNET_VOID == 11
 
 
 @pytest.mark.parametrize(
@@ -146,10 +135,10 @@ def test_original32_keeps_the_31_classes_in_their_own_colours(tmp_path):
     np.testing.assert_array_equal(table.colorize(label), COLOURS)
 
 
-@pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_original_is_split_by_sequence_and_frame(tmp_path, split):
+def test_original_is_split_by_sequence_and_frame(tmp_path):
     config = data_config(name="camvid", variant="original", root=str(write_original(tmp_path)))
-    assert tuple(make_source(config, split).names) == NAMES[split]
+    for split, names in NAMES.items():
+        assert tuple(make_source(config, split).names) == names
     assert class_table(config) is CAMVID
 
 
@@ -158,7 +147,7 @@ def test_stray_colours_are_void_in_the_one_file_that_has_them_and_an_error_elsew
     bad = COLOURS.copy()
     bad[0, 0], bad[1, 2:4] = (26, 26, 26), (128, 128, 51)
     for name in ("Seq05VD_f02610", "0001TP_008550"):
-        Image.fromarray(bad).save(tmp_path / f"LabeledApproved_full/{name}_L.png")
+        save(tmp_path / f"LabeledApproved_full/{name}_L.png", bad)
     source = open_original(tmp_path, "test")
     expected = uint8(*[label for *_, label in ORIGINAL]).reshape(4, 8)
     expected[0, 0] = expected[1, 2:4] = IGNORE
@@ -194,4 +183,3 @@ def test_published_weights_are_for_the_11_classes():
     assert weights["segnet"] == weights["original"]
     assert len(weights["segnet"]) == len(CAMVID)
     assert "original32" not in weights
-    assert len(original_classes()) == 31

@@ -133,7 +133,6 @@ def test_sources_pickle_before_and_after_their_first_read(config):
 def test_images_become_rgb_as_those_of_files_do(config, feature, expected):
     source = make_source(config(image_feature=feature), "train")
     np.testing.assert_array_equal(source[0]["image"], expected)
-    np.testing.assert_array_equal(source.image(0), expected)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,6 @@ def test_images_become_rgb_as_those_of_files_do(config, feature, expected):
 def test_masks_of_any_whole_numbers(config, feature, expected):
     source = make_source(config(label_feature=feature, classes="a,b,c"), "train")
     np.testing.assert_array_equal(source[0]["label"], expected)
-    np.testing.assert_array_equal(source.ids(0), expected)
 
 
 def test_parts_of_splits(config):

@@ -173,14 +173,6 @@ class Painter:
             depth = depth or min([p[2] for p in points])
             self.polygon(flat, colour, depth, label, material)
 
-    def upright(self, left, right, low, high, *ink):
-        """An upright rectangle over two ground points (x, z): `face` for the most common shape."""
-        (ax, ay), (bx, by) = (self.pixel(x, low, z) for x, z in (left, right))
-        if max(ax, bx) > 0 and min(ax, bx) < self.width:
-            rise = self.scale_y * (high - low)
-            a, b = ay - rise / left[1], by - rise / right[1]
-            self.polygon((ax, ay, ax, a, bx, b, bx, by), *ink)
-
     def light(self, nx, ny, nz):
         """Brightness of a surface with this unit normal."""
         sun = self.air.sun
@@ -260,9 +252,4 @@ class Panel:
         self.painter.face(space, colour, self.label, material, self.depth)
 
     def rect(self, u0, u1, low, high, colour, material=None):
-        (x0, z0), (x1, z1) = self.start, self.end
-        left = (x0 + (x1 - x0) * u0, z0 + (z1 - z0) * u0)
-        right = (x0 + (x1 - x0) * u1, z0 + (z1 - z0) * u1)
-        material = self.material if material is None else material
-        ink = (shaded(colour, self.bright), self.depth, self.label, material)
-        self.painter.upright(left, right, low, high, *ink)
+        self.poly(((u0, low), (u0, high), (u1, high), (u1, low)), colour, material)
