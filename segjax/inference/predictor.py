@@ -91,16 +91,25 @@ class Predictor:
         workdir: str | pathlib.Path,
         step: int | None = None,
         options: InferenceOptions | None = None,
+        overrides: Mapping[str, Any] | None = None,
     ) -> "Predictor":
         """Loads the best checkpoint of a run, or that of `step`.
 
         If the best checkpoint cannot be read, the newest readable one is used, with a warning.
 
+        Args:
+          workdir: of a training run.
+          step: of the checkpoint.
+          options: see `InferenceOptions`.
+          overrides: of the run's config, see `config.with_overrides`.
+
         Raises:
-          ValueError: if the folder holds no run, no checkpoint, or not that step.
+          ValueError: if the folder holds no run, no checkpoint, or not that step; or for an
+            override of an unknown option.
         """
         config = configs.load(workdir)
         classes = configs.load_classes(config, workdir)
+        config = configs.with_overrides(config, overrides or {})
         model = build(config["model"], len(classes), config["dtype"])
         with CheckpointStore(workdir, read_only=True) as store:
             variables = store.restore_variables(step)

@@ -33,6 +33,7 @@ def write_report(
     protocol: str,
     data: Splits,
     seconds: float | None = None,
+    other_data: bool = False,
 ) -> pathlib.Path:
     """Writes results.json, results.md, curves.png, confusion_matrix.png, class_iou.png,
     samples/grid.png and report.html.
@@ -45,6 +46,7 @@ def write_report(
       protocol: how the numbers were measured, printed with them.
       data: the splits that were evaluated.
       seconds: of the training; by default as an earlier call set them.
+      other_data: whether the splits are not those of the run's own data set.
 
     Returns:
       The path of the report.
@@ -77,7 +79,7 @@ def write_report(
         f"The {name} split has changed since the training: {trained_on[name]['images']:,} images "
         f"then, {now['images']:,} now, and another fingerprint."
         for name, now in state.items()
-        if trained_on.get(name, now) != now
+        if trained_on.get(name, now) != now and not other_data
     ]
     parameters = sum(p.size for p in jax.tree.leaves(predictor.variables["params"]))
     record["environment"]["parameters"] = parameters

@@ -187,7 +187,7 @@ def test_the_mode_writes_scores_before_and_after(monkeypatch, tmp_path):
     config = small_config("segnet_basic")
     config.data.label_size = (64, 96)
     predictor = pixelwise_predictor(config)
-    monkeypatch.setattr(command.Predictor, "from_workdir", lambda workdir: predictor)
+    monkeypatch.setattr(command.Predictor, "from_workdir", lambda *_, **__: predictor)
     console = Console(file=io.StringIO(), width=100)
     path = command.export(tmp_path, console=console)
     assert path == tmp_path / "model.segjax"
@@ -208,7 +208,7 @@ def test_the_mode_writes_scores_before_and_after(monkeypatch, tmp_path):
 
 def test_the_mode_writes_safetensors_too(monkeypatch, tmp_path):
     predictor = small_predictor(small_config("segnet_basic"))
-    monkeypatch.setattr(command.Predictor, "from_workdir", lambda workdir: predictor)
+    monkeypatch.setattr(command.Predictor, "from_workdir", lambda *_, **__: predictor)
     console = Console(file=io.StringIO())
     given = command.export(tmp_path, tmp_path / "a.safetensors", console=console)
     default = command.export(tmp_path, format="safetensors", console=console)
