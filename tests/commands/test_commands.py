@@ -175,7 +175,7 @@ def test_evaluate_refuses_other_data_that_do_not_fit(finished, tmp_path):
 
     classes = "the data have the classes a, b, but the run .* has a, b, c, d, e, f, g; use data"
     refused(classes, classes="a,b")
-    refused("--config.data.rooot is unknown; known are data.name, .*data.root", rooot="a")
+    refused("--config.data.rooot is unknown; known are .*data.root", rooot="a")
     refused("flag --config.data.channels=many", channels="many")
     gone = tmp_path / "gone"
     refused(f"data.root={gone} any more; say where .* with --config.data.root=FOLDER", root=gone)
