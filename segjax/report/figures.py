@@ -27,7 +27,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
 from segjax.data.classes import ClassTable
-from segjax.report.numbers import best_step, check_confusion, format_number, series
+from segjax.report.numbers import best_step, format_number, series
 
 # A file in a folder that exists, or an open one.
 Target = str | os.PathLike | io.BytesIO | io.BufferedWriter
@@ -370,12 +370,9 @@ def confusion(split: str, counts: Int[np.ndarray, "k k"], classes: ClassTable) -
     Args:
       split: name in the title.
       counts: pixels, row = label, column = prediction.
-      classes: the class table.
-
-    Raises:
-      ValueError: if the matrix is not [k, k] for the k classes.
+      classes: the class table, of k classes.
     """
-    counts, k = check_confusion(counts, classes), len(classes)
+    k = len(classes)
     few = k <= _NUMBERED
     order = np.arange(k) if few else confusion_order(counts)
     share = _shares(counts)[np.ix_(order, order)]
