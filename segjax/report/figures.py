@@ -62,7 +62,7 @@ class Panel:
 
 def save_png(panels: Sequence[Panel], target: Target, columns: int = 1) -> None:
     """Writes panels row by row, `columns` in a row, on a white ground."""
-    save_figure(_figure(panels, columns), target, format="png", dpi=150, facecolor="white")
+    _save(_figure(panels, columns), target, format="png", dpi=150, facecolor="white")
 
 
 def to_svg(panel: Panel) -> Markup:
@@ -72,7 +72,7 @@ def to_svg(panel: Panel) -> Markup:
     that it follows the reader's light or dark theme.
     """
     buffer = io.BytesIO()
-    save_figure(_figure([panel], 1), buffer, format="svg", facecolor="none", salt=panel.title)
+    _save(_figure([panel], 1), buffer, format="svg", facecolor="none", salt=panel.title)
     svg = buffer.getvalue().decode()
     width, height = (72 * side for side in panel.size)
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
@@ -119,7 +119,7 @@ def _figure(panels: Sequence[Panel], columns: int) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, target: Target, salt: str = "", **options) -> None:
+def _save(figure: Figure, target: Target, salt: str = "", **options: Any) -> None:
     """Saves a figure with `Figure.savefig`, from any thread.
 
     Texts of an SVG stay text, and its ids follow from `salt`. matplotlib's warnings about letters
