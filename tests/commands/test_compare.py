@@ -1,7 +1,6 @@
 """Runs side by side, from configs and evaluations written here: nothing is trained."""
 
 import io
-import itertools
 import json
 
 import numpy as np
@@ -12,7 +11,6 @@ from segjax import config as configs
 from segjax.commands.compare import compare
 from segjax.data.classes import from_names
 from segjax.metrics.confusion import ImageConfusions, summarize
-from segjax.metrics.paired import paired_test
 from segjax.training.evaluation import Evaluation, evaluation_path
 
 K, CLASSES = 3, from_names(["road", "[sky]", "car"])
@@ -153,34 +151,3 @@ def test_what_users_get_wrong(make_run, tmp_path):
     other = make_run("c", ours, classes=from_names(["x", "y", "z"]))
     with pytest.raises(ValueError, match=r"classes road, \[sky\], car, but .* has x, y, z"):
         compare([run, other])
-
-
-def test_exact_sign_flips_by_hand():
-    differences = np.array([0.3, -0.1, 0.2, 0.4])
-    sums = [sum(signs) for signs in itertools.product(*((d, -d) for d in differences))]
-    share = sum(abs(s) >= 0.8 - 1e-9 for s in sums) / 16
-    test = paired_test(np.append(differences, np.nan))
-    assert test.p_value == share == 4 / 16  # all alike, or the 0.1 the other way: both sides
-    assert (test.images, test.better, test.worse) == (4, 3, 1)
-    assert test.mean == pytest.approx(0.2)
-    assert paired_test(differences) == test
-
-
-def test_interval_and_p_value_of_a_normal_sample():
-    """Against the normal theory that both approximate at 400 images."""
-    sample = np.random.default_rng(2).normal(0.01, 0.1, 400)
-    test = paired_test(sample)
-    error = sample.std() / 20
-    np.testing.assert_allclose(
-        [test.low, test.high], sample.mean() + np.array([-1.96, 1.96]) * error, atol=0.1 * error
-    )
-    from scipy import stats
-
-    assert test.p_value == pytest.approx(stats.ttest_1samp(sample, 0).pvalue, abs=0.02)
-    assert paired_test(sample, seed=1) != test
-
-
-def test_nothing_to_pair():
-    test = paired_test(np.array([np.nan]))
-    assert test.images == 0
-    assert np.isnan([test.mean, test.low, test.high, test.p_value]).all()
