@@ -44,9 +44,9 @@ class Predictor:
     evaluation (`data.image_size`), and the logits, not the labels, are resized back: this is what
     evaluation scores. `InferenceOptions` has the alternatives and test-time augmentation.
 
-    Whatever sizes come, the network is compiled once per scale for the canvas (and once for
-    batches), once for sliding windows, and for whole images once per pair of buckets
-    (`windows.bucket`) and batch size; so are the small programs that make labels of logits.
+    The network is compiled for few shapes: with "resize" once per scale (and once more for
+    batches), with "slide" once, with "whole" once per pair of buckets (`windows.bucket`) and batch
+    size. So are the small programs that turn logits into labels.
 
     Args:
       model, variables: as trained.
@@ -217,8 +217,8 @@ class Predictor:
     ) -> tuple[UInt8[np.ndarray, "n H W c"], np.ndarray | None]:
         """The network's input at one scale, and the sizes that the images fill of it.
 
-        On the canvas the sizes are None, as the rest of it has the image's mean colour, like in
-        evaluation. The rest around a whole image becomes 0 after normalisation.
+        On the canvas the sizes are None: `fit_image` fills the rest with the image's mean colour,
+        as in evaluation. The rest around a whole image becomes 0 after normalisation.
         """
         inputs = np.zeros((batch_size, *fits[0].input_size, images[0].shape[2]), np.uint8)
         if self.options.inference == "resize":
@@ -249,7 +249,7 @@ class Predictor:
         """The batch size to which `count` images are padded."""
         if self.options.inference == "resize":
             return self._batch_size
-        # Whole images of one size may be few: a power of two is enough for them.
+        # Few whole images may share a size: the next power of two is enough for them.
         devices = 1 if self._mesh is None else self._mesh.size
         return min(devices * 2 ** math.ceil(math.log2(-(-count // devices))), self._batch_size)
 
@@ -258,8 +258,8 @@ class Predictor:
         if self._mesh is None:
             return variables, *batches
         if self._copied is not variables:  # only once, unless the caller sets other variables
-            whole = NamedSharding(self._mesh, PartitionSpec())
-            self._copied, self._copies = variables, jax.device_put(variables, whole)
+            replicated = NamedSharding(self._mesh, PartitionSpec())
+            self._copied, self._copies = variables, jax.device_put(variables, replicated)
         divided = NamedSharding(self._mesh, PartitionSpec("data"))
         return self._copies, *jax.device_put(batches, divided)
 

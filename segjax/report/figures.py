@@ -147,11 +147,11 @@ def curves(history: Sequence[Mapping]) -> list[Panel]:
     best = best_step(history)
 
     def panel(title: str, lines: Sequence[tuple[str, str, str]], top: float | None) -> Panel | None:
-        found = [(name, split, *series(history, split, key)) for name, split, key in lines]
-        found = [line for line in found if np.isfinite(line[3]).any()]
+        logged = [(name, split, *series(history, split, key)) for name, split, key in lines]
+        logged = [line for line in logged if np.isfinite(line[3]).any()]
 
         def draw(axes: Axes) -> None:
-            for color, (name, split, x, y) in zip(SERIES, found, strict=False):
+            for color, (name, split, x, y) in zip(SERIES, logged, strict=False):
                 if split == "train" and len(x) >= 20 and name:
                     axes.plot(x, y, color=color, linewidth=0.8, alpha=0.35)
                     name, y = f"{name} (smoothed)", smooth(y)
@@ -161,12 +161,12 @@ def curves(history: Sequence[Mapping]) -> list[Panel]:
                 axes.axvline(best[0], color=FAINT, linewidth=0.8, linestyle=":")
                 star = {"markersize": 11, "color": INK, "markeredgecolor": "white"}
                 axes.plot(*best, "*", label=f"best {best[1]:.4f}, step {best[0]:,}", **star)
-            lowest = min(np.nanmin(line[3]) for line in found)
+            lowest = min(np.nanmin(line[3]) for line in logged)
             axes.set_ylim(min(0, lowest), top)
             _steps(axes)
             _legend(axes)
 
-        return Panel(title, draw) if found else None
+        return Panel(title, draw) if logged else None
 
     loss = ("train", "train", "loss"), ("val", "val", "loss")
     miou = ("train", "train", "miou"), ("val", "val", "miou")
@@ -399,15 +399,8 @@ def confusion(split: str, counts: Int[np.ndarray, "k k"], classes: ClassTable) -
         for (row, column), value in np.ndenumerate(share if few else np.empty((0, 0))):
             if np.isfinite(value):
                 color = "white" if value > 0.35 else INK if value >= 0.0005 else FAINT
-                axes.text(
-                    column,
-                    row,
-                    _percent(value),
-                    ha="center",
-                    va="center_baseline",
-                    fontsize=9,
-                    color=color,
-                )
+                style = {"ha": "center", "va": "center_baseline", "fontsize": 9, "color": color}
+                axes.text(column, row, _percent(value), **style)
 
     return Panel(f"Confusion, {split}", draw, (side, side + 0.1))
 
@@ -417,7 +410,7 @@ def _percent(share: float) -> str:
 
 
 def _cut(name: str) -> str:
-    """The name with its middle left out where it is long: names often differ at the end."""
+    """The name; a long one loses its middle, since names often differ at the end."""
     if len(name) <= _LONGEST_NAME or "\n" in name:
         return name
     half = (_LONGEST_NAME - 1) // 2

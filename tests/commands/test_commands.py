@@ -14,7 +14,6 @@ from configs import base, recipes
 from segjax import config as configs
 from segjax.commands.compare import compare
 from segjax.commands.evaluate import evaluate
-from segjax.commands.export import export
 from segjax.commands.plan import plan
 from segjax.commands.predict import predict
 from segjax.commands.train import train
@@ -221,7 +220,7 @@ def test_another_config_in_the_same_workdir(finished):
         train(config, workdir, console=quiet())
 
 
-def test_bad_mask_found_before_training(finished, tmp_path):
+def test_a_bad_mask_is_named_before_training(finished, tmp_path):
     """One id out of range in one file: named, with its count, and no workdir is left behind."""
     config, _, _, _ = finished
     config = config.copy_and_resolve_references()
@@ -259,8 +258,3 @@ def test_plan(finished, tmp_path, capsys):
         assert "fits" not in counted  # nothing is known of this machine's memory
     with Image.open(tmp_path / "augmentation.png") as picture:
         assert picture.width > 300
-
-
-def test_export_lists_its_formats(tmp_path):
-    with pytest.raises(ValueError, match="export has stablehlo, safetensors"):
-        export(tmp_path, format="onnx")

@@ -1,4 +1,4 @@
-"""The modes uncertainty and recalibrate, on runs that were drawn instead of trained."""
+"""The commands uncertainty and recalibrate, on runs that were drawn instead of trained."""
 
 import io
 import json
