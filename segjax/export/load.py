@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 SUFFIX = ".segjax"
 METADATA, PROGRAM, WEIGHTS, TEST = "metadata.json", "model.stablehlo", "weights.npz", "test.npz"
@@ -67,7 +68,7 @@ class ExportedModel:
         self._check(images)
         return np.asarray(self._call(self._weights, images))
 
-    def colorize(self, labels: np.ndarray) -> np.ndarray:
+    def colorize(self, labels: ArrayLike) -> np.ndarray:
         """Paints labels [...] in the palette's colours: uint8 [..., 3]; other ids are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self.palette)] = self.palette

@@ -137,8 +137,8 @@ class Predictor:
         return out
 
     def predict_batch(
-        self, images: Sequence[UInt8[np.ndarray, "h w c"]]
-    ) -> list[UInt8[np.ndarray, "h w"]]:
+        self, images: Sequence[UInt8[np.ndarray, "_ _ c"]]
+    ) -> list[UInt8[np.ndarray, "_ _"]]:
         """The label maps of images, of one size or several, `batch_size` computed at a time.
 
         Images that become the same input size share a batch. Batches are padded to `batch_size`,

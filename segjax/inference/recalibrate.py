@@ -57,7 +57,7 @@ def recomputed_statistics(
     model: nn.Module,
     normalization: Normalization,
     variables: Mapping[str, Any],
-    batches: Iterable[UInt8[np.ndarray, "n H W c"]],
+    batches: Iterable[UInt8[np.ndarray, "_ _ _ c"]],
 ) -> dict[str, Any]:
     """The mean and variance of every normalisation's input over all batches: `batch_stats`.
 

@@ -158,7 +158,7 @@ def _probabilities(
 
 
 @functools.partial(jax.jit, static_argnames="labels", donate_argnums=0)
-def _finish(strip: Float[Array, "h w k"], rows: int, *, labels: bool):
+def _finish(strip: Float[Array, "h w k"], rows: int | Int[Array, ""], *, labels: bool):
     """The strip's labels or scores, and the strip moved down by `rows`, which are finished."""
     if labels:
         result = jnp.argmax(strip, -1).astype(jnp.uint8)
