@@ -1,8 +1,8 @@
 """The command line: `python launch.py ...` in a checkout, `segjax ...` once installed.
 
-COMMANDS is the one table of what there is; the flags that are allowed and the text of --help follow
-from it. A new command is a row here and a function of the same name in a file of the same name in
-segjax/commands, whose parameters are called as its flags.
+COMMANDS is the table of all commands; the flags that each takes and the text of --help follow from
+it. A new command is a row here, and a function in segjax/commands: the file and the function have
+the command's name, and the parameters have the names of its flags.
 """
 
 import dataclasses
@@ -120,8 +120,8 @@ COMMANDS: Mapping[str, Command] = {
         uses_devices=False,
     ),
 }
-# Flags about the process rather than the command: what uses devices takes `deterministic`, what
-# many processes can share takes the others.
+# Flags about the process rather than the command: commands that use devices take `deterministic`,
+# those that many processes can share take the others.
 _DETERMINISTIC = ("deterministic",)
 _PROCESSES = ("coordinator", "num_processes", "process_id")
 
@@ -210,7 +210,7 @@ def check_flags(rest: Sequence[str] = ()) -> None:
     """Checks the parsed flags against the row of the command.
 
     Args:
-      rest: what stands on the command line besides flags.
+      rest: arguments that are no flags.
 
     Raises:
       ValueError: for a flag that the command needs and lacks, or does not take.
@@ -312,7 +312,7 @@ def _mode_in(arguments: Sequence[str]) -> str | None:
 
 
 def _missing_config(arguments: Sequence[str]) -> str:
-    """The message about a --config that names no file; "" where there is one, or no --config."""
+    """The message about a --config that names no file; "" if there is nothing to complain about."""
     text = "\n".join(arguments)
     given = re.search(r"^--?config(?:=|\n)([^:\n]*)", text, re.MULTILINE)
     if not given or pathlib.Path(given[1]).is_file():
@@ -360,7 +360,7 @@ def default_workdir() -> str:
 
 
 def _unknown_option(arguments: Sequence[str]) -> str:
-    """Names the first --config.x.y that the config lacks, and the known ones in its place."""
+    """The message that names the first --config.x.y that the config lacks, and the known ones."""
     plain = [a for a in arguments if not _is_override(a)]
     sys.argv[:] = plain  # where config_flags looks for overrides
     FLAGS(plain)

@@ -45,9 +45,9 @@ def with_paths(arguments: Sequence[str]) -> list[str]:
 
 
 def _path(value: str, own: pathlib.Path) -> str:
-    """The path of a config file, with the preset; of one of segjax's own if there is no such file.
+    """The path of a config file, with the preset.
 
-    configs/pspnet.py, pspnet.py and pspnet all name the same file where none lies here.
+    If there is no such file, configs/pspnet.py, pspnet.py and pspnet all name segjax's own.
     """
     name, colon, preset = value.partition(":")
     given, known = pathlib.Path(name), own / f"{pathlib.Path(name).stem}.py"

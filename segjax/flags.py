@@ -61,7 +61,7 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
     config_flags.DEFINE_config_file(
         "config",
         None,
-        "Config file, or the name of one of segjax's own; with :PRESET if wanted.",
+        "Config file, or the name of one of segjax's own; :PRESET may follow.",
         flag_values=values,
     )
     text("workdir", None, "Folder of a run; with --config by default runs/CONFIG_PRESET.")
@@ -102,7 +102,7 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
     text(
         "target",
         None,
-        "Accelerators to compile for, which need not be here: a100, h100, h200, b200, or xN of "
+        "Accelerators to compile for, which need not be present: a100, h100, h200, b200, or xN of "
         "them as h100x8; tpu:v5e:4x4, tpu:v4:2x2x2, tpu:v5p:2x2x2, tpu:v6e:4x4.",
     )
     switch("deterministic", False, "GPUs repeat a run bit for bit, slower; CPUs do anyway.")

@@ -18,8 +18,11 @@ def benchmark(
     """Prints how many training images a second the host makes ready, by worker processes.
 
     Args:
-      config: see configs/base.py; nothing is kept decoded, whatever `data.cache_mb` says.
-      seconds: to measure each.
+      config: see configs/base.py; `data.cache_mb` is ignored: nothing is kept decoded.
+      seconds: of each measurement.
+
+    Raises:
+      ValueError: if the split has fewer images than a batch.
     """
     console, data = console or Console(), config["data"]
     source = Splits(data, config["seed"]).source(data["train_split"])

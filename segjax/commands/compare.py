@@ -1,4 +1,4 @@
-"""The mode that sets finished runs side by side: options, metrics, classes, and images in pairs."""
+"""The command compare: finished runs side by side: options, metrics, classes, paired images."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from segjax.training.evaluation import Evaluation, evaluated_splits, evaluation_
 from segjax.training.setup import describe_protocol
 
 _METRICS = ("miou", "global_accuracy", "class_average_accuracy", "fw_iou", "loss", "images")
-# Those that the kept counts do not give, from results.json; left out where no run has them.
+# Metrics that only results.json holds; left out where no run has them.
 _MORE_METRICS = ("boundary_f1", "boundary_iou", "ece", "brier")
 
 
@@ -34,7 +34,7 @@ class _Run:
 def compare(
     runs: Sequence[str | pathlib.Path], split: str | None = None, console: Console | None = None
 ) -> dict[str, Any]:
-    """Compares finished runs with the first of them, from what --mode=evaluate kept.
+    """Compares finished runs with the first of them, from the files that --mode=evaluate wrote.
 
     Args:
       runs: workdirs of two or more runs with the same classes.
@@ -42,10 +42,10 @@ def compare(
 
     Returns:
       `split`; `runs`; `config` (option -> a value per run, where they differ); `protocols` (how
-      each run's numbers are made); `metrics` (name -> a value per run, classes absent left out);
+      each run's numbers are made); `metrics` (name -> a value per run, absent classes left out);
       `iou` (class -> a value per run); `paired` (for each run but the first: `run`, `against`,
-      `PairedTest`'s numbers on the images' own mIoU, run less first, and `notes` on what does not
-      match). All of plain types.
+      `PairedTest`'s numbers on the images' own mIoU, run minus first, and `notes` on what does not
+      match). All values are of plain types.
 
     Raises:
       ValueError: for fewer than two runs, a folder that holds none, a missing evaluation, or other
@@ -83,16 +83,16 @@ def compare(
 
 def _common_split(runs: Sequence[str | pathlib.Path]) -> str:
     for workdir in runs:
-        configs.load(workdir)  # which says that a folder holds no run
-    found = [evaluated_splits(workdir) for workdir in runs]
-    common = [split for split in found[0] if all(split in splits for splits in found)]
+        configs.load(workdir)  # raises if the folder holds no run
+    evaluated = [evaluated_splits(workdir) for workdir in runs]
+    common = [split for split in evaluated[0] if all(split in splits for splits in evaluated)]
     if not common:
-        have = "; ".join(
+        listed = "; ".join(
             f"{workdir}: {', '.join(splits) or 'none'}"
-            for workdir, splits in zip(runs, found, strict=True)
+            for workdir, splits in zip(runs, evaluated, strict=True)
         )
         raise ValueError(
-            f"--runs have no evaluated split in common ({have}); evaluate them first: python "
+            f"--runs have no evaluated split in common ({listed}); evaluate them first: python "
             "launch.py --mode=evaluate --workdir=RUN --splits=test"
         )
     return "test" if "test" in common else common[0]
@@ -101,10 +101,10 @@ def _common_split(runs: Sequence[str | pathlib.Path]) -> str:
 def _open(workdir: str | pathlib.Path, split: str) -> _Run:
     config, path = configs.load(workdir), evaluation_path(workdir, split)
     if not path.is_file():
-        have = ", ".join(evaluated_splits(workdir)) or "none"
+        splits = ", ".join(evaluated_splits(workdir)) or "none"
         raise ValueError(
-            f"run {workdir} has no evaluation of {split!r} (it has: {have}); make it first: python "
-            f"launch.py --mode=evaluate --workdir={workdir} --splits={split}"
+            f"run {workdir} has no evaluation of {split!r} (it has: {splits}); make it first: "
+            f"python launch.py --mode=evaluate --workdir={workdir} --splits={split}"
         )
     return _Run(str(workdir), config, configs.load_classes(config, workdir), Evaluation.load(path))
 
@@ -115,10 +115,10 @@ def _more_metrics(opened: Sequence[_Run], split: str) -> dict[str, list[float]]:
         path = pathlib.Path(run.name) / RESULTS_FILE
         results = json.loads(path.read_text())["results"] if path.is_file() else {}
         saved.append(results.get(split, {}))
-    values = {key: [numbers.get(key) for numbers in saved] for key in _MORE_METRICS}
+    rows = {key: [numbers.get(key) for numbers in saved] for key in _MORE_METRICS}
     return {
         key: [math.nan if value is None else value for value in row]
-        for key, row in values.items()
+        for key, row in rows.items()
         if any(value is not None for value in row)
     }
 
@@ -136,12 +136,13 @@ def _paired(first: _Run, run: _Run) -> dict[str, Any]:
     a, b = first.evaluation, run.evaluation
     places, notes = _same_images(a.names, b.names)
     miou = a.image_miou[places[0]], b.image_miou[places[1]]
-    # The labels' pixels per class: other ones mean another scored size, or other labels.
+    # Pixels per class differ where the scored size or the labels do.
     labels = [e.confusions.class_pixels()[1][p] for e, p in zip((a, b), places, strict=True)]
-    other = int(np.sum(np.any(labels[0] != labels[1], axis=1)))
-    if other:
+    differing = int(np.sum(np.any(labels[0] != labels[1], axis=1)))
+    if differing:
         notes.append(
-            f"the label pixels of {other} images differ: scored at another size, or other labels"
+            f"the label pixels of {differing} images differ: scored at another size, or "
+            "other labels"
         )
     test = paired_test(miou[1] - miou[0])
     if test.images < len(places[0]):
@@ -150,7 +151,7 @@ def _paired(first: _Run, run: _Run) -> dict[str, Any]:
 
 
 def _same_images(a: Sequence[str], b: Sequence[str]) -> tuple[tuple[list, list], list[str]]:
-    """Positions of the images that both lists hold, by name, and what did not match, in words."""
+    """Positions of the images that both lists hold, by name, and notes on what did not match."""
     if list(a) == list(b):
         return (list(range(len(a))), list(range(len(b)))), []
     places = [{name: place for place, name in enumerate(names)} for names in (a, b)]

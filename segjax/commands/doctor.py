@@ -17,15 +17,15 @@ def doctor(
     splits: Sequence[str] = (),
     console: Console | None = None,
 ) -> Diagnosis:
-    """Decodes the data as the config sees it; prints what is wrong, writes doctor.html and .json.
+    """Decodes the data as training would; prints what is wrong, writes doctor.html and doctor.json.
 
     Args:
       config: see configs/base.py.
       workdir: made if it does not exist.
-      splits: those that the config trains and evaluates on by default.
+      splits: by default those that the config trains and evaluates on.
 
     Raises:
-      ValueError: if a finding stops training, after all of them are printed and written.
+      ValueError: if a finding stops training; all findings are printed and written before.
     """
     console, workdir = console or Console(), pathlib.Path(workdir)
     with progress_bar(console, "reading") as progress:

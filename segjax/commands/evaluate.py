@@ -2,17 +2,18 @@
 
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from rich.console import Console
 
 from segjax import config as configs
+from segjax.commands.run_data import open_data
 from segjax.data.classes import ClassTable
 from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
-from segjax.inference.scoring import evaluate_fully, make_scoring_step
+from segjax.inference.scoring import FullEvaluation, evaluate_fully, make_scoring_step
 from segjax.metrics.protocols import find_protocol
 from segjax.report import run as run_report
 from segjax.report import tables
@@ -21,8 +22,15 @@ from segjax.training.mesh import evaluation_devices
 from segjax.training.progress import print_line
 from segjax.training.setup import describe_protocol
 
-# Options of config.data that change how samples are read, but not which.
-_READING = ("data.workers", "data.cache_mb", "data.timeout_s", "data.on_device")
+# Options that change how samples are read, or which splits, but not the samples.
+_READING = (
+    "data.workers",
+    "data.cache_mb",
+    "data.timeout_s",
+    "data.on_device",
+    "data.on_unreadable",
+    "data.eval_splits",
+)
 
 
 def evaluate(
@@ -61,65 +69,79 @@ def evaluate(
     """
     chosen = find_protocol(protocol)
     console, workdir = console or Console(), pathlib.Path(workdir)
-    predictor = Predictor.from_workdir(workdir)
-    config = configs.with_overrides(predictor.config, overrides or {})
-    classes, data = predictor.classes, config["data"]
-    predictor = Predictor(predictor.model, predictor.variables, classes, config)
-    other_data = {
-        name for name in overrides or {} if name.startswith("data.") and name not in _READING
-    }
-    opened = opened or Splits(data, config["seed"])
-    if other_data:
-        _check_classes(classes, opened.classes, workdir)
-    output = pathlib.Path(output or (_folder_on(workdir, data) if other_data else workdir))
-    devices = evaluation_devices(config["parallel"])
-    step = devices.compile_eval(make_scoring_step(predictor.model, predictor.normalization))
-    variables = devices.replicate(predictor.variables)
+    predictor = Predictor.from_workdir(workdir, overrides=overrides)
+    config = predictor.config
+    opened = opened or open_data(config)
+    changed = _changed_data(configs.load(workdir), config)
+    if changed:
+        _check_classes(predictor.classes, opened.classes, workdir)
     splits = splits or opened.evaluated
     opened.check(*splits)  # all of them before the first is evaluated
+    output = pathlib.Path(output or (_folder_on(workdir, config) if changed else workdir))
     first = jax.process_index() == 0
     if first and output.resolve() != workdir.resolve():
         configs.copy_run(workdir, output)
         configs.save(config, output)
-    batch_size = eval_batch_size(config)
     evaluations = {}
-    for split in splits:
-        evaluations[split] = evaluate_fully(
-            step, variables, opened.fitted(split), batch_size, devices, len(classes), chosen.name
-        )
+    for split, evaluation in _evaluate_splits(predictor, opened, splits, chosen.name):
+        evaluations[split] = evaluation
         if first:
-            evaluations[split].save(evaluation_path(output, split))
+            evaluation.save(evaluation_path(output, split))
     results = {split: evaluation.summary() for split, evaluation in evaluations.items()}
     if not first:
         return results
     words = describe_protocol(config, chosen)
-    if other_data:
-        words = f"{words}; on {_described(data)}, not the data of the run"
+    if changed:
+        words = f"{words}; on {_described(config)} (changed: {', '.join(changed)})"
     images = ", ".join(f"{split} {len(opened.source(split))}" for split in splits)
-    print_line(console, f"evaluated on {_described(data)}; images: {images}")
-    console.print(tables.results_table(results, classes, words))
+    print_line(console, f"evaluated on {_described(config)}; images: {images}")
+    console.print(tables.results_table(results, predictor.classes, words))
     console.print(tables.protocols_table(results))
-    report = run_report.write_report(output, predictor, evaluations, words, opened, seconds)
+    report = run_report.write_report(
+        output, predictor, evaluations, words, opened, seconds, other_data=bool(changed)
+    )
     print_line(console, f"report: {report}")
     return results
 
 
+def _changed_data(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """The options by which a config describes other data, or other labels, than the run's."""
+    names = configs.difference(ours, theirs)
+    return [name for name in names if name.startswith("data.") and name not in _READING]
+
+
+def _evaluate_splits(
+    predictor: Predictor, opened: Splits, splits: Sequence[str], rule: str
+) -> Iterator[tuple[str, FullEvaluation]]:
+    """Compiles the scoring step and yields (split, its evaluation)."""
+    config = predictor.config
+    devices = evaluation_devices(config["parallel"])
+    step = devices.compile_eval(make_scoring_step(predictor.model, predictor.normalization))
+    variables, classes = devices.replicate(predictor.variables), len(predictor.classes)
+    size = eval_batch_size(config)
+    for split in splits:
+        canvas = opened.fitted(split)
+        yield split, evaluate_fully(step, variables, canvas, size, devices, classes, rule)
+
+
 def _check_classes(ours: ClassTable, theirs: ClassTable, workdir: pathlib.Path) -> None:
-    """Raises ValueError unless data have the classes that the network predicts."""
+    """Raises ValueError unless the data have the classes that the network predicts."""
     if theirs.names != ours.names:
         raise ValueError(
-            f"the data have the classes {', '.join(theirs.names)}, but the run {workdir} "
+            f"the data have the classes {', '.join(theirs.names)}, but the run {workdir} has "
             f"{', '.join(ours.names)}; use data with the run's classes in its order, or map them "
             "with --config.data.class_map"
         )
 
 
-def _folder_on(workdir: pathlib.Path, data: Mapping[str, Any]) -> pathlib.Path:
-    """Where the results on other data are written."""
+def _folder_on(workdir: pathlib.Path, config: Mapping[str, Any]) -> pathlib.Path:
+    """The folder for the results on other data."""
+    data = config["data"]
     parts = [data["name"], pathlib.Path(data["root"]).name] if data["root"] else [data["name"]]
     return workdir / re.sub(r"[^\w.-]+", "_", "_".join(["on", *parts]))
 
 
-def _described(data: Mapping[str, Any]) -> str:
-    """The data set in the user's words: its name and folder."""
+def _described(config: Mapping[str, Any]) -> str:
+    """The name and the folder of the data set."""
+    data = config["data"]
     return data["name"] + (f" in {data['root']}" if data["root"] else "")

@@ -1,4 +1,4 @@
-"""The mode export: a finished run as one file."""
+"""The command export: a finished run as one file."""
 
 import pathlib
 from collections.abc import Mapping
@@ -6,16 +6,17 @@ from typing import Any
 
 from rich.console import Console
 
-from segjax import config as configs
 from segjax import weights
-from segjax.data.splits import Splits
+from segjax.commands.run_data import open_data
 from segjax.export.load import SUFFIX
 from segjax.export.program import write as write_export
 from segjax.inference.predictor import Predictor
-from segjax.report.provenance import environment as describe_environment
+from segjax.report.numbers import format_number
+from segjax.report.provenance import environment
 from segjax.training.progress import print_line
 
-FORMATS = ("stablehlo", "safetensors")
+_DEFAULT_NAMES = {"stablehlo": f"model{SUFFIX}", "safetensors": "model.safetensors"}
+FORMATS = tuple(_DEFAULT_NAMES)
 
 
 def export(
@@ -46,62 +47,50 @@ def export(
         raise ValueError(f"--format={format}; export has {', '.join(FORMATS)}")
     console, workdir = console or Console(), pathlib.Path(workdir)
     if format is None:
-        named = output is not None and pathlib.Path(output).suffix == ".safetensors"
-        format = "safetensors" if named else "stablehlo"
-    predictor = Predictor.from_workdir(workdir)
-    predictor.config = configs.with_overrides(predictor.config, overrides or {})
+        is_weights = output is not None and pathlib.Path(output).suffix == ".safetensors"
+        format = "safetensors" if is_weights else "stablehlo"
+    output = pathlib.Path(output or workdir / _DEFAULT_NAMES[format])
+    predictor = Predictor.from_workdir(workdir, overrides=overrides)
     if format == "stablehlo":
-        return _export_program(workdir, predictor, output, console)
-    output = pathlib.Path(output or workdir / "model.safetensors")
-    data = predictor.config["data"]
-    text = weights.save(
-        output,
-        predictor.model,
-        predictor.variables,
-        mean=tuple(data["mean"]),
-        std=tuple(data["std"]),
-        classes=predictor.classes.names,
-    )
+        text = _export_program(predictor, output)
+    else:
+        mean, std = (tuple(predictor.config["data"][key]) for key in ("mean", "std"))
+        text = weights.save(
+            output,
+            predictor.model,
+            predictor.variables,
+            mean=mean,
+            std=std,
+            classes=predictor.classes.names,
+        )
     print_line(console, text)
     return output
 
 
-def _export_program(
-    workdir: pathlib.Path,
-    predictor: Predictor,
-    output: str | pathlib.Path | None,
-    console: Console,
-) -> pathlib.Path:
-    output = pathlib.Path(output or workdir / f"model{SUFFIX}")
+def _export_program(predictor: Predictor, output: pathlib.Path) -> str:
+    """Writes and checks the program; returns what it takes, and its scores, in words."""
     config = predictor.config
-    # Labels on the canvas: that is where the program's are.
+    # Labels on the canvas, as the program gives them.
     config = {**config, "data": {**config["data"], "label_size": (0, 0)}}
-    environment = describe_environment()
-    written = write_export(
-        output,
-        predictor,
-        Splits(config["data"], config["seed"]).fitted(config["data"]["val_split"]),
-        environment={"commit": environment["commit"], "segjax": environment["segjax"]},
-    )
+    validation = open_data(config).fitted(config["data"]["val_split"])
+    versions = {name: environment()[name] for name in ("commit", "segjax")}
+    written = write_export(output, predictor, validation, environment=versions)
     (height, width), multiple = written["size"], written["multiple"]
     shape = (
         f"H and W any multiples of {multiple}"
         if multiple
         else f"H, W = {height}, {width} only ({written['fixed_size_because']})"
     )
-    checked = written["validation"]
-    print_line(
-        console,
-        f"{output}: {output.stat().st_size / 1e6:.1f} MB, for {', '.join(written['platforms'])}\n"
-        f"takes uint8 [n, H, W, {written['channels']}], n free, {shape}; gives uint8 class ids "
-        "[n, H, W]\n"
-        f"mIoU on {checked['split']} ({checked['images']} images) {_score(checked['miou_before'])} "
-        f"before, {_score(checked['miou_after'])} after; {checked['pixels_differing']:.4%} of the "
-        f"pixels differ\n{checked['protocol']}\n"
-        f"run it with: segjax.load_exported({str(output)!r})(images)",
+    size, scores = output.stat().st_size, written["validation"]
+    before, after = (format_number(scores[key]) for key in ("miou_before", "miou_after"))
+    return "\n".join(
+        [
+            f"{output}: {size / 1e6:.1f} MB, for {', '.join(written['platforms'])}",
+            f"takes uint8 [n, H, W, {written['channels']}], n free, {shape}; gives uint8 class ids "
+            "[n, H, W]",
+            f"mIoU on {scores['split']} ({scores['images']} images) {before} before, {after} "
+            f"after; {scores['pixels_differing']:.4%} of the pixels differ",
+            scores["protocol"],
+            f"run it with: segjax.load_exported({str(output)!r})(images)",
+        ]
     )
-    return output
-
-
-def _score(miou: float | None) -> str:
-    return "-" if miou is None else f"{miou:.4f}"

@@ -1,4 +1,4 @@
-"""The mode that looks ahead: what a run will cost, before it costs anything."""
+"""The command plan: what a run will cost, before it costs anything."""
 
 import dataclasses
 import json
@@ -26,15 +26,18 @@ def plan(
     target: str | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Compiles the training and the evaluation step, and prints what they cost on one device:
-    memory, kernels, bytes, FLOPs, messages, and the least time that these take.
+    """Compiles the training and the evaluation step, and prints what they cost on one device.
 
-    Nothing is trained and no parameter is drawn. Writes the numbers, `plan.json`, and a picture of
+    The cost is memory, kernels, bytes, FLOPs, messages, and the least time that these take. Nothing
+    is trained and no parameter is drawn. Writes the numbers, `plan.json`, and a picture of
     what augmentation does, `augmentation.png`, into the workdir.
 
     Args:
-      target: accelerators to compile for, see `accelerators.targets`; they need not be here, nor
-        the data set, of which there is no picture then. None = this machine's devices.
+      config: see configs/base.py.
+      workdir: made if it does not exist.
+      target: accelerators to compile for, see `accelerators.targets`; by default this machine's
+        devices. With a target, neither the accelerators nor the data set need be here (without the
+        data set there is no picture).
 
     Returns:
       What is in plan.json: `parameters`; `train` and `evaluate`, each what
@@ -42,21 +45,20 @@ def plan(
       of the training step again; with a target `changes`, where the training step does not fit.
 
     Raises:
-      ValueError: for a config or a target that will not do, or where what compiles for the target
-        is not installed.
+      ValueError: for an invalid config, an unknown target, or a target whose compiler is not
+        installed.
     """
-    console = console or Console()
-    wanted = parse(target) if target else None
-    devices = wanted.devices() if wanted else None
-    setup = prepare_programs(config, devices) if wanted else prepare(config)
-    config = setup.config
+    console, workdir = console or Console(), pathlib.Path(workdir)
+    accelerator = parse(target) if target else None
+    devices = accelerator.devices() if accelerator else None
+    setup = prepare_programs(config, devices) if accelerator else prepare(config)
     kind = setup.devices.mesh.devices.flat[0].device_kind
-    device = wanted.device if wanted else _of_kind(kind)
-    state = setup.abstract_state()
-    if not wanted:
-        table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
-        print(table, file=console.file)
-    parameters = sum(p.size for p in jax.tree.leaves(state.params))
+    device = accelerator.device if accelerator else _of_kind(kind)
+    params = setup.abstract_state().params
+    parameters = sum(p.size for p in jax.tree.leaves(params))
+    if not accelerator:
+        overview = parameter_overview.get_parameter_overview(params, include_stats=False)
+        print(overview, file=console.file)
     print_line(console, _headline(setup, parameters, kind))
 
     programs = {step: _program(setup, step) for step in STEPS}
@@ -73,18 +75,18 @@ def plan(
         **_of_training(programs["train"]),
         **figures,
     }
-    if wanted and not figures["train"]["fits"]:
+    if accelerator and not figures["train"]["fits"]:
         result["changes"] = _changes(setup, devices, figures["train"], console)
-    folder = pathlib.Path(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps(result, indent=2) + "\n")
-    print_line(console, f"numbers: {folder / 'plan.json'}")
-    _picture(setup, folder / "augmentation.png", console)
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / "plan.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print_line(console, f"numbers: {path}")
+    _draw_augmentation(setup, workdir / "augmentation.png", console)
     return result
 
 
 def _of_kind(kind: str) -> Device | None:
-    """The device of the table that JAX calls so, if there is one."""
+    """The known device with JAX's name `kind`, if there is one."""
     return next((device for device in DEVICES.values() if device.kind == kind), None)
 
 
@@ -131,7 +133,7 @@ def _of_training(program: Program | TooLargeError) -> dict[str, float]:
 def _changes(
     setup: Setup, devices: list[jax.Device], figures: Mapping[str, Any], console: Console
 ) -> list[dict[str, Any]]:
-    """Compiles what might fit in its place, and says which does."""
+    """Compiles changes of the config that need less memory, and prints which of them fit."""
     print_line(
         console,
         f"the training step does not fit: it needs {figures['peak'] / 2**30:,.2f} GiB of "
@@ -139,11 +141,11 @@ def _changes(
     )
     changes = planning.what_fits(setup.config, devices, figures["limit"], figures["peak"], console)
     if not any(change.fits for change in changes):
-        console.print("none of these fits; use a smaller crop or network, or more of them together")
+        print_line(console, "none of these fits; use a smaller crop or network, or several of them")
     return [dataclasses.asdict(change) for change in changes]
 
 
-def _picture(setup: Setup, path: pathlib.Path, console: Console) -> None:
+def _draw_augmentation(setup: Setup, path: pathlib.Path, console: Console) -> None:
     """Draws what augmentation does to the first training image, if the data set is here."""
     config = setup.config
     try:

@@ -1,9 +1,9 @@
-"""The mode predict: label maps of images, folders, lists and videos."""
+"""The command predict: label maps of images, folders, lists and videos."""
 
 import contextlib
 import itertools
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from segjax.data.classes import ClassTable
 from segjax.data.files.images import rgb_view
-from segjax.inference.inputs import Input, open_inputs
+from segjax.inference.inputs import Input, Inputs, open_inputs
 from segjax.inference.options import InferenceOptions
 from segjax.inference.predictor import Predictor
 from segjax.inference.video import VideoWriter
@@ -39,8 +39,7 @@ def predict(
     batch_size: int = 4,
     console: Console | None = None,
 ) -> list[pathlib.Path]:
-    """Predicts an image, every image of a folder or of a list, or every frame of a video, each at
-    its own size.
+    """Predicts images, or the frames of a video, each at its own size.
 
     Writes into `output` (WORKDIR/predictions by default), under each image's name: `NAME.png` in
     `masks/` (class ids), in `colors/` (the palette) and in `overlays/` (palette over image). Of a
@@ -56,7 +55,7 @@ def predict(
       The paths of the index masks.
 
     Raises:
-      ValueError: if there is no run or nothing to predict on.
+      ValueError: if there is no run, or `input` names no images and no video.
       UnreadableInputs: at the end, listing the inputs that were skipped, if there were any.
     """
     console = console or Console()
@@ -65,21 +64,12 @@ def predict(
     predictor = Predictor.from_workdir(workdir, options=options)
     classes = predictor.classes
     inputs = open_inputs(input, predictor.config["data"]["channels"])
-    of_video = inputs.frames_per_second is not None
-    masks, unreadable, used = [], [], predictor.options
-    # Batches want their images at once, windows need one image only.
-    together = 1 if used.inference == "slide" or inputs.total == 1 else used.batch_size
-    with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(progress_bar(console, "predict"))
-        film = None
-        if of_video:
-            film = stack.enter_context(
-                VideoWriter(output / OVERLAY_VIDEO, inputs.frames_per_second)
-            )
-        for batch in _batches(inputs.read(), together):
-            unreadable += [item for item in batch if item.image is None]
-            readable = [item for item in batch if item.image is not None]
-            for item, label in zip(readable, _labels(predictor, readable, together), strict=True):
+    masks, unreadable = [], []
+    with progress_bar(console, "predict") as progress, _film(inputs, output) as film:
+        for item, label in _predictions(predictor, inputs):
+            if label is None:
+                unreadable.append(item)
+            else:
                 masks.append(_save(output, "masks", item.name, label))
                 tinted = _overlay(item.image, label, classes)
                 if film:
@@ -87,15 +77,13 @@ def predict(
                 else:
                     _save(output, "colors", item.name, classes.colorize(label))
                     _save(output, "overlays", item.name, tinted)
-                    text = _shares(item.origin, label, classes)
-                    print_line(console, text)
+                    print_line(console, _shares(item.origin, label, classes))
             progress(len(masks) + len(unreadable), inputs.total)
     if film:
-        there = f"and {OVERLAY_VIDEO}" if film.works else f"(this opencv wrote no {OVERLAY_VIDEO})"
-        text = f"{len(masks)} frame(s): masks {there} in {output}"
+        more = f"and {OVERLAY_VIDEO}" if film.works else f"(this opencv wrote no {OVERLAY_VIDEO})"
+        print_line(console, f"{len(masks)} frame(s): masks {more} in {output}")
     else:
-        text = f"{len(masks)} image(s): masks, colors and overlays in {output}"
-    print_line(console, text)
+        print_line(console, f"{len(masks)} image(s): masks, colors and overlays in {output}")
     if unreadable:
         problems = "\n".join(f"  {item.problem}" for item in unreadable)
         raise UnreadableInputs(
@@ -105,17 +93,29 @@ def predict(
     return masks
 
 
-def _labels(predictor: Predictor, items: list[Input], together: int) -> list[np.ndarray]:
-    images = [item.image for item in items]
-    if together == 1:
-        return [predictor.predict(image) for image in images]
-    return predictor.predict_batch(images)
+def _film(
+    inputs: Inputs, output: pathlib.Path
+) -> contextlib.AbstractContextManager[VideoWriter | None]:
+    """The writer of the overlays of a video; None for images."""
+    if inputs.frames_per_second is None:
+        return contextlib.nullcontext()
+    return VideoWriter(output / OVERLAY_VIDEO, inputs.frames_per_second)
 
 
-def _batches(items: Iterable[Input], size: int) -> Iterator[list[Input]]:
-    items = iter(items)
-    while batch := list(itertools.islice(items, size)):
-        yield batch
+def _predictions(predictor: Predictor, inputs: Inputs) -> Iterator[tuple[Input, np.ndarray | None]]:
+    """Yields each input with its label map; None if it could not be read."""
+    options = predictor.options
+    # A batch keeps all its images in memory; windows need only one.
+    one_by_one = options.inference == "slide" or inputs.total == 1
+    items = inputs.read()
+    while batch := list(itertools.islice(items, 1 if one_by_one else options.batch_size)):
+        images = [item.image for item in batch if item.image is not None]
+        if one_by_one:
+            labels = iter([predictor.predict(image) for image in images])
+        else:
+            labels = iter(predictor.predict_batch(images))
+        for item in batch:
+            yield item, None if item.image is None else next(labels)
 
 
 def _save(output: pathlib.Path, kind: str, name: str, picture: np.ndarray) -> pathlib.Path:
@@ -126,7 +126,7 @@ def _save(output: pathlib.Path, kind: str, name: str, picture: np.ndarray) -> pa
 
 
 def _overlay(image: np.ndarray, label: np.ndarray, classes: ClassTable) -> np.ndarray:
-    """Some rows at a time: blending takes 16 bytes a colour meanwhile."""
+    """The overlay of an image, some rows at a time: blending needs 16 bytes a colour."""
     out = np.empty((*label.shape, 3), np.uint8)
     for top in range(0, len(label), 256):
         rows = slice(top, top + 256)

@@ -16,7 +16,7 @@ from segjax.data.sets.idd import write_masks
 from segjax.data.splits import Splits
 from segjax.training.progress import print_line, progress_bar
 
-# --format of --mode=prepare, and what prepare calls it.
+# --format of --mode=prepare -> the encoding of `write_prepared`.
 _ENCODINGS = {"decoded": "raw", "encoded": "png"}
 
 
@@ -30,21 +30,21 @@ def prepare(
 ) -> Manifest | int:
     """Writes the config's data set as ArrayRecord, for `data.name=prepared`.
 
-    The same command goes on with what a killed one left.
+    If the command is killed, the same command resumes it.
 
     Args:
       config: see configs/base.py; `data.workers` processes write (0 = one per core).
       output: a folder; data/prepared by default. The files go to OUTPUT/NAME/1.0.0.
-      splits: those that the config trains and evaluates on by default.
+      splits: by default those that the config trains and evaluates on.
       format: "decoded" (default, fast to read), "encoded" (PNG), or "masks": for IDD, mask PNGs
         beside the polygons in `data.root` and nothing else.
       size: (height, width) to fit images to; each image's own by default.
 
     Returns:
-      The manifest; for masks, the number that was written.
+      The manifest; for masks, the number of files written.
 
     Raises:
-      ValueError: for an option that will not do, or a bad sample.
+      ValueError: for an unknown format, masks of another data set than IDD, or a bad sample.
     """
     console, data = console or Console(), config["data"]
     workers = data["workers"] or os.cpu_count() or 1
@@ -92,6 +92,6 @@ def _prepare_masks(data: Mapping[str, Any], splits, workers: int, console: Conso
 
 
 def _plain_name(data: Mapping[str, Any]) -> str:
-    """camvid_original for camvid's variant; of tfds:NAME the NAME."""
+    """The name as a folder: camvid_original for a variant, NAME for tfds:NAME."""
     name = "_".join([data["name"].removeprefix("tfds:"), *filter(None, [data["variant"]])])
     return re.sub(r"\W", "_", name.lower())

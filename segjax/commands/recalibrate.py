@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from segjax import config as configs
-from segjax.data.datasets import make_source
+from segjax.commands.run_data import open_data
 from segjax.data.fitted import FittedDataset
 from segjax.inference.predictor import Predictor
 from segjax.inference.recalibrate import even_batches, recomputed_statistics
@@ -24,8 +24,10 @@ def recalibrate(
     overrides: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> pathlib.Path:
-    """Recomputes the batch normalisation statistics of a run's best checkpoint over all training
-    images, as they are (no augmentation, no dropout), as SegNet's authors do before testing.
+    """Recomputes the batch normalisation statistics of a run's best checkpoint.
+
+    The pass over all training images uses neither augmentation nor dropout, as SegNet's authors do
+    before testing.
 
     The result is a run of its own, whose only checkpoint is that one with the new statistics:
     evaluate, predict and export take it. The old run is left as it was.
@@ -48,10 +50,10 @@ def recalibrate(
     configs.load(workdir)  # says so if it holds no run
     with CheckpointStore(workdir, read_only=True) as store:
         step = store.best_step()
-    predictor = Predictor.from_workdir(workdir, step)
-    config = configs.with_overrides(predictor.config, overrides or {})
-    source = make_source(config["data"], config["data"]["train_split"], config["seed"])
-    canvas = FittedDataset(source, tuple(config["data"]["image_size"]))
+    predictor = Predictor.from_workdir(workdir, step, overrides=overrides)
+    config, data = predictor.config, predictor.config["data"]
+    source = open_data(config).source(data["train_split"])
+    canvas = FittedDataset(source, tuple(data["image_size"]))
     batches = even_batches(len(canvas), config["train"]["batch_size"])
     images = (
         np.stack([canvas[i]["image"] for i in batch])
@@ -64,8 +66,8 @@ def recalibrate(
     seconds = time.perf_counter() - began
     configs.copy_run(workdir, output)
     note = (
-        f"recomputed over {len(canvas)} images of {config['data']['train_split']} in "
-        f"{len(batches)} batches, from step {step} of {workdir}"
+        f"recomputed over {len(canvas)} images of {data['train_split']} in {len(batches)} batches, "
+        f"from step {step} of {workdir}"
     )
     _note(output, note)
     with CheckpointStore(output) as store:

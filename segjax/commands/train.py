@@ -61,7 +61,7 @@ def train(
 
 
 def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str) -> None:
-    """Says what is about to run, and where."""
+    """Prints what is about to run, and where."""
     config, devices = setup.config, setup.devices.mesh
     size, rows = config["train"]["batch_size"], setup.padded_batch_size
     shape = " x ".join(f"{n} {axis}" for axis, n in devices.shape.items() if n > 1)
@@ -84,7 +84,7 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str
 
 
 def _preview(setup: Setup):
-    """Pictures of a few validation images, as TensorBoard shows them after each evaluation."""
+    """The function that draws a few validation images for TensorBoard after each evaluation."""
     source = setup.validation.source
     chosen = evenly_spaced(len(source), setup.config["report"]["samples"])
     predictor = Predictor(setup.model, None, setup.classes, setup.config)

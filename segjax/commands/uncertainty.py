@@ -13,11 +13,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from segjax import config as configs
+from segjax.commands.run_data import open_data
 from segjax.data.batches import eval_batches
+from segjax.data.classes import ClassTable
 from segjax.data.files.images import rgb_view
 from segjax.data.fitted import FittedDataset
-from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
 from segjax.inference.uncertainty import MEASURES, check_dropout
 from segjax.inference.uncertainty_scores import score_split
@@ -33,6 +33,13 @@ _DEFINITIONS = {
     "mutual_information": "that less the mean entropy of the samples, in nats",
     "variance": "of each class's probability over the samples, mean over classes (Kendall et al.)",
     "risk": "per measure: share of wrong pixels among the most certain ones, by share kept",
+}
+_ERRORS = ("ece", "brier", "nll")
+# Keys of a measure's risk and the titles of their columns.
+_RISKS = {
+    "aurc": "AURC",
+    "excess_aurc": "above the best",
+    "accuracy_most_certain_90": "accuracy of the most certain 90 %",
 }
 
 
@@ -67,46 +74,27 @@ def uncertainty(
       `calibration` and `risk`; and how they were made.
 
     Raises:
-      ValueError: for a network without dropout, runs that do not go together, or options that no
-        samples can have.
+      ValueError: for a network without dropout, runs that do not go together, fewer than two
+        samples, or neither or both of `workdir` and `runs`.
     """
-    console = console or Console()
-    if bool(workdir) == bool(runs):
-        raise ValueError(
-            "--mode=uncertainty needs either --workdir, for dropout, or --runs, for an ensemble"
-        )
-    workdirs = [pathlib.Path(run) for run in (runs or [workdir])]
-    if len(workdirs) == 1 and samples < 2:
-        raise ValueError(f"samples={samples}; use 2 or more, one alone does not vary")
-    predictors = [Predictor.from_workdir(workdir) for workdir in workdirs]
-    config = configs.with_overrides(predictors[0].config, overrides or {})
-    classes = predictors[0].classes
-    if len(workdirs) > 1:
+    console, workdirs = console or Console(), _workdirs(workdir, runs, samples)
+    predictors = [Predictor.from_workdir(workdirs[0], overrides=overrides)]
+    predictors += [Predictor.from_workdir(workdir) for workdir in workdirs[1:]]
+    first, is_ensemble = predictors[0], len(predictors) > 1
+    config, classes = first.config, first.classes
+    if is_ensemble:
         _check_members(workdirs, predictors)
     else:
-        model, variables = predictors[0].model, predictors[0].variables
-        check_dropout(model, variables, config["data"]["channels"])
+        check_dropout(first.model, first.variables, config["data"]["channels"])
     split = split or config["data"]["val_split"]
-    batch_size = eval_batch_size(config)
-    devices = evaluation_devices({**config["parallel"], "mode": "jit"})
-    canvas = Splits(config["data"], config["seed"]).fitted(split)
-    shown = evenly_spaced(len(canvas), config["report"]["samples"])
+    canvas = open_data(config).fitted(split)
     began = time.perf_counter()
-    batches = track(
-        console,
-        "evaluating",
-        eval_batches(canvas, batch_size, rows=devices.local_rows(batch_size)),
-        math.ceil(len(canvas) / batch_size),
-    )
-    scores, maps = score_split(
-        predictors, batches, devices, samples=samples, seed=seed, shown=shown
-    )
+    scores, maps = _score(predictors, canvas, samples, seed, console)
     seconds = time.perf_counter() - began
-    method = f"{samples} dropout samples" if len(predictors) == 1 else f"{len(predictors)} networks"
     results = {
-        "method": "dropout" if len(predictors) == 1 else "ensemble",
-        "samples": samples if len(predictors) == 1 else len(predictors),
-        "seed": seed if len(predictors) == 1 else None,
+        "method": "ensemble" if is_ensemble else "dropout",
+        "samples": len(predictors) if is_ensemble else samples,
+        "seed": None if is_ensemble else seed,
         "workdirs": [str(workdir) for workdir in workdirs],
         "split": split,
         "images": len(canvas),
@@ -117,25 +105,36 @@ def uncertainty(
         "mean": scores["mean"],
         "alone": [scores[f"alone{i}"] for i in range(len(predictors))],
     }
-    folder = "uncertainty" if len(predictors) == 1 else "ensemble"
-    output = pathlib.Path(output or workdirs[0] / folder)
+    output = pathlib.Path(output or workdirs[0] / ("ensemble" if is_ensemble else "uncertainty"))
     output.mkdir(parents=True, exist_ok=True)
-    (output / RESULTS_FILE).write_text(json.dumps(no_nan(results), indent=1) + "\n")
-    _print(results, method, console)
+    path = output / RESULTS_FILE
+    path.write_text(json.dumps(no_nan(results), indent=1) + "\n")
+    _print(results, console)
     pictures = _draw(maps, canvas, classes, output)
-    print_line(
-        console,
-        f"{output / RESULTS_FILE}; {len(pictures)} picture(s) beside it",
-    )
+    print_line(console, f"{path}; {len(pictures)} picture(s) beside it")
     return results
+
+
+def _workdirs(
+    workdir: str | pathlib.Path | None, runs: Sequence[str | pathlib.Path], samples: int
+) -> list[pathlib.Path]:
+    """The runs that `uncertainty` is asked about."""
+    if bool(workdir) == bool(runs):
+        raise ValueError(
+            "--mode=uncertainty needs either --workdir, for dropout, or --runs, for an ensemble"
+        )
+    workdirs = [pathlib.Path(run) for run in runs or [workdir]]
+    if len(workdirs) == 1 and samples < 2:
+        raise ValueError(f"samples={samples}; use 2 or more, one alone does not vary")
+    resolved = [path.resolve() for path in workdirs]
+    twice = {str(path) for path in resolved if resolved.count(path) > 1}
+    if twice:
+        raise ValueError(f"{', '.join(sorted(twice))} is given twice; use different runs")
+    return workdirs
 
 
 def _check_members(workdirs: Sequence[pathlib.Path], predictors: Sequence[Predictor]) -> None:
     """Raises ValueError unless the runs' predictions can be averaged pixel by pixel."""
-    resolved = [workdir.resolve() for workdir in workdirs]
-    twice = {str(workdir) for workdir in resolved if resolved.count(workdir) > 1}
-    if twice:
-        raise ValueError(f"{', '.join(sorted(twice))} is given twice; use different runs")
     first = predictors[0]
     for workdir, other in zip(workdirs[1:], predictors[1:], strict=True):
         if other.classes.names != first.classes.names:
@@ -144,8 +143,7 @@ def _check_members(workdirs: Sequence[pathlib.Path], predictors: Sequence[Predic
                 f"{', '.join(first.classes.names)}; use runs with the same classes"
             )
         for option in ("image_size", "label_size", "channels"):
-            ours, theirs = (p.config["data"][option] for p in (first, other))
-            ours, theirs = (tuple(v) if isinstance(v, list | tuple) else v for v in (ours, theirs))
+            ours, theirs = (_tuple(p.config["data"][option]) for p in (first, other))
             if ours != theirs:
                 raise ValueError(
                     f"data.{option}={theirs} of {workdir}, but {ours} of {workdirs[0]}; use runs "
@@ -153,47 +151,79 @@ def _check_members(workdirs: Sequence[pathlib.Path], predictors: Sequence[Predic
                 )
 
 
-def _print(results: Mapping[str, Any], method: str, console: Console) -> None:
+def _tuple(value: Any) -> Any:
+    """Lists, as JSON has them, as tuples."""
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+def _score(
+    predictors: Sequence[Predictor],
+    canvas: FittedDataset,
+    samples: int,
+    seed: int,
+    console: Console,
+) -> tuple[dict[str, dict[str, Any]], dict[int, dict[str, np.ndarray]]]:
+    """What `score_split` gives for a split, with a progress bar."""
+    config = predictors[0].config
+    size = eval_batch_size(config)
+    devices = evaluation_devices({**config["parallel"], "mode": "jit"})
+    batches = eval_batches(canvas, size, rows=devices.local_rows(size))
+    batches = track(console, "evaluating", batches, math.ceil(len(canvas) / size))
+    shown = evenly_spaced(len(canvas), config["report"]["samples"])
+    return score_split(predictors, batches, devices, samples=samples, seed=seed, shown=shown)
+
+
+def _print(results: Mapping[str, Any], console: Console) -> None:
+    """Prints the scores of each prediction, and how well each measure points at its errors."""
     mean, alone = results["mean"], results["alone"]
-    table = Table(title=f"{results['split']}: {results['images']} images, {method}")
-    for column in ("prediction", "mIoU", "global acc.", "ECE", "Brier", "NLL"):
-        table.add_column(column, justify="left" if column == "prediction" else "right")
     names = ["without dropout"] if len(alone) == 1 else results["workdirs"]
-    for name, row in (("mean", mean), *zip(names, alone, strict=True)):
-        calibration = row["calibration"]
-        values = (row["miou"], row["global_accuracy"])
-        values += tuple(calibration[key] for key in ("ece", "brier", "nll"))
-        table.add_row(name, *(f"{value:.4f}" for value in values))
-    console.print(table)
-    table = Table(title="Does it point at the errors?")
-    for column in (
-        "pixels ranked by",
-        "AURC",
-        "above the best",
-        "accuracy of the most certain 90 %",
-    ):
-        table.add_column(column, justify="left" if column == "pixels ranked by" else "right")
-    rows = [(f"{name.replace('_', ' ')} of the mean", mean["risk"][name]) for name in MEASURES]
-    rows += [(f"entropy, {n}", r["risk"]["entropy"]) for n, r in zip(names, alone, strict=True)]
-    for name, risk in rows:
-        values = (risk["aurc"], risk["excess_aurc"], risk["accuracy_most_certain_90"])
-        table.add_row(name, *(f"{value:.4f}" for value in values))
-    console.print(table)
+    scores = [
+        (name, (row["miou"], row["global_accuracy"], *(row["calibration"][k] for k in _ERRORS)))
+        for name, row in (("mean", mean), *zip(names, alone, strict=True))
+    ]
+    risks = [(f"{name.replace('_', ' ')} of the mean", mean["risk"][name]) for name in MEASURES]
+    risks += [(f"entropy, {n}", r["risk"]["entropy"]) for n, r in zip(names, alone, strict=True)]
+    ranked = [(name, [risk[key] for key in _RISKS]) for name, risk in risks]
+    kind = "dropout samples" if results["method"] == "dropout" else "networks"
+    title = f"{results['split']}: {results['images']} images, {results['samples']} {kind}"
+    columns = ("prediction", "mIoU", "global acc.", *(key.upper() for key in _ERRORS))
+    console.print(_table(title, columns, scores))
+    columns = ("pixels ranked by", *_RISKS.values())
+    console.print(_table("Does it point at the errors?", columns, ranked))
     print_line(console, f"{results['protocol']}; {results['seconds']:.1f} s")
 
 
-def _draw(maps, canvas: FittedDataset, classes, output: pathlib.Path) -> list[pathlib.Path]:
-    """A picture per image whose maps are given, all with the same scales."""
+def _table(
+    title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]]
+) -> Table:
+    """A table of a name and numbers in each row."""
+    first, *others = columns
+    table = Table(title=title)
+    table.add_column(first)
+    for column in others:
+        table.add_column(column, justify="right")
+    for name, values in rows:
+        table.add_row(name, *(f"{value:.4f}" for value in values))
+    return table
+
+
+def _draw(
+    maps: Mapping[int, Mapping[str, np.ndarray]],
+    canvas: FittedDataset,
+    classes: ClassTable,
+    output: pathlib.Path,
+) -> list[pathlib.Path]:
+    """Draws each image whose maps are given, all with the same scales; returns the files."""
     ends = {name: max(float(m[name].max()) for m in maps.values()) for name in MEASURES[1:]}
     pictures = []
-    for index in sorted(maps):
+    for index, image_maps in sorted(maps.items()):
         sample = canvas[index]
-        size = sample["label"].shape
-        image = Image.fromarray(rgb_view(sample["image"])).resize(size[::-1])
+        label = sample["label"]
+        image = Image.fromarray(rgb_view(sample["image"])).resize(label.shape[::-1])
         name = canvas.names.get(index, str(index))
-        drawn = {**maps[index], "name": name, "image": np.asarray(image), "label": sample["label"]}
-        file = re.sub(r"[^\w.-]+", "_", name)
-        path = output / f"{index:05d}_{file}.png"
+        drawn = {**image_maps, "name": name, "image": np.asarray(image), "label": label}
+        file_name = re.sub(r"[^\w.-]+", "_", name)
+        path = output / f"{index:05d}_{file_name}.png"
         plot_uncertainty(drawn, classes, path, limits=ends)
         pictures.append(path)
     return pictures

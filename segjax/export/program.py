@@ -22,11 +22,11 @@ from segjax.training.evaluation import eval_batch_size
 from segjax.training.forward import Forward
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-# The strides of networks that take any multiple of their stride; tried for free H and W.
+# Tried as divisors of free H and W: some networks take any multiple of their stride, 16 or 32.
 _MULTIPLES = (16, 32)
 # Shares of the pixels whose class may change. Between CPUs, and between network and program on one
-# device, next to none does. On accelerators, whose float32 products have 8 to 11 bits, and in
-# bfloat16, pixels with two nearly tied classes do: a SegNet in bfloat16 instead of float32 changed
+# device, hardly any does. In bfloat16, and on accelerators, whose float32 products have 8 to 11
+# bits, pixels with two nearly tied classes do: a SegNet in bfloat16 instead of float32 changed
 # 2.4 % and 3.5 % of the pixels of two images of `test_image`.
 TOLERANCE, COARSE_TOLERANCE = 0.001, 0.05
 # Images from which the stored test is chosen.
@@ -165,8 +165,8 @@ def test_image(
 ) -> UInt8[np.ndarray, "h w c"]:
     """An image to test an export with: smooth noise, so that the file holds nobody's photograph.
 
-    It is the one of a few seeds whose labels are the most varied (by entropy): an image of one
-    class would hide most errors.
+    Of the images of a few seeds it is the one with the most varied labels (by entropy): an image of
+    one class would hide most errors.
     """
     best = None
     for seed in range(_CANDIDATES):

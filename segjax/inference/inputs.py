@@ -19,8 +19,8 @@ class Input:
     """One image to predict on.
 
     Attributes:
-      name: of its result, unique among the inputs: a relative path without suffix.
-      origin: its source, to be printed.
+      name: of its result: a relative path without suffix, unique among the inputs.
+      origin: the file, and the frame of a video, as printed.
       image: uint8 [h, w, c]; None if it could not be read.
       problem: why it could not be read.
     """
@@ -87,9 +87,11 @@ def open_inputs(path: str | os.PathLike, channels: int = 3) -> Inputs:
 
 
 def output_names(paths: Sequence[pathlib.Path], root: pathlib.Path) -> list[str]:
-    """The names of the results: each path relative to `root`, without its suffix unless two names
-    would be equal. A path outside of `root` gives its absolute path without `..`, so that no result
-    is written outside of the output folder."""
+    """The names of the results: paths relative to `root`.
+
+    The suffix is left out unless two names would be equal. A path outside of `root` gives its
+    absolute path without `..`, so that no result is written outside of the output folder.
+    """
     relative = []
     for path in paths:
         if not path.is_relative_to(root) or ".." in path.relative_to(root).parts:

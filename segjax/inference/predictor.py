@@ -44,9 +44,9 @@ class Predictor:
     evaluation (`data.image_size`), and the logits, not the labels, are resized back: this is what
     evaluation scores. `InferenceOptions` has the alternatives and test-time augmentation.
 
-    Whatever sizes come, the network is compiled once per scale for the canvas (and once for
-    batches), once for sliding windows, and for whole images once per pair of buckets
-    (`windows.bucket`) and batch size; so are the small programs that make labels of logits.
+    The network is compiled for few shapes: with "resize" once per scale (and once more for
+    batches), with "slide" once, with "whole" once per pair of buckets (`windows.bucket`) and batch
+    size. So are the small programs that turn logits into labels.
 
     Args:
       model, variables: as trained.
@@ -91,16 +91,25 @@ class Predictor:
         workdir: str | pathlib.Path,
         step: int | None = None,
         options: InferenceOptions | None = None,
+        overrides: Mapping[str, Any] | None = None,
     ) -> "Predictor":
         """Loads the best checkpoint of a run, or that of `step`.
 
         If the best checkpoint cannot be read, the newest readable one is used, with a warning.
 
+        Args:
+          workdir: of a training run.
+          step: of the checkpoint.
+          options: see `InferenceOptions`.
+          overrides: of the run's config, see `config.with_overrides`.
+
         Raises:
-          ValueError: if the folder holds no run, no checkpoint, or not that step.
+          ValueError: if the folder holds no run, no checkpoint, or not that step; or for an
+            override of an unknown option.
         """
         config = configs.load(workdir)
         classes = configs.load_classes(config, workdir)
+        config = configs.with_overrides(config, overrides or {})
         model = build(config["model"], len(classes), config["dtype"])
         with CheckpointStore(workdir, read_only=True) as store:
             variables = store.restore_variables(step)
@@ -128,8 +137,8 @@ class Predictor:
         return out
 
     def predict_batch(
-        self, images: Sequence[UInt8[np.ndarray, "h w c"]]
-    ) -> list[UInt8[np.ndarray, "h w"]]:
+        self, images: Sequence[UInt8[np.ndarray, "_ _ c"]]
+    ) -> list[UInt8[np.ndarray, "_ _"]]:
         """The label maps of images, of one size or several, `batch_size` computed at a time.
 
         Images that become the same input size share a batch. Batches are padded to `batch_size`,
@@ -208,8 +217,8 @@ class Predictor:
     ) -> tuple[UInt8[np.ndarray, "n H W c"], np.ndarray | None]:
         """The network's input at one scale, and the sizes that the images fill of it.
 
-        On the canvas the sizes are None, as the rest of it has the image's mean colour, like in
-        evaluation. The rest around a whole image becomes 0 after normalisation.
+        On the canvas the sizes are None: `fit_image` fills the rest with the image's mean colour,
+        as in evaluation. The rest around a whole image becomes 0 after normalisation.
         """
         inputs = np.zeros((batch_size, *fits[0].input_size, images[0].shape[2]), np.uint8)
         if self.options.inference == "resize":
@@ -240,7 +249,7 @@ class Predictor:
         """The batch size to which `count` images are padded."""
         if self.options.inference == "resize":
             return self._batch_size
-        # Whole images of one size may be few: a power of two is enough for them.
+        # Few whole images may share a size: the next power of two is enough for them.
         devices = 1 if self._mesh is None else self._mesh.size
         return min(devices * 2 ** math.ceil(math.log2(-(-count // devices))), self._batch_size)
 
@@ -249,8 +258,8 @@ class Predictor:
         if self._mesh is None:
             return variables, *batches
         if self._copied is not variables:  # only once, unless the caller sets other variables
-            whole = NamedSharding(self._mesh, PartitionSpec())
-            self._copied, self._copies = variables, jax.device_put(variables, whole)
+            replicated = NamedSharding(self._mesh, PartitionSpec())
+            self._copied, self._copies = variables, jax.device_put(variables, replicated)
         divided = NamedSharding(self._mesh, PartitionSpec("data"))
         return self._copies, *jax.device_put(batches, divided)
 

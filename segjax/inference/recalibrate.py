@@ -25,12 +25,15 @@ Path = tuple[str, ...]
 def batch_moments(
     forward: Forward, variables: Mapping[str, Any], images: UInt8[Array, "n H W c"]
 ) -> dict[Path, dict[str, Float[Array, "channels"]]]:
-    """{normalisation's path: {"mean", "var"}} of the input of each normalisation, in a forward pass
-    that uses the batch's statistics and no dropout. float32, over images, rows and columns.
-    Jittable.
+    """Mean and variance of the input of each normalisation, in one forward pass. Jittable.
+
+    The pass normalises by the batch's statistics and drops nothing.
 
     Args:
       forward: of `segjax.training.forward.logits_fn` with train=True.
+
+    Returns:
+      {normalisation's path: {"mean", "var"}}, float32, over images, rows and columns.
     """
     moments = {}
 
@@ -54,7 +57,7 @@ def recomputed_statistics(
     model: nn.Module,
     normalization: Normalization,
     variables: Mapping[str, Any],
-    batches: Iterable[UInt8[np.ndarray, "n H W c"]],
+    batches: Iterable[UInt8[np.ndarray, "_ _ _ c"]],
 ) -> dict[str, Any]:
     """The mean and variance of every normalisation's input over all batches: `batch_stats`.
 
@@ -104,8 +107,10 @@ def recomputed_statistics(
 
 
 def even_batches(length: int, batch_size: int) -> Sequence[range]:
-    """0..length-1 in as few ranges of at most `batch_size` as possible. Their lengths differ by at
-    most one, so that no small last batch distorts the statistics."""
+    """Divides 0..length-1 into as few ranges of at most `batch_size` as possible.
+
+    Their lengths differ by at most one, so that no small last batch distorts the statistics.
+    """
     count = math.ceil(length / batch_size)
     edges = [length * i // count for i in range(count + 1)]
     return [range(a, b) for a, b in itertools.pairwise(edges)]

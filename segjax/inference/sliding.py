@@ -73,8 +73,10 @@ class SlidingWindows:
         image: UInt8[np.ndarray, "h w c"],
         out: Shaped[np.ndarray, "h w *k"],
     ) -> Shaped[np.ndarray, "h w *k"]:
-        """Fills `out` row by row: with labels if it is uint8 [h, w], with the logarithm of the
-        mean probabilities if it is float32 [h, w, K]. Returns it."""
+        """Fills `out` row by row, and returns it.
+
+        A uint8 [h, w] gets labels; a float32 [h, w, K] the logarithm of the mean probabilities.
+        """
         height, width = image.shape[:2]
         (tall, wide), overlap = self.window, self.options.overlap
         tops = starts(height, tall, overlap)
@@ -118,7 +120,9 @@ def _add(
     columns: Int[Array, "n"],
 ) -> Float[Array, "h W k"]:
     """Adds windows to the strip, each at its column; `valid` is 0 for windows that pad the batch.
-    Compiled for each width of strips, unlike the network."""
+
+    Compiled for each width of strips, unlike the network.
+    """
 
     def add_one(strip, one):
         patch, weight, column = one
@@ -154,9 +158,8 @@ def _probabilities(
 
 
 @functools.partial(jax.jit, static_argnames="labels", donate_argnums=0)
-def _finish(strip: Float[Array, "h w k"], rows: int, *, labels: bool):
-    """The strip's labels or scores, whose first `rows` rows are finished, and the strip moved down
-    by as many rows."""
+def _finish(strip: Float[Array, "h w k"], rows: int | Int[Array, ""], *, labels: bool):
+    """The strip's labels or scores, and the strip moved down by `rows`, which are finished."""
     if labels:
         result = jnp.argmax(strip, -1).astype(jnp.uint8)
     else:  # the probabilities of a window sum to 1, so a pixel's sum is its total weight

@@ -62,8 +62,11 @@ class Interpolation(NamedTuple):
 
 
 def interpolation(fitted: int, size: int) -> Interpolation:
-    """From the first `fitted` pixels of a view to `size` pixels, by half-pixel centres as in
-    `layers.resize_bilinear`; the last pixel is repeated up to the bucket of `size`."""
+    """From the first `fitted` pixels of a view to `size` pixels.
+
+    By half-pixel centres, as in `layers.resize_bilinear`. The last pixel is repeated up to the
+    bucket of `size`.
+    """
     position = source_positions(fitted, size, False)
     position = np.pad(position, (0, bucket(size) - size), mode="edge")
     low = np.minimum(position.astype(np.int32), fitted - 1)

@@ -45,9 +45,11 @@ class Uncertainty:
     variance: Float[Array, "n h w"]
 
     def scores(self) -> dict[str, Float[Array, "n h w"]]:
-        """Each measure in [0, 1], to rank pixels by: the square root of its share of its largest
-        possible value. The root keeps the measure's order, and separates the nearly certain
-        pixels, which are most, in a histogram."""
+        """Each measure in [0, 1], to rank pixels by.
+
+        It is the square root of the share of the largest possible value. The root keeps the order,
+        and separates the nearly certain pixels, which are most, in a histogram.
+        """
         k = self.probabilities.shape[-1]
         largest = {name: math.log(k) for name in MEASURES}
         # The variances of all classes sum to E|p|^2 - |E p|^2, which is at most 1 - 1/k.
@@ -145,11 +147,11 @@ def mc_dropout(
 ) -> Uncertainty:
     """Monte Carlo dropout: the mean over forward passes with different dropout masks. Jittable.
 
-    Batch normalisation uses its running statistics. The layers before the first dropout give the
-    same for all samples, and XLA moves them out of the loop: 50 samples of PSPNet, whose one
-    dropout is before the classifier, take as long as 8 forward passes on the CPU; those of Bayesian
-    SegNet take as long as 50. PSPNet's maps of mutual information and variance show the grid of its
-    output stride: between the grid's cells, interpolation averages independent samples.
+    Batch normalisation uses its running statistics. XLA moves the layers before the first dropout
+    out of the loop, as they give the same for all samples: on a CPU 50 samples of PSPNet, whose one
+    dropout is before the classifier, take as long as 8 forward passes, those of Bayesian SegNet as
+    long as 50. PSPNet's maps of mutual information and variance show the grid of its output stride,
+    since interpolation averages independent samples between the grid's cells.
 
     Args:
       forward, variables, images: see `segjax.training.forward.logits_fn`, with train=False.
@@ -175,8 +177,10 @@ def mc_dropout(
 def dropout_layers(
     model: nn.Module, variables: Mapping[str, Any], channels: int = 3
 ) -> dict[str, float]:
-    """{path: rate} of the dropout layers above rate 0 on the way to the logits, without those of
-    the auxiliary head. Traces the model, computes nothing."""
+    """{path: rate} of the dropout layers before the logits whose rate is above 0.
+
+    The auxiliary head's are left out. Traces the model, computes nothing.
+    """
     rates = {}
 
     def watch(next_function, args, kwargs, context):

@@ -30,8 +30,7 @@ def _open(path: str | os.PathLike) -> Any:
 
 
 def probe(path: str | os.PathLike) -> tuple[int | None, float]:
-    """The number of frames that a video states (None if it states none), and its frames per second
-    (25 if it states none).
+    """Number of frames and frames per second, as the video states them; else None and 25.
 
     Raises:
       ValueError: if it cannot be opened, or opencv is missing.

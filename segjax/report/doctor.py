@@ -38,7 +38,7 @@ def print_findings(diagnosis: Diagnosis, console: Console | None = None) -> None
 
 
 def summary(diagnosis: Diagnosis) -> str:
-    """How many findings there are of each severity, in words."""
+    """The number of findings of each severity as text."""
     counts = [(len(diagnosis.of(severity)), severity) for severity in SEVERITIES]
     words = ", ".join(f"{count} {severity}" for count, severity in counts if count)
     total = len(diagnosis.findings)

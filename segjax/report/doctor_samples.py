@@ -11,7 +11,7 @@ from PIL import Image
 from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.doctor.samples import files_of
 from segjax.data.files.images import rgb_view
-from segjax.report.pictures import Picture, overlay
+from segjax.report.pictures import Picture, overlay, resize
 
 NO_CLASS = (0, 255, 255)  # pixels whose id is no class
 _GAP = 6  # white pixels between two pictures
@@ -46,7 +46,9 @@ def side_by_side(
     elif image is not None and label is not None and image.shape[:2] == label.shape:
         mask = overlay(image, np.where(label < 0, IGNORE, label).astype(np.uint8), classes)
         mask[label < 0] = NO_CLASS
-    panels = [_to_height(panel, height) for panel in (image, mask) if panel is not None]
+    panels = [
+        resize(panel, height / panel.shape[0]) for panel in (image, mask) if panel is not None
+    ]
     if not panels:
         return None
     gap = np.full((height, _GAP, 3), 255, np.uint8)
@@ -103,10 +105,3 @@ def _busiest(picture: Picture, label: Int16[np.ndarray, "h w"] | None) -> Pictur
     ]
     top, left = max(corners, key=lambda at: changes[at[0] :, at[1] :][:_CROP, :_CROP].sum())
     return picture[top : top + _CROP, left : left + _CROP]
-
-
-def _to_height(picture: Picture, height: int) -> Picture:
-    width = max(1, round(height / picture.shape[0] * picture.shape[1]))
-    shrinks = height < picture.shape[0]
-    method = Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(picture).resize((width, height), method))

@@ -27,7 +27,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
 from segjax.data.classes import ClassTable
-from segjax.report.numbers import best_step, check_confusion, format_number, series
+from segjax.report.numbers import best_step, format_number, series
 
 # A file in a folder that exists, or an open one.
 Target = str | os.PathLike | io.BytesIO | io.BufferedWriter
@@ -62,7 +62,7 @@ class Panel:
 
 def save_png(panels: Sequence[Panel], target: Target, columns: int = 1) -> None:
     """Writes panels row by row, `columns` in a row, on a white ground."""
-    save_figure(_figure(panels, columns), target, format="png", dpi=150, facecolor="white")
+    _save(_figure(panels, columns), target, format="png", dpi=150, facecolor="white")
 
 
 def to_svg(panel: Panel) -> Markup:
@@ -72,7 +72,7 @@ def to_svg(panel: Panel) -> Markup:
     that it follows the reader's light or dark theme.
     """
     buffer = io.BytesIO()
-    save_figure(_figure([panel], 1), buffer, format="svg", facecolor="none", salt=panel.title)
+    _save(_figure([panel], 1), buffer, format="svg", facecolor="none", salt=panel.title)
     svg = buffer.getvalue().decode()
     width, height = (72 * side for side in panel.size)
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
@@ -119,7 +119,7 @@ def _figure(panels: Sequence[Panel], columns: int) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, target: Target, salt: str = "", **options) -> None:
+def _save(figure: Figure, target: Target, salt: str = "", **options: Any) -> None:
     """Saves a figure with `Figure.savefig`, from any thread.
 
     Texts of an SVG stay text, and its ids follow from `salt`. matplotlib's warnings about letters
@@ -147,11 +147,11 @@ def curves(history: Sequence[Mapping]) -> list[Panel]:
     best = best_step(history)
 
     def panel(title: str, lines: Sequence[tuple[str, str, str]], top: float | None) -> Panel | None:
-        found = [(name, split, *series(history, split, key)) for name, split, key in lines]
-        found = [line for line in found if np.isfinite(line[3]).any()]
+        logged = [(name, split, *series(history, split, key)) for name, split, key in lines]
+        logged = [line for line in logged if np.isfinite(line[3]).any()]
 
         def draw(axes: Axes) -> None:
-            for color, (name, split, x, y) in zip(SERIES, found, strict=False):
+            for color, (name, split, x, y) in zip(SERIES, logged, strict=False):
                 if split == "train" and len(x) >= 20 and name:
                     axes.plot(x, y, color=color, linewidth=0.8, alpha=0.35)
                     name, y = f"{name} (smoothed)", smooth(y)
@@ -161,12 +161,12 @@ def curves(history: Sequence[Mapping]) -> list[Panel]:
                 axes.axvline(best[0], color=FAINT, linewidth=0.8, linestyle=":")
                 star = {"markersize": 11, "color": INK, "markeredgecolor": "white"}
                 axes.plot(*best, "*", label=f"best {best[1]:.4f}, step {best[0]:,}", **star)
-            lowest = min(np.nanmin(line[3]) for line in found)
+            lowest = min(np.nanmin(line[3]) for line in logged)
             axes.set_ylim(min(0, lowest), top)
             _steps(axes)
             _legend(axes)
 
-        return Panel(title, draw) if found else None
+        return Panel(title, draw) if logged else None
 
     loss = ("train", "train", "loss"), ("val", "val", "loss")
     miou = ("train", "train", "miou"), ("val", "val", "miou")
@@ -370,12 +370,9 @@ def confusion(split: str, counts: Int[np.ndarray, "k k"], classes: ClassTable) -
     Args:
       split: name in the title.
       counts: pixels, row = label, column = prediction.
-      classes: the class table.
-
-    Raises:
-      ValueError: if the matrix is not [k, k] for the k classes.
+      classes: the class table, of k classes.
     """
-    counts, k = check_confusion(counts, classes), len(classes)
+    k = len(classes)
     few = k <= _NUMBERED
     order = np.arange(k) if few else confusion_order(counts)
     share = _shares(counts)[np.ix_(order, order)]
@@ -402,15 +399,8 @@ def confusion(split: str, counts: Int[np.ndarray, "k k"], classes: ClassTable) -
         for (row, column), value in np.ndenumerate(share if few else np.empty((0, 0))):
             if np.isfinite(value):
                 color = "white" if value > 0.35 else INK if value >= 0.0005 else FAINT
-                axes.text(
-                    column,
-                    row,
-                    _percent(value),
-                    ha="center",
-                    va="center_baseline",
-                    fontsize=9,
-                    color=color,
-                )
+                style = {"ha": "center", "va": "center_baseline", "fontsize": 9, "color": color}
+                axes.text(column, row, _percent(value), **style)
 
     return Panel(f"Confusion, {split}", draw, (side, side + 0.1))
 
@@ -420,7 +410,7 @@ def _percent(share: float) -> str:
 
 
 def _cut(name: str) -> str:
-    """The name with its middle left out where it is long: names often differ at the end."""
+    """The name; a long one loses its middle, since names often differ at the end."""
     if len(name) <= _LONGEST_NAME or "\n" in name:
         return name
     half = (_LONGEST_NAME - 1) // 2

@@ -74,20 +74,6 @@ def result_rows(
     return overall, per_class
 
 
-def check_confusion(
-    confusion: Int[np.ndarray, "k k"], classes: ClassTable
-) -> Int[np.ndarray, "k k"]:
-    """The matrix as an array.
-
-    Raises:
-      ValueError: if the matrix is not [k, k] for the k classes.
-    """
-    confusion, k = np.asarray(confusion), len(classes)
-    if confusion.shape != (k, k):
-        raise ValueError(f"confusion has shape {confusion.shape}; {k} classes need ({k}, {k})")
-    return confusion
-
-
 def most_confused(
     confusion: Int[np.ndarray, "k k"], classes: ClassTable, top: int = 10
 ) -> list[tuple[str, str, float, int]]:
@@ -101,11 +87,7 @@ def most_confused(
     Returns:
       (true class, predicted class, share of the true class's pixels in [0, 1], pixels), largest
       share first; of equal shares the one with more pixels.
-
-    Raises:
-      ValueError: if the matrix is not [k, k] for the k classes.
     """
-    confusion = check_confusion(confusion, classes)
     totals = confusion.sum(1)
     pairs = [
         (classes.names[row], classes.names[column], float(pixels / totals[row]), int(pixels))

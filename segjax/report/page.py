@@ -1,6 +1,6 @@
-"""HTML pages from the templates in templates/, and text files written as a whole.
+"""HTML pages from the templates in templates/, and text files written atomically.
 
-A page is one file without scripts that needs no network. It follows the reader's light or dark
+A page is one file without scripts and needs no network. It follows the reader's light or dark
 theme, fits a phone (only parts marked `scroll` may be wider than the window) and prints unfolded on
 white. Every value is escaped.
 """

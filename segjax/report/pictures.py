@@ -1,6 +1,7 @@
 """Pictures of single images: overlays, error maps, sheets of samples, maps of uncertainty."""
 
 import base64
+import functools
 import io
 import math
 import pathlib
@@ -9,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from PIL import Image, ImageDraw, ImageFont
 
 from segjax.data.classes import IGNORE, ClassTable
-from segjax.report.figures import INK, Target, save_figure
+from segjax.report.figures import INK, Panel, Target, save_png
 from segjax.report.numbers import format_number
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
@@ -143,13 +145,11 @@ def embedded_samples(
         # Full colour resolution: at 4:2:0 the red of single wrong pixels would bleed.
         panels = sample_panels(sample, classes, _TINT)
         uris = [jpeg_uri(panel, side, quality=84, subsampling=0) for panel in panels]
-        small = sample["label"].shape[1] < 300
-        pictures = list(zip(PANELS, uris, strict=True))
         return {
             "name": sample["name"],
             "miou": sample["miou"],
-            "small": small,
-            "pictures": pictures,
+            "small": sample["label"].shape[1] < 300,
+            "pictures": list(zip(PANELS, uris, strict=True)),
         }
 
     groups = {}
@@ -210,12 +210,10 @@ def write_sheet(
     width = max(picture.shape[1] for _, pictures in rows for picture in pictures)
     zoom = widest // width if width <= widest else widest / width
     while True:
-        buffer = io.BytesIO()
-        save_figure(_draw_sheet(rows, legend, zoom, headings), buffer, format="png")
+        sheet, buffer = _draw_sheet(rows, legend, zoom, headings), io.BytesIO()
         if colors:
-            picture = Image.open(buffer).convert("RGB").quantize(colors, dither=Image.Dither.NONE)
-            buffer = io.BytesIO()
-            picture.save(buffer, format="png", optimize=True)
+            sheet = sheet.quantize(colors, dither=Image.Dither.NONE)
+        sheet.save(buffer, format="png", optimize=bool(colors))
         if buffer.tell() <= max_bytes or zoom * width < 32:
             break
         zoom = zoom - 1 if zoom > 1 else 0.8 * zoom
@@ -225,47 +223,56 @@ def write_sheet(
         pathlib.Path(target).write_bytes(buffer.getvalue())
 
 
-def _draw_sheet(rows, legend: Legend, zoom: float | int, headings: Sequence[str]) -> Figure:
-    """The sheet as a figure of 100 dots an inch, pictures placed pixel by pixel."""
+def _draw_sheet(
+    rows: Sequence[tuple[str, Sequence[Picture]]],
+    legend: Legend,
+    zoom: float | int,
+    headings: Sequence[str],
+) -> Image.Image:
+    """The sheet, from top to bottom: headings, rows under their titles, legend."""
     rows = [(title, [resize(picture, zoom) for picture in pictures]) for title, pictures in rows]
     column = max(picture.shape[1] for _, pictures in rows for picture in pictures) + _GAP
     width = _GAP + column * max(len(pictures) for _, pictures in rows)
-    heights = [max(picture.shape[0] for picture in pictures) for _, pictures in rows]
     cell = min(width - _GAP, 40 + 7 * max(len(name) for name, _ in legend))
     across = (width - _GAP) // cell
     lines = bool(headings) + sum(bool(title) for title, _ in rows) + -(-len(legend) // across)
+    heights = [max(picture.shape[0] for picture in pictures) for _, pictures in rows]
     height = _GAP + lines * _LINE + sum(heights) + len(rows) * _GAP
-    # The hundredth keeps 1.15 * 100 from being cut to 114 pixels.
-    figure = Figure(((width + 0.01) / 100, (height + 0.01) / 100), dpi=100, facecolor="white")
+    sheet = Image.new("RGB", (width, height), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.truetype(_font_file(), 12)
 
-    def write(text: str, left: int, low: int, **font) -> None:
-        style = {"fontsize": 9, "color": INK, "parse_math": False, **font}
-        figure.text(left / width, low / height, text, **style)
+    def write(text: str, left: int, line: int) -> None:
+        pen.text((left, line + 4), text, fill=INK, font=font)
 
-    top = height - _GAP
-    if headings:
-        top -= _LINE
-        for i, heading in enumerate(headings):
-            write(heading, _GAP + i * column, top + 7, fontsize=10, fontweight="bold")
+    top = _GAP
+    for i, heading in enumerate(headings):
+        write(heading, _GAP + i * column, top)
+    top += _LINE * bool(headings)
     for (title, pictures), tallest in zip(rows, heights, strict=True):
         if title:
-            top -= _LINE
-            write(title, _GAP, top + 7)
+            write(title, _GAP, top)
+            top += _LINE
         for i, picture in enumerate(pictures):
-            figure.figimage(picture, _GAP + i * column, top - picture.shape[0], origin="upper")
-        top -= tallest + _GAP
+            sheet.paste(Image.fromarray(picture), (_GAP + i * column, top))
+        top += tallest + _GAP
     for i, (name, color) in enumerate(legend):
-        left, low = _GAP + i % across * cell, top - (i // across + 1) * _LINE + _GAP
-        figure.figimage(np.full((12, 20, 3), color, np.uint8), left, low)
-        write(name, left + 26, low + 2, fontsize=8)
-    return figure
+        left, line = _GAP + i % across * cell, top + i // across * _LINE
+        pen.rectangle((left, line + 6, left + 19, line + 17), fill=tuple(map(int, color)))
+        write(name, left + 26, line)
+    return sheet
+
+
+@functools.cache
+def _font_file() -> str:
+    """The file of matplotlib's font, which figures use too."""
+    return font_manager.findfont("DejaVu Sans")
 
 
 def plot_uncertainty(
     sample: Mapping[str, Any],
     classes: ClassTable,
     target: Target,
-    limits: Mapping[str, float] | None = None,
+    limits: Mapping[str, float],
 ) -> None:
     """Writes a PNG: image, prediction and errors above; below the three `MAPS`, with their scales.
 
@@ -274,30 +281,29 @@ def plot_uncertainty(
         the keys of `MAPS`.
       classes: the class table.
       target: PNG file to write.
-      limits: upper end of each map's scale, so that pictures can be compared; by default log k for
-        the entropy and the map's own largest value for the others.
+      limits: upper end of each map's scale, except for the entropy, whose scale ends at log k. The
+        same limits make pictures comparable.
     """
-    height, width = sample["label"].shape
-    column = 4.2
-    size = (3 * column + 1.2, 2 * (column * height / width + 0.6) + 0.3)
-    figure = Figure(size, dpi=110, layout="constrained", facecolor="white")
-    axes = figure.subplots(2, 3)
-    errors = error_map(sample["image"], sample["label"], sample["prediction"])
-    pictures = (sample["image"], classes.colorize(sample["prediction"]), errors)
-    titles = ("Image", "Prediction", "Errors")
-    for place, title, picture in zip(axes[0], titles, pictures, strict=True):
-        place.imshow(picture, interpolation="nearest")
-        place.set_title(title, fontsize=10, loc="left", color=INK)
-    ends = {"entropy": math.log(len(classes)), **(limits or {})}
-    for place, (key, title, unit) in zip(axes[1], MAPS, strict=True):
-        end = max(ends.get(key, float(np.max(sample[key]))), 1e-9)
-        shown = place.imshow(sample[key], "magma", vmin=0, vmax=end, interpolation="nearest")
-        place.set_title(title, fontsize=10, loc="left", color=INK)
-        scale = figure.colorbar(shown, ax=place, shrink=0.8, pad=0.02)
-        scale.outline.set_visible(False)
-        scale.ax.tick_params(labelsize=7, length=0)
-        scale.set_label(unit, fontsize=8)
-    for place in axes.flat:
-        place.set_axis_off()
-    figure.suptitle(sample["name"], fontsize=11, color=INK, x=0.01, ha="left", parse_math=False)
-    save_figure(figure, target, format="png")
+    image, label, prediction = sample["image"], sample["label"], sample["prediction"]
+    size = 4.4, 4.2 * label.shape[0] / label.shape[1] + 0.5
+    ends = {**limits, "entropy": math.log(len(classes))}
+
+    def panel(title: str, picture: np.ndarray, end: float | None = None, unit: str = "") -> Panel:
+        def draw(axes: Axes) -> None:
+            shown = axes.imshow(picture, "magma", vmin=0, vmax=end, interpolation="nearest")
+            axes.set_axis_off()
+            if end is not None:
+                scale = axes.figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02)
+                scale.set_label(unit, fontsize=8)
+                scale.outline.set_visible(False)
+                scale.ax.tick_params(labelsize=7, length=0)
+
+        return Panel(title, draw, size)
+
+    panels = [
+        panel(sample["name"], image),
+        panel("Prediction", classes.colorize(prediction)),
+        panel("Errors", error_map(image, label, prediction)),
+        *(panel(title, sample[key], max(ends[key], 1e-9), unit) for key, title, unit in MAPS),
+    ]
+    save_png(panels, target, columns=3)

@@ -6,14 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from segjax.accelerators import (
-    Device,
-    Program,
-    TooLargeError,
-    bound,
-    peak_of,
-    usable_memory,
-)
+from segjax.accelerators import Device, Program, TooLargeError, bound, peak_of, usable_memory
 
 Step = Mapping[str, Any]
 
@@ -35,22 +28,15 @@ def step_figures(
       the compiler refused only `peak`, `limit`, `share_of_memory`, `fits`.
     """
     if isinstance(program, TooLargeError):
-        share = program.needed / program.limit
-        return {
-            "peak": program.needed,
-            "limit": program.limit,
-            "share_of_memory": share,
-            "fits": False,
-        }
-    figures = program.as_dict()
+        memory = {"peak": program.needed, "limit": program.limit}
+        return {**memory, "share_of_memory": program.needed / program.limit, "fits": False}
     if device is None:
-        return figures
+        return program.as_dict()
     limit, least = usable_memory(device), bound(program, device)
-    memory = device.memory / device.per_chip
     return {
-        **figures,
+        **program.as_dict(),
         "limit": limit,
-        "share_of_memory": program.peak / memory,
+        "share_of_memory": program.peak / (device.memory / device.per_chip),
         "fits": program.peak <= limit,
         "bound": {
             "seconds": least.seconds,
@@ -81,6 +67,7 @@ def plan_table(figures: Mapping[str, Step]) -> Table:
 
 
 def _gib(key: str) -> tuple[str, Callable[[Step], str]]:
+    """A row of `_ROWS` for a number of bytes."""
     return key, lambda step: f"{step[key] / 2**30:,.2f} GiB"
 
 
@@ -93,7 +80,7 @@ def _ms(seconds: float) -> str:
 
 
 def _lines(lines: Iterable[str]) -> str:
-    return "\n".join(lines)
+    return "\n".join(lines) or "none"
 
 
 def _convolutions(step: Step) -> str:
@@ -138,13 +125,10 @@ _ROWS: dict[str, tuple[str, Callable[[Step], str]]] = {
         "products",
         lambda s: _lines(f"{count} {dtype}" for dtype, count in s["products"].items()),
     ),
-    "maps laid out anew or copied": (
+    "maps copied or laid out again": (
         "moves",
-        lambda s: (
-            _lines(
-                f"{m['count']} x {m['kind']}, {m['dtype']}, {_mib(m['bytes'])}" for m in s["moves"]
-            )
-            or "none"
+        lambda s: _lines(
+            f"{m['count']} x {m['kind']}, {m['dtype']}, {_mib(m['bytes'])}" for m in s["moves"]
         ),
     ),
     "maps by index": (
@@ -153,7 +137,7 @@ _ROWS: dict[str, tuple[str, Callable[[Step], str]]] = {
     ),
     "library calls": (
         "custom_calls",
-        lambda s: _lines(f"{n} {name}" for name, n in s["custom_calls"].items()) or "none",
+        lambda s: _lines(f"{n} {name}" for name, n in s["custom_calls"].items()),
     ),
     "kernels": ("kernels", _kernels),
     "read and written": _gib("moved"),
@@ -163,12 +147,10 @@ _ROWS: dict[str, tuple[str, Callable[[Step], str]]] = {
     ),
     "least time": ("bound", _bound),
     "kernel by kernel": ("bound", lambda s: _ms(s["bound"]["in_turn"])),
-    "share of peak, then": ("bound", lambda s: f"{s['bound']['share_of_peak']:.0%}"),
-    "images/s, then, all devices": ("bound", lambda s: f"{s['images_per_second']:,.0f}"),
+    "share of peak at that time": ("bound", lambda s: f"{s['bound']['share_of_peak']:.0%}"),
+    "images/s at that time, all devices": ("bound", lambda s: f"{s['images_per_second']:,.0f}"),
     "messages": (
         "messages",
-        lambda s: (
-            _lines(f"{m['count']} {m['kind']}, {_mib(m['bytes'])}" for m in s["messages"]) or "none"
-        ),
+        lambda s: _lines(f"{m['count']} {m['kind']}, {_mib(m['bytes'])}" for m in s["messages"]),
     ),
 }

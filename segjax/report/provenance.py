@@ -44,7 +44,7 @@ def save_run(
 
 
 def load_run(workdir: pathlib.Path, seconds: float | None = None) -> dict[str, Any]:
-    """Reads run.json; `seconds` of training are added to the file where they are given."""
+    """Reads run.json; first adds `seconds` of training to the file, if given."""
     run = json.loads((workdir / RUN_FILE).read_text())
     if seconds is not None:
         run["seconds"] = seconds

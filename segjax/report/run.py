@@ -3,7 +3,7 @@
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -33,6 +33,7 @@ def write_report(
     protocol: str,
     data: Splits,
     seconds: float | None = None,
+    other_data: bool = False,
 ) -> pathlib.Path:
     """Writes results.json, results.md, curves.png, confusion_matrix.png, class_iou.png,
     samples/grid.png and report.html.
@@ -45,54 +46,76 @@ def write_report(
       protocol: how the numbers were measured, printed with them.
       data: the splits that were evaluated.
       seconds: of the training; by default as an earlier call set them.
+      other_data: whether the splits are not those of the run's own data set.
 
     Returns:
       The path of the report.
     """
     config, classes = predictor.config, predictor.classes
-    results = {split: evaluation.summary() for split, evaluation in evaluations.items()}
-    confusion = {split: evaluation.confusion for split, evaluation in evaluations.items()}
-    scores = Scores(classes, results, confusion, protocol)
+    scores = Scores(
+        classes,
+        results={split: evaluation.summary() for split, evaluation in evaluations.items()},
+        confusion={split: evaluation.confusion for split, evaluation in evaluations.items()},
+        protocol=protocol,
+    )
     split = config["data"]["val_split"]
     split = split if split in evaluations else next(iter(evaluations))
-    history = read_metrics(workdir)
-    saved = {"protocol": protocol, "classes": list(classes.names), "results": no_nan(results)}
-    write_text(workdir / RESULTS_FILE, json.dumps(saved, indent=2) + "\n")
-    write_text(workdir / "results.md", tables.results_markdown(results, classes, protocol))
-
-    figures.save_png(figures.curves(history), workdir / "curves.png", columns=2)
-    matrix = figures.confusion(split, confusion[split], classes)
-    figures.save_png([matrix], workdir / "confusion_matrix.png")
-    figures.save_png([figures.class_iou(split, results[split], classes)], workdir / "class_iou.png")
     samples = _chosen_samples(predictor, data.source(split), evaluations[split])
-    (workdir / "samples").mkdir(exist_ok=True)
-    everything = [sample for group in samples.values() for sample in group]
-    if everything:
-        pictures.sample_grid(everything, classes, workdir / "samples" / "grid.png")
+    history, record = read_metrics(workdir), load_run(workdir, seconds)
+    _write_results(workdir, scores)
+    _write_pictures(workdir, split, scores, samples, history)
 
-    record = load_run(workdir, seconds)
     trained_on, state = record.get("data", {}), data_state(data, evaluations)
     remarks = [f"Best checkpoint by val mIoU; pictures of images from the {split} split."]
     remarks += [
         f"The {name} split has changed since the training: {trained_on[name]['images']:,} images "
         f"then, {now['images']:,} now, and another fingerprint."
         for name, now in state.items()
-        if trained_on.get(name, now) != now
+        if trained_on.get(name, now) != now and not other_data
     ]
     parameters = sum(p.size for p in jax.tree.leaves(predictor.variables["params"]))
     record["environment"]["parameters"] = parameters
     record["data"] = {**trained_on, **state}
     title = f"{config['model']['name']} on {config['data']['name']}"
-    path = workdir / "report.html"
     run = Run(title, configs.plain(config), record, history)
+    path = workdir / "report.html"
     write_run_page(path, run, scores, samples, remarks)
     return path
+
+
+def _write_results(workdir: pathlib.Path, scores: Scores) -> None:
+    """Writes results.json and results.md."""
+    results, classes, protocol = scores.results, scores.classes, scores.protocol
+    saved = {"protocol": protocol, "classes": list(classes.names), "results": no_nan(results)}
+    write_text(workdir / RESULTS_FILE, json.dumps(saved, indent=2) + "\n")
+    write_text(workdir / "results.md", tables.results_markdown(results, classes, protocol))
+
+
+def _write_pictures(
+    workdir: pathlib.Path,
+    split: str,
+    scores: Scores,
+    samples: Mapping[str, Sequence[Mapping]],
+    history: Sequence[Mapping],
+) -> None:
+    """Writes the PNG files: curves of the run, the matrix, bars and samples of a split."""
+    panels = {
+        "curves": figures.curves(history),
+        "confusion_matrix": [figures.confusion(split, scores.confusion[split], scores.classes)],
+        "class_iou": [figures.class_iou(split, scores.results[split], scores.classes)],
+    }
+    for name, row in panels.items():
+        figures.save_png(row, workdir / f"{name}.png", columns=2 if name == "curves" else 1)
+    everything = [sample for group in samples.values() for sample in group]
+    if everything:
+        (workdir / "samples").mkdir(exist_ok=True)
+        pictures.sample_grid(everything, scores.classes, workdir / "samples" / "grid.png")
 
 
 def _chosen_samples(
     predictor: Predictor, source: Source, evaluation: Evaluation
 ) -> dict[str, list[dict[str, Any]]]:
-    """The best, median and worst samples with their predictions; kinds without any left out."""
+    """{"best", "median", "worst": samples with their predictions}, without empty groups."""
     chosen = choose_samples(evaluation.image_miou, predictor.config["report"]["samples"])
     samples = {}
     for kind, indices in chosen.items():

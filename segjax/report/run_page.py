@@ -55,6 +55,9 @@ class Scores:
         `boundary`, `by_object`, `calibration` of the measures of these names.
       confusion: split -> pixels [k, k], row = label, column = prediction.
       protocol: how the numbers were measured, shown with them.
+
+    Raises:
+      ValueError: if a confusion is not [k, k] for the k classes.
     """
 
     classes: ClassTable
@@ -66,6 +69,14 @@ class Scores:
     def headline(self) -> str:
         """The split whose numbers come first: "test", or the first one; "" without any."""
         return "test" if "test" in self.results else next(iter(self.results), "")
+
+    def __post_init__(self):
+        for split, counts in self.confusion.items():
+            if np.shape(counts) != (len(self.classes),) * 2:
+                raise ValueError(
+                    f"confusion of {split!r} has shape {np.shape(counts)}; {len(self.classes)} "
+                    f"classes need ({len(self.classes)}, {len(self.classes)})"
+                )
 
     def having(self, key: str) -> dict[str, Any]:
         """Split -> the value of `key`, for the splits that have one."""
@@ -91,13 +102,10 @@ def write_run_page(
       remarks: sentences shown at the top, such as warnings.
 
     Raises:
-      ValueError: if results, confusion or samples do not fit the class table or each other.
+      ValueError: if results or samples do not fit the class table or each other.
     """
     options, record, classes = configs.flatten(run.config), run.record, scores.classes
-    overall, per_class = (
-        (("", *scores.results), [(title, *values) for title, values in rows])
-        for rows in result_rows(scores.results, classes)
-    )
+    overall, _ = result_rows(scores.results, classes)
     write_page(
         path,
         "run.html.j2",
@@ -107,10 +115,10 @@ def write_run_page(
         data_name=options.get("data.name"),
         headlines=_headlines(run, scores),
         remarks=remarks,
-        results=overall,
+        results=[(title, *values) for title, values in overall],
         protocols=_protocols(scores),
         class_iou=[figures.class_iou(s, r, classes) for s, r in scores.results.items()],
-        per_class=per_class,
+        class_rows=[(name, k) for k, name in enumerate(classes.names)],
         curves=figures.curves(run.history),
         samples=_samples(samples, classes),
         confusion=[_confusion(split, scores) for split in scores.confusion],
@@ -118,11 +126,11 @@ def write_run_page(
         objects=_objects(scores),
         calibration=_calibration(scores),
         changes=[(name, v["base"], v["run"]) for name, v in record["changes"].items()],
-        options=list(options.items()),
         data=[
             (split, f"{state['images']:,}", state["fingerprint"])
             for split, state in record.get("data", {}).items()
         ],
+        options=list(options.items()),
         environment=list(record["environment"].items()),
     )
 
@@ -203,16 +211,10 @@ def _boundaries(scores: Scores) -> dict[str, Any] | None:
     if not splits:
         return None
     trimaps = {split: values["trimap"] for split, values in splits.items()}
-    widths = sorted({w for values in trimaps.values() for w in values}, key=float)
-    near = [(f"{w} px", *(format_number(t.get(w)) for t in trimaps.values())) for w in widths]
-    per_class = [
-        (name, *(format_number(values["bf_per_class"][k]) for values in splits.values()))
-        for k, name in enumerate(scores.classes.names)
-    ]
+    widths = {width for values in trimaps.values() for width in values}
     return {
         "splits": splits,
-        "per_class": (("class", *splits), per_class),
-        "near": (("within", *splits), near),
+        "widths": [(f"{width} px", width) for width in sorted(widths, key=float)],
         "panel": figures.trimap(trimaps),
         "notes": _notes(splits),
     }
@@ -254,17 +256,5 @@ def _calibration(scores: Scores) -> dict[str, Any] | None:
         return None
     bins = {s: [b for b in v.get("bins") or () if b["pixels"]] for s, v in splits.items()}
     bins = {split: rows for split, rows in bins.items() if rows}
-    tables = {}
-    for split, rows in bins.items():
-        total = sum(row["pixels"] for row in rows)
-        tables[split] = [
-            (
-                f"{row['low']:.2f} to {row['high']:.2f}",
-                f"{row['pixels'] / total:.1%}",
-                f"{row['confidence']:.3f}",
-                f"{row['accuracy']:.3f}",
-            )
-            for row in rows
-        ]
     panels = [figures.reliability(f"Reliability, {split}", rows) for split, rows in bins.items()]
-    return {"splits": splits, "panels": panels, "bins": tables}
+    return {"splits": splits, "panels": panels, "bins": bins}

@@ -11,12 +11,17 @@ from PIL import Image
 from rich.console import Console
 
 from configs import base, recipes
+from segjax import config as configs
+from segjax.commands.compare import compare
 from segjax.commands.evaluate import evaluate
-from segjax.commands.export import export
 from segjax.commands.plan import plan
 from segjax.commands.predict import predict
 from segjax.commands.train import train
+from segjax.data.splits import Splits
 from segjax.data.streets.dataset import render
+from segjax.inference.predictor import Predictor
+from segjax.layers import resize_bilinear
+from segjax.metrics.confusion import mean_iou
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -25,17 +30,22 @@ def quiet():
     return Console(file=io.StringIO(), width=100)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A folder data set of 8 + 3 + 2 images of two sizes, and a run trained on it."""
-    root = tmp_path_factory.mktemp("data")
-    for split, count in (("train", 8), ("val", 3), ("test", 2)):
+def make_data(root, counts, seed=0):
+    """A folder data set of images of two sizes: `counts` of each split."""
+    for split, count in counts.items():
         for index in range(count):
-            image, label = render(0, index, (32, 48) if index % 2 else (45, 61), split=split)
+            image, label = render(seed, index, (32, 48) if index % 2 else (45, 61), split=split)
             for kind, array in (("images", image), ("masks", label)):
                 folder = root / kind / split
                 folder.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(array).save(folder / f"{index:03d}.png")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder data set of 8 + 3 + 2 images, and a run trained on it."""
+    root = tmp_path_factory.mktemp("data")
+    make_data(root, {"train": 8, "val": 3, "test": 2})
     config = base.get_config()
     config.parallel.data = 1
     config.model.name = "segnet_basic"
@@ -105,6 +115,87 @@ def test_evaluate_from_the_workdir_alone(finished):
     assert again["test"]["pixels"] == results["test"]["pixels"] > 0
 
 
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_evaluate_on_other_data(finished, tmp_path):
+    """Its numbers go into a folder of its own; the run keeps those of its own data."""
+    config, workdir, _, _ = finished
+    other, console = tmp_path / "other", quiet()
+    make_data(other, {"val": 2}, seed=5)
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    overrides = {"data.root": str(other), "data.eval_splits": "('val',)"}
+    results = evaluate(workdir, overrides=overrides, console=console)
+    folder = workdir / "on_folder_other"
+    assert list(results) == ["val"]
+    assert results["val"]["images"] == 2
+    predictor = Predictor.from_workdir(workdir)
+    config = config.copy_and_resolve_references()
+    config.data.root = str(other)
+    assert results["val"]["miou"] == pytest.approx(miou_by_hand(predictor, config))
+    saved = results_of(folder)
+    assert saved["results"]["val"]["miou"] == results["val"]["miou"]
+    assert f"on folder in {other} (changed: data.root)" in saved["protocol"]
+    assert {path: path.read_bytes() for path in before} == before
+    printed = console.file.getvalue()
+    assert f"evaluated on folder in {other}; images: val 2" in printed
+    assert f"report: {folder / 'report.html'}" in printed
+    report = (folder / "report.html").read_text()
+    assert "has changed since the training" not in report
+    # The folder is a run that `compare` takes beside the run itself.
+    assert compare([workdir, folder], "val", quiet())["config"].keys() == {
+        "data.root",
+        "data.eval_splits",
+    }
+
+
+def miou_by_hand(predictor, config):
+    """The mIoU of a split, one image after the other, scored at `data.label_size`."""
+    canvas = Splits(config.data, config.seed).fitted("val")
+    confusion = np.zeros((7, 7), int)
+    for index in range(len(canvas)):
+        image, label = canvas[index]["image"], canvas[index]["label"]
+        logits = resize_bilinear(predictor.logits(image)[None], label.shape)
+        prediction = np.asarray(logits)[0].argmax(-1)
+        kept = label != 255
+        np.add.at(confusion, (label[kept], prediction[kept]), 1)
+    return mean_iou(confusion)[0]
+
+
+def test_evaluate_refuses_other_data_that_do_not_fit(finished, tmp_path):
+    _, workdir, _, _ = finished
+
+    def refused(message, **options):
+        overrides = {f"data.{name}": value for name, value in options.items()}
+        with pytest.raises(ValueError, match=message) as error:
+            evaluate(workdir, overrides=overrides, console=quiet())
+        assert "\n" not in str(error.value)
+
+    classes = "the data have the classes a, b, but the run .* has a, b, c, d, e, f, g; use data"
+    refused(classes, classes="a,b")
+    refused("--config.data.rooot is unknown; known are .*data.root", rooot="a")
+    refused("flag --config.data.channels=many", channels="many")
+    gone = tmp_path / "gone"
+    refused(f"data.root={gone} any more; say where .* with --config.data.root=FOLDER", root=gone)
+    assert not list(workdir.glob("on_folder_gone*"))
+
+
+def test_evaluate_where_the_data_moved(finished, tmp_path):
+    """The run as its owner finds it after moving both: the same numbers once the root is given."""
+    config, workdir, results, _ = finished
+    run, data = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(workdir, run)
+    shutil.copytree(config.data.root, data)
+    moved = configs.load(run)
+    moved.data.root = str(tmp_path / "before")
+    configs.save(moved, run)
+    with pytest.raises(ValueError, match=r"the data of the run are not in data.root=.*before"):
+        evaluate(run, ["test"], console=quiet())
+    again = evaluate(run, ["test"], overrides={"data.root": data}, console=quiet())
+    assert again["test"]["miou"] == results["test"]["miou"]
+
+
 @pytest.mark.versions
 def test_predict_a_folder_at_its_own_sizes(finished, tmp_path):
     config, workdir, _, _ = finished
@@ -129,7 +220,7 @@ def test_another_config_in_the_same_workdir(finished):
         train(config, workdir, console=quiet())
 
 
-def test_bad_mask_found_before_training(finished, tmp_path):
+def test_a_bad_mask_is_named_before_training(finished, tmp_path):
     """One id out of range in one file: named, with its count, and no workdir is left behind."""
     config, _, _, _ = finished
     config = config.copy_and_resolve_references()
@@ -167,8 +258,3 @@ def test_plan(finished, tmp_path, capsys):
         assert "fits" not in counted  # nothing is known of this machine's memory
     with Image.open(tmp_path / "augmentation.png") as picture:
         assert picture.width > 300
-
-
-def test_export_lists_its_formats(tmp_path):
-    with pytest.raises(ValueError, match="export has stablehlo, safetensors"):
-        export(tmp_path, format="onnx")

@@ -1,4 +1,4 @@
-"""The modes that look at the data alone, from their config to what they leave and print."""
+"""The commands that look at the data alone, from their config to what they leave and print."""
 
 import io
 import json
@@ -74,12 +74,9 @@ def test_prepared_data_are_the_folders(config, tmp_path, console, format):
     assert small.classes == whole.classes
 
 
-def test_an_unknown_format_of_prepare(config):
+def test_wrong_formats_of_prepare(config):
     with pytest.raises(ValueError, match="decoded, encoded, masks"):
         prepare(config, format="zip")
-
-
-def test_masks_are_idds(config):
     with pytest.raises(ValueError, match=r"--format=masks is for data\.name=idd, not folder"):
         prepare(config, format="masks")
 

@@ -1,4 +1,4 @@
-"""The mode predict on what users give it: folders, broken files, odd images, a video."""
+"""The command predict on what users give it: folders, broken files, odd images, a video."""
 
 import io
 import pathlib

@@ -186,11 +186,11 @@ def miou_by_hand(canvas, predict):
 
 
 @pytest.mark.versions
-def test_the_mode_writes_scores_before_and_after(monkeypatch, tmp_path):
+def test_the_command_writes_scores_before_and_after(monkeypatch, tmp_path):
     config = small_config("segnet_basic")
     config.data.label_size = (64, 96)
     predictor = pixelwise_predictor(config)
-    monkeypatch.setattr(command.Predictor, "from_workdir", lambda workdir: predictor)
+    monkeypatch.setattr(command.Predictor, "from_workdir", lambda *_, **__: predictor)
     console = Console(file=io.StringIO(), width=100)
     path = command.export(tmp_path, console=console)
     assert path == tmp_path / "model.segjax"
@@ -209,9 +209,9 @@ def test_the_mode_writes_scores_before_and_after(monkeypatch, tmp_path):
     assert f"{expected:.4f} before, {expected:.4f} after" in printed
 
 
-def test_the_mode_writes_safetensors_too(monkeypatch, tmp_path):
+def test_the_command_writes_safetensors_too(monkeypatch, tmp_path):
     predictor = small_predictor(small_config("segnet_basic"))
-    monkeypatch.setattr(command.Predictor, "from_workdir", lambda workdir: predictor)
+    monkeypatch.setattr(command.Predictor, "from_workdir", lambda *_, **__: predictor)
     console = Console(file=io.StringIO())
     given = command.export(tmp_path, tmp_path / "a.safetensors", console=console)
     default = command.export(tmp_path, format="safetensors", console=console)
@@ -227,7 +227,7 @@ def test_the_mode_writes_safetensors_too(monkeypatch, tmp_path):
         command.export(tmp_path, tmp_path / "m.zip", console=console)
 
 
-def test_a_program_that_departs_is_not_written(monkeypatch, tmp_path):
+def test_a_program_with_other_labels_is_not_written(monkeypatch, tmp_path):
     """The program exchanges the classes a and b, as after a fault in lowering."""
     config = small_config("segnet_basic")
     predictor = pixelwise_predictor(config)

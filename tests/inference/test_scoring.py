@@ -16,7 +16,7 @@ from segjax.metrics.boundary import Boundaries
 from segjax.metrics.by_object import StratifiedIoU
 from segjax.metrics.calibration import calibration_counts, summarize_calibration
 from segjax.metrics.protocols import PROTOCOLS
-from segjax.training.evaluation import Evaluation, evaluate
+from segjax.training.evaluation import evaluate
 from segjax.training.mesh import make_devices
 from segjax.training.step import make_eval_step
 from segjax.transforms.normalize import Normalization
@@ -144,10 +144,3 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
     monkeypatch.setattr(Boundaries, "add", add)
     with pytest.raises(FloatingPointError, match="of a thread"):
         full()
-
-
-def test_counts_are_kept_in_a_file(evaluated, tmp_path):
-    evaluated.save(tmp_path / "val.npz")
-    back = Evaluation.load(tmp_path / "val.npz")
-    np.testing.assert_array_equal(back.confusion, evaluated.confusion)
-    assert back.loss == evaluated.loss

@@ -1,8 +1,5 @@
 """Sliding windows against a slow implementation, in bounded memory, and without seams."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -167,29 +164,3 @@ def test_scales_of_windows_see_the_same_scene():
     inside = np.ones_like(wrong)
     inside[:, 18:22] = inside[23:27] = False
     assert not (wrong & inside).any()
-
-
-_ON_THREE_DEVICES = """
-import jax, numpy as np, sys
-from tests.inference.toys import SeesItsPlace, toy_predictor
-assert jax.device_count() == 3
-with np.load(sys.argv[1]) as file:
-    images = [file[name] for name in file.files]
-for inference in ("resize", "whole", "slide"):
-    predictor = toy_predictor(SeesItsPlace(), inference=inference, batch_size=4, flip=True)
-    np.savez(f"{sys.argv[1]}.{inference}.npz", *predictor.predict_batch(images))
-"""
-
-
-@pytest.mark.slow
-def test_three_devices_find_what_one_finds(tmp_path, monkeypatch):
-    images = [noise(size) for size in ((24, 32), (41, 53), (30, 30), (24, 32), (60, 70))]
-    np.savez(tmp_path / "images.npz", *images)
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
-    arguments = [sys.executable, "-c", _ON_THREE_DEVICES, str(tmp_path / "images.npz")]
-    subprocess.run(arguments, check=True)
-    for inference in ("resize", "whole", "slide"):
-        predictor = toy_predictor(SeesItsPlace(), inference=inference, batch_size=4, flip=True)
-        with np.load(tmp_path / f"images.npz.{inference}.npz") as found:
-            for name, label in zip(found.files, predictor.predict_batch(images), strict=True):
-                assert np.mean(found[name] == label) > 0.999, inference

@@ -146,12 +146,6 @@ def test_confusion_shows_percent_of_the_row_right_and_wrong():
     assert {"$b", "<c>", "truth", "prediction"} <= set(texts(panel))
 
 
-def test_confusion_of_many_classes_has_no_numbers_and_stays_small():
-    panel = figures.confusion("val", matrix(150), numbered(150))
-    assert not list(painted(panel).texts)
-    assert len(figures.to_svg(panel)) < 200_000
-
-
 def test_order_brings_confused_classes_together():
     rng = np.random.default_rng(0)
     group = np.arange(24) % 4  # classes 0, 4, 8, ... are confused with one another
@@ -170,11 +164,6 @@ def test_order_of_few_and_of_empty_matrices(k):
     assert sorted(figures.confusion_order(np.eye(k, dtype=int))) == list(range(k))
 
 
-def test_confusion_must_fit_the_classes():
-    with pytest.raises(ValueError, match=r"7 classes need \(7, 7\)"):
-        figures.confusion("val", np.eye(6, dtype=int), IDD_LEVEL1)
-
-
 def test_class_iou_bars_have_the_values_and_the_palette():
     counts = np.diag([5, 0, 3, 2, 2, 2, 2])
     counts[0, 2] = 5
@@ -186,11 +175,6 @@ def test_class_iou_bars_have_the_values_and_the_palette():
     assert [text.get_text() for text in axes.texts][:3] == ["0.5000", "–", "0.3750"]
     mean = summarize(counts)["miou"]
     assert [line.get_xdata()[0] for line in axes.lines] == [mean]
-
-
-def test_class_iou_without_any_class():
-    panel = figures.class_iou("val", {"iou": [None] * 7, "miou": None}, IDD_LEVEL1)
-    assert texts(panel).count("–") == 7
 
 
 def test_logarithmic_bars_mark_what_is_zero():
@@ -233,7 +217,7 @@ def test_letters_that_the_font_lacks_stay_in_the_page():
 
 
 def test_figures_are_drawn_from_many_threads():
-    panels = [figures.class_iou(str(i), summarize(matrix(7)), IDD_LEVEL1) for i in range(8)]
+    panels = [figures.class_iou(str(i), summarize(matrix(7)), IDD_LEVEL1) for i in range(4)]
     alone = [figures.to_svg(panel) for panel in panels]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(figures.to_svg, panels)) == alone

@@ -205,7 +205,15 @@ def test_many_classes(tmp_path):
     )
     assert "class 59" in page.text
     assert "stand side by side" in page.text
+    assert "100" not in page.texts  # percent, as the cells of few classes have
     assert len(source) < 400_000
+
+
+def test_confusion_must_fit_the_classes(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"confusion of 'val' .* \(6, 6\); 7 classes need \(7, 7\)"
+    ):
+        report(tmp_path, confusion={"val": np.eye(6, dtype=int)})
 
 
 @pytest.fixture(scope="module")
