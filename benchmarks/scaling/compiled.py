@@ -21,7 +21,7 @@ from benchmarks.scaling import estimate as estimate_scaling
 from benchmarks.scaling.model import COMPILED, UPDATE_BYTES, Compiled
 from segjax.accelerators import TooLargeError, parse
 from segjax.training import planning
-from segjax.training.setup import prepare_programs
+from segjax.training.setup import setup_programs
 
 # By the name of an accelerator in `scaling_links`: what to compile for. The others are taken to
 # move what the pass count says.
@@ -33,7 +33,7 @@ def compiled(target: str, network: str) -> Compiled | None:
     config = estimate_scaling.configs()[network]
     config.dtype = estimate_scaling.DTYPE
     config.train.batch_size = estimate_scaling.IMAGES
-    setup = prepare_programs(config, parse(target).devices())
+    setup = setup_programs(config, parse(target).devices())
     try:
         program = planning.compiled(setup, "train")
     except TooLargeError:

@@ -17,7 +17,7 @@ from segjax.training import planning
 from segjax.training.evaluation import eval_batch_size
 from segjax.training.planning import STEPS
 from segjax.training.progress import print_line
-from segjax.training.setup import Setup, prepare, prepare_programs
+from segjax.training.setup import Setup, setup_programs, setup_run
 
 
 def plan(
@@ -48,7 +48,7 @@ def plan(
     console = console or Console()
     wanted = parse(target) if target else None
     devices = wanted.devices() if wanted else None
-    setup = prepare_programs(config, devices) if wanted else prepare(config)
+    setup = setup_programs(config, devices) if wanted else setup_run(config)
     config = setup.config
     kind = setup.devices.mesh.devices.flat[0].device_kind
     device = wanted.device if wanted else _of_kind(kind)

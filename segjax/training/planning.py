@@ -11,7 +11,7 @@ from rich.console import Console
 
 from segjax.accelerators import Program, TooLargeError, compile_and_read
 from segjax.training.progress import print_line
-from segjax.training.setup import Setup, prepare_programs
+from segjax.training.setup import Setup, setup_programs
 
 STEPS = ("train", "evaluate")
 
@@ -71,7 +71,7 @@ def what_fits(
         options = {name.replace("__", "."): value for name, value in options.items()}
         began = time.monotonic()
         try:
-            setup = prepare_programs(_changed(config, options), devices)
+            setup = setup_programs(_changed(config, options), devices)
             needed = float(compiled(setup, "train").peak)
         except TooLargeError as error:
             needed = error.needed
@@ -89,7 +89,7 @@ def what_fits(
         tried(parallel__space=space, parallel__data=len(devices) // space)
         for space in _shares(config, len(devices))
     ]
-    setup = prepare_programs(config, devices)
+    setup = setup_programs(config, devices)
     unit = setup.devices.mesh.shape["data"] * config["train"]["accumulate"]
     units = setup.padded_batch_size // unit
 

@@ -48,7 +48,7 @@ class Setup:
       model, optimizer, schedule, objective: see their modules.
       devices: see `parallel`.
       train, validation: the training split and the one that decides the best checkpoint; None where
-        there are no files, see `prepare_programs`.
+        there are no files, see `setup_programs`.
       total_steps, eval_every: in steps; 0 = not known without the files.
       initial: the weights of `init_from`, for a run that starts.
       order: of the training images, without end; None = each once an epoch.
@@ -148,7 +148,7 @@ class Setup:
         return self.devices.compile_eval(step)
 
 
-def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None) -> Setup:
+def setup_run(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None) -> Setup:
     """Builds and checks a run.
 
     Args:
@@ -179,9 +179,7 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
     )
 
 
-def prepare_programs(
-    config: Mapping[str, Any], devices: Sequence[jax.Device] | None = None
-) -> Setup:
+def setup_programs(config: Mapping[str, Any], devices: Sequence[jax.Device] | None = None) -> Setup:
     """A run's programs without its data: to be lowered and compiled, not to be run.
 
     No file of the data set is opened, only class lists that the config names. What would be read

@@ -38,7 +38,7 @@ from benchmarks.scaling.model import (
     strong_speedup,
     weak_efficiency,
 )
-from segjax.training.setup import prepare
+from segjax.training.setup import setup_run
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "scaling.md"
 COUNTS = scaling_page.COUNTS
@@ -209,7 +209,7 @@ def test_statistics_are_two_sums_each(tiny_config):
     """No more all-reduces in the compiled step than the page counts: two per normalisation, and
     what sums gradients and metrics."""
     tiny_config.parallel.data = 2
-    setup = prepare(tiny_config)
+    setup = setup_run(tiny_config)
     size = tiny_config.data.image_size
     batch = setup.devices.put(
         {

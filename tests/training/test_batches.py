@@ -10,7 +10,7 @@ import pytest
 from segjax.data.batches import train_iterator
 from segjax.data.fitted import FittedDataset, UnreadableSample
 from segjax.training.batches import DeviceIterator
-from segjax.training.setup import prepare
+from segjax.training.setup import setup_run
 
 BATCH = 4
 
@@ -34,7 +34,7 @@ def make_setup(tiny_config):
         tiny_config.train.batch_size = BATCH
         with tiny_config.unlocked():
             tiny_config.update_from_flattened_dict(options)
-        setup = prepare(tiny_config)
+        setup = setup_run(tiny_config)
         return setup if train is None else dataclasses.replace(setup, train=train)
 
     return make

@@ -15,7 +15,7 @@ from rich.console import Console
 from segjax import config as configs
 from segjax.training import loop, runtime
 from segjax.training.checkpoint import CheckpointStore
-from segjax.training.setup import prepare
+from segjax.training.setup import setup_run
 from segjax.training.workdir_lock import WorkdirLock
 from segjax.training.writers import read_metrics
 from tests.conftest import make_tiny_config
@@ -36,7 +36,7 @@ def run(workdir: pathlib.Path) -> None:
     """One process: trains, or goes on, in `workdir`."""
     runtime.use_compilation_cache()
     with WorkdirLock(workdir), log_of(workdir).open("w", buffering=1) as log:
-        setup = prepare(killable_config(), workdir)
+        setup = setup_run(killable_config(), workdir)
         configs.save(setup.config, workdir)
         loop.train(setup, workdir, Console(file=log))
 
@@ -68,7 +68,7 @@ def assert_ends(process: multiprocessing.Process) -> None:
 
 def final_state(workdir):
     with CheckpointStore(workdir, read_only=True) as store:
-        state, host = store.restore(STEPS, prepare(killable_config()).abstract_state())
+        state, host = store.restore(STEPS, setup_run(killable_config()).abstract_state())
         best = store.best_step()
     host["run_state"].pop("seconds")
     rows = read_metrics(workdir)

@@ -16,7 +16,7 @@ from rich.console import Console
 from segjax.training import loop
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.interruption import Interrupted
-from segjax.training.setup import Setup, prepare
+from segjax.training.setup import Setup, setup_run
 from segjax.training.writers import read_metrics
 from tests.conftest import make_tiny_config
 
@@ -24,13 +24,13 @@ from tests.conftest import make_tiny_config
 def run(config, workdir, setup=None):
     workdir.mkdir(exist_ok=True)
     console = Console(file=io.StringIO(), width=120)
-    run_state = loop.train(setup or prepare(config), workdir, console)
+    run_state = loop.train(setup or setup_run(config), workdir, console)
     return run_state, console.file.getvalue()
 
 
 def saved(workdir, step, config):
     with CheckpointStore(workdir, read_only=True) as store:
-        return store.restore(step, prepare(config).abstract_state())
+        return store.restore(step, setup_run(config).abstract_state())
 
 
 class Killed(Exception):
@@ -82,7 +82,7 @@ def test_resume_is_bit_equal(whole, tmp_path, died_at):
     data position, the record. At 5 the steps after the last checkpoint (3) are done again."""
     config = eventful_config()
     with pytest.raises(Killed):
-        run(config, tmp_path, killed_after(prepare(config), died_at))
+        run(config, tmp_path, killed_after(setup_run(config), died_at))
     _, printed = run(config, tmp_path)
     assert "resumed at step 3 of 6" in printed
     assert_same_run(whole[0], tmp_path)
@@ -127,7 +127,7 @@ def test_a_signal_saves_after_the_step_and_the_resume_is_bit_equal(whole, tmp_pa
         return train_step
 
     with pytest.raises(Interrupted, match=rf"{number.name}: saved at step 4 of 6"):
-        run(config, tmp_path, stepping(prepare(config), train_step=make))
+        run(config, tmp_path, stepping(setup_run(config), train_step=make))
     _, printed = run(config, tmp_path)
     assert "resumed at step 4 of 6" in printed
     assert_same_run(whole[0], tmp_path)
@@ -154,7 +154,7 @@ def test_a_signal_during_evaluation_puts_it_off_to_the_resume(whole, tmp_path):
     config = eventful_config()
 
     with pytest.raises(Interrupted, match="SIGTERM: saved at step 3 of 6"):
-        run(config, tmp_path, signal_at_evaluation(prepare(config)))
+        run(config, tmp_path, signal_at_evaluation(setup_run(config)))
     assert not [row for row in read_metrics(tmp_path) if row["split"] == "val"]
     run(config, tmp_path)
     assert_same_run(whole[0], tmp_path)
@@ -185,11 +185,11 @@ def test_each_step_is_evaluated_once(whole, tmp_path):
         return lambda *arguments: batches.append(1) or real(*arguments)
 
     with pytest.raises(Killed):
-        run(config, tmp_path, killed_after(stepping(prepare(config), eval_step=make), 5))
+        run(config, tmp_path, killed_after(stepping(setup_run(config), eval_step=make), 5))
     before = len(batches)
-    run(config, tmp_path, stepping(prepare(config), eval_step=make))
+    run(config, tmp_path, stepping(setup_run(config), eval_step=make))
     assert len(batches) == 2 * before
-    run(config, tmp_path, stepping(prepare(config), eval_step=make))
+    run(config, tmp_path, stepping(setup_run(config), eval_step=make))
     assert len(batches) == 2 * before
 
 
@@ -224,7 +224,7 @@ def test_evaluation_reads_the_running_average(whole):
 def test_non_finite_loss_stops_and_keeps_the_checkpoints(tmp_path):
     config = eventful_config()
     with pytest.raises(loop.NonFiniteLoss, match="loss of step 5 is nan"):
-        run(config, tmp_path, bad_at(prepare(config), 5))
+        run(config, tmp_path, bad_at(setup_run(config), 5))
     with CheckpointStore(tmp_path, read_only=True) as store:
         assert store.steps() == [3]
 
@@ -247,7 +247,7 @@ def test_a_rollback_goes_on_from_the_last_checkpoint_at_a_lower_rate(tmp_path):
     config = make_tiny_config()
     config.train.on_nonfinite = "rollback"
     config.optim.schedule = "constant"
-    setup = bad_at(prepare(config), 5, above=0.3, name="grad_norm")
+    setup = bad_at(setup_run(config), 5, above=0.3, name="grad_norm")
     run_state, printed = run(config, tmp_path, setup)
     assert "gradient's norm of step 5 is nan" in printed
     assert "back to step 3, learning rate times 0.5" in printed
@@ -264,7 +264,7 @@ def test_a_rollback_goes_on_from_the_last_checkpoint_at_a_lower_rate(tmp_path):
 def test_a_rollback_before_the_first_checkpoint_begins_anew(tmp_path):
     config = make_tiny_config()
     config.train.on_nonfinite = "rollback"
-    _, printed = run(config, tmp_path, bad_at(prepare(config), 2, above=0.5))
+    _, printed = run(config, tmp_path, bad_at(setup_run(config), 2, above=0.5))
     assert "back to step 0, learning rate times 0.5" in printed
 
 
@@ -273,7 +273,7 @@ def test_a_rollback_that_never_helps_gives_up(tmp_path):
     config = make_tiny_config()
     config.train.on_nonfinite = "rollback"
     with pytest.raises(loop.NonFiniteLoss, match="loss of step 1 is nan"):
-        run(config, tmp_path, bad_at(prepare(config), 1))
+        run(config, tmp_path, bad_at(setup_run(config), 1))
 
 
 @pytest.mark.slow
@@ -289,7 +289,7 @@ def test_skipped_steps_are_counted(tmp_path):
 
         return train_step
 
-    run_state, _ = run(config, tmp_path, stepping(prepare(config), train_step=make))
+    run_state, _ = run(config, tmp_path, stepping(setup_run(config), train_step=make))
     assert run_state.skipped_steps == 1
     rows = [row for row in read_metrics(tmp_path) if row["split"] == "train"]
     assert [row["loss"] is None for row in rows] == [False, True, False, False, False, False]

@@ -20,7 +20,7 @@ from segjax.training.checkpoint import CheckpointStore
 from segjax.training.distributed import EXIT_LOST, EXIT_USER_ERROR
 from segjax.training.evaluation import Evaluation, evaluation_path
 from segjax.training.interruption import EXIT_INTERRUPTED
-from segjax.training.setup import prepare
+from segjax.training.setup import setup_run
 from segjax.training.writers import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -132,7 +132,7 @@ def final_state(workdir, step=STEPS):
         assert store.latest_step() == step
         config = configs.load(workdir)
         config.parallel.mode = "jit"  # pmap would refuse the batch on the devices of this process
-        state, host = store.restore(step, prepare(config).abstract_state())
+        state, host = store.restore(step, setup_run(config).abstract_state())
     return state, host["data"]
 
 

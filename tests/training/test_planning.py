@@ -11,7 +11,7 @@ from segjax.accelerators import DEVICES, TooLargeError
 from segjax.data.batches import padding
 from segjax.report.plan_tables import plan_table, step_figures
 from segjax.training import planning
-from segjax.training.setup import prepare, prepare_programs
+from segjax.training.setup import setup_programs, setup_run
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_fits_is_compiled(tiny_config):
     """On two devices of this machine, with a limit between what some of them need."""
     devices, console = jax.devices()[:2], Console(file=io.StringIO(), width=200)
     tiny_config.parallel.data, tiny_config.train.batch_size = 0, 8
-    peak = planning.compiled(prepare_programs(tiny_config, devices), "train").peak
+    peak = planning.compiled(setup_programs(tiny_config, devices), "train").peak
     changes = planning.what_fits(tiny_config, devices, 0.6 * peak, peak, console)
     names = [tuple(change.options) for change in changes]
     assert names == [
@@ -89,26 +89,26 @@ def test_programs_need_no_files():
     config.data.root = "/nowhere"
     config.loss.class_weights = "median_present"
     config.parallel.data = 1
-    setup = prepare_programs(config, jax.devices())
+    setup = setup_programs(config, jax.devices())
     assert setup.objective.class_weights == (1.0,) * 150
     assert (setup.train, setup.total_steps) == (None, 150_000)
     assert setup.abstract_batch()["image"].shape == (16, 473, 473, 3)
     with pytest.raises(ValueError, match="/nowhere"):
-        prepare(config)
+        setup_run(config)
 
 
 def test_classes_that_only_files_know_are_asked_for():
     config = base.get_config()
     config.train.steps, config.data.name = 1, "folder"
     with pytest.raises(ValueError, match=r"data.classes is empty, .* at least data.num_classes"):
-        prepare_programs(config)
+        setup_programs(config)
     config.data.num_classes = 5
-    assert len(prepare_programs(config).classes) == 5
+    assert len(setup_programs(config).classes) == 5
     config.data.name = "prepared"
-    assert len(prepare_programs(config).classes) == 5
+    assert len(setup_programs(config).classes) == 5
     config.data.classes, config.data.name = "/nowhere/classes.txt", "folder"
     with pytest.raises(ValueError, match=r"class list /nowhere/classes.txt does not exist"):
-        prepare_programs(config)
+        setup_programs(config)
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
@@ -116,16 +116,16 @@ def test_the_programs_are_those_of_the_run(tiny_config, mode):
     """With the data at hand, the abstract batch is laid out as a real one is."""
     tiny_config.parallel.data, tiny_config.parallel.mode = 2, mode
     tiny_config.train.batch_size = 3 if mode == "jit" else 4
-    setup = prepare(tiny_config)
+    setup = setup_run(tiny_config)
     real = setup.devices.put(padding(setup.train, setup.padded_batch_size))
     described = {name: (x.shape, x.dtype, x.sharding) for name, x in real.items()}
-    for abstract in (setup.abstract_batch(), prepare_programs(tiny_config).abstract_batch()):
+    for abstract in (setup.abstract_batch(), setup_programs(tiny_config).abstract_batch()):
         assert {k: (x.shape, x.dtype, x.sharding) for k, x in abstract.items()} == described
 
 
 def test_the_table_of_a_plan(tiny_config):
     console = Console(file=io.StringIO(), width=120)
-    program = planning.compiled(prepare_programs(tiny_config), "evaluate")
+    program = planning.compiled(setup_programs(tiny_config), "evaluate")
     device = DEVICES["v5e"]
     figures = {
         "train": step_figures(

@@ -18,7 +18,7 @@ from segjax.commands.train import train
 from segjax.inference.predictor import Predictor
 from segjax.models import build
 from segjax.training import pretrained
-from segjax.training.setup import prepare
+from segjax.training.setup import setup_run
 from segjax.weights.layout import IMAGENET_MEAN, IMAGENET_STD
 from segjax.weights.transfer import abstract_variables
 from tests.conftest import make_tiny_config
@@ -48,7 +48,7 @@ def test_the_state_starts_from_the_file(tiny_config, network):
     path, flat = network
     tiny_config.init_from = str(path)
     tiny_config.train.ema_decay = 0.9
-    setup = prepare(tiny_config)
+    setup = setup_run(tiny_config)
     state = setup.init_state()
     for leaf, value in state_leaves(state).items():
         np.testing.assert_array_equal(value, flat[leaf], err_msg=leaf)
@@ -63,27 +63,27 @@ def test_the_state_starts_from_the_file(tiny_config, network):
 
 
 def test_leaves_that_are_not_loaded_are_drawn_as_without_a_file(tiny_config, network):
-    plain = state_leaves(prepare(tiny_config).init_state())
+    plain = state_leaves(setup_run(tiny_config).init_state())
     tiny_config.init_from = str(network[0])
     tiny_config.init_parts = "encoder"
-    state = state_leaves(prepare(tiny_config).init_state())
+    state = state_leaves(setup_run(tiny_config).init_state())
     for leaf, value in state.items():
         expected = network[1][leaf] if "/encoder" in leaf else plain[leaf]
         np.testing.assert_array_equal(value, expected, err_msg=leaf)
 
 
 def test_normalization_is_imagenets_without_a_file_and_a_given_one_stays(tiny_config, network):
-    data = prepare(tiny_config).config.data
+    data = setup_run(tiny_config).config.data
     assert (data.mean, data.std) == (IMAGENET_MEAN, IMAGENET_STD)
     tiny_config.init_from = str(network[0])
     tiny_config.data.mean, tiny_config.data.std = (0.5,) * 3, (0.25,) * 3
-    data = prepare(tiny_config).config.data
+    data = setup_run(tiny_config).config.data
     assert (data.mean, data.std) == ((0.5,) * 3, (0.25,) * 3)
 
 
 def test_the_given_config_does_not_change(tiny_config, network):
     tiny_config.init_from = str(network[0])
-    prepare(tiny_config)
+    setup_run(tiny_config)
     assert tiny_config.data.mean == ()
 
 
@@ -104,7 +104,7 @@ def test_errors_come_before_the_run(tiny_config, network, change, message):
     tiny_config.init_from = str(network[0])
     tiny_config.update_from_flattened_dict(change)
     with pytest.raises(ValueError, match=message):
-        prepare(tiny_config)
+        setup_run(tiny_config)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_a_run_resumes_without_its_file(trained, tmp_path):
     workdir, config, _ = trained
     run = shutil.copytree(workdir, tmp_path / "run")
     assert pretrained.has_checkpoint(run)
-    setup = prepare(config, run)
+    setup = setup_run(config, run)
     assert setup.initial is None
     assert (setup.config.data.mean, setup.config.data.std) == (MEAN, STD)
     shutil.rmtree(run / "checkpoints")
@@ -148,7 +148,7 @@ def test_another_run_is_a_source(trained, tiny_config, tmp_path, capsys):
     states = []
     for source in (run, exported):
         tiny_config.init_from = str(source)
-        setup = prepare(tiny_config)
+        setup = setup_run(tiny_config)
         assert (setup.config.data.mean, setup.config.data.std) == (MEAN, STD)
         assert not setup.initial.report.fresh
         assert not setup.initial.report.left_over
@@ -168,10 +168,10 @@ def test_no_steps_evaluate_the_weights_as_they_are(tiny_config, network, tmp_pat
     assert json.dumps(results) == json.dumps(again)  # NaN equals NaN there
     tiny_config.init_from = ""
     with pytest.raises(ValueError, match=r"train\.epochs=0; set one of them, or init_from to"):
-        prepare(tiny_config)
+        setup_run(tiny_config)
 
 
 def test_a_folder_without_a_run(tiny_config, tmp_path):
     tiny_config.init_from = str(tmp_path)
     with pytest.raises(ValueError, match=r"init_from: workdir .* holds no run"):
-        prepare(tiny_config)
+        setup_run(tiny_config)

@@ -13,7 +13,7 @@ from segjax.data.datasets import make_source
 from segjax.data.sets.camvid import CAMVID
 from segjax.training.class_weights import class_weights
 from segjax.training.options import check_options
-from segjax.training.setup import prepare, protocol
+from segjax.training.setup import protocol, setup_run
 
 
 def tiny(**options):
@@ -108,11 +108,11 @@ def test_label_sizes_of_the_images_shape(label_size):
 )
 def test_prepare_names_what_is_wrong(options, message):
     with pytest.raises(ValueError, match=message):
-        prepare(tiny(**options))
+        setup_run(tiny(**options))
 
 
 def test_prepare_steps_sizes_and_structure():
-    setup = prepare(tiny(**{"train.steps": 30, "train.eval_every": 7, "train.ema_decay": 0.9}))
+    setup = setup_run(tiny(**{"train.steps": 30, "train.eval_every": 7, "train.ema_decay": 0.9}))
     assert (setup.total_steps, setup.eval_every) == (30, 7)
     assert setup.crop_size == (33, 49)
     assert setup.classes is IDD_LEVEL1
@@ -132,7 +132,7 @@ def test_prepare_steps_sizes_and_structure():
 def test_epochs_become_steps_and_evaluations_are_once_an_epoch():
     # 10 images in batches of 4: 2.5 steps an epoch.
     options = {"train.steps": 0, "train.epochs": 3.0, "train.eval_every": 0}
-    setup = prepare(tiny(**options, **{"augment.crop_size": (16, 24)}))
+    setup = setup_run(tiny(**options, **{"augment.crop_size": (16, 24)}))
     assert (setup.total_steps, setup.eval_every) == (8, 3)
     assert setup.crop_size == (16, 24)
     assert setup.train[0]["image"].shape == (33, 49, 3)
@@ -141,7 +141,7 @@ def test_epochs_become_steps_and_evaluations_are_once_an_epoch():
 def test_a_saved_config_prepares_alike(tmp_path):
     config = tiny(**{"loss.class_weights": "1,1,1,1,1,1,2", "model.bins": (1, 2)})
     configs.save(config, tmp_path)
-    ours, theirs = prepare(config), prepare(configs.load(tmp_path))
+    ours, theirs = setup_run(config), setup_run(configs.load(tmp_path))
     assert ours.objective == theirs.objective
     assert ours.model == theirs.model
 
@@ -214,7 +214,7 @@ def test_median_present_is_counted_used_and_kept(tmp_path):
     # Frequencies 7/16, 4/8, 1/8, whose median is 7/16.
     expected = (1.0, 7 / 8, 3.5)
     workdir = tmp_path / "run"
-    assert prepare(config, workdir).objective.class_weights == pytest.approx(expected)
+    assert setup_run(config, workdir).objective.class_weights == pytest.approx(expected)
     cache = workdir / "class_statistics.json"
     kept = json.loads(cache.read_text())
     assert kept["statistics"]["class_pixels"] == [7, 4, 1]
@@ -236,7 +236,7 @@ def test_median_present_is_counted_used_and_kept(tmp_path):
 
 
 def test_prepare_hands_on_sampling_and_local_contrast():
-    assert prepare(tiny()).order is None
-    setup = prepare(tiny(**{"data.sampling": "balanced", "data.local_contrast": 5}))
+    assert setup_run(tiny()).order is None
+    setup = setup_run(tiny(**{"data.sampling": "balanced", "data.local_contrast": 5}))
     assert {int(setup.order[i]) for i in range(200)} <= set(range(10))
     assert setup.objective.normalization.local_contrast == 5
