@@ -12,6 +12,7 @@ from ml_collections import config_flags
 
 from segjax.data.classes import ClassTable, from_file
 from segjax.data.datasets import class_table
+from segjax.data.files.atomic import replacing
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
@@ -62,11 +63,9 @@ def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, 
 
 
 def save(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
-    """Writes the run's config.json; a reader, as another process of the run, sees no half of it."""
-    text = json.dumps(plain(config), indent=2) + "\n"
-    whole = workdir / f"{CONFIG_FILE}.tmp"
-    whole.write_text(text)
-    whole.replace(workdir / CONFIG_FILE)
+    """Writes the run's config.json, which other processes of the run never see incomplete."""
+    with replacing(workdir / CONFIG_FILE) as partial:
+        partial.write_text(json.dumps(plain(config), indent=2) + "\n")
 
 
 def load(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:

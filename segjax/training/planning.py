@@ -1,4 +1,4 @@
-"""The programs of a config, compiled and counted; and which change of it fits where it does not."""
+"""Compiles and measures the programs of a config, and finds changes of it that fit in memory."""
 
 import dataclasses
 import time
@@ -35,7 +35,7 @@ class Change:
 
 
 def lowered(setup: Setup, step: str) -> jax.stages.Lowered:
-    """ "train" or "evaluate", ready to be compiled."""
+    """The step "train" or "evaluate", ready to be compiled."""
     state = setup.abstract_state()
     if step == "train":
         return setup.train_step().lower(state, setup.abstract_batch())
@@ -44,7 +44,7 @@ def lowered(setup: Setup, step: str) -> jax.stages.Lowered:
 
 
 def compiled(setup: Setup, step: str) -> Program:
-    """Compiles "train" or "evaluate" and counts it.
+    """Compiles the step "train" or "evaluate", and measures it.
 
     Raises:
       TooLargeError: if the compiler knows the device's memory and the program does not fit.
@@ -67,8 +67,7 @@ def what_fits(
       peak: bytes that the config's own step needs.
     """
 
-    def tried(**options: Any) -> Change:
-        options = {name.replace("__", "."): value for name, value in options.items()}
+    def compile_changed(options: Mapping[str, Any]) -> Change:
         began = time.monotonic()
         try:
             setup = setup_programs(_changed(config, options), devices)
@@ -84,30 +83,32 @@ def what_fits(
         )
         return change
 
-    changes = [tried(train__remat=policy) for policy in _policies(config["train"]["remat"])]
-    changes += [
-        tried(parallel__space=space, parallel__data=len(devices) // space)
+    options = [{"train.remat": policy} for policy in _policies(config["train"]["remat"])]
+    options += [
+        {"parallel.space": space, "parallel.data": len(devices) // space}
         for space in _shares(config, len(devices))
     ]
+    changes = [compile_changed(each) for each in options]
     setup = setup_programs(config, devices)
     unit = setup.devices.mesh.shape["data"] * config["train"]["accumulate"]
     units = setup.padded_batch_size // unit
 
     def batch(count: int) -> Change:
-        return tried(train__batch_size=count * unit)
+        return compile_changed({"train.batch_size": count * unit})
 
     return [*changes, *largest(batch, units, peak, limit)]
 
 
 def largest(batch: Callable[[int], Change], count: int, peak: float, limit: float) -> list[Change]:
-    """The largest of 1..count-1 that fits, to within 3 %, as a list of one; 1 if none does.
+    """The largest batch below `count` that fits, to within 3 %, as a list of one Change. If none
+    fits, the list holds the batch of 1; it is empty if `count` is 1.
 
-    What a program needs grows about evenly with the batch: so the next guess lies on the line
-    between the nearest that fits and the nearest that does not.
+    The memory grows about linearly with the batch, so the next guess lies on the line between the
+    largest batch that fits and the smallest that does not.
 
     Args:
-      batch: compiles so many.
-      count: that are known to need `peak`, more than `limit`.
+      batch: compiles a batch of n units.
+      count: a batch that needs `peak` bytes, more than `limit`.
     """
     if count == 1:
         return []
@@ -115,25 +116,26 @@ def largest(batch: Callable[[int], Change], count: int, peak: float, limit: floa
     at, low_peak, high, high_peak = 1, low.peak, count, peak
     while low.fits and high - at > 1 + at // 32:
         slope = max((high_peak - low_peak) / (high - at), 1.0)
-        # At least so much further: near the limit XLA's GPU compiler rematerialises by itself, and
-        # the line is a curve.
+        # At least 3 % further: near the limit XLA's GPU compiler rematerialises by itself, and the
+        # line is a curve.
         step = max(int((limit - low_peak) / slope), 1 + at // 32)
         guess = min(at + step, high - 1)
-        found = batch(guess)
-        if found.fits:
-            low, at, low_peak = found, guess, found.peak
+        change = batch(guess)
+        if change.fits:
+            low, at, low_peak = change, guess, change.peak
         else:
-            high, high_peak = guess, found.peak
+            high, high_peak = guess, change.peak
     return [low]
 
 
 def _policies(now: str) -> tuple[str, ...]:
+    """The policies of `train.remat` that keep less than the present one."""
     policies = ("none", "convs", "blocks")
     return policies[policies.index(now) + 1 :]
 
 
 def _shares(config: Mapping[str, Any], count: int) -> Iterator[int]:
-    """Numbers of devices that may share the rows of an image, where they do not yet."""
+    """Numbers of devices that may share the rows of an image; none if they share them already."""
     rows, parallel = config["data"]["image_size"][0], config["parallel"]
     if parallel["mode"] == "jit" and parallel["space"] == 1:
         yield from [n for n in (2, 4, 8) if count % n == 0 and rows % n == 0]

@@ -9,8 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from segjax.training.checkpoint import CheckpointStore
-from segjax.training.pretrained import has_checkpoint
+from segjax.training.checkpoint import CheckpointStore, has_checkpoint
 
 # Orbax leaves coroutines behind when arrays cannot be read; several checkpoints warn one by one.
 pytestmark = [

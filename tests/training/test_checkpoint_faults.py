@@ -22,8 +22,7 @@ import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
-from segjax.training.checkpoint import CheckpointStore
-from segjax.training.pretrained import has_checkpoint
+from segjax.training.checkpoint import CheckpointStore, has_checkpoint
 from tests.training.test_checkpoint import names
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -17,7 +17,6 @@ from segjax.commands.export import export
 from segjax.commands.train import train
 from segjax.inference.predictor import Predictor
 from segjax.models import build
-from segjax.training import pretrained
 from segjax.training.setup import setup_run
 from segjax.weights.layout import IMAGENET_MEAN, IMAGENET_STD
 from segjax.weights.transfer import abstract_variables
@@ -131,12 +130,12 @@ def test_a_run_from_a_file_reports_what_it_loaded(trained):
 def test_a_run_resumes_without_its_file(trained, tmp_path):
     workdir, config, _ = trained
     run = shutil.copytree(workdir, tmp_path / "run")
-    assert pretrained.has_checkpoint(run)
+    assert has_checkpoint(run)
     setup = setup_run(config, run)
     assert setup.initial is None
     assert (setup.config.data.mean, setup.config.data.std) == (MEAN, STD)
     shutil.rmtree(run / "checkpoints")
-    assert not pretrained.has_checkpoint(run)
+    assert not has_checkpoint(run)
     with pytest.raises(ValueError, match=r"init_from: weight file .* does not exist"):
         train(config, run)
 
