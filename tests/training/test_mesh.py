@@ -56,6 +56,7 @@ def run(
     mode="jit",
     data=1,
     *,
+    space=1,
     shard=False,
     steps=STEPS,
     rate=0.05,
@@ -69,7 +70,7 @@ def run(
     """
     config = small_config(model, **train)
     config.optim.learning_rate = rate
-    config.parallel.update({"mode": mode, "data": data, "shard_optimizer": shard})
+    config.parallel.update({"mode": mode, "data": data, "space": space, "shard_optimizer": shard})
     with jax.enable_x64(dtype == "float64"):
         setup = setup_run(config)
         setup = dataclasses.replace(setup, model=setup.model.clone(dtype=jnp.dtype(dtype)))

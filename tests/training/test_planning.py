@@ -14,50 +14,38 @@ from segjax.training import planning
 from segjax.training.setup import setup_programs, setup_run
 
 
+def near_a_limit(n):
+    """As XLA's GPU compiler does: above 300 it rematerialises more and more."""
+    return n if n < 300 else 300 + (n - 300) / 10
+
+
 @pytest.mark.parametrize(
-    "count, limit, found, compiled",
+    "needed, count, limit, result, compiled",
     [
-        (12, 8.5, 7, [1, 7, 8]),  # 1.5 + n: the line through 1 and 12 is the truth
-        (12, 12.0, 10, [1, 10, 11]),
-        (2, 3.0, 1, [1]),
-        (9, 2.0, 1, [1]),  # not even one
-        (1, 0.5, None, []),
+        # The line through 1 and 12 is the truth.
+        (lambda n: 1.5 + n, 12, 8.5, [7], [1, 7, 8]),
+        (lambda n: 1.5 + n, 12, 12.0, [10], [1, 10, 11]),
+        (lambda n: 1.5 + n, 2, 3.0, [1], [1]),
+        (lambda n: 1.5 + n, 9, 2.0, [1], [1]),  # not even one
+        (lambda n: 1.5 + n, 1, 0.5, [], []),
+        (lambda n: n**2, 20, 50, [7], None),
+        (near_a_limit, 1000, 310, range(385, 401), None),
     ],
 )
-def test_the_largest_batch_that_fits(count, limit, found, compiled):
+def test_the_largest_batch_that_fits(needed, count, limit, result, compiled):
     tried = []
 
     def batch(n):
         tried.append(n)
-        return planning.Change({"train.batch_size": n}, 1.5 + n, 1.5 + n <= limit)
+        return planning.Change({"train.batch_size": n}, needed(n), needed(n) <= limit)
 
-    result = planning.largest(batch, count, 1.5 + count, limit)
-    assert tried == compiled
-    assert [change.options["train.batch_size"] for change in result] == ([found] if found else [])
-    if result:
-        assert result[0].fits == (1.5 + found <= limit)
-
-
-def test_the_largest_batch_of_an_uneven_program():
-    def batch(n):
-        return planning.Change({"train.batch_size": n}, n**2, n**2 <= 50)
-
-    (found,) = planning.largest(batch, 20, 400, 50)
-    assert found.options == {"train.batch_size": 7}
-
-
-def test_the_largest_batch_near_a_limit_that_the_compiler_keeps():
-    """As XLA's GPU compiler does: above 300 it rematerialises more and more."""
-    tried = []
-
-    def batch(n):
-        tried.append(n)
-        needed = n if n < 300 else 300 + (n - 300) / 10
-        return planning.Change({"train.batch_size": n}, needed, needed <= 310)
-
-    (found,) = planning.largest(batch, 1000, 700, 310)
-    assert 385 <= found.options["train.batch_size"] <= 400
-    assert len(tried) < 12
+    changes = planning.largest(batch, count, needed(count), limit)
+    assert len(changes) == bool(result)
+    for change in changes:
+        n = change.options["train.batch_size"]
+        assert n in result
+        assert change.fits == (needed(n) <= limit)
+    assert tried == compiled if compiled is not None else len(tried) < 12
 
 
 def test_what_fits_is_compiled(tiny_config):
