@@ -137,15 +137,16 @@ def full_disk(folder):
         for step, message in zip((6, 8), messages, strict=True):
             assert f"step {step} was not" in message, message
             assert "No space left on device" in message, message
-        assert names(workdir) == ([], ["2", "4"]), names(workdir)
+        # TensorStore may still add files of a failed write; the next save removes them.
+        assert store.steps() == [2, 4]
         shutil.rmtree(ballast, ignore_errors=True)
         for file in workdir.glob("*"):
             if file.is_file():
                 file.unlink()
         save(store, 10, size)
         store.finish()
+    assert names(workdir) == ([], ["10", "4"])
     with CheckpointStore(workdir) as store:
-        assert store.steps() == [4, 10]
         for step in store.steps():
             assert_holds(store, step, size)
 
