@@ -1,7 +1,7 @@
 """The batches of `train_iterator`, on the devices."""
 
 import dataclasses
-import threading
+import multiprocessing
 
 import jax
 import numpy as np
@@ -107,12 +107,12 @@ def test_samples_that_cannot_be_read(make_setup, on_device):
     np.testing.assert_array_equal(images[:, 0, 0, 0], 20 * replaced)
 
 
-def test_its_threads_end_when_it_is_closed(make_setup):
-    before = set(threading.enumerate())
-    with DeviceIterator(make_setup()) as feed:
+def test_its_workers_end_when_it_is_closed(make_setup):
+    before = set(multiprocessing.active_children())
+    with DeviceIterator(make_setup(**{"data.workers": 1})) as feed:
         take(feed, 1)
-        mine = set(threading.enumerate()) - before
-        assert mine
-    for thread in mine:
-        thread.join(5)
-    assert not any(thread.is_alive() for thread in mine)
+        workers = set(multiprocessing.active_children()) - before
+        assert workers
+    for worker in workers:
+        worker.join(5)
+        assert worker.exitcode is not None

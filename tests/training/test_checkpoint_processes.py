@@ -80,18 +80,6 @@ def one_of_two(folder, address, process):
         store.save(6, shared_state(6, mesh), {"note": 6})
 
 
-def one_of_two_again(folder, address, process):
-    """Other processes go on with what one process has written, each alone and together."""
-    mesh = join(address, process)
-    with CheckpointStore(folder) as store:
-        step, state, _ = store.restore_latest(shared_state(0, mesh))
-        assert_shared_state(state, step)
-    with CheckpointStore(folder, read_only=True) as store:
-        variables = store.restore_variables()
-    assert variables["params"]["a"].devices() == {jax.local_devices()[0]}
-    np.testing.assert_array_equal(variables["params"]["a"], content(12)["a"])
-
-
 def one_of_two_with_a_full_disk(folder, address, process):
     """The disk of process 1 is full: both end with an error, after a wait for each other."""
     mesh = join(address, process)
@@ -123,9 +111,6 @@ def test_two_processes(tmp_path):
             state, host = store.restore(step, shared_state(0, mesh))
             assert_shared_state(state, step)
             assert host == {"note": step}
-        store.save_best(12, {"params": content(12), "batch_stats": {"n": np.ones(1)}}, 1.0)
-        store.save(14, shared_state(14, mesh), {})
-    run_two(one_of_two_again, tmp_path)
 
 
 @pytest.mark.slow
