@@ -12,6 +12,7 @@ from rich.console import Console
 from segjax import config as configs
 from segjax.commands.evaluate import evaluate
 from segjax.commands.recalibrate import recalibrate
+from segjax.commands.train import train
 from segjax.commands.uncertainty import uncertainty
 from segjax.data.batches import eval_batches
 from segjax.data.classes import IDD_LEVEL1
@@ -186,6 +187,8 @@ def test_recalibrate(config, tmp_path):
     assert note in console.file.getvalue().replace("\n", "")
     with pytest.raises(ValueError, match="run_recalibrated exists; give another folder"):
         recalibrate(tmp_path / "run", console=quiet())
+    with pytest.raises(ValueError, match=r"made by --mode=recalibrate .* cannot be trained"):
+        train(config, output, console=quiet())
 
 
 def test_the_running_average_gets_the_statistics(config, tmp_path):
