@@ -21,7 +21,7 @@ from segjax.accelerators import parse
 from segjax.layers import adaptive, banded
 from segjax.layers.dilated import dilated_conv
 from segjax.training import planning
-from segjax.training.setup import prepare_programs
+from segjax.training.setup import setup_programs
 
 CONFIGS = {"segnet": segnet, "pspnet": pspnet, "deeplabv3": deeplabv3}
 IMAGES = 8
@@ -128,7 +128,7 @@ def program(name: str, target: str, form: str | None):
     config = CONFIGS[name].get_config("paper")
     config.dtype = "bfloat16"
     config.train.batch_size = IMAGES
-    setup = prepare_programs(config, parse(target).devices())
+    setup = setup_programs(config, parse(target).devices())
     with taken_back(form):
         return planning.compiled(setup, "train")
 

@@ -12,6 +12,7 @@ from ml_collections import config_flags
 
 from segjax.data.classes import ClassTable, from_file
 from segjax.data.datasets import class_table
+from segjax.data.files.atomic import replacing
 from segjax.models import model_defaults
 
 CONFIG_FILE = "config.json"
@@ -66,11 +67,9 @@ def difference(ours: Config, theirs: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def save(config: Config, workdir: pathlib.Path) -> None:
-    """Writes the run's config.json, at once: no other process reads half of it."""
-    text = json.dumps(plain(config), indent=2) + "\n"
-    written = workdir / f"{CONFIG_FILE}.tmp"
-    written.write_text(text)
-    written.replace(workdir / CONFIG_FILE)
+    """Writes the run's config.json, which other processes of the run never see incomplete."""
+    with replacing(workdir / CONFIG_FILE) as partial:
+        partial.write_text(json.dumps(plain(config), indent=2) + "\n")
 
 
 def load(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:

@@ -20,7 +20,7 @@ from benchmarks.scaling.estimate import IMAGES, configs
 from benchmarks.scaling.model import COMPILED, UPDATE_BYTES, Compiled
 from segjax.accelerators import TooLargeError, parse
 from segjax.training import planning
-from segjax.training.setup import prepare_programs
+from segjax.training.setup import setup_programs
 
 # What to compile for, by the name of the accelerator in `links`. The pass count stands in for the
 # others.
@@ -29,7 +29,7 @@ TARGETS = {"H100 SXM": "h100", "A100 SXM 80 GB": "a100", "TPU v5e": "tpu:v5e:1x1
 
 def compiled(target: str, network: str) -> Compiled | None:
     """One network's step; None if it does not fit."""
-    setup = prepare_programs(configs()[network], parse(target).devices())
+    setup = setup_programs(configs()[network], parse(target).devices())
     try:
         program = planning.compiled(setup, "train")
     except TooLargeError:

@@ -22,7 +22,7 @@ from segjax.layers import Conv
 from segjax.models import build
 from segjax.models.resnet import ResNet
 from segjax.training import planning
-from segjax.training.setup import Setup, prepare_programs
+from segjax.training.setup import Setup, setup_programs
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Billions of multiplications ("GFLOPS") in https://docs.pytorch.org/vision/stable/models.html.
@@ -82,7 +82,7 @@ def convolutions(function: Callable, *arguments) -> tuple[Layer, ...]:
 def count(name: str, config) -> Network:
     """Counts a config's training step, augmentation and update included. FLOPs are XLA's, of the
     program before it is compiled."""
-    setup: Setup = prepare_programs(config, jax.devices()[:1])
+    setup: Setup = setup_programs(config, jax.devices()[:1])
     flops = planning.lowered(setup, "train").cost_analysis()["flops"]
     state = setup.abstract_state()
     layers = convolutions(

@@ -17,7 +17,7 @@ from segjax.training import planning
 from segjax.training.evaluation import eval_batch_size
 from segjax.training.planning import STEPS
 from segjax.training.progress import print_line
-from segjax.training.setup import Setup, prepare, prepare_programs
+from segjax.training.setup import Setup, setup_programs, setup_run
 
 
 def plan(
@@ -51,7 +51,7 @@ def plan(
     console, workdir = console or Console(), pathlib.Path(workdir)
     accelerator = parse(target) if target else None
     devices = accelerator.devices() if accelerator else None
-    setup = prepare_programs(config, devices) if accelerator else prepare(config)
+    setup = setup_programs(config, devices) if accelerator else setup_run(config)
     kind = setup.devices.mesh.devices.flat[0].device_kind
     device = accelerator.device if accelerator else _of_kind(kind)
     params = setup.abstract_state().params

@@ -17,7 +17,7 @@ from segjax.report.numbers import evenly_spaced
 from segjax.report.provenance import save_run
 from segjax.training import loop
 from segjax.training.progress import print_line
-from segjax.training.setup import Setup, prepare
+from segjax.training.setup import Setup, setup_run
 from segjax.training.workdir_lock import WorkdirLock
 
 
@@ -48,7 +48,7 @@ def train(
     first = jax.process_index() == 0
     with WorkdirLock(workdir) if first else contextlib.nullcontext() as lock:
         configs.check_same_run(config, workdir)
-        setup = prepare(config, workdir)
+        setup = setup_run(config, workdir)
         if first:
             configs.save(setup.config, workdir)
             configs.save_classes(setup.classes, workdir)

@@ -74,6 +74,12 @@ class Splits:
             skip_unreadable=[training] if self.data["on_unreadable"] == "skip" else [],
         )
 
+    def counts(self, split: str) -> SplitCounts | None:
+        """The pixels of a split, from its check; None if that left out some of its samples."""
+        self.check(split)
+        counts = self._counts[split]
+        return counts if counts.counted == counts.images else None
+
     def training(self) -> FittedDataset:
         """The training split on the canvas, checked."""
         data = self.data

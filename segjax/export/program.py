@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from jaxtyping import UInt8
 
 from segjax import metrics
 from segjax.data.batches import eval_batches
+from segjax.data.files.atomic import replacing
 from segjax.data.fitted import FittedDataset
 from segjax.export import load as exported
 from segjax.inference.predictor import Predictor
@@ -94,14 +94,10 @@ def write(
             {"images": image[None], "labels": network(image[None])}, compress=True
         ),
     }
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        exported.write_parts(unfinished, parts)
-        exported.load_exported(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        exported.write_parts(partial, parts)
+        exported.load_exported(partial)
     return described
 
 

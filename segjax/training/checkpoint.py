@@ -306,6 +306,38 @@ def steps_in(folder: str | os.PathLike) -> list[int]:
     return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(folder))
 
 
+def has_checkpoint(workdir: str | pathlib.Path | None) -> bool:
+    """Whether a training in `workdir` resumes.
+
+    Raises:
+      ValueError: for checkpoints that training cannot resume from: of an earlier version, or of
+        --mode=recalibrate.
+    """
+    if not workdir:
+        return False
+    checkpoints = pathlib.Path(workdir) / "checkpoints"
+    latest, origin = steps_in(checkpoints / "latest"), ""
+    if steps_in(checkpoints):
+        origin = "is from an earlier version of segjax"
+    elif not latest and _is_recalibrated(pathlib.Path(workdir)):
+        origin = "was made by --mode=recalibrate and holds no state of the optimiser"
+    if origin:
+        raise ValueError(
+            f"workdir {workdir} {origin}: evaluate, predict and export read it, but it cannot be "
+            f"trained further; train in another workdir, with --config.init_from={workdir} from "
+            "its best weights"
+        )
+    return bool(latest)
+
+
+def _is_recalibrated(workdir: pathlib.Path) -> bool:
+    """Whether run.json names an origin of the batch normalisation statistics."""
+    try:
+        return "batch_stats" in json.loads((workdir / "run.json").read_text())["environment"]
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def _earlier(folder: epath.Path) -> list[tuple[int, epath.Path]]:
     """The checkpoints of earlier versions, checkpoints/STEP, the best one first."""
 

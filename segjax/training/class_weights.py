@@ -5,38 +5,37 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
+
 from segjax.data import statistics
-from segjax.data.classes import ClassTable
 from segjax.data.datasets import spec_of
+from segjax.data.splits import Splits
 
 
 def class_weights(
-    config: Mapping[str, Any],
-    source: Any,
-    classes: ClassTable,
-    cache_dir: str | pathlib.Path | None,
+    config: Mapping[str, Any], splits: Splits, cache_dir: str | pathlib.Path | None
 ) -> tuple[float, ...] | None:
     """The weights that `loss.class_weights` names or lists, one per class; None if all are equal.
 
     Args:
       config: the whole config.
-      source: the training images and labels, read for weights that depend on class frequencies.
-      classes: the classes of the labels.
-      cache_dir: folder that keeps the class frequencies; None keeps nothing.
+      splits: of the data set; the training labels are counted for weights that depend on class
+        frequencies.
+      cache_dir: folder that keeps the counts of a large training split; None keeps nothing.
 
     Raises:
       ValueError: for an unknown name or a list of the wrong length.
     """
-    option = config["loss"]["class_weights"]
+    option, classes = config["loss"]["class_weights"], splits.classes
     if isinstance(option, str) and option == "none":
         return None
     if isinstance(option, str) and option == "published":
         return _published(config["data"])
     if isinstance(option, str) and option in statistics.WEIGHTINGS:
-        cache = cache_dir and pathlib.Path(cache_dir) / "class_statistics.json"
-        skips = config["data"]["on_unreadable"] == "skip"
-        counts = statistics.class_statistics(source, cache, skip_unreadable=skips)
-        weights = statistics.WEIGHTINGS[option](counts["class_pixels"], counts["present_pixels"])
+        weights = statistics.WEIGHTINGS[option](
+            *_training_pixels(config["data"], splits, cache_dir)
+        )
         return tuple(float(w) for w in weights)
     try:
         weights = tuple(
@@ -51,6 +50,22 @@ def class_weights(
             f"class ({', '.join(classes.names)})"
         )
     return weights
+
+
+def _training_pixels(
+    data: Mapping[str, Any], splits: Splits, cache_dir: str | pathlib.Path | None
+) -> tuple[Int64[np.ndarray, "k"], Int64[np.ndarray, "k"]]:
+    """The training pixels of each class, and all pixels of the images that it occurs in."""
+    split = data["train_split"]
+    counts = splits.counts(split)
+    if counts:
+        return counts.class_pixels, counts.present_pixels
+    cached = statistics.class_statistics(
+        splits.source(split),
+        cache_dir and pathlib.Path(cache_dir) / "class_statistics.json",
+        skip_unreadable=data["on_unreadable"] == "skip",
+    )
+    return cached["class_pixels"], cached["present_pixels"]
 
 
 def _published(data: Mapping[str, Any]) -> tuple[float, ...]:

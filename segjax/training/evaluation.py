@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import os
+import itertools
 import pathlib
 import urllib.parse
 import zipfile
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from segjax import metrics
 from segjax.data.batches import eval_batches
+from segjax.data.files.atomic import replacing
 from segjax.data.fitted import FittedDataset
 from segjax.metrics.confusion import ImageConfusions
 from segjax.training.distributed import gather
@@ -57,21 +58,16 @@ class Evaluation:
         """Writes names, confusion matrices and loss as one .npz file, atomically."""
         path = pathlib.Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(unfinished, "wb") as file:
-                np.savez_compressed(
-                    file,
-                    names=np.array(self.names, np.str_),
-                    num_classes=self.confusions.num_classes,
-                    starts=self.confusions.starts,
-                    cells=self.confusions.cells,
-                    counts=self.confusions.counts,
-                    loss=self.loss,
-                )
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez_compressed(
+                file,
+                names=np.array(self.names, np.str_),
+                num_classes=self.confusions.num_classes,
+                starts=self.confusions.starts,
+                cells=self.confusions.cells,
+                counts=self.confusions.counts,
+                loss=self.loss,
+            )
 
     @classmethod
     def load(cls, path: str | pathlib.Path) -> "Evaluation":
@@ -90,28 +86,31 @@ class Evaluation:
                 int(arrays["num_classes"]), arrays["starts"], arrays["cells"], arrays["counts"]
             )
             names, loss = arrays["names"].tolist(), float(arrays["loss"])
-            problem = _problem(confusions, names)
+            _check(confusions, names)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             problem = f"{type(error).__name__}: {error}"
-        if problem:
-            raise ValueError(f"evaluation {path} cannot be read ({problem}); {remedy}")
+            raise ValueError(f"evaluation {path} cannot be read ({problem}); {remedy}") from error
         return cls(names, confusions, loss)
 
 
-def _problem(confusions: ImageConfusions, names: list) -> str:
-    """The first inconsistency of arrays from a file; "" if there is none."""
-    starts, cells, counts = confusions.starts, confusions.cells, confusions.counts
+def _check(confusions: ImageConfusions, names: list) -> None:
+    """Raises ValueError for the first inconsistency of arrays from a file."""
+    num_classes, starts = confusions.num_classes, confusions.starts
+    cells, counts = confusions.cells, confusions.counts
     if not isinstance(names, list) or any(a.ndim != 1 for a in (starts, cells, counts)):
-        return "an array has another number of dimensions"
+        raise ValueError("an array has another number of dimensions")
     if any(a.dtype.kind not in "iu" for a in (starts, cells, counts)):
-        return "counts are not integers"
+        raise ValueError("counts are not integers")
     if len(starts) != len(names) + 1 or len(cells) != len(counts):
-        return f"{len(names)} names, {len(starts)} starts, {len(cells)} cells, {len(counts)} counts"
+        raise ValueError(
+            f"{len(names)} names, {len(starts)} starts, {len(cells)} cells, {len(counts)} counts"
+        )
     if starts[0] != 0 or starts[-1] != len(cells) or np.any(np.diff(starts) < 0):
-        return "the images' cells do not follow one another"
-    if len(cells) and (cells.min() < 0 or cells.max() >= confusions.num_classes**2):
-        return f"a cell lies outside {confusions.num_classes} x {confusions.num_classes}"
-    return "a stored cell holds no pixel" if len(counts) and counts.min() <= 0 else ""
+        raise ValueError("the images' cells do not follow one another")
+    if np.any((cells < 0) | (cells >= num_classes**2)):
+        raise ValueError(f"a cell lies outside {num_classes} x {num_classes}")
+    if np.any(counts <= 0):
+        raise ValueError("a stored cell holds no pixel")
 
 
 def eval_batch_size(config: Mapping[str, Any]) -> int:
@@ -163,14 +162,15 @@ def evaluate(
 
 
 class ImageCounts:
-    """Collects confusion matrices of images in any order, and puts them in the split's order.
+    """Collects the confusion matrices of images in any order and from all processes.
 
     Args:
-      names: of the images that this process reads, by index.
+      names: name by index, of each image that this process reads.
     """
 
     def __init__(self, names: Mapping[int, str]):
-        self._names, self._indices = names, []
+        self._names = names
+        self._indices: list[int] = []
         self._confusions: list[ImageConfusions] = []
 
     def add(self, indices: Int[np.ndarray, "n"], confusions: Int[np.ndarray, "n k k"]) -> None:
@@ -178,39 +178,38 @@ class ImageCounts:
         self._confusions.append(ImageConfusions.from_dense(confusions))
 
     def of_all_processes(self) -> tuple[list[str], ImageConfusions]:
-        """The names and matrices of the whole split; every process must call it."""
+        """Names and matrices of the whole split, in its order; every process must call it."""
         names = [self._names[index] for index in self._indices]
-        parts = gather((self._indices, names, ImageConfusions.joined(self._confusions)))
-        indices = np.array([index for part in parts for index in part[0]])
-        names = [name for part in parts for name in part[1]]
-        order = np.argsort(indices)
-        joined = ImageConfusions.joined(part[2] for part in parts)
-        return [names[image] for image in order], joined.take(order)
+        own = self._indices, names, ImageConfusions.joined(self._confusions)
+        indices, names, confusions = zip(*gather(own), strict=True)
+        order = np.argsort(list(itertools.chain(*indices)))
+        names = list(itertools.chain(*names))
+        return [names[i] for i in order], ImageConfusions.joined(confusions).take(order)
 
 
 def device_outputs(
     step: Callable, variables: Any, canvas: FittedDataset, batch_size: int, devices: Devices
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]]:
-    """Runs `step(variables, batch)` over a split and brings its outputs to the host.
+    """Runs `step(variables, batch) -> (rows, sums)` over a split and reads its outputs.
 
     A batch's outputs are read only when the next one is running, so the device never waits for the
     host.
 
     Yields:
-      For each batch: the examples that this process counts, the step's outputs for them, and its
-      sums over the whole batch. Over all processes each image comes once, padding never.
+      (batch, rows, sums) on the host. `batch` and `rows` hold the images that this process counts:
+      over all processes each image comes once, padding never. `sums` are over the whole batch.
     """
     counted = _counted_rows(devices, batch_size)
 
     def on_host(batch, outputs):
         rows, sums = outputs
         kept = counted & (batch["index"] >= 0)
-        rows = {name: devices.local_shard(values)[kept] for name, values in rows.items()}
-        return {name: v[kept] for name, v in batch.items()}, rows, jax.device_get(sums)
+        rows = {name: devices.local_shard(array)[kept] for name, array in rows.items()}
+        return {name: array[kept] for name, array in batch.items()}, rows, jax.device_get(sums)
 
     running = None
     for batch in eval_batches(canvas, batch_size, rows=devices.local_rows(batch_size)):
-        inputs = {name: rows for name, rows in batch.items() if name != "index"}
+        inputs = {name: array for name, array in batch.items() if name != "index"}
         outputs = step(variables, devices.put(inputs))
         if running:
             yield on_host(*running)
@@ -220,10 +219,9 @@ def device_outputs(
 
 
 def _counted_rows(devices: Devices, batch_size: int) -> Bool[np.ndarray, "n"]:
-    """Mask of the rows that this process reads and is responsible for: where devices of several
-    processes share an image, the process of the first device is."""
+    """Mask of the rows that this process reads and counts. Where devices of several processes share
+    an image, the process of the first device counts it."""
     rows = devices.local_rows(batch_size)
     shard = devices.padded_size(batch_size) // devices.mesh.shape["data"]
-    responsible = [device.process_index for device in devices.mesh.devices[:, 0]]
-    process = jax.process_index()
-    return np.array([responsible[row // shard] == process for row in range(rows.start, rows.stop)])
+    first = np.array([device.process_index for device in devices.mesh.devices[:, 0]])
+    return first[np.arange(rows.start, rows.stop) // shard] == jax.process_index()

@@ -1,6 +1,7 @@
 """The training loop: steps, evaluations, checkpoints, and a resume that loses nothing."""
 
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from segjax.training.evaluation import Evaluation, eval_batch_size, evaluate
 from segjax.training.interruption import Interrupted, Interruption
 from segjax.training.metrics_log import MetricsLogger, NonFiniteLoss
 from segjax.training.profiling import Profile
-from segjax.training.progress import ProgressBar
+from segjax.training.progress import ProgressBar, print_line
 from segjax.training.run_state import RunState
 from segjax.training.setup import Setup
 from segjax.training.state import TrainState
@@ -35,7 +36,8 @@ def train(
 ) -> RunState:
     """Trains to the last step, from the newest checkpoint in `workdir` if there is one.
 
-    In many processes all call it alike; the first writes what is not a checkpoint.
+    All processes of a run call it alike. All write their parts of checkpoints; the first one writes
+    everything else.
 
     Args:
       setup: the run.
@@ -54,9 +56,7 @@ def train(
       OSError: for data that cannot be read, or a last checkpoint that could not be written.
     """
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
+    say = functools.partial(print_line, console)
     with (
         Interruption() as interruption,
         CheckpointStore(workdir) as store,
@@ -71,7 +71,7 @@ def train(
 
 @dataclasses.dataclass
 class _Run:
-    """The parts of a run that stay; its state is passed from method to method."""
+    """The parts of a run that do not change; its state is passed from method to method."""
 
     setup: Setup
     workdir: pathlib.Path
@@ -88,7 +88,7 @@ class _Run:
         self.first_batch = self.batches.get_state()
 
     def train(self) -> RunState:
-        """All steps that are left; after a rollback again from the last checkpoint."""
+        """Takes all steps that are left; after a rollback, again from the last checkpoint."""
         config = self.setup.config["train"]
         factor, rollbacks, last_start = config["nonfinite_factor"], 0, -1
         while True:
@@ -105,7 +105,11 @@ class _Run:
                 self.say(f"{error}\nback to step {saved}, {rate}")
 
     def start(self, lr_factor: float = 1.0) -> tuple[TrainState, RunState, int]:
-        """The newest checkpoint's state, or a fresh one, with its learning rate times a factor."""
+        """State, run state and step of the newest checkpoint, or fresh ones.
+
+        Args:
+          lr_factor: further factor on the learning rate.
+        """
         saved = self.store.restore_latest(self.setup.abstract_state())
         if saved:
             step, state, host = saved
@@ -122,7 +126,7 @@ class _Run:
         return self.with_rate(state, run_state), run_state, step
 
     def to_the_end(self, state: TrainState, run_state: RunState, step: int) -> RunState:
-        """The steps that are left, with their evaluations and checkpoints."""
+        """Takes the steps that are left, with their evaluations and checkpoints."""
         setup, config, total = self.setup, self.setup.config["train"], self.setup.total_steps
         every = config["save_every"]
         if step < total and not run_state.stopped:
@@ -164,7 +168,7 @@ class _Run:
                     self.stop(signal, step)
 
     def name_skipped(self, run_state: RunState) -> None:
-        """Names the samples that could not be read, each once."""
+        """Reports each sample that could not be read, once."""
         for index, problem in self.batches.skipped.items():
             if index not in run_state.unreadable:
                 run_state.unreadable.append(index)
@@ -181,7 +185,7 @@ class _Run:
         )
 
     def validate(self, state, run_state: RunState, step: int, log, writer) -> TrainState:
-        """The evaluation of a step: its scores, what follows from them, pictures, checkpoints."""
+        """Evaluates a step, writes its scores, pictures and checkpoints, and adapts the rate."""
         evaluation = self.evaluate(state, stop=self.interruption.requested)
         if evaluation is None:  # interrupted; the resumed run evaluates this step again
             self.save(state, run_state, step)
@@ -201,7 +205,7 @@ class _Run:
         return state
 
     def save(self, state: TrainState, run_state: RunState, step: int) -> None:
-        """Starts writing a checkpoint, if there is none of this step."""
+        """Starts to write a checkpoint, unless there is one of this step."""
         if self.store.latest_step() == step:
             return
         run_state.seconds = time.perf_counter() - self.began
@@ -209,11 +213,11 @@ class _Run:
         self.store.save(step, state, host)
 
     def stop(self, signal: str, step: int) -> NoReturn:
-        """Ends the run, which is saved."""
+        """Waits for the checkpoint of this step, then ends the run."""
         self.store.finish()
         raise Interrupted(f"{signal}: saved at step {step} of {self.setup.total_steps}")
 
     def with_rate(self, state: TrainState, run_state: RunState) -> TrainState:
-        """The state with the run state's factor on the learning rate."""
+        """The state with the run state's factor on its learning rate."""
         scale = np.asarray(run_state.lr_scale, np.float32)
         return state.replace(lr_scale=self.setup.devices.replicate(scale))

@@ -1,4 +1,4 @@
-"""The metrics of training steps, written down when they are known."""
+"""The metrics of training steps: read from the device two steps late, then averaged and written."""
 
 import collections
 import time
@@ -98,9 +98,8 @@ class MetricsLogger:
 
     def _write(self, step: int, learning_rate: float, rate: float) -> None:
         """Writes one row: means over the steps since the last row, without skipped ones."""
-        names = ("loss", "accuracy", "grad_norm")
         row = {"epoch": self._epoch(step)}
-        for name in names:
+        for name in ("loss", "accuracy", "grad_norm"):
             values = [row[name] for row in self._window]
             row[name] = float(np.mean(values)) if values else float("nan")
         row |= {"learning_rate": learning_rate, "images_per_second": rate}
@@ -112,10 +111,10 @@ class MetricsLogger:
 
 
 def _check_finite(step: int, values: dict[str, float]) -> None:
-    for name, what in (("loss", "loss"), ("grad_norm", "gradient's norm")):
+    for name, words in (("loss", "loss"), ("grad_norm", "gradient's norm")):
         if not np.isfinite(values[name]):
             raise NonFiniteLoss(
-                f"the {what} of step {step} is {values[name]}. Lower optim.learning_rate, set "
+                f"the {words} of step {step} is {values[name]}. Lower optim.learning_rate, set "
                 "optim.clip_norm=1, look at the data, or have train.on_nonfinite skip such steps "
                 "or go back (rollback); checkpoints before this step stay"
             )

@@ -1,4 +1,4 @@
-"""Compiles the programs of a config, reads their costs, and finds changes that make them fit."""
+"""Compiles and measures the programs of a config, and finds changes of it that fit in memory."""
 
 import dataclasses
 import time
@@ -11,19 +11,19 @@ from rich.console import Console
 
 from segjax.accelerators import Program, TooLargeError, compile_and_read
 from segjax.training.progress import print_line
-from segjax.training.setup import Setup, prepare_programs
+from segjax.training.setup import Setup, setup_programs
 
 STEPS = ("train", "evaluate")
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A change of the config whose training step was compiled.
+    """A change of the config, compiled.
 
     Attributes:
-      options: the new value of each option, by name such as "train.batch_size".
-      peak: bytes on one device.
-      fits: whether the device has so much memory.
+      options: "train.batch_size" and the like, with their values.
+      peak: bytes a device.
+      fits: whether that is less than what the device has.
     """
 
     options: Mapping[str, Any]
@@ -35,7 +35,7 @@ class Change:
 
 
 def lowered(setup: Setup, step: str) -> jax.stages.Lowered:
-    """Lowers the step "train" or "evaluate"."""
+    """The step "train" or "evaluate", ready to be compiled."""
     state = setup.abstract_state()
     if step == "train":
         return setup.train_step().lower(state, setup.abstract_batch())
@@ -44,7 +44,7 @@ def lowered(setup: Setup, step: str) -> jax.stages.Lowered:
 
 
 def compiled(setup: Setup, step: str) -> Program:
-    """Compiles the step "train" or "evaluate" and reads its costs.
+    """Compiles the step "train" or "evaluate", and measures it.
 
     Raises:
       TooLargeError: if the compiler knows the device's memory and the program does not fit.
@@ -59,21 +59,18 @@ def what_fits(
     peak: float,
     console: Console,
 ) -> list[Change]:
-    """Compiles changes of a config whose training step does not fit: rematerialisation, image rows
-    shared by several devices, and the largest batch.
+    """Changes of a config whose training step does not fit, found by compiling: the largest batch,
+    rematerialisation, and image rows shared by several devices.
 
     Args:
-      devices: to compile for.
-      limit: bytes that a program may use on a device.
+      limit: bytes that a device has for a program.
       peak: bytes that the config's own step needs.
-      console: for a line about each change.
     """
 
-    def compile_with(**options: Any) -> Change:
-        options = {name.replace("__", "."): value for name, value in options.items()}
+    def compile_changed(options: Mapping[str, Any]) -> Change:
         began = time.monotonic()
         try:
-            setup = prepare_programs(_changed(config, options), devices)
+            setup = setup_programs(_changed(config, options), devices)
             needed = float(compiled(setup, "train").peak)
         except TooLargeError as error:
             needed = error.needed
@@ -86,30 +83,32 @@ def what_fits(
         )
         return change
 
-    changes = [compile_with(train__remat=policy) for policy in _policies(config["train"]["remat"])]
-    changes += [
-        compile_with(parallel__space=space, parallel__data=len(devices) // space)
+    options = [{"train.remat": policy} for policy in _policies(config["train"]["remat"])]
+    options += [
+        {"parallel.space": space, "parallel.data": len(devices) // space}
         for space in _shares(config, len(devices))
     ]
-    setup = prepare_programs(config, devices)
+    changes = [compile_changed(each) for each in options]
+    setup = setup_programs(config, devices)
     unit = setup.devices.mesh.shape["data"] * config["train"]["accumulate"]
     units = setup.padded_batch_size // unit
 
     def batch(count: int) -> Change:
-        return compile_with(train__batch_size=count * unit)
+        return compile_changed({"train.batch_size": count * unit})
 
     return [*changes, *largest(batch, units, peak, limit)]
 
 
 def largest(batch: Callable[[int], Change], count: int, peak: float, limit: float) -> list[Change]:
-    """The largest batch of 1..count-1 that fits, to within 3 %, as a list of one; 1 if none does.
+    """The largest batch below `count` that fits, to within 3 %, as a list of one Change. If none
+    fits, the list holds the batch of 1; it is empty if `count` is 1.
 
-    Memory grows almost linearly with the batch. So the next guess interpolates between the largest
-    batch that fits and the smallest that does not.
+    The memory grows about linearly with the batch, so the next guess lies on the line between the
+    largest batch that fits and the smallest that does not.
 
     Args:
-      batch: compiles a batch of so many units.
-      count: units that need `peak` bytes, which is more than `limit`.
+      batch: compiles a batch of n units.
+      count: a batch that needs `peak` bytes, more than `limit`.
     """
     if count == 1:
         return []
@@ -117,8 +116,8 @@ def largest(batch: Callable[[int], Change], count: int, peak: float, limit: floa
     at, low_peak, high, high_peak = 1, low.peak, count, peak
     while low.fits and high - at > 1 + at // 32:
         slope = max((high_peak - low_peak) / (high - at), 1.0)
-        # Near the limit XLA's GPU compiler rematerialises on its own, which bends the line: a step
-        # has a minimum.
+        # At least 3 % further: near the limit XLA's GPU compiler rematerialises by itself, and the
+        # line is a curve.
         step = max(int((limit - low_peak) / slope), 1 + at // 32)
         guess = min(at + step, high - 1)
         change = batch(guess)
@@ -129,13 +128,14 @@ def largest(batch: Callable[[int], Change], count: int, peak: float, limit: floa
     return [low]
 
 
-def _policies(current: str) -> tuple[str, ...]:
+def _policies(now: str) -> tuple[str, ...]:
+    """The policies of `train.remat` that keep less than the present one."""
     policies = ("none", "convs", "blocks")
-    return policies[policies.index(current) + 1 :]
+    return policies[policies.index(now) + 1 :]
 
 
 def _shares(config: Mapping[str, Any], count: int) -> Iterator[int]:
-    """Numbers of devices that could share the rows of an image, if none share them yet."""
+    """Numbers of devices that may share the rows of an image; none if they share them already."""
     rows, parallel = config["data"]["image_size"][0], config["parallel"]
     if parallel["mode"] == "jit" and parallel["space"] == 1:
         yield from [n for n in (2, 4, 8) if count % n == 0 and rows % n == 0]

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from segjax import config as configs
-from segjax.training.checkpoint import CheckpointStore, steps_in
+from segjax.training.checkpoint import CheckpointStore, has_checkpoint
 from segjax.training.state import TrainState
 from segjax.weights import Report, load
 from segjax.weights.files import WeightFile, read
@@ -25,31 +25,13 @@ class Initial:
     """Initial weights that fit the model.
 
     Attributes:
-      arrays: value per leaf ("params/encoder/stem/conv/kernel"). Leaves that are missing here keep
-        their random values.
+      arrays: value per leaf ("params/encoder/stem/conv/kernel"). Other leaves keep their random
+        values.
       report: which leaves were loaded, stay random, or have no place in the model.
     """
 
     arrays: Mapping[str, np.ndarray]
     report: Report
-
-
-def has_checkpoint(workdir: str | pathlib.Path | None) -> bool:
-    """Whether a run in `workdir` would go on rather than start.
-
-    Raises:
-      ValueError: for a run of an earlier version, which cannot be resumed.
-    """
-    if not workdir:
-        return False
-    checkpoints = pathlib.Path(workdir) / "checkpoints"
-    if steps_in(checkpoints):
-        raise ValueError(
-            f"workdir {workdir} is from an earlier version of segjax: evaluate, predict and export "
-            "read it, but it cannot be trained further; train in another workdir, with "
-            f"--config.init_from={workdir} from its best weights"
-        )
-    return bool(steps_in(checkpoints / "latest"))
 
 
 def open_weights(path: str | pathlib.Path) -> WeightFile:

@@ -1,4 +1,4 @@
-"""What a user sees while work goes on: progress bars, plain lines, durations."""
+"""Output for the user: plain lines, durations, progress bars."""
 
 import contextlib
 import math
@@ -36,7 +36,7 @@ def duration(seconds: float) -> str:
 
 
 def _bar(console: Console, title: str, last: ProgressColumn, transient: bool) -> Progress:
-    """A bar over the width of a terminal; hidden where the console is none."""
+    """A bar over the width of a terminal; hidden if the console is not a terminal."""
     columns = TextColumn(f"[bold]{title}"), BarColumn(bar_width=None), MofNCompleteColumn(), last
     hidden = not console.is_terminal
     return Progress(*columns, console=console, disable=hidden, expand=True, transient=transient)

@@ -34,7 +34,7 @@ class RunState:
       best_miou, best_step: the best evaluation so far (-1 before the first).
       stopping, plateau: the two counters.
       lr_scale: factor on the learning rate; reduce-on-plateau lowers it.
-      evaluated, last_miou: the step of the last evaluation (0 before the first), its val mIoU.
+      evaluated: the step of the last evaluation (0 before the first).
       stopped: why the run ended before its last step, or "".
       unreadable: indices of the training samples that could not be read, and were skipped.
       skipped_steps: steps that changed nothing because their loss was not finite.
@@ -47,7 +47,6 @@ class RunState:
     plateau: Patience = dataclasses.field(default_factory=lambda: Patience(min_delta=1e-4))
     lr_scale: float = 1.0
     evaluated: int = 0
-    last_miou: float = -1.0
     stopped: str = ""
     skipped_steps: int = 0
     unreadable: list[int] = dataclasses.field(default_factory=list)
@@ -60,7 +59,7 @@ class RunState:
         `optim.plateau_factor`, down to `optim.plateau_min_rate`; `train.early_stop_patience` of
         them set `stopped`. A patience of 0 switches either off.
         """
-        self.evaluated, self.last_miou = step, miou
+        self.evaluated = step
         if miou >= self.best_miou:  # the later of equals, as in checkpoints/best
             self.best_miou, self.best_step = miou, step
         patience = optim_config["plateau_patience"]

@@ -39,19 +39,19 @@ from segjax.transforms.normalize import Normalization
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """A run, ready to start: what the config's names stand for.
+    """A run, ready to start: the objects that its config names.
 
     Attributes:
-      config: as given.
+      config: as given, with `data.mean` and `data.std` filled in.
       data: the splits of the data set; opens them when asked.
       classes: names and colours.
       model, optimizer, schedule, objective: see their modules.
-      devices: see `parallel`.
-      train, validation: the training split and the one that decides the best checkpoint; None where
-        there are no files, see `prepare_programs`.
+      devices: see `mesh`.
       total_steps, eval_every: in steps; 0 = not known without the files.
+      train, validation: the training split, and the split that decides the best checkpoint. None
+        from `setup_programs`, which opens no files.
       initial: the weights of `init_from`, for a run that starts.
-      order: of the training images, without end; None = each once an epoch.
+      order: endless indices of the training images; None = each once an epoch.
     """
 
     config: Mapping[str, Any]
@@ -74,7 +74,7 @@ class Setup:
         return self.objective.augmentation.crop_size
 
     def init_state(self) -> TrainState:
-        """Draws the parameters, those of `init_from` apart; placed on the devices."""
+        """The state at step 0, on the devices: random parameters, or those of `init_from`."""
         key = jax.random.fold_in(jax.random.key(self.config["seed"]), 0)
         shardings = jax.tree.map(lambda x: x.sharding, self.abstract_state())
         state = jax.jit(self._create_state, out_shardings=shardings)(key)
@@ -83,15 +83,12 @@ class Setup:
     def abstract_state(self) -> TrainState:
         """The state's structure with shardings, without computing it."""
         shapes = self._state_shapes
-        return jax.tree.map(
-            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            shapes,
-            self.devices.state_shardings(shapes),
-        )
+        shardings = self.devices.state_shardings(shapes)
+        return jax.tree.map(lambda x, sharding: x.update(sharding=sharding), shapes, shardings)
 
     @functools.cached_property
     def _state_shapes(self) -> TrainState:
-        """Kept: tracing a deep network takes seconds, and a start asks for it three times."""
+        """Cached: tracing a deep network takes seconds, and a start needs the shapes thrice."""
         return jax.eval_shape(self._create_state, jax.random.key(0))
 
     def _create_state(self, key):
@@ -102,14 +99,17 @@ class Setup:
     @property
     def padded_batch_size(self) -> int:
         """The rows of a training batch on the devices, padding included."""
-        batch_size, accumulate = self.config["train"]["batch_size"], self.objective.accumulate
-        return self.devices.padded_size(batch_size, accumulate)
+        return self.devices.padded_size(*self._batch)
 
     @property
     def rows(self) -> slice:
         """The rows of a training batch that this process reads."""
-        batch_size, accumulate = self.config["train"]["batch_size"], self.objective.accumulate
-        return self.devices.local_rows(batch_size, accumulate)
+        return self.devices.local_rows(*self._batch)
+
+    @property
+    def _batch(self) -> tuple[int, int]:
+        """Examples of a training batch, and its micro-batches."""
+        return self.config["train"]["batch_size"], self.objective.accumulate
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """A training batch's structure with shardings, as the step takes it."""
@@ -131,14 +131,13 @@ class Setup:
 
     def train_step(self):
         """The compiled training step; it donates the state it is given."""
-        batch_size, accumulate = self.config["train"]["batch_size"], self.objective.accumulate
         step = make_train_step(
             self.model,
             self.optimizer,
             self.schedule,
             self.objective,
             jax.random.fold_in(jax.random.key(self.config["seed"]), 1),
-            self.devices.batch_placement(batch_size, accumulate),
+            self.devices.batch_placement(*self._batch),
         )
         return self.devices.compile_train(step, self.abstract_state())
 
@@ -148,13 +147,13 @@ class Setup:
         return self.devices.compile_eval(step)
 
 
-def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None) -> Setup:
+def setup_run(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None) -> Setup:
     """Builds and checks a run.
 
     Args:
       config: see configs/base.py.
-      workdir: of the run, if it has one; it caches class statistics, and with a checkpoint in it
-        the weights of `init_from` are not read.
+      workdir: of the run, if it has one. It caches counts of the data. If it holds a checkpoint,
+        the run resumes, and the weights of `init_from` are not read.
 
     Raises:
       ValueError: naming the option or file that is wrong, what is wrong with it and what to do.
@@ -165,10 +164,11 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
     initial = None if has_checkpoint(workdir) else read_initial(config, model)
     config = with_normalization(config, initial, workdir)
     devices = make_devices(config["parallel"], config["data"]["image_size"][0])
-    data.check(*data.used, batch_size=config["train"]["batch_size"])  # now, not at the end
+    # All splits now, rather than the last ones at the end of the training.
+    data.check(*data.used, batch_size=config["train"]["batch_size"])
     train = data.training()
-    setup = _programs(config, data, model, devices, len(train))
-    weights = class_weights(config, train.source, data.classes, workdir)
+    setup = _without_data(config, data, model, devices, len(train))
+    weights = class_weights(config, data, workdir)
     return dataclasses.replace(
         setup,
         objective=dataclasses.replace(setup.objective, class_weights=weights),
@@ -179,49 +179,41 @@ def prepare(config: Mapping[str, Any], workdir: str | pathlib.Path | None = None
     )
 
 
-def prepare_programs(
-    config: Mapping[str, Any], devices: Sequence[jax.Device] | None = None
-) -> Setup:
-    """A run's programs without its data: to be lowered and compiled, not to be run.
+def setup_programs(config: Mapping[str, Any], devices: Sequence[jax.Device] | None = None) -> Setup:
+    """Builds a run without its data, to lower and compile its programs.
 
-    No file of the data set is opened, only class lists that the config names. What would be read
-    from the data are numbers of the program, which do not change its shape: class weights that are
-    counted are 1 each, the mean and deviation of `init_from`'s network are ImageNet's.
+    It opens class lists that the config names, and no file of the data set. Numbers from the data
+    do not change the shape of a program; they are replaced: counted class weights are 1 each, and
+    the mean and deviation of `init_from`'s network are ImageNet's.
 
     Args:
       config: see configs/base.py.
-      devices: to compile for, as `parallel.make_devices` takes them.
+      devices: to compile for, as `mesh.make_devices` takes them.
 
     Raises:
-      ValueError: naming the option that is wrong, or what must be given where classes or sizes are
-        known from files alone.
+      ValueError: naming the option that is wrong, or the option to set where only files tell the
+        classes or sizes.
     """
     check_options(config)
     data = Splits(config["data"], config["seed"])
     model = build(config["model"], len(data.classes), config["dtype"])
     config = with_normalization(config, None, None)
     devices = make_devices(config["parallel"], config["data"]["image_size"][0], devices)
-    setup = _programs(config, data, model, devices)
-    if config["loss"]["class_weights"] in statistics.WEIGHTINGS:
-        weights = (1.0,) * len(data.classes)
-    else:
-        weights = class_weights(config, None, data.classes, None)
+    setup = _without_data(config, data, model, devices)
+    counted = config["loss"]["class_weights"] in statistics.WEIGHTINGS
+    weights = (1.0,) * len(data.classes) if counted else class_weights(config, data, None)
     objective = dataclasses.replace(setup.objective, class_weights=weights)
     return dataclasses.replace(setup, objective=objective)
 
 
-def _programs(
-    config: Mapping[str, Any],
-    splits: Splits,
-    model: nn.Module,
-    devices: Devices,
-    images: int = 0,
+def _without_data(
+    config: Mapping[str, Any], splits: Splits, model: nn.Module, devices: Devices, images: int = 0
 ) -> Setup:
-    """What does not depend on the data, but for how many training `images` there are."""
+    """The parts of a run that depend on no more of the data than the number of training images."""
     train = config["train"]
     devices.check_batch_size(train["batch_size"], train["accumulate"])
     total_steps = train["steps"] or math.ceil(train["epochs"] * images / train["batch_size"])
-    # A run of no steps has no use for a schedule, but the options are checked all the same.
+    # A run of no steps needs no schedule; the options are checked all the same.
     schedule = optim.make_schedule(
         config["optim"], total_steps or config["optim"]["warmup_steps"] + 1
     )

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from segjax.data.files.atomic import replacing
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -45,9 +47,8 @@ class MetricsWriter:
             if row["step"] <= last.get(row["split"], start_step)
         ]
         path = workdir / METRICS_FILE
-        complete = path.with_suffix(".tmp")
-        complete.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        complete.replace(path)
+        with replacing(path) as partial:
+            partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
         self._file, self._warned = path.open("a"), False
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
 
@@ -62,7 +63,7 @@ class MetricsWriter:
             self._events.close()
 
     def scalars(self, step: int, split: str, values: dict[str, float]) -> None:
-        """One row: step, split and the values; NaN and infinity are written as null."""
+        """Appends a row of step, split and values; NaN and infinity become null."""
         if not self._writes:
             return
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
@@ -72,7 +73,7 @@ class MetricsWriter:
             self._events.add_scalar(f"{split}/{name}", value, step)
 
     def _flush(self) -> None:
-        """A full disk does not end a run: the rows stay in the file's buffer."""
+        """Writes the rows out. On a full disk the run goes on, and they stay in the buffer."""
         try:
             self._file.flush()
             self._warned = False
@@ -82,6 +83,6 @@ class MetricsWriter:
             self._warned = True
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """A uint8 [h, w, 3] picture."""
+        """Adds a uint8 [h, w, 3] picture to the TensorBoard events."""
         if self._writes:
             self._events.add_image(name, image, step, dataformats="HWC")

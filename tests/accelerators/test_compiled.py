@@ -16,7 +16,7 @@ from configs import base
 from segjax.accelerators import Collective, Program, collectives, missing_plugin, parse, read
 from segjax.models import MODELS
 from segjax.training.planning import lowered
-from segjax.training.setup import prepare_programs
+from segjax.training.setup import setup_programs
 
 # By target: pixels of a side, images. All maps of 97 pixels at stride 8 are above `MAP_BYTES`.
 TARGETS = {"h200": (97, 8), "tpu:v5e:2x4": (97, 8)}
@@ -75,7 +75,7 @@ def program(
     if space > 1:  # rows that divide at every stride
         side = 128
     config = config_of(model, side, images, **options)
-    executable = lowered(prepare_programs(config, devices), step).compile()
+    executable = lowered(setup_programs(config, devices), step).compile()
     found, messages = read(executable), collectives(executable.as_text())
     convolutions = ", ".join(f"{c.count} {c.dtype} {c.layout}" for c in found.convolutions)
     sent = ", ".join(f"{m.count} {m.kind}" for m in found.messages) or "no messages"
@@ -142,7 +142,7 @@ def check_messages(messages, model, target, step, dtype, mode) -> None:
     if step == "evaluate":
         assert sent <= 1024
         return
-    state = prepare_programs(config_of(model, 97, 8), devices_of(target)).abstract_state()
+    state = setup_programs(config_of(model, 97, 8), devices_of(target)).abstract_state()
     gradients, statistics = (
         sum(4 * math.prod(x.shape) for x in jax.tree.leaves(tree))
         for tree in (state.params, state.batch_stats)

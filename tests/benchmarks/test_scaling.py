@@ -32,7 +32,7 @@ from benchmarks.scaling.model import (
     strong_speedup,
 )
 from segjax.accelerators import Device
-from segjax.training.setup import prepare
+from segjax.training.setup import setup_run
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "scaling.md"
 # 10 TFLOP/s, 1 TB/s; 100 GB/s and 1 us inside a node of 4, 10 GB/s and 5 us between.
@@ -171,7 +171,7 @@ def test_statistics_are_two_sums_each(tiny_config):
     """No more all-reduces in the compiled step than the page counts: two per normalisation, and
     what sums gradients and metrics."""
     tiny_config.parallel.data = 2
-    setup = prepare(tiny_config)
+    setup = setup_run(tiny_config)
     size = tiny_config.data.image_size
     batch = setup.devices.put(
         {

@@ -12,6 +12,7 @@ from rich.console import Console
 from segjax import config as configs
 from segjax.commands.evaluate import evaluate
 from segjax.commands.recalibrate import recalibrate
+from segjax.commands.train import train
 from segjax.commands.uncertainty import uncertainty
 from segjax.data.batches import eval_batches
 from segjax.data.classes import IDD_LEVEL1
@@ -191,6 +192,16 @@ def test_recalibrate(config, tmp_path):
     results = evaluate(output, ["val"], console=quiet())
     assert results["val"]["images"] == 3
     assert "recomputed over 8 images" in (output / "report.html").read_text()
+    with pytest.raises(ValueError, match=r"made by --mode=recalibrate .* cannot be trained"):
+        train(config, output, console=quiet())
+
+
+def test_the_running_average_gets_the_statistics(config, tmp_path):
+    """A run that is evaluated with an average of its weights keeps that average."""
+    state = drawn_run(tmp_path / "run", config, ema=True)
+    recalibrate(tmp_path / "run", tmp_path / "new", console=quiet())
+    variables = Predictor.from_workdir(tmp_path / "new").variables
+    assert jax.tree.all(jax.tree.map(np.array_equal, variables["params"], state.ema["params"]))
 
 
 def test_nothing_to_recompute(config, tmp_path):

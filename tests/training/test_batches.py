@@ -1,7 +1,7 @@
 """The batches of `train_iterator`, on the devices."""
 
 import dataclasses
-import threading
+import multiprocessing
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 from segjax.data.batches import train_iterator
 from segjax.data.fitted import FittedDataset, UnreadableSample
 from segjax.training.batches import DeviceIterator
-from segjax.training.setup import prepare
+from segjax.training.setup import setup_run
 
 BATCH = 4
 
@@ -34,7 +34,7 @@ def make_setup(tiny_config):
         tiny_config.train.batch_size = BATCH
         with tiny_config.unlocked():
             tiny_config.update_from_flattened_dict(options)
-        setup = prepare(tiny_config)
+        setup = setup_run(tiny_config)
         return setup if train is None else dataclasses.replace(setup, train=train)
 
     return make
@@ -44,8 +44,8 @@ def take(feed, count):
     return [jax.device_get(next(feed)) for _ in range(count)]
 
 
-def assert_equal(found, wanted):
-    for one, other in zip(found, wanted, strict=True):
+def assert_equal(result, expected):
+    for one, other in zip(result, expected, strict=True):
         assert set(one) == set(other) == {"image", "label", "index"}
         for name, rows in other.items():
             assert one[name].dtype == rows.dtype
@@ -61,14 +61,14 @@ def test_batches_are_those_of_the_iterator_padded_for_the_devices(
     setup = make_setup(**options)
     plain = train_iterator(setup.train, BATCH, seed=0, rows=slice(0, 6 if devices == 3 else 4))
     with DeviceIterator(setup) as feed:
-        found, wanted = take(feed, 4), [next(plain) for _ in range(4)]
-    real = wanted[0]["index"] >= 0
+        result, expected = take(feed, 4), [next(plain) for _ in range(4)]
+    real = expected[0]["index"] >= 0
     assert real.sum() == BATCH
-    for batch, expected in zip(found, wanted, strict=True):
+    for batch, rows in zip(result, expected, strict=True):
         # The image of a padding row may be anything.
-        shown = batch["image"].reshape(expected["image"].shape)
+        shown = batch["image"].reshape(rows["image"].shape)
         batch["image"] = np.where(real[:, None, None, None], shown, 0)
-    assert_equal(found, wanted)
+    assert_equal(result, expected)
 
 
 @pytest.mark.parametrize("on_device", [False, True])
@@ -87,37 +87,32 @@ def test_the_state_is_that_of_the_batches_taken(make_setup, on_device):
 
 
 @pytest.mark.parametrize("on_device", [False, True])
-def test_it_tells_what_was_skipped(make_setup, on_device):
-    split = FittedDataset(Damaged(), (32, 48), on_unreadable="skip")
-    with DeviceIterator(make_setup(split, **{"data.on_device": on_device})) as feed:
-        assert set(feed.skipped) == ({3, 8} if on_device else set())
-        found = take(feed, 5)
-        assert sorted(feed.skipped) == [3, 8]
-        assert all(f"{i}.png cannot be read" in message for i, message in feed.skipped.items())
-    indices = np.concatenate([batch["index"] for batch in found])
-    assert sorted(set(indices.tolist())) == list(range(10))
-    greys = np.concatenate([batch["image"][:, 0, 0, 0] for batch in found])
-    np.testing.assert_array_equal(
-        greys, 20 * np.where(np.isin(indices, (3, 8)), indices + 1, indices)
-    )
-
-
-@pytest.mark.parametrize("on_device", [False, True])
-def test_it_stops_at_what_cannot_be_read(make_setup, on_device):
-    setup = make_setup(FittedDataset(Damaged(), (32, 48)), **{"data.on_device": on_device})
+def test_samples_that_cannot_be_read(make_setup, on_device):
+    """They end the run with an error, or are replaced by the next one and told."""
+    on_device = {"data.on_device": on_device}
+    setup = make_setup(FittedDataset(Damaged(), (32, 48)), **on_device)
     with (
         pytest.raises(UnreadableSample, match=r"[38]\.png cannot be read"),
         DeviceIterator(setup) as feed,
     ):
         take(feed, 5)
+    split = FittedDataset(Damaged(), (32, 48), on_unreadable="skip")
+    with DeviceIterator(make_setup(split, **on_device)) as feed:
+        batches = take(feed, 5)
+        assert sorted(feed.skipped) == [3, 8]
+        assert all(f"{i}.png cannot be read" in message for i, message in feed.skipped.items())
+    indices, images = (np.concatenate([b[name] for b in batches]) for name in ("index", "image"))
+    assert sorted(set(indices.tolist())) == list(range(10))
+    replaced = np.where(np.isin(indices, (3, 8)), indices + 1, indices)
+    np.testing.assert_array_equal(images[:, 0, 0, 0], 20 * replaced)
 
 
-def test_its_threads_end_when_it_is_closed(make_setup):
-    before = set(threading.enumerate())
-    with DeviceIterator(make_setup()) as feed:
+def test_its_workers_end_when_it_is_closed(make_setup):
+    before = set(multiprocessing.active_children())
+    with DeviceIterator(make_setup(**{"data.workers": 1})) as feed:
         take(feed, 1)
-        mine = set(threading.enumerate()) - before
-        assert mine
-    for thread in mine:
-        thread.join(5)
-    assert not any(thread.is_alive() for thread in mine)
+        workers = set(multiprocessing.active_children()) - before
+        assert workers
+    for worker in workers:
+        worker.join(5)
+        assert worker.exitcode is not None

@@ -9,8 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from segjax.training.checkpoint import CheckpointStore
-from segjax.training.pretrained import has_checkpoint
+from segjax.training.checkpoint import CheckpointStore, has_checkpoint
 
 # Orbax leaves coroutines behind when arrays cannot be read; several checkpoints warn one by one.
 pytestmark = [
@@ -37,8 +36,8 @@ def save(store, step, miou=None):
     store.save(step, state(step), {"note": step})
 
 
-def mean_of(variables):
-    return variables["batch_stats"]["norm"]["mean"][0]
+def assert_equal(tree, expected):
+    jax.tree.map(np.testing.assert_array_equal, tree, expected)
 
 
 def names(workdir):
@@ -63,34 +62,34 @@ def workdir(stored, tmp_path):
 
 
 def test_the_best_and_the_latest_two_are_kept(workdir):
+    """And Orbax alone reads them."""
     assert names(workdir) == (["2"], ["4", "6"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with CheckpointStore(workdir, read_only=True) as store:
             assert (store.steps(), store.best_step(), store.latest_step()) == ([2, 4, 6], 2, 6)
-            jax.tree.map(np.testing.assert_array_equal, store.restore_variables(), variables(2))
-            jax.tree.map(np.testing.assert_array_equal, store.restore_variables(4), variables(4))
+            assert_equal(store.restore_variables(), variables(2))
+            assert_equal(store.restore_variables(4), variables(4))
             restored, host = store.restore(6, state(0))
-    jax.tree.map(np.testing.assert_array_equal, restored, state(6))
+    assert_equal(restored, state(6))
     assert host == {"note": 6}
+    with ocp.CheckpointManager(workdir / "checkpoints" / "latest") as manager:
+        assert list(manager.all_steps()) == [4, 6]
+        restored = manager.restore(4)
+    assert restored["host"] == {"note": 4}
+    assert_equal(restored["state"], state(4))
+    with ocp.CheckpointManager(workdir / "checkpoints" / "best") as manager:
+        assert manager.restore(2)["host"] == {"val_miou": 0.9}
 
 
-@pytest.mark.parametrize("miou, best", [(0.8, 2), (0.9, 8), (0.95, 8)])
+@pytest.mark.parametrize("miou, best", [(0.8, 2), (0.9, 8), (0.95, 8), (0.1, 8)])
 def test_a_resumed_run_knows_the_best_one(workdir, miou, best):
-    """The later one of equals."""
+    """The later one of equals; the next one if the best is damaged."""
+    if miou == 0.1:
+        (workdir / "checkpoints" / "best" / "2" / "host" / "metadata").write_text("{")
     with CheckpointStore(workdir) as store:
         save(store, 8, miou)
     assert names(workdir) == ([str(best)], ["6", "8"])
-
-
-def test_a_run_killed_before_the_latest_comes_to_the_step_again(workdir):
-    with CheckpointStore(workdir) as store:
-        store.save_best(8, variables(0), 0.95)
-    with CheckpointStore(workdir) as store:
-        assert (store.latest_step(), store.best_step()) == (6, 8)
-        save(store, 8, 0.95)
-    with CheckpointStore(workdir, read_only=True) as store:
-        assert mean_of(store.restore_variables()) == 8
 
 
 def test_without_evaluations_the_latest_is_the_best(tmp_path):
@@ -101,7 +100,7 @@ def test_without_evaluations_the_latest_is_the_best(tmp_path):
         save(store, 5)
     with CheckpointStore(tmp_path, read_only=True) as store:
         assert store.best_step() == 5
-        assert mean_of(store.restore_variables()) == 5
+        assert_equal(store.restore_variables(), variables(5))
         with pytest.raises(ValueError, match=r"no checkpoint of step 6; there are \[4, 5\]"):
             store.restore_variables(6)
 
@@ -139,8 +138,7 @@ def test_the_latest_is_read_instead_of_a_damaged_best(workdir, damage):
     message = r"best/2 cannot be read.*that of step 6 is used"
     with CheckpointStore(workdir, read_only=True) as store:
         with pytest.warns(UserWarning, match=message):
-            found = store.restore_variables()
-        jax.tree.map(np.testing.assert_array_equal, found, variables(6))
+            assert_equal(store.restore_variables(), variables(6))
         with pytest.raises(ValueError, match=r"best/2 cannot be read.*another step: \[4, 6\]"):
             store.restore_variables(2)
 
@@ -157,7 +155,7 @@ def test_training_goes_on_before_a_damaged_one(workdir, damage):
         with pytest.warns(UserWarning, match=r"latest/6 cannot be read.*renamed to 6.damaged,"):
             step, restored, host = store.restore_latest(state(0))
         assert (step, host) == (4, {"note": 4})
-        jax.tree.map(np.testing.assert_array_equal, restored, state(4))
+        assert_equal(restored, state(4))
         save(store, 6, 0.95)
     assert names(workdir) == (["6"], ["4", "6", "6.damaged"])
     with CheckpointStore(workdir) as store, warnings.catch_warnings():
@@ -184,13 +182,6 @@ def test_another_structure_is_no_damage(workdir):
     with CheckpointStore(workdir) as store, pytest.raises(ValueError, match="the model that wrote"):
         store.restore_latest({**state(0), "ema": np.zeros(3)})
     assert names(workdir) == before
-
-
-def test_a_damaged_best_is_replaced_by_the_next_evaluation(workdir):
-    (workdir / "checkpoints" / "best" / "2" / "host" / "metadata").write_text("{")
-    with CheckpointStore(workdir) as store:
-        save(store, 8, 0.1)
-    assert names(workdir) == (["8"], ["6", "8"])
 
 
 def test_what_a_killed_run_left_is_removed(workdir):
@@ -245,18 +236,21 @@ def test_any_number_of_devices(tmp_path):
         }
         with CheckpointStore(tmp_path, read_only=True) as store:
             restored, _ = store.restore(1, like)
-        jax.tree.map(np.testing.assert_array_equal, restored, arrays)
+        assert_equal(restored, arrays)
         assert restored["sharded"].sharding == sharding
 
 
-def test_orbax_alone_reads_them(workdir):
-    with ocp.CheckpointManager(workdir / "checkpoints" / "latest") as manager:
-        assert list(manager.all_steps()) == [4, 6]
-        restored = manager.restore(4)
-    assert restored["host"] == {"note": 4}
-    jax.tree.map(np.testing.assert_array_equal, restored["state"], state(4))
-    with ocp.CheckpointManager(workdir / "checkpoints" / "best") as manager:
-        assert manager.restore(2)["host"] == {"val_miou": 0.9}
+@pytest.mark.parametrize("origin", ["recalibrated", "killed", ""])
+def test_a_recalibrated_run_is_not_resumed(workdir, origin):
+    """It holds the best checkpoint alone; so does a run that was killed before its first other."""
+    shutil.rmtree(workdir / "checkpoints" / "latest")
+    if origin == "recalibrated":
+        (workdir / "run.json").write_text('{"environment": {"batch_stats": "recomputed"}}')
+        with pytest.raises(ValueError, match=r"by --mode=recalibrate .*cannot be trained further"):
+            has_checkpoint(workdir)
+    else:
+        (workdir / "run.json").write_text('{"environment": {}}' if origin else "")
+        assert not has_checkpoint(workdir)
 
 
 def test_a_run_of_an_earlier_version_is_read_and_not_resumed(tmp_path):
@@ -270,7 +264,7 @@ def test_a_run_of_an_earlier_version_is_read_and_not_resumed(tmp_path):
             manager.save(step, args=items, metrics={"val_miou": miou})
     with CheckpointStore(tmp_path, read_only=True) as store:
         assert (store.steps(), store.best_step()) == ([2, 4, 6], 4)
-        assert mean_of(store.restore_variables()) == 4
-        assert mean_of(store.restore_variables(6)) == 6
+        assert_equal(store.restore_variables(), variables(4))
+        assert_equal(store.restore_variables(6), variables(6))
     with pytest.raises(ValueError, match="from an earlier version of segjax: evaluate, predict"):
         has_checkpoint(tmp_path)

@@ -1,8 +1,4 @@
-"""Checkpoints on disks that are full, and in processes that are killed.
-
-What needs a process of its own is a function here, called by name: `python -m
-tests.training.test_checkpoint_faults full_disk FOLDER`.
-"""
+"""Checkpoints on disks that are full, and in processes that are killed."""
 
 import contextlib
 import os
@@ -12,7 +8,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import warnings
 
@@ -22,11 +17,10 @@ import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
-from segjax.training.checkpoint import CheckpointStore
-from segjax.training.pretrained import has_checkpoint
+from segjax.training.checkpoint import CheckpointStore, has_checkpoint
+from tests.training.processes import assert_end_well, call
 from tests.training.test_checkpoint import names
 
-ROOT = pathlib.Path(__file__).parents[2]
 # TensorStore calls back after Orbax has given up a write.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -88,7 +82,8 @@ class TestRefusedWrite:
             for step in (4, 8):
                 assert_holds(store, step)
 
-    def test_the_last_one_is_an_error_instead(self, tmp_path):
+    def test_the_last_one_is_an_error_instead(self, tmp_path, caplog):
+        """One message, and no tracebacks of Orbax's threads in the log."""
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with CheckpointStore(tmp_path) as store:
@@ -98,6 +93,7 @@ class TestRefusedWrite:
                     store.save(4, content(4), {})
                     with pytest.raises(OSError, match="of step 4 was not written"):
                         store.finish()
+        assert not [record for record in caplog.records if record.exc_info]
         with CheckpointStore(tmp_path) as store:
             assert store.steps() == [2]
 
@@ -112,13 +108,6 @@ class TestRefusedWrite:
             store.save_best(6, content(6), 0.4)
             store.save_best(8, content(8), 0.7)
         assert names(tmp_path) == (["8"], ["2"])
-
-    def test_the_log_is_not_filled(self, tmp_path, caplog):
-        with CheckpointStore(tmp_path) as store, files_of_at_most(50_000):
-            store.save(2, content(2), {})
-            with pytest.raises(OSError, match="step 2"):
-                store.finish()
-        assert not [record for record in caplog.records if record.exc_info]
 
 
 def full_disk(folder):
@@ -148,15 +137,16 @@ def full_disk(folder):
         for step, message in zip((6, 8), messages, strict=True):
             assert f"step {step} was not" in message, message
             assert "No space left on device" in message, message
-        assert names(workdir) == ([], ["2", "4"])
+        # TensorStore may still add files of a failed write; the next save removes them.
+        assert store.steps() == [2, 4]
         shutil.rmtree(ballast, ignore_errors=True)
         for file in workdir.glob("*"):
             if file.is_file():
                 file.unlink()
         save(store, 10, size)
         store.finish()
+    assert names(workdir) == ([], ["10", "4"])
     with CheckpointStore(workdir) as store:
-        assert store.steps() == [4, 10]
         for step in store.steps():
             assert_holds(store, step, size)
 
@@ -170,15 +160,6 @@ def save_for_ever(folder):
             print(step, flush=True)
 
 
-def run(function, *arguments, before=(), **options):
-    """Calls a function of a test file in a process of its own."""
-    name = function.__code__.co_filename.removeprefix(f"{ROOT}/").removesuffix(".py")
-    module = [sys.executable, "-m", name.replace("/", ".")]
-    command = [*before, *module, function.__name__, *map(str, arguments)]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **options)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("disk", ["size=8m", "size=64m,nr_inodes=200"])
 def test_full_disk(tmp_path, disk):
@@ -187,8 +168,7 @@ def test_full_disk(tmp_path, disk):
     alone = ("unshare", "--map-root-user", "--mount", "sh", "-c")
     if not shutil.which("unshare") or subprocess.run([*alone, mount]).returncode:
         pytest.skip("this system does not let one mount a disk")
-    with run(full_disk, tmp_path, before=[*alone, f'{mount} && exec "$@"', "sh"]) as process:
-        assert process.wait(200) == 0
+    assert_end_well([call(full_disk, tmp_path, before=[*alone, f'{mount} && exec "$@"', "sh"])])
 
 
 @pytest.mark.slow
@@ -196,7 +176,7 @@ def test_killed_while_saving(tmp_path):
     """kill -9 at 20 random moments: the newest one is whole, and what was finished is there."""
     moments, left = random.Random(0), 0
     for _ in range(20):
-        with run(save_for_ever, tmp_path, stdout=subprocess.PIPE) as process:
+        with call(save_for_ever, tmp_path) as process:
             finished = int(process.stdout.readline())
             time.sleep(moments.uniform(0, 0.4))
             process.send_signal(signal.SIGKILL)
@@ -214,7 +194,3 @@ def test_killed_while_saving(tmp_path):
         saved = ocp.StandardCheckpointHandler().restore(folder / "state")
         jax.tree.map(np.testing.assert_array_equal, saved, content(store.best_step(), 600_000))
     assert left > 5, "too few of the moments were in the middle of something"
-
-
-if __name__ == "__main__":
-    globals()[sys.argv[1]](*sys.argv[2:])

@@ -4,9 +4,6 @@ import contextlib
 import os
 import pathlib
 import shutil
-import socket
-import subprocess
-import sys
 import warnings
 
 import jax
@@ -17,8 +14,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from segjax.training import checkpoint
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.distributed import barrier
+from tests.training.processes import assert_end_well, call, free_address
 from tests.training.test_checkpoint import names
-from tests.training.test_checkpoint_faults import content, files_of_at_most, run
+from tests.training.test_checkpoint_faults import content, files_of_at_most
 
 
 def global_array(array, mesh, *axes):
@@ -45,15 +43,15 @@ def assert_shared_state(state, step):
             np.testing.assert_array_equal(shard.data, array[shard.index])
 
 
-def start(port, process):
+def join(address, process):
     """Process 0 or 1 of two with two devices each; their mesh."""
     jax.config.update("jax_num_cpu_devices", 2)
-    jax.distributed.initialize(f"127.0.0.1:{port}", 2, int(process))
+    jax.distributed.initialize(address, 2, int(process))
     return jax.make_mesh((2, 2), ("x", "y"))
 
 
-def one_of_two(folder, port, process):
-    mesh = start(port, process)
+def one_of_two(folder, address, process):
+    mesh = join(address, process)
     with warnings.catch_warnings(record=True) as warned, CheckpointStore(folder) as store:
         warnings.simplefilter("always")
         assert store.restore_latest(shared_state(0, mesh)) is None
@@ -82,21 +80,9 @@ def one_of_two(folder, port, process):
         store.save(6, shared_state(6, mesh), {"note": 6})
 
 
-def one_of_two_again(folder, port, process):
-    """Other processes go on with what one process has written, each alone and together."""
-    mesh = start(port, process)
-    with CheckpointStore(folder) as store:
-        step, state, _ = store.restore_latest(shared_state(0, mesh))
-        assert_shared_state(state, step)
-    with CheckpointStore(folder, read_only=True) as store:
-        variables = store.restore_variables()
-    assert variables["params"]["a"].devices() == {jax.local_devices()[0]}
-    np.testing.assert_array_equal(variables["params"]["a"], content(12)["a"])
-
-
-def one_of_two_with_a_full_disk(folder, port, process):
+def one_of_two_with_a_full_disk(folder, address, process):
     """The disk of process 1 is full: both end with an error, after a wait for each other."""
-    mesh = start(port, process)
+    mesh = join(address, process)
     checkpoint._TIMEOUT_S = 5
     store = CheckpointStore(folder)
     store.save(2, shared_state(2, mesh), {"note": 2})
@@ -111,12 +97,8 @@ def one_of_two_with_a_full_disk(folder, port, process):
 
 
 def run_two(function, folder):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = [run(function, folder, port, i, stderr=subprocess.PIPE) for i in (0, 1)]
-    ends = [process.communicate(timeout=200)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(ends)
+    address = free_address()
+    assert_end_well([call(function, folder, address, number) for number in (0, 1)])
 
 
 @pytest.mark.slow
@@ -129,9 +111,6 @@ def test_two_processes(tmp_path):
             state, host = store.restore(step, shared_state(0, mesh))
             assert_shared_state(state, step)
             assert host == {"note": step}
-        store.save_best(12, {"params": content(12), "batch_stats": {"n": np.ones(1)}}, 1.0)
-        store.save(14, shared_state(14, mesh), {})
-    run_two(one_of_two_again, tmp_path)
 
 
 @pytest.mark.slow
@@ -139,7 +118,3 @@ def test_a_full_disk_ends_two_processes(tmp_path):
     run_two(one_of_two_with_a_full_disk, tmp_path)
     with CheckpointStore(tmp_path, read_only=True) as store:
         assert store.steps() == [2]
-
-
-if __name__ == "__main__":
-    globals()[sys.argv[1]](*sys.argv[2:])

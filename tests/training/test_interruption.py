@@ -5,9 +5,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 
@@ -15,8 +12,9 @@ import pytest
 
 from segjax.training import interruption as module
 from segjax.training.interruption import EXIT_INTERRUPTED, Interruption
+from tests.training import processes
+from tests.training.processes import assert_end_well, free_address, wait_for
 
-ROOT = pathlib.Path(__file__).parents[2]
 SIGNALS = ("SIGTERM", "SIGINT")
 # Says "ready", and is then stuck where Python runs no handlers: in C, as in a compilation.
 STUCK = """
@@ -58,33 +56,19 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a script; gives the process, after its first line, and that line."""
-    processes = []
+    """Starts a script, which ends with the test."""
+    running = []
 
     def start(text, *arguments):
         script = tmp_path / "script.py"
         script.write_text(text)
-        process = subprocess.Popen(
-            [sys.executable, script, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        )
-        processes.append(process)
-        return process
+        running.append(processes.start(script, *arguments))
+        return running[-1]
 
     yield start
-    for process in processes:
+    for process in running:
         process.kill()
         process.communicate()
-
-
-def wait_for(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def is_gone(pid):
@@ -105,8 +89,6 @@ def test_a_signal_is_heard_and_the_old_handlers_are_back(name, capfd):
         assert interruption.requested() == interruption.asked == ""
         os.kill(os.getpid(), number)
         assert interruption.requested() == interruption.asked == name
-        if name == "SIGTERM":  # schedulers send it more than once
-            os.kill(os.getpid(), number)
         assert interruption.requested() == name
         wait_for(lambda: capfd.readouterr().err.startswith(f"{name}: the step is finished"))
     assert [signal.getsignal(signal.Signals[n]) for n in SIGNALS] == before
@@ -137,25 +119,20 @@ def ends(monkeypatch):
     return codes
 
 
-def test_nothing_unsaved_ends_a_loop_that_does_not_ask(ends):
-    with Interruption():
-        os.kill(os.getpid(), signal.SIGTERM)
-        wait_for(lambda: ends == [EXIT_INTERRUPTED])
-
-
-@pytest.mark.parametrize("how", ["asks", "begins a step", "is over"])
-def test_nothing_unsaved_leaves_the_end_to_a_loop_that_goes_on(ends, how):
+@pytest.mark.parametrize("loop", ["is stuck", "asks", "begins a step", "is over"])
+def test_nothing_unsaved_ends_a_loop_that_is_stuck(ends, loop):
     with Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGTERM)
-        if how == "asks":
+        if loop == "asks":
             assert interruption.requested() == "SIGTERM"
-        elif how == "begins a step":
-            interruption.unsaved = True
-        if how != "is over":
+        interruption.unsaved = loop == "begins a step"
+        if loop == "is stuck":
+            wait_for(lambda: ends == [EXIT_INTERRUPTED])
+        elif loop != "is over":
             time.sleep(0.3)
-    if how == "is over":
-        time.sleep(0.3)
-    assert ends == []
+    if loop != "is stuck":
+        time.sleep(0.3 if loop == "is over" else 0)
+        assert ends == []
 
 
 def test_outside_the_main_thread_nothing_changes():
@@ -187,8 +164,9 @@ def test_signals_of_others_are_left_alone(ends, capfd):
     assert capfd.readouterr().err == ""
 
 
-def check_stuck(start, where):
-    """The first signal ends a process that is stuck with nothing unsaved; a second SIGINT any."""
+@pytest.mark.parametrize("where", ["in_c", pytest.param("compiling", marks=pytest.mark.slow)])
+def test_a_process_that_is_stuck(start, where):
+    """The first signal ends it if nothing is unsaved; a second SIGINT ends any."""
     saved, unsaved = start(STUCK, where, "saved"), start(STUCK, where, "unsaved")
     workers = []
     for process in (saved, unsaved):
@@ -214,76 +192,57 @@ def check_stuck(start, where):
     wait_for(lambda: all(is_gone(pid) for pid in workers))
 
 
-def test_a_process_that_is_stuck_in_c(start):
-    check_stuck(start, "in_c")
-
-
-@pytest.mark.slow
-def test_a_process_that_is_stuck_in_a_compilation(start):
-    check_stuck(start, "compiling")
-
-
 # Polls, and says when it was asked to stop; "step" is what the processes agree on.
 MANY = """
 import sys, time
 import jax
 from segjax.training.interruption import Interruption
 
-address, process = sys.argv[1:]
+address, process, ready_at, pause, first_pause = sys.argv[1:]
 jax.distributed.initialize(address, 2, int(process))
 with Interruption() as interruption:
-    for step in range(1, 3000):
-        time.sleep(0.02 * (1 + int(process)))  # not at the same pace
-        if interruption.requested():
-            break
-        if step == 10:
+    for step in range(3000):
+        if step == int(ready_at):
             print("ready", flush=True)
+        # Not at the same pace.
+        time.sleep(float(pause) * (1 + int(process)) if step else float(first_pause))
+        if step and interruption.requested():
+            break
     again = interruption.requested()
 print(step, interruption.asked, again, flush=True)
 jax.distributed.shutdown()
 """
 
 
-def free_address():
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{chosen.getsockname()[1]}"
+def start_two(start, ready_at, pause, first_pause=0):
+    address = free_address()
+    two = [start(MANY, address, number, ready_at, pause, first_pause) for number in range(2)]
+    for process in two:
+        assert process.stdout.readline() == "ready\n"
+    return two
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIGNALS)
-@pytest.mark.parametrize("when", ["between steps", "before the first step"])
-def test_many_processes_stop_at_the_same_step(start, name, when):
-    address = free_address()
-    text = (
-        MANY if when == "between steps" else MANY.replace("for step", "time.sleep(4)\n    for step")
-    )
-    if when != "between steps":
-        text = text.replace(
-            "    time.sleep(4)", "    print('ready', flush=True)\n    time.sleep(4)"
-        )
-    processes = [start(text, address, str(i)) for i in range(2)]
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    processes[1].send_signal(signal.Signals[name])
-    found = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    lines = [out.splitlines()[-1].split() for out, _ in found]
+@pytest.mark.parametrize("ready_at, first_pause", [(10, 0), (0, 4)], ids=["in steps", "before"])
+def test_many_processes_stop_at_the_same_step(start, name, ready_at, first_pause):
+    two = start_two(start, ready_at, 0.02, first_pause)
+    two[1].send_signal(signal.Signals[name])
+    for process in two:
+        process.wait(60)
+    errors = [process.stderr.read() for process in two]
+    lines = [output.split() for output in assert_end_well(two)]
     assert lines[0][0] == lines[1][0]
     assert lines[0][1:] == ["SIGTERM", "SIGTERM"]
     assert lines[1][1:] == [name, name]
-    for _, err in found:
-        assert len(re.findall(r"^SIG(?:TERM|INT): the step is finished", err, re.M)) == 1
+    for error in errors:
+        assert len(re.findall(r"^SIG(?:TERM|INT): the step is finished", error, re.M)) == 1
 
 
 @pytest.mark.slow
 def test_one_of_many_processes_ends_at_the_second_sigint(start):
-    address = free_address()
-    text = MANY.replace("time.sleep(0.02", "time.sleep(2")
-    processes = [start(text.replace("step == 10", "step == 1"), address, str(i)) for i in range(2)]
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
+    two = start_two(start, 1, 2)
     for _ in range(2):
-        processes[1].send_signal(signal.SIGINT)
+        two[1].send_signal(signal.SIGINT)
         time.sleep(0.2)
-    assert processes[1].wait(10) == 130
+    assert two[1].wait(10) == 130

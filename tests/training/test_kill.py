@@ -7,28 +7,24 @@ import re
 import signal
 import time
 
-import jax
-import numpy as np
 import pytest
 from rich.console import Console
 
 from segjax import config as configs
 from segjax.training import loop, runtime
-from segjax.training.checkpoint import CheckpointStore
-from segjax.training.setup import prepare
+from segjax.training.setup import setup_run
 from segjax.training.workdir_lock import WorkdirLock
 from segjax.training.writers import read_metrics
-from tests.conftest import make_tiny_config
+from tests.training.runs import eventful_config, left_by
 
 STEPS = 24
 
 
 def killable_config():
-    """Evaluations, saves between them, a running average, a rate that falls: all of the state."""
-    config = make_tiny_config()
-    config.train.update({"steps": STEPS, "eval_every": 6, "save_every": 2, "ema_decay": 0.9})
+    """With saves between the evaluations."""
+    config = eventful_config()
+    config.train.update({"steps": STEPS, "eval_every": 6, "save_every": 2})
     config.data.train_images = 12
-    config.optim.plateau_patience = 1
     return config
 
 
@@ -36,7 +32,7 @@ def run(workdir: pathlib.Path) -> None:
     """One process: trains, or goes on, in `workdir`."""
     runtime.use_compilation_cache()
     with WorkdirLock(workdir), log_of(workdir).open("w", buffering=1) as log:
-        setup = prepare(killable_config(), workdir)
+        setup = setup_run(killable_config(), workdir)
         configs.save(setup.config, workdir)
         loop.train(setup, workdir, Console(file=log))
 
@@ -61,34 +57,23 @@ def start(workdir: pathlib.Path, until: int = 1) -> multiprocessing.Process:
     return process
 
 
-def assert_ends(process: multiprocessing.Process) -> None:
+def finished(workdir):
+    """What a run has left that goes on to its end."""
+    process = start(workdir)
     process.join(120)
     assert process.exitcode == 0
-
-
-def final_state(workdir):
-    with CheckpointStore(workdir, read_only=True) as store:
-        state, host = store.restore(STEPS, prepare(killable_config()).abstract_state())
-        best = store.best_step()
-    host["run_state"].pop("seconds")
-    rows = read_metrics(workdir)
-    for row in rows:
-        row.pop("images_per_second", None)
-    return state, host, best, rows
+    return left_by(workdir, STEPS, killable_config())
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """What a run that nobody killed has left."""
-    workdir = tmp_path_factory.mktemp("whole")
-    assert_ends(start(workdir))
-    return final_state(workdir)
+def complete(tmp_path_factory):
+    return finished(tmp_path_factory.mktemp("complete"))
 
 
 @pytest.mark.parametrize(
     "kills", [pytest.param(1, id="1 kill"), pytest.param(20, id="20", marks=pytest.mark.slow)]
 )
-def test_a_run_killed_at_random_moments_ends_bit_equal(whole, tmp_path, kills):
+def test_a_run_killed_at_random_moments_ends_bit_equal(complete, tmp_path, kills):
     """In steps, in evaluations, in saves, before the first of each: one in each part of the run,
     after a random step and a time in which it does one or two things more."""
     moments, done_at = random.Random(kills), []
@@ -104,10 +89,6 @@ def test_a_run_killed_at_random_moments_ends_bit_equal(whole, tmp_path, kills):
         done_at.append(max((row["step"] for row in read_metrics(workdir)), default=0))
     print("killed at steps", done_at)
     assert done_at
-    assert_ends(start(workdir))
-
-    found = final_state(workdir)
-    jax.tree.map(np.testing.assert_array_equal, whole[0], found[0])
-    assert whole[1:] == found[1:]
-    steps = [row["step"] for row in found[3] if row["split"] == "train"]
-    assert steps == list(range(1, STEPS + 1))
+    left = finished(workdir)
+    left.assert_equals(complete)
+    assert left.steps("train") == list(range(1, STEPS + 1))

@@ -6,9 +6,7 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
-import sys
 import time
 
 import jax
@@ -16,14 +14,13 @@ import numpy as np
 import pytest
 
 from segjax import config as configs
-from segjax.training.checkpoint import CheckpointStore
 from segjax.training.distributed import EXIT_LOST, EXIT_USER_ERROR
 from segjax.training.evaluation import Evaluation, evaluation_path
 from segjax.training.interruption import EXIT_INTERRUPTED
-from segjax.training.setup import prepare
 from segjax.training.writers import read_metrics
+from tests.training.processes import free_address, start, wait_for
+from tests.training.runs import left_by
 
-ROOT = pathlib.Path(__file__).parents[2]
 OPTIONS = (
     "--config=configs/segnet_basic.py",
     "--config.model.features=4",
@@ -42,12 +39,6 @@ LIMIT_S = 240  # on a busy machine
 pytestmark = pytest.mark.slow
 
 
-def free_port() -> int:
-    with contextlib.closing(socket.socket()) as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
 class Processes:
     """Starts `count` processes of launch.py, as a context that kills them at the end.
 
@@ -60,19 +51,14 @@ class Processes:
         logs.mkdir(exist_ok=True)
         self.logs = [logs / f"{time.monotonic_ns()}_{number}.txt" for number in range(count)]
         self.running = []
-        coordinator = f"127.0.0.1:{free_port()}"
+        together = [f"--coordinator={free_address()}", f"--num_processes={count}"]
+        devices = {"JAX_NUM_CPU_DEVICES": "2" if count > 1 else "1"}
         for number, log in enumerate(self.logs):
-            command = [sys.executable, "launch.py", *options, *dict(own).get(number, ())]
-            if count > 1:
-                command += [f"--coordinator={coordinator}", f"--num_processes={count}"]
-                command += [f"--process_id={number}"]
+            command = ["launch.py", *options, *dict(own).get(number, ())]
+            command += [*together, f"--process_id={number}"] if count > 1 else []
             with log.open("w") as file:
-                process = subprocess.Popen(
-                    command,
-                    cwd=ROOT,
-                    env={**os.environ, "JAX_NUM_CPU_DEVICES": "2" if count > 1 else "1"},
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
+                process = start(
+                    *command, environment=devices, stdout=file, stderr=subprocess.STDOUT
                 )
             self.running.append(process)
 
@@ -109,11 +95,11 @@ class Processes:
         assert "Traceback" not in output
 
     def until_step(self, workdir, step) -> None:
-        deadline = time.monotonic() + LIMIT_S
-        while not any(row["step"] >= step for row in read_metrics(workdir)):
+        def reached() -> bool:
             assert all(process.poll() is None for process in self.running), self.output(0)
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+            return any(row["step"] >= step for row in read_metrics(workdir))
+
+        wait_for(reached, LIMIT_S)
 
 
 def train(workdir, steps=STEPS, every=5) -> tuple[str, ...]:
@@ -127,25 +113,21 @@ def run(logs, count, *options) -> None:
         assert codes == [0] * count, "\n".join(map(processes.output, range(count)))
 
 
-def final_state(workdir, step=STEPS):
-    with CheckpointStore(workdir, read_only=True) as store:
-        assert store.latest_step() == step
-        config = configs.load(workdir)
-        config.parallel.mode = "jit"  # pmap would refuse the batch on the devices of this process
-        state, host = store.restore(step, prepare(config).abstract_state())
-    return state, host["data"]
+def left(workdir):
+    config = configs.load(workdir)
+    config.parallel.mode = "jit"  # pmap would refuse the batch on the devices of this process
+    return left_by(workdir, STEPS, config)
 
 
 def assert_same_run(one, many):
-    (state, position), (wanted, wanted_position) = final_state(many), final_state(one)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state, wanted)
-    assert position == wanted_position
-    ours, theirs = read_metrics(many), read_metrics(one)
-    assert [(r["step"], r["split"]) for r in ours] == [(r["step"], r["split"]) for r in theirs]
+    one, many = left(one), left(many)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), many.state, one.state)
+    assert many.host["data"] == one.host["data"]
+    for split in ("train", "val"):
+        assert many.steps(split) == one.steps(split)
     for key in ("loss", "miou"):
-        np.testing.assert_allclose(
-            [row[key] for row in ours], [row[key] for row in theirs], atol=1e-5, err_msg=key
-        )
+        ours, theirs = ([row[key] for row in each.rows] for each in (many, one))
+        np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=key)
 
 
 @pytest.fixture(scope="module")
@@ -174,17 +156,17 @@ def test_run_is_that_of_one_process(one, count, options, tmp_path):
 @pytest.mark.parametrize("count", [2, 4])
 def test_evaluation_is_that_of_one_process(one, count, tmp_path):
     """Of the same weights: every image once, in order, with the same counts."""
-    before = {s: Evaluation.load(evaluation_path(one, s)) for s in ("val", "test")}
+    before = {split: Evaluation.load(evaluation_path(one, split)) for split in ("val", "test")}
     report = (one / "report.html").stat().st_mtime_ns
     run(tmp_path / "logs", count, "--mode=evaluate", f"--workdir={one}")
     assert (one / "report.html").stat().st_mtime_ns > report
-    for split, wanted in before.items():
-        found = Evaluation.load(evaluation_path(one, split))
-        assert found.names == wanted.names
-        assert len(found.names) == 5
-        for ours, theirs in zip(found.confusions, wanted.confusions, strict=True):
+    for split, expected in before.items():
+        result = Evaluation.load(evaluation_path(one, split))
+        assert result.names == expected.names
+        assert len(result.names) == 5
+        for ours, theirs in zip(result.confusions, expected.confusions, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-        assert found.loss == pytest.approx(wanted.loss, rel=1e-6)
+        assert result.loss == pytest.approx(expected.loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("count, victim, then", [(2, 0, 1), (2, 1, 4), (3, 1, 2)])
@@ -263,8 +245,7 @@ def test_a_process_without_the_others_gives_up():
     script = (
         "from segjax.training import distributed as d; d.start('127.0.0.1:1', 2, 1, timeout_s=3)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == -signal.SIGABRT
-    assert "waiting up to 3 s for the other processes at 127.0.0.1:1; see" in done.stderr
+    process = start("-c", script)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGABRT
+    assert "waiting up to 3 s for the other processes at 127.0.0.1:1; see" in errors

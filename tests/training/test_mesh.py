@@ -19,7 +19,7 @@ from segjax.accelerators.collectives import collectives
 from segjax.data.batches import train_iterator
 from segjax.training.evaluation import evaluate
 from segjax.training.mesh import evaluation_devices, make_devices
-from segjax.training.setup import prepare, prepare_programs
+from segjax.training.setup import setup_programs, setup_run
 from segjax.training.step import augmented
 from tests.conftest import make_tiny_config
 
@@ -56,6 +56,7 @@ def run(
     mode="jit",
     data=1,
     *,
+    space=1,
     shard=False,
     steps=STEPS,
     rate=0.05,
@@ -69,9 +70,9 @@ def run(
     """
     config = small_config(model, **train)
     config.optim.learning_rate = rate
-    config.parallel.update({"mode": mode, "data": data, "shard_optimizer": shard})
+    config.parallel.update({"mode": mode, "data": data, "space": space, "shard_optimizer": shard})
     with jax.enable_x64(dtype == "float64"):
-        setup = prepare(config)
+        setup = setup_run(config)
         setup = dataclasses.replace(setup, model=setup.model.clone(dtype=jnp.dtype(dtype)))
         state = jax.tree.map(
             lambda x: x.astype(dtype) if x.dtype == jnp.float32 else x, setup.init_state()
@@ -189,7 +190,7 @@ def test_deep_networks_in_float32_at_a_low_rate(mode, model, accumulate):
 
 
 def test_views_are_the_same_on_any_devices():
-    setup = prepare(small_config())
+    setup = setup_run(small_config())
     batch = next(train_iterator(setup.train, 6, seed=0, rows=slice(0, 8)))
     views = {}
     for count in (1, 4):
@@ -217,15 +218,15 @@ def test_pmap_refuses_a_batch_that_does_not_divide(train, message):
     config = small_config(**train)
     config.parallel.update({"mode": "pmap", "data": 4})
     with pytest.raises(ValueError, match=r"train\." + message):
-        prepare_programs(config)
+        setup_programs(config)
     config.parallel.mode = "jit"
-    assert prepare_programs(config).padded_batch_size in (4, 8, 16)
+    assert setup_programs(config).padded_batch_size in (4, 8, 16)
 
 
 def test_each_device_keeps_a_part_of_a_sharded_optimiser():
     config = small_config(batch_size=8)
     config.parallel.update({"data": 4, "shard_optimizer": True})
-    state = prepare(config).init_state()
+    state = setup_run(config).init_state()
     for part, whole in ((state.opt_state, False), (state.params, True)):
         kernels = [x for x in jax.tree.leaves(part) if x.ndim == 4]
         assert kernels
@@ -242,7 +243,7 @@ def test_a_data_parallel_step_moves_the_gradients_once():
     config = small_config()
     config.model = {"name": "segnet_basic", "features": 16}  # gradients outweigh all that is small
     config.parallel.data, config.train.batch_size = 4, 4
-    setup = prepare(config)
+    setup = setup_run(config)
     state = setup.abstract_state()
     compiled = setup.train_step().lower(state, setup.abstract_batch()).compile()
     found = collectives(compiled.as_text())

@@ -11,60 +11,48 @@ from segjax.accelerators import DEVICES, TooLargeError
 from segjax.data.batches import padding
 from segjax.report.plan_tables import plan_table, step_figures
 from segjax.training import planning
-from segjax.training.setup import prepare, prepare_programs
+from segjax.training.setup import setup_programs, setup_run
+
+
+def near_a_limit(n):
+    """As XLA's GPU compiler does: above 300 it rematerialises more and more."""
+    return n if n < 300 else 300 + (n - 300) / 10
 
 
 @pytest.mark.parametrize(
-    "count, limit, found, compiled",
+    "needed, count, limit, result, compiled",
     [
-        (12, 8.5, 7, [1, 7, 8]),  # 1.5 + n: the line through 1 and 12 is the truth
-        (12, 12.0, 10, [1, 10, 11]),
-        (2, 3.0, 1, [1]),
-        (9, 2.0, 1, [1]),  # not even one
-        (1, 0.5, None, []),
+        # The line through 1 and 12 is the truth.
+        (lambda n: 1.5 + n, 12, 8.5, [7], [1, 7, 8]),
+        (lambda n: 1.5 + n, 12, 12.0, [10], [1, 10, 11]),
+        (lambda n: 1.5 + n, 2, 3.0, [1], [1]),
+        (lambda n: 1.5 + n, 9, 2.0, [1], [1]),  # not even one
+        (lambda n: 1.5 + n, 1, 0.5, [], []),
+        (lambda n: n**2, 20, 50, [7], None),
+        (near_a_limit, 1000, 310, range(385, 401), None),
     ],
 )
-def test_the_largest_batch_that_fits(count, limit, found, compiled):
+def test_the_largest_batch_that_fits(needed, count, limit, result, compiled):
     tried = []
 
     def batch(n):
         tried.append(n)
-        return planning.Change({"train.batch_size": n}, 1.5 + n, 1.5 + n <= limit)
+        return planning.Change({"train.batch_size": n}, needed(n), needed(n) <= limit)
 
-    result = planning.largest(batch, count, 1.5 + count, limit)
-    assert tried == compiled
-    assert [change.options["train.batch_size"] for change in result] == ([found] if found else [])
-    if result:
-        assert result[0].fits == (1.5 + found <= limit)
-
-
-def test_the_largest_batch_of_an_uneven_program():
-    def batch(n):
-        return planning.Change({"train.batch_size": n}, n**2, n**2 <= 50)
-
-    (found,) = planning.largest(batch, 20, 400, 50)
-    assert found.options == {"train.batch_size": 7}
-
-
-def test_the_largest_batch_near_a_limit_that_the_compiler_keeps():
-    """As XLA's GPU compiler does: above 300 it rematerialises more and more."""
-    tried = []
-
-    def batch(n):
-        tried.append(n)
-        needed = n if n < 300 else 300 + (n - 300) / 10
-        return planning.Change({"train.batch_size": n}, needed, needed <= 310)
-
-    (found,) = planning.largest(batch, 1000, 700, 310)
-    assert 385 <= found.options["train.batch_size"] <= 400
-    assert len(tried) < 12
+    changes = planning.largest(batch, count, needed(count), limit)
+    assert len(changes) == bool(result)
+    for change in changes:
+        n = change.options["train.batch_size"]
+        assert n in result
+        assert change.fits == (needed(n) <= limit)
+    assert tried == compiled if compiled is not None else len(tried) < 12
 
 
 def test_what_fits_is_compiled(tiny_config):
     """On two devices of this machine, with a limit between what some of them need."""
     devices, console = jax.devices()[:2], Console(file=io.StringIO(), width=200)
     tiny_config.parallel.data, tiny_config.train.batch_size = 0, 8
-    peak = planning.compiled(prepare_programs(tiny_config, devices), "train").peak
+    peak = planning.compiled(setup_programs(tiny_config, devices), "train").peak
     changes = planning.what_fits(tiny_config, devices, 0.6 * peak, peak, console)
     names = [tuple(change.options) for change in changes]
     assert names == [
@@ -89,26 +77,26 @@ def test_programs_need_no_files():
     config.data.root = "/nowhere"
     config.loss.class_weights = "median_present"
     config.parallel.data = 1
-    setup = prepare_programs(config, jax.devices())
+    setup = setup_programs(config, jax.devices())
     assert setup.objective.class_weights == (1.0,) * 150
     assert (setup.train, setup.total_steps) == (None, 150_000)
     assert setup.abstract_batch()["image"].shape == (16, 473, 473, 3)
     with pytest.raises(ValueError, match="/nowhere"):
-        prepare(config)
+        setup_run(config)
 
 
 def test_classes_that_only_files_know_are_asked_for():
     config = base.get_config()
     config.train.steps, config.data.name = 1, "folder"
     with pytest.raises(ValueError, match=r"data.classes is empty, .* at least data.num_classes"):
-        prepare_programs(config)
+        setup_programs(config)
     config.data.num_classes = 5
-    assert len(prepare_programs(config).classes) == 5
+    assert len(setup_programs(config).classes) == 5
     config.data.name = "prepared"
-    assert len(prepare_programs(config).classes) == 5
+    assert len(setup_programs(config).classes) == 5
     config.data.classes, config.data.name = "/nowhere/classes.txt", "folder"
     with pytest.raises(ValueError, match=r"class list /nowhere/classes.txt does not exist"):
-        prepare_programs(config)
+        setup_programs(config)
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
@@ -116,16 +104,16 @@ def test_the_programs_are_those_of_the_run(tiny_config, mode):
     """With the data at hand, the abstract batch is laid out as a real one is."""
     tiny_config.parallel.data, tiny_config.parallel.mode = 2, mode
     tiny_config.train.batch_size = 3 if mode == "jit" else 4
-    setup = prepare(tiny_config)
+    setup = setup_run(tiny_config)
     real = setup.devices.put(padding(setup.train, setup.padded_batch_size))
     described = {name: (x.shape, x.dtype, x.sharding) for name, x in real.items()}
-    for abstract in (setup.abstract_batch(), prepare_programs(tiny_config).abstract_batch()):
+    for abstract in (setup.abstract_batch(), setup_programs(tiny_config).abstract_batch()):
         assert {k: (x.shape, x.dtype, x.sharding) for k, x in abstract.items()} == described
 
 
 def test_the_table_of_a_plan(tiny_config):
     console = Console(file=io.StringIO(), width=120)
-    program = planning.compiled(prepare_programs(tiny_config), "evaluate")
+    program = planning.compiled(setup_programs(tiny_config), "evaluate")
     device = DEVICES["v5e"]
     figures = {
         "train": step_figures(

@@ -17,8 +17,8 @@ from segjax.commands.export import export
 from segjax.commands.train import train
 from segjax.inference.predictor import Predictor
 from segjax.models import build
-from segjax.training import pretrained
-from segjax.training.setup import prepare
+from segjax.training.checkpoint import has_checkpoint
+from segjax.training.setup import setup_run
 from segjax.weights.layout import IMAGENET_MEAN, IMAGENET_STD
 from segjax.weights.transfer import abstract_variables
 from tests.conftest import make_tiny_config
@@ -31,7 +31,7 @@ MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
 def network(tmp_path_factory):
     """A weight file of the tiny config's network with 7 classes, and its variables by leaf."""
     model = build({"name": "segnet_basic", "features": 4}, 7)
-    flat = flax.traverse_util.flatten_dict(abstract_variables(model), sep="/")
+    flat = leaves(abstract_variables(model))
     flat = {leaf: draw(leaf, value.shape, channels_last=True) for leaf, value in flat.items()}
     path = tmp_path_factory.mktemp("network") / "network.safetensors"
     variables = flax.traverse_util.unflatten_dict(flat, sep="/")
@@ -39,58 +39,60 @@ def network(tmp_path_factory):
     return path, flat
 
 
-def state_leaves(state):
-    tree = {"params": state.params, "batch_stats": state.batch_stats}
+def leaves(tree):
     return flax.traverse_util.flatten_dict(tree, sep="/")
+
+
+def state_leaves(state):
+    return leaves({"params": state.params, "batch_stats": state.batch_stats})
+
+
+def assert_equal(ours, expected):
+    for leaf, value in ours.items():
+        np.testing.assert_array_equal(value, expected[leaf], err_msg=leaf)
 
 
 def test_the_state_starts_from_the_file(tiny_config, network):
     path, flat = network
     tiny_config.init_from = str(path)
     tiny_config.train.ema_decay = 0.9
-    setup = prepare(tiny_config)
+    setup = setup_run(tiny_config)
     state = setup.init_state()
-    for leaf, value in state_leaves(state).items():
-        np.testing.assert_array_equal(value, flat[leaf], err_msg=leaf)
+    ours, average = state_leaves(state), leaves(state.ema)
+    assert_equal(ours, flat)
+    assert_equal(average, flat)
+    for leaf, value in ours.items():
         assert value.sharding == jax.tree.leaves(state.opt_state)[-1].sharding
-    average = flax.traverse_util.flatten_dict(state.ema, sep="/")
-    for leaf, value in average.items():
-        np.testing.assert_array_equal(value, flat[leaf], err_msg=leaf)
-        assert value is not state_leaves(state)[leaf]  # the step donates each buffer once
+        assert value is not average[leaf]  # the step donates each buffer once
     assert (setup.config.data.mean, setup.config.data.std) == (MEAN, STD)
     normalization = setup.objective.normalization
     assert (normalization.mean, normalization.std) == (MEAN, STD)
 
 
 def test_leaves_that_are_not_loaded_are_drawn_as_without_a_file(tiny_config, network):
-    plain = state_leaves(prepare(tiny_config).init_state())
+    plain = state_leaves(setup_run(tiny_config).init_state())
     tiny_config.init_from = str(network[0])
     tiny_config.init_parts = "encoder"
-    state = state_leaves(prepare(tiny_config).init_state())
-    for leaf, value in state.items():
-        expected = network[1][leaf] if "/encoder" in leaf else plain[leaf]
-        np.testing.assert_array_equal(value, expected, err_msg=leaf)
+    state = state_leaves(setup_run(tiny_config).init_state())
+    assert_equal(state, plain | {leaf: v for leaf, v in network[1].items() if "/encoder" in leaf})
 
 
 def test_normalization_is_imagenets_without_a_file_and_a_given_one_stays(tiny_config, network):
-    data = prepare(tiny_config).config.data
+    data = setup_run(tiny_config).config.data
     assert (data.mean, data.std) == (IMAGENET_MEAN, IMAGENET_STD)
     tiny_config.init_from = str(network[0])
+    setup_run(tiny_config)
+    assert tiny_config.data.mean == ()  # the given config does not change
     tiny_config.data.mean, tiny_config.data.std = (0.5,) * 3, (0.25,) * 3
-    data = prepare(tiny_config).config.data
+    data = setup_run(tiny_config).config.data
     assert (data.mean, data.std) == ((0.5,) * 3, (0.25,) * 3)
-
-
-def test_the_given_config_does_not_change(tiny_config, network):
-    tiny_config.init_from = str(network[0])
-    prepare(tiny_config)
-    assert tiny_config.data.mean == ()
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
         ({"init_from": "/nowhere/x.pth"}, r"init_from: weight file /nowhere/x\.pth does not exist"),
+        ({"init_from": "configs"}, r"init_from: workdir configs holds no run"),
         ({"init_parts": "decoder"}, r"init_from: init_parts='decoder'; use all or encoder"),
         ({"model.features": 8}, r"init_from: \d+ arrays of .*segjax export .*do not fit"),
         (
@@ -104,7 +106,7 @@ def test_errors_come_before_the_run(tiny_config, network, change, message):
     tiny_config.init_from = str(network[0])
     tiny_config.update_from_flattened_dict(change)
     with pytest.raises(ValueError, match=message):
-        prepare(tiny_config)
+        setup_run(tiny_config)
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +133,12 @@ def test_a_run_from_a_file_reports_what_it_loaded(trained):
 def test_a_run_resumes_without_its_file(trained, tmp_path):
     workdir, config, _ = trained
     run = shutil.copytree(workdir, tmp_path / "run")
-    assert pretrained.has_checkpoint(run)
-    setup = prepare(config, run)
+    assert has_checkpoint(run)
+    setup = setup_run(config, run)
     assert setup.initial is None
     assert (setup.config.data.mean, setup.config.data.std) == (MEAN, STD)
     shutil.rmtree(run / "checkpoints")
-    assert not pretrained.has_checkpoint(run)
+    assert not has_checkpoint(run)
     with pytest.raises(ValueError, match=r"init_from: weight file .* does not exist"):
         train(config, run)
 
@@ -148,13 +150,12 @@ def test_another_run_is_a_source(trained, tiny_config, tmp_path, capsys):
     states = []
     for source in (run, exported):
         tiny_config.init_from = str(source)
-        setup = prepare(tiny_config)
+        setup = setup_run(tiny_config)
         assert (setup.config.data.mean, setup.config.data.std) == (MEAN, STD)
         assert not setup.initial.report.fresh
         assert not setup.initial.report.left_over
         states.append(state_leaves(setup.init_state()))
-    for leaf, value in states[0].items():
-        np.testing.assert_array_equal(value, states[1][leaf], err_msg=leaf)
+    assert_equal(*states)
 
 
 def test_no_steps_evaluate_the_weights_as_they_are(tiny_config, network, tmp_path):
@@ -162,16 +163,9 @@ def test_no_steps_evaluate_the_weights_as_they_are(tiny_config, network, tmp_pat
     tiny_config.train.steps = 0
     results = train(tiny_config, tmp_path / "run")
     variables = Predictor.from_workdir(tmp_path / "run").variables
-    for leaf, value in flax.traverse_util.flatten_dict(variables, sep="/").items():
-        np.testing.assert_array_equal(value, network[1][leaf], err_msg=leaf)
+    assert_equal(leaves(variables), network[1])
     again = train(tiny_config, tmp_path / "run")  # only evaluates
     assert json.dumps(results) == json.dumps(again)  # NaN equals NaN there
     tiny_config.init_from = ""
     with pytest.raises(ValueError, match=r"train\.epochs=0; set one of them, or init_from to"):
-        prepare(tiny_config)
-
-
-def test_a_folder_without_a_run(tiny_config, tmp_path):
-    tiny_config.init_from = str(tmp_path)
-    with pytest.raises(ValueError, match=r"init_from: workdir .* holds no run"):
-        prepare(tiny_config)
+        setup_run(tiny_config)

@@ -40,8 +40,13 @@ def traces(workdir):
 
 @pytest.mark.parametrize(
     "window, steps, expected",
-    [((3, 2), range(1, 8), [3, 4]), ((1, 1), range(1, 3), [1]), ((3, 4), range(5, 9), [5, 6])],
-    ids=["within", "first", "resumed in it"],
+    [
+        ((3, 2), range(1, 8), [3, 4]),
+        ((1, 1), range(1, 3), [1]),
+        ((3, 4), range(5, 9), [5, 6]),
+        ((2, 1), [1, 2, 3, 1, 2, 3], [2]),
+    ],
+    ids=["within", "first", "resumed in it", "repeated"],
 )
 def test_a_window_of_steps_is_traced(tmp_path, window, steps, expected):
     messages = run(tmp_path, window, steps)
@@ -89,21 +94,11 @@ def test_a_run_that_fails_in_the_window_keeps_its_trace(tmp_path):
     assert traces(tmp_path / "again")
 
 
-def test_repeated_steps_are_traced_once(tmp_path):
-    messages = run(tmp_path, (2, 1), [1, 2, 3, 1, 2, 3])
-    assert len(messages) == 1
-    assert traced_steps(traces(tmp_path)[0]) == [2]
-
-
 def test_a_window_that_never_comes_is_reported(tmp_path):
     (line,) = run(tmp_path, (2, 3), range(5, 9))
     assert line.startswith("--profile: no trace")
     assert "steps 2 to 4" in line
-    assert traces(tmp_path) == []
-
-
-def test_without_a_window_nothing_is_written(tmp_path):
-    assert run(tmp_path, None, range(1, 4)) == []
+    assert run(tmp_path, None, range(1, 4)) == []  # without a window nothing is
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,18 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import PartitionSpec as P
 
 from segjax.layers.checkpoint_names import BLOCK, CONV, block_output, conv_output
 from segjax.losses.pixelwise import cross_entropy_sum
 from segjax.models import MODELS, build, model_options
 from segjax.models.resnet import VARIANTS, Bottleneck
-from segjax.training.mesh import BatchPlacement
-from segjax.training.remat import _after, _split, rematerialised
-from segjax.training.state import create_state
-from segjax.training.step import Objective, make_train_step
-from segjax.transforms.augment import Augmentation
-from segjax.transforms.normalize import Normalization
+from segjax.training.remat import rematerialised
+from tests.training import test_mesh
 
 K, SIZE = 5, (33, 49)
 POLICIES = ("convs", "blocks")
@@ -97,36 +92,6 @@ def test_a_gradient_that_is_not_finite_stays_the_same():
     assert np.isnan(expected[0][0])
     assert np.isfinite(expected[1]).any()
     assert_close(jax.jit(gradient(function, "blocks"))(jnp.ones(4), x), expected)
-
-
-def test_parts_pass_on_exactly_what_later_parts_read():
-    """x and s cross the first cut, but only y and s the second one; p is read twice."""
-
-    def function(p, x):
-        s = jnp.sin(x)
-        x = block_output(x * p)
-        y = block_output(x + s)
-        return y * s * p
-
-    jaxpr = jax.make_jaxpr(function)(1.0, 2.0).jaxpr
-    p, x = jaxpr.invars
-    first, second, last = _split(jaxpr, [BLOCK])
-    assert set(first.invars) == {p, x}
-    assert len(first.outvars) == 2
-    assert set(second.invars) == set(first.outvars)
-    assert len(second.outvars) == 1
-    assert set(last.invars) == {p, *second.outvars} | (set(first.outvars) & set(last.invars))
-    assert len(last.invars) == 3
-    assert [*last.outvars] == [*jaxpr.outvars]
-
-
-@pytest.mark.parametrize("cotangent", [0.0, -1.5, np.inf, -np.inf, np.nan])
-def test_the_dependence_on_cotangents_adds_zeros(cotangent):
-    x = jnp.arange(12.0).reshape(2, 2, 3)
-    cotangents = [jnp.full((2, 4, 4, 5), cotangent), jnp.full(2, cotangent), jnp.float32(cotangent)]
-    program = jax.jit(_after).lower(cotangents, x).compile()
-    np.testing.assert_array_equal(program(cotangents, x), x)
-    assert "compare" in program.as_text()  # the compiler did not simplify it
 
 
 def test_a_deep_function_needs_less_memory():
@@ -214,7 +179,15 @@ def distance(a, b):
     return optax.tree.norm(optax.tree.sub(a, b)) / optax.tree.norm(a)
 
 
-def assert_same_numbers(name, policy):
+# Largest memory relative to no policy. Thin networks need the rest for heads and gradients.
+SHARE = dict.fromkeys(("segnet", "deconvnet", "notebook_segnet", "deeplabv3"), 0.6)
+SHARE |= {"segnet_basic": 0.8, "pspnet": 0.7}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_the_same_numbers_in_less_memory(name, policy):
     plain, remat = run(name, "none"), run(name, policy)
     assert np.isfinite(plain.loss)
     np.testing.assert_allclose(remat.loss, plain.loss, rtol=1e-6)
@@ -222,25 +195,7 @@ def assert_same_numbers(name, policy):
         assert distance(plain.stats, remat.stats) < 1e-6
     # The sums run in another order: 1e-6 with the usual compiler options, 2e-6 with the tests'.
     assert distance(plain.grads, remat.grads) < 5e-6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("policy", ["blocks", "convs"])
-def test_a_network_has_the_same_numbers_in_less_memory(policy):
-    assert_same_numbers("segnet_basic", policy)
-    assert run("segnet_basic", policy).memory < 0.8 * run("segnet_basic", "none").memory
-
-
-# Largest memory relative to no policy. Thin networks need the rest for heads and gradients.
-SHARE = {"segnet": 0.6, "deconvnet": 0.6, "notebook_segnet": 0.6, "pspnet": 0.7, "deeplabv3": 0.6}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_has_the_same_numbers(name, policy):
-    assert_same_numbers(name, policy)
-    assert run(name, policy).memory < SHARE.get(name, 1.05) * run(name, "none").memory
+    assert remat.memory < SHARE.get(name, 1.05) * plain.memory
 
 
 # Number of block outputs per model: stages, residual blocks and the stem, at the papers' depth.
@@ -285,47 +240,17 @@ def test_every_block_and_every_convolution_is_marked(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["jit", "pmap"])
-def test_a_training_step_on_four_devices(mode):
-    """With micro-batches, padded batches, and image rows sharded over devices."""
-    model, random, n = small("segnet_basic"), np.random.default_rng(0), 8
-    batch = {
-        "image": random.integers(0, 256, (n, 64, 64, 3), np.uint8),
-        "label": random.integers(0, K, (n, 64, 64)).astype(np.uint8),
-        "index": np.arange(n, dtype=np.int32),
-    }
-    if mode == "jit":
-        batch["label"][-1], batch["index"][-1] = 255, -1  # a row of padding
-    views = Augmentation(crop_size=(64, 64), scale=(0.8, 1.2))
-    optimizer = optax.sgd(0.1, 0.9)
-
-    def after_one_step(policy):
-        state = create_state(model, optimizer, (64, 64, 3), jax.random.key(1))
-        normalization = Normalization((0.5,) * 3, (0.2,) * 3)
-        objective = Objective(views, normalization, accumulate=2, remat=policy)
-        make = functools.partial(
-            make_train_step, model, optimizer, lambda _: 0.1, objective, jax.random.key(2)
-        )
-        if mode == "pmap":
-            step = jax.pmap(make(BatchPlacement(axis_name="data")), "data", in_axes=(None, 0))
-            shares = jax.tree.map(lambda x: x.reshape(4, n // 4, *x.shape[1:]), batch)
-            return jax.tree.map(lambda x: x[0], step(state, shares))
-        axes = (jax.sharding.AxisType.Auto,) * 2
-        mesh = jax.make_mesh((2, 2), ("data", "space"), axis_types=axes)
-
-        def place(x):
-            spec = P("data", "space") if x.ndim > 1 else P("data")
-            return jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
-
-        return jax.jit(make(BatchPlacement(padded=True)))(state, jax.tree.map(place, batch))
-
-    start = create_state(model, optimizer, (64, 64, 3), jax.random.key(1))
-    state, metrics = after_one_step("none")
-    assert distance(start.params, state.params) > 1e-3
-    for policy in POLICIES:
-        other, other_metrics = after_one_step(policy)
-        assert_close(other_metrics["loss"], metrics["loss"])
-        np.testing.assert_array_equal(other_metrics["confusion"], metrics["confusion"])
-        moved = optax.tree.sub(state.params, start.params)
-        assert distance(moved, optax.tree.sub(other.params, start.params)) < 1e-5
-        assert distance(state.batch_stats, other.batch_stats) < 1e-6
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode": "jit", "data": 4, "space": 2},  # a padded batch
+        {"mode": "jit", "data": 2, "accumulate": 3},
+        {"mode": "pmap", "data": 2, "accumulate": 3},
+    ],
+    ids=str,
+)
+def test_steps_on_several_devices(options, policy):
+    ours, plain = (test_mesh.run(steps=3, remat=p, **options) for p in (policy, "none"))
+    test_mesh.assert_same(ours, plain)
+    assert test_mesh.largest_move(plain) > 1e-3

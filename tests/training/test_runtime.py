@@ -1,13 +1,9 @@
 """Settings of the process, each in its own process: XLA reads its flags once."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.training.processes import assert_end_well, start
+
 SCRIPT = """
 import sys
 import jax, jax.numpy as jnp
@@ -25,19 +21,9 @@ def test_the_flag_reaches_xla_beside_the_users_own(tmp_path):
     dump = tmp_path / "dump"
     outputs = []
     for call in ("use_deterministic_kernels()", "pass"):
-        process = subprocess.run(
-            [sys.executable, "-c", SCRIPT.replace("\nuse_det", f"\n{call} #"), tmp_path / "cache"],
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "JAX_PLATFORMS": "cpu",
-                "XLA_FLAGS": f"--xla_dump_to={dump / call}",
-            },
-            capture_output=True,
-            text=True,
-        )
-        assert process.returncode == 0, process.stderr
-        outputs.append(process.stdout)
+        script = SCRIPT.replace("\nuse_det", f"\n{call} #")
+        flags = {"XLA_FLAGS": f"--xla_dump_to={dump / call}"}
+        outputs += assert_end_well([start("-c", script, tmp_path / "cache", environment=flags)])
         options = [file.read_text() for file in (dump / call).glob("*.debug_options")]
         assert options
         expected = "xla_gpu_deterministic_ops: true"

@@ -1,5 +1,8 @@
+"""Setups of runs: options that are refused before anything is built, and class weights."""
+
 import json
 import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -8,12 +11,12 @@ from PIL import Image
 
 from configs import base, pspnet
 from segjax import config as configs
+from segjax.data import checks
 from segjax.data.classes import IDD_LEVEL1, from_names
-from segjax.data.datasets import make_source
-from segjax.data.sets.camvid import CAMVID
+from segjax.data.splits import Splits
 from segjax.training.class_weights import class_weights
 from segjax.training.options import check_options
-from segjax.training.setup import describe_protocol, prepare
+from segjax.training.setup import describe_protocol, setup_run
 
 
 def tiny(**options):
@@ -108,11 +111,11 @@ def test_label_sizes_of_the_images_shape(label_size):
 )
 def test_prepare_names_what_is_wrong(options, message):
     with pytest.raises(ValueError, match=message):
-        prepare(tiny(**options))
+        setup_run(tiny(**options))
 
 
 def test_prepare_steps_sizes_and_structure():
-    setup = prepare(tiny(**{"train.steps": 30, "train.eval_every": 7, "train.ema_decay": 0.9}))
+    setup = setup_run(tiny(**{"train.steps": 30, "train.eval_every": 7, "train.ema_decay": 0.9}))
     assert (setup.total_steps, setup.eval_every) == (30, 7)
     assert setup.crop_size == (33, 49)
     assert setup.classes is IDD_LEVEL1
@@ -132,7 +135,7 @@ def test_prepare_steps_sizes_and_structure():
 def test_epochs_become_steps_and_evaluations_are_once_an_epoch():
     # 10 images in batches of 4: 2.5 steps an epoch.
     options = {"train.steps": 0, "train.epochs": 3.0, "train.eval_every": 0}
-    setup = prepare(tiny(**options, **{"augment.crop_size": (16, 24)}))
+    setup = setup_run(tiny(**options, **{"augment.crop_size": (16, 24)}))
     assert (setup.total_steps, setup.eval_every) == (8, 3)
     assert setup.crop_size == (16, 24)
     assert setup.train[0]["image"].shape == (33, 49, 3)
@@ -141,7 +144,7 @@ def test_epochs_become_steps_and_evaluations_are_once_an_epoch():
 def test_a_saved_config_prepares_alike(tmp_path):
     config = tiny(**{"loss.class_weights": "1,1,1,1,1,1,2", "model.bins": (1, 2)})
     configs.save(config, tmp_path)
-    ours, theirs = prepare(config), prepare(configs.load(tmp_path))
+    ours, theirs = setup_run(config), setup_run(configs.load(tmp_path))
     assert ours.objective == theirs.objective
     assert ours.model == theirs.model
 
@@ -161,11 +164,15 @@ def test_classes_of_a_run_are_those_saved_with_it(tmp_path):
     assert configs.load_classes(config, tmp_path) == from_names(["a", "b"])
 
 
-ABC = from_names(["a", "b", "c"])
+ABC = SimpleNamespace(classes=from_names(["a", "b", "c"]))
+
+
+def weights_for(option):
+    return class_weights({"loss": {"class_weights": option}}, ABC, None)
 
 
 @pytest.mark.parametrize(
-    "wanted, expected",
+    "option, expected",
     [
         ("none", None),
         ((1.0, 0.5, 0), (1.0, 0.5, 0.0)),
@@ -173,26 +180,26 @@ ABC = from_names(["a", "b", "c"])
         ("1.0, 0.5,2", (1.0, 0.5, 2.0)),
     ],
 )
-def test_class_weights_as_given(wanted, expected):
-    assert class_weights({"loss": {"class_weights": wanted}}, None, ABC, None) == expected
+def test_class_weights_as_given(option, expected):
+    assert weights_for(option) == expected
 
 
 @pytest.mark.parametrize(
-    "wanted", ["median", "", "1,2", (1.0, 2.0), (1, 2, 3, 4), (1, -1, 1), "1,nan,1", None, 0.5]
+    "option", ["median", "", "1,2", (1.0, 2.0), (1, 2, 3, 4), (1, -1, 1), "1,nan,1", None, 0.5]
 )
-def test_class_weights_that_will_not_do_say_what_is_wanted(wanted):
-    message = rf"loss\.class_weights={re.escape(repr(wanted))}; use none, published, median_present"
+def test_class_weights_that_will_not_do_name_the_options(option):
+    message = rf"loss\.class_weights={re.escape(repr(option))}; use none, published, median_present"
     with pytest.raises(ValueError, match=message + r".* or 3 numbers .*\(a, b, c\)"):
-        class_weights({"loss": {"class_weights": wanted}}, None, ABC, None)
+        weights_for(option)
 
 
 def test_published_class_weights():
     config = base.get_config()
     config.loss.class_weights = "published"
     with pytest.raises(ValueError, match=r"no weights were published for streets; use median_p"):
-        class_weights(config, None, IDD_LEVEL1, None)
+        class_weights(config, Splits(config.data), None)
     config.data.name = "camvid"
-    assert class_weights(config, None, CAMVID, None)[:2] == (0.2595, 0.1826)
+    assert class_weights(config, Splits(config.data), None)[:2] == (0.2595, 0.1826)
 
 
 def median_folder(root):
@@ -211,34 +218,40 @@ def median_folder(root):
     return config
 
 
-def test_median_present_is_counted_used_and_kept(tmp_path):
+def test_median_present_is_counted_from_a_checked_split(tmp_path):
+    """Frequencies 7/16, 4/8, 1/8, whose median is 7/16; the check at the start has the counts."""
     config = median_folder(tmp_path / "data")
-    # Frequencies 7/16, 4/8, 1/8, whose median is 7/16.
-    expected = (1.0, 7 / 8, 3.5)
-    workdir = tmp_path / "run"
-    assert prepare(config, workdir).objective.class_weights == pytest.approx(expected)
-    cache = workdir / "class_statistics.json"
+    weights = setup_run(config, tmp_path / "run").objective.class_weights
+    assert weights == pytest.approx((1.0, 7 / 8, 3.5))
+    assert not (tmp_path / "run").exists()
+
+
+def test_counts_of_a_large_split_are_kept(tmp_path, monkeypatch):
+    """One that is checked in part is counted in full, until the data change."""
+    monkeypatch.setattr(checks, "_QUICK_FILES", 1)
+    config = median_folder(tmp_path / "data")
+    cache = tmp_path / "run" / "class_statistics.json"
+
+    def weights(workdir=tmp_path / "run"):
+        return class_weights(config, Splits(config.data), workdir)
+
+    assert weights() == pytest.approx((1.0, 7 / 8, 3.5))
     kept = json.loads(cache.read_text())
     assert kept["statistics"]["class_pixels"] == [7, 4, 1]
-    # What is kept is used: an edit shows in the weights ...
-    kept["statistics"]["class_pixels"] = [14, 4, 1]
-    kept["statistics"]["present_pixels"] = [16, 8, 8]
+    # An edit of the file shows in the weights ...
+    kept["statistics"] |= {"class_pixels": [14, 4, 1], "present_pixels": [16, 8, 8]}
     cache.write_text(json.dumps(kept))
-    source = make_source(config.data, "train")
-    found = class_weights(config, source, ABC, workdir)
-    assert found == pytest.approx((4 / 7, 1.0, 4.0))
-    # ... but not once the data have changed, nor without the folder.
-    assert class_weights(config, source, ABC, None) == pytest.approx(expected)
+    assert weights() == pytest.approx((4 / 7, 1.0, 4.0))
+    # ... but not without the folder, nor once the data have changed.
+    assert weights(None) == pytest.approx((1.0, 7 / 8, 3.5))
     mask = np.array([[0, 0, 1, 2], [255] * 4], np.uint8)
     Image.fromarray(mask).save(tmp_path / "data" / "masks" / "train" / "y.png")
-    source = make_source(config.data, "train")
-    found = class_weights(config, source, ABC, workdir)
     # 6/16, 5/16, 1/8: the median is 5/16.
-    assert found == pytest.approx((5 / 6, 1.0, 2.5))
+    assert weights() == pytest.approx((5 / 6, 1.0, 2.5))
 
 
 def test_prepare_hands_on_sampling_and_local_contrast():
-    assert prepare(tiny()).order is None
-    setup = prepare(tiny(**{"data.sampling": "balanced", "data.local_contrast": 5}))
+    assert setup_run(tiny()).order is None
+    setup = setup_run(tiny(**{"data.sampling": "balanced", "data.local_contrast": 5}))
     assert {int(setup.order[i]) for i in range(200)} <= set(range(10))
     assert setup.objective.normalization.local_contrast == 5

@@ -1,5 +1,6 @@
 """A padded batch, and a batch in parts, give the numbers of the batch on its own."""
 
+import contextlib
 import functools
 
 import flax.linen as nn
@@ -36,12 +37,15 @@ def variables(model):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def apply(model, x, index, axis_name=None, padded=False):
-    """Outputs, new statistics, and the gradient of a sum of squares, without padding rows."""
+def apply(model, x, index=None, axis_name=None, padded=False):
+    """Outputs, new statistics, and the gradient of a sum of squares, without padding rows; outside
+    of `shared_batch` if there is no index."""
     given = variables(model)
+    counted = 1 if index is None else (index >= 0)[:, None, None, None]
 
     def loss(params):
-        with shared_batch(index, axis_name=axis_name, padded=padded):
+        shared = shared_batch(index, axis_name=axis_name, padded=padded)
+        with contextlib.nullcontext() if index is None else shared:
             y, new = model.apply(
                 {**given, "params": params},
                 x,
@@ -50,8 +54,7 @@ def apply(model, x, index, axis_name=None, padded=False):
                 rngs={"dropout": jax.random.key(5)},
             )
         y = y.astype(jnp.float32)
-        counted = jnp.where((index >= 0)[:, None, None, None], y, 0)
-        return jnp.sum(counted**2), (y, new["batch_stats"])
+        return jnp.sum(jnp.square(y * counted)), (y, new["batch_stats"])
 
     gradient, (y, statistics) = jax.grad(loss, has_aux=True)(given["params"])
     return y, statistics, gradient
@@ -61,18 +64,6 @@ def assert_close(ours, theirs, rtol=2e-5):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-4), ours, theirs)
 
 
-def plain(model, x):
-    """As `apply`, outside of `shared_batch` and without dropout."""
-    given = variables(model)
-
-    def loss(params):
-        y, new = model.apply({**given, "params": params}, x, train=True, mutable=["batch_stats"])
-        return jnp.sum(y.astype(jnp.float32) ** 2), (y.astype(jnp.float32), new["batch_stats"])
-
-    gradient, (y, statistics) = jax.grad(loss, has_aux=True)(given["params"])
-    return y, statistics, gradient
-
-
 @pytest.mark.parametrize("norm", [BatchNorm, nn.BatchNorm], ids=["ours", "linen"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_padding_rows_are_no_part_of_the_statistics(dtype, norm):
@@ -80,7 +71,7 @@ def test_padding_rows_are_no_part_of_the_statistics(dtype, norm):
     extra = jnp.concatenate([X, jnp.full((3, *X.shape[1:]), 50.0)])
     index = jnp.concatenate([INDEX, jnp.full(3, -1)])
     y, statistics, gradient = apply(model, extra, index, None, True)
-    expected = plain(model, X)
+    expected = apply(model, X)
     rounding = 2e-5 if dtype == jnp.float32 else 2e-2
     assert_close((y[:4], statistics), expected[:2], rounding)
     scale = max(float(jnp.max(jnp.abs(g))) for g in jax.tree.leaves(expected[2]))
@@ -93,7 +84,7 @@ def test_padding_rows_are_no_part_of_the_statistics(dtype, norm):
 def test_parts_on_devices_are_one_batch(norm):
     """Two programs of two rows each have the statistics, dropout masks and gradients of one."""
     model = Block(rate=0.4, norm=norm)
-    whole = apply(model, X, INDEX)
+    complete = apply(model, X, INDEX)
 
     def part(x, index):
         y, statistics, gradient = apply(model, x, index, "rows")
@@ -103,8 +94,8 @@ def test_parts_on_devices_are_one_batch(norm):
     parts = jax.pmap(part, axis_name="rows", devices=jax.devices()[:2])(*halves)
     for device in range(2):
         ours = jax.tree.map(lambda v, device=device: v[device], parts)
-        assert_close(ours[0], whole[0][2 * device : 2 * device + 2])
-        assert_close(ours[1:], whole[1:])
+        assert_close(ours[0], complete[0][2 * device : 2 * device + 2])
+        assert_close(ours[1:], complete[1:])
 
 
 def test_dropout_masks_belong_to_the_example():

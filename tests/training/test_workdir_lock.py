@@ -3,16 +3,14 @@
 import errno
 import fcntl
 import os
-import pathlib
 import signal
 import subprocess
-import sys
 
 import pytest
 
 from segjax.training.workdir_lock import WorkdirLock
+from tests.training.processes import start
 
-ROOT = pathlib.Path(__file__).parents[2]
 # Holds the lock until its input ends. The child it spawns lives on, as a data worker would.
 HOLDER = """
 import subprocess, sys
@@ -28,22 +26,15 @@ with WorkdirLock(sys.argv[1]):
 @pytest.fixture
 def hold(tmp_path):
     """Starts a process that holds the lock of a workdir."""
-    holders, children = [], []
+    holders = []
 
-    def start(workdir):
-        holder = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, workdir],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        holders.append(holder)
-        children.append(int(holder.stdout.readline()))
+    def hold(workdir):
+        holder = start("-c", HOLDER, workdir, stdin=subprocess.PIPE)
+        holders.append((holder, int(holder.stdout.readline())))
         return holder
 
-    yield start
-    for holder, child in zip(holders, children, strict=True):
+    yield hold
+    for holder, child in holders:
         os.kill(child, signal.SIGKILL)
         with holder:
             holder.kill()

@@ -25,47 +25,34 @@ def write(workdir, steps, start_step=0):
 
 
 def test_rows_are_there_as_soon_as_they_are_written(tmp_path):
-    with MetricsWriter(tmp_path) as writer:
-        writer.scalars(20, "train", {"loss": 0.5, "accuracy": 0.75})
-        writer.scalars(20, "val", {"miou": 0.25})
-        assert rows_of(tmp_path) == [
-            {"step": 20, "split": "train", "loss": 0.5, "accuracy": 0.75},
-            {"step": 20, "split": "val", "miou": 0.25},
-        ]
-    assert read_metrics(tmp_path) == read_metrics(str(tmp_path)) == rows_of(tmp_path)
-
-
-def test_a_resumed_run_drops_the_rows_after_its_checkpoint(tmp_path):
-    write(tmp_path, [10, 20, 30])
-    write(tmp_path, [30, 40], start_step=20)
-    assert [row["step"] for row in rows_of(tmp_path)] == [10, 20, 30, 40]
-
-
-def test_a_new_run_starts_an_empty_record(tmp_path):
-    write(tmp_path, [10, 20])
-    write(tmp_path, [5])
-    assert [row["step"] for row in rows_of(tmp_path)] == [5]
-
-
-def test_a_line_that_a_crash_cut_off_is_left_out(tmp_path):
-    write(tmp_path, [10, 20])
-    path = tmp_path / METRICS_FILE
-    path.write_text(path.read_text() + '{"step": 30, "split": "tra')
-    assert [row["step"] for row in read_metrics(tmp_path)] == [10, 20]
-    write(tmp_path, [30], start_step=20)
-    assert [row["step"] for row in rows_of(tmp_path)] == [10, 20, 30]
-
-
-def test_no_record_is_no_rows(tmp_path):
+    """What is not finite is null."""
     assert read_metrics(tmp_path) == []
-
-
-def test_what_is_not_finite_is_null(tmp_path):
     with MetricsWriter(tmp_path) as writer:
-        writer.scalars(1, "val", {"a": math.nan, "b": math.inf, "c": 0.5, "d": 2})
-    assert rows_of(tmp_path) == [
-        {"step": 1, "split": "val", "a": None, "b": None, "c": 0.5, "d": 2}
+        writer.scalars(20, "train", {"loss": 0.5, "accuracy": 2})
+        writer.scalars(20, "val", {"miou": math.nan, "loss": math.inf})
+        rows = rows_of(tmp_path)
+    assert rows == [
+        {"step": 20, "split": "train", "loss": 0.5, "accuracy": 2},
+        {"step": 20, "split": "val", "miou": None, "loss": None},
     ]
+    assert read_metrics(tmp_path) == read_metrics(str(tmp_path)) == rows
+
+
+@pytest.mark.parametrize(
+    "start_step, cut_off, steps",
+    [
+        (20, "", [10, 20, 40]),  # a resumed run drops the rows after its checkpoint
+        (20, '{"step": 20, "split": "tra', [10, 20, 40]),  # a crash cut a line off
+        (0, "", [40]),  # a new run starts an empty record
+    ],
+)
+def test_a_record_goes_on_after_the_checkpoint(tmp_path, start_step, cut_off, steps):
+    write(tmp_path, [10, 20, 30])
+    with (tmp_path / METRICS_FILE).open("a") as file:
+        file.write(cut_off)
+    assert [row["step"] for row in read_metrics(tmp_path)] == [10, 20, 30]
+    write(tmp_path, [40], start_step)
+    assert [row["step"] for row in rows_of(tmp_path)] == steps
 
 
 @pytest.mark.versions
@@ -100,65 +87,54 @@ def test_duration(seconds, text):
 METRICS = {"loss": 1.2345, "learning_rate": 0.00912, "images_per_second": 12.345}
 
 
-def printed(monkeypatch, run, *, width=80):
-    """The lines of `run(bar)` on a console that is no terminal, with 2 s between two readings."""
-    clock = iter(range(0, 1000, 2))
+LINE = "loss 1.234  lr 0.0091  12.3 img/s"
+
+
+@pytest.fixture
+def console(monkeypatch):
+    """A console that is no terminal, with 2 s between two readings of the clock."""
+    clock = iter(range(0, 10_000, 2))
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
-    out = io.StringIO()
-    with ProgressBar(Console(file=out, width=width), total=720, start=0, line_every=20) as bar:
-        run(bar)
-    return out.getvalue().splitlines()
+    return Console(file=io.StringIO(), width=40)
 
 
-def test_lines_on_a_console_that_is_no_terminal(monkeypatch):
-    def run(bar):
+def bar_on(console):
+    return ProgressBar(console, total=720, start=0, line_every=20)
+
+
+def test_lines_on_a_console_that_is_no_terminal(console):
+    """They are longer than it is wide."""
+    with bar_on(console) as bar:
         for step in range(1, 41):
             bar.update(step, METRICS)
             if step == 30:
                 bar.validated(30, 0.51234, 0.4567, True)
-
-    lines = printed(monkeypatch, run)
-    assert lines == [
-        "step 1/720  loss 1.234  lr 0.0091  12.3 img/s  left -  val mIoU -",
-        "step 20/720  loss 1.234  lr 0.0091  12.3 img/s  left 23 m 20 s  val mIoU -",
+        bar.validated(40, math.nan, math.nan, False)
+    assert console.file.getvalue().splitlines() == [
+        f"step 1/720  {LINE}  left -  val mIoU -",
+        f"step 20/720  {LINE}  left 23 m 20 s  val mIoU -",
         "step 30  val mIoU 0.5123  val loss 0.457  best so far",
-        "step 40/720  loss 1.234  lr 0.0091  12.3 img/s  left 22 m 40 s  val mIoU 0.5123",
+        f"step 40/720  {LINE}  left 22 m 40 s  val mIoU 0.5123",
+        "step 40  val mIoU nan  val loss nan",
     ]
 
 
-def test_long_lines_are_not_wrapped(monkeypatch):
-    def run(bar):
-        bar.update(700, METRICS | {"loss": math.nan})
-        bar.validated(700, math.nan, math.nan, False)
-
-    lines = printed(monkeypatch, run, width=40)
-    assert lines == [
-        "step 700/720  loss nan  lr 0.0091  12.3 img/s  left -  val mIoU -",
-        "step 700  val mIoU nan  val loss nan",
-    ]
-
-
-def test_a_resumed_run_measures_its_own_steps_only(monkeypatch):
-    def run(bar):
+def test_a_resumed_run_measures_its_own_steps_only(console):
+    with bar_on(console) as bar:
         for step in (501, 502, 520):
             bar.update(step, METRICS)
-
     # The first update starts the clock; 4 s for 19 steps leave 200 of them 42 s.
-    assert "left 42 s" in printed(monkeypatch, run)[-1]
+    assert "left 42 s" in console.file.getvalue().splitlines()[-1]
 
 
-def test_the_bar_on_a_terminal_shows_the_same(monkeypatch):
-    clock = iter(range(0, 10_000, 2))
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
-    out = io.StringIO()
-    console = Console(file=out, width=120, force_terminal=True, color_system=None)
-    with ProgressBar(console, total=720, start=0, line_every=20) as bar:
+def test_the_bar_on_a_terminal_shows_the_same(console):
+    terminal = Console(file=console.file, width=120, force_terminal=True, color_system=None)
+    with bar_on(terminal) as bar:
         bar.update(1, METRICS)
         bar.update(2, METRICS)
-    text = out.getvalue()
-    assert "loss 1.234" in text
+    text = terminal.file.getvalue()
+    assert LINE in text
     assert "2/720" in text
-    assert "12.3 img/s" in text
     assert "step 1/720" not in text
 
 
