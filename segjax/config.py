@@ -72,8 +72,8 @@ def save(config: Config, workdir: pathlib.Path) -> None:
         partial.write_text(json.dumps(plain(config), indent=2) + "\n")
 
 
-def load(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
-    """Reads a run's config.json.
+def load(workdir: str | pathlib.Path) -> Any:
+    """Reads a run's config.json, as a ConfigDict.
 
     Raises:
       ValueError: if the folder holds no run.
@@ -87,9 +87,7 @@ def load(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(json.loads(path.read_text()))
 
 
-def with_overrides(
-    config: ml_collections.ConfigDict, overrides: Mapping[str, Any]
-) -> ml_collections.ConfigDict:
+def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Any:
     """A copy of a run's config with other values, read as --config.OPTION=VALUE is.
 
     Args:

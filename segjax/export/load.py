@@ -147,7 +147,8 @@ def platform() -> str:
 def arrays_to_npz(arrays: Mapping[str, np.ndarray], *, compress: bool = False) -> bytes:
     """The bytes of an .npz file."""
     file = io.BytesIO()
-    (np.savez_compressed if compress else np.savez)(file, **arrays)
+    save: Any = np.savez_compressed if compress else np.savez  # its stub mixes arrays and options
+    save(file, **arrays)
     return file.getvalue()
 
 

@@ -6,10 +6,10 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import UInt8
 
 from segjax import metrics
@@ -103,7 +103,7 @@ def write(
 
 def flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The variables of a network by their paths, such as "params/.../kernel"."""
-    flat = flax.traverse_util.flatten_dict(flax.core.unfreeze(variables), sep="/")
+    flat = flatten_dict(dict(variables), sep="/")
     return {name: np.asarray(value) for name, value in flat.items()}
 
 
@@ -115,7 +115,7 @@ def labels_fn(forward: Forward) -> Labels:
     """
 
     def labels(weights, images):
-        logits = forward(flax.traverse_util.unflatten_dict(weights, sep="/"), images)
+        logits = forward(unflatten_dict(weights, sep="/"), images)
         return jnp.argmax(logits, -1).astype(jnp.uint8)
 
     return labels
@@ -164,14 +164,15 @@ def test_image(
     Of the images of a few seeds it is the one with the most varied labels (by entropy): an image of
     one class would hide most errors.
     """
-    best = None
+    best, most = None, -1.0
     for seed in range(_CANDIDATES):
         image = _noise(np.random.default_rng(seed), shape)
         share = np.bincount(labels(image[None]).reshape(-1)) / (shape[0] * shape[1])
         entropy = -np.sum(share[share > 0] * np.log(share[share > 0]))
-        if best is None or entropy > best[0]:
-            best = entropy, image
-    return best[1]
+        if best is None or entropy > most:
+            best, most = image, entropy
+    assert best is not None
+    return best
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> UInt8[np.ndarray, "h w c"]:
@@ -206,7 +207,7 @@ def compare(
         predictions = [labels(batch["image"])[:count] for labels in (before, after)]
         for confusion, prediction in zip(confusions, predictions, strict=True):
             confusion += np.asarray(
-                metrics.confusion_matrix(batch["label"][:count], prediction, classes)
+                metrics.confusion_matrix(batch["label"][:count], jnp.asarray(prediction), classes)
             )
         differing += int(np.sum(predictions[0] != predictions[1]))
         pixels += predictions[0].size

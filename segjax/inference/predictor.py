@@ -187,11 +187,11 @@ class Predictor:
         fits = []
         for scale in self.options.scales:
             if self.options.inference == "resize":
-                canvas = tuple(max(1, round(n * scale)) for n in self._canvas)
+                canvas = _scaled(self._canvas, scale)
                 fits.append(Fit(canvas, fitted_size(size, canvas)))
             else:
-                scaled = tuple(max(1, round(n * scale)) for n in size)
-                fits.append(Fit(tuple(bucket(n) for n in scaled), scaled))
+                height, width = scaled = _scaled(size, scale)
+                fits.append(Fit((bucket(height), bucket(width)), scaled))
         return fits
 
     def _run(
@@ -270,3 +270,8 @@ def _check_out(out: np.ndarray, image: np.ndarray) -> UInt8[np.ndarray, "h w"]:
             f"out is {out.dtype} {out.shape}; use a uint8 array {image.shape[:2]}, as the image"
         )
     return out
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Height and width times a factor, at least 1 each."""
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

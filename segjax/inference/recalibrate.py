@@ -95,7 +95,8 @@ def recomputed_statistics(
             sums[path] = sums.get(path, 0) + first_two
     if not count:
         raise ValueError("there are no training images; the statistics need some")
-    old, new = flatten_dict(variables["batch_stats"]), {}
+    old: dict[Path, Any] = dict(flatten_dict(variables["batch_stats"]))
+    new = {}
     for path, total in sums.items():
         mean, square = total / count
         new[(*path, "mean")] = mean

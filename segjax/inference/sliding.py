@@ -82,7 +82,7 @@ class SlidingWindows:
         tops = starts(height, tall, overlap)
         lefts = starts(width, wide, overlap)
         strip_columns = self.strip_columns(width)
-        unfinished = None
+        unfinished: tuple = ()
         for band in bands(lefts, width, wide, strip_columns):
             strip = jnp.zeros((tall, strip_columns, self.num_classes))
             first = band.lefts[0]
@@ -141,19 +141,19 @@ def _probabilities(
     sizes: Int[Array, "n 2"],
 ) -> Float[Array, "n h w k"]:
     """The mean over the views of each window, of which the image fills `sizes`."""
-    count, *window, channels = windows.shape
-    total = 0
+    count, height, width, channels = windows.shape
+    total = jnp.zeros(())
     for scale in options.scales:
-        seen = tuple(max(1, round(n * scale)) for n in window)
+        seen = max(1, round(height * scale)), max(1, round(width * scale))
         scaled, scaled_sizes = windows, sizes
-        if list(seen) != window:
+        if seen != (height, width):
             scaled = jax.image.resize(
                 windows.astype(jnp.float32), (count, *seen, channels), "linear", antialias=True
             )
             scaled = jnp.round(scaled).astype(jnp.uint8)
             scaled_sizes = jnp.ceil(sizes * scale).astype(jnp.int32)
         for logits in view_logits(forward, options.flip, variables, scaled, scaled_sizes):
-            total += jax.nn.softmax(resize_bilinear(logits, tuple(window)))
+            total += jax.nn.softmax(resize_bilinear(logits, (height, width)))
     return total / options.views
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from segjax.layers import resize_bilinear
+from segjax.layers import resize_bilinear, spatial_size
 from segjax.layers.dropout import dropout_by_example
 from segjax.models.registry import MODELS, model_options
 from segjax.training.forward import Forward
@@ -164,7 +164,7 @@ def mc_dropout(
 
     def logits_of(t):
         logits = sample_logits(forward, variables, images, jax.random.fold_in(key, t), index)
-        return resize_bilinear(logits, size or logits.shape[1:3])
+        return resize_bilinear(logits, size or spatial_size(logits))
 
     def add(sums, t):
         return sums.add(logits_of(t)), None

@@ -18,10 +18,10 @@ from segjax.layers import resize_bilinear
 from segjax.metrics.calibration import (
     add_counts,
     calibration_counts,
+    summarize_calibration,
     summarize_risk,
     uncertainty_counts,
 )
-from segjax.metrics.calibration import summarize as summarize_calibration
 from segjax.training.forward import Forward
 from segjax.training.mesh import Devices
 
@@ -43,10 +43,11 @@ def make_step(forwards: Sequence[Forward], samples: int, key: jax.Array) -> Call
     def step(variables, batch):
         images, labels = batch["image"], batch["label"].astype(jnp.int32)
         size = labels.shape[1:3]
-        counts, sums = {}, None
+        counts: dict[str, Any] = {}
+        sums: Any = None
         for i, (forward, own) in enumerate(zip(forwards, variables, strict=True)):
             logits = resize_bilinear(forward(own, images), size)
-            alone = Samples.none(logits.shape).add(logits)
+            alone = Samples.none((*labels.shape, logits.shape[-1])).add(logits)
             counts[f"alone{i}"] = prediction_counts(alone.summary(), labels, ("entropy",))
             sums = alone if sums is None else sums.add(logits)
         if len(forwards) > 1:
@@ -117,9 +118,9 @@ def score_split(
     total, maps = None, {}
     for batch in batches:
         counts, batch_maps = step(variables, devices.put(batch))
-        total = add_counts(total, flatten_dict(counts, sep="/"))
+        total = add_counts(total, dict(flatten_dict(counts, sep="/")))
         for row, index in enumerate(batch["index"].tolist()):
             if index in shown:
                 maps[index] = {name: np.asarray(values[row]) for name, values in batch_maps.items()}
-    counts = unflatten_dict(total, sep="/")
+    counts: dict[str, Any] = dict(unflatten_dict(total, sep="/"))
     return {name: prediction_scores(c) for name, c in counts.items()}, maps

@@ -13,7 +13,7 @@ SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 def _opencv() -> Any:
     try:
-        import cv2
+        import cv2  # pyright: ignore[reportMissingImports]: no requirement
     except ImportError as error:
         raise ValueError(
             "opencv, which reads videos, is not installed; use `pip install "

@@ -77,7 +77,7 @@ def _sums(index: Array, weights: Array, bins: int) -> Array:
 
 
 def add_counts(
-    total: Mapping[str, np.ndarray] | None, counts: Mapping[str, Array]
+    total: Mapping[str, np.ndarray] | None, counts: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """Adds the counts of a batch on the host, in float64 and int64; the first `total` is None."""
     wide = {}

@@ -8,7 +8,7 @@ import pytest
 
 from segjax.data.classes import IDD_LEVEL1, IGNORE, ClassTable, from_names
 from segjax.metrics import boundary, by_object, calibration, protocols
-from segjax.metrics.confusion import PROTOCOL, summarize
+from segjax.metrics.confusion import summarize
 from segjax.report import pictures
 from segjax.report.numbers import ABSENT, format_number
 from segjax.report.run_page import Run, Scores, write_run_page
@@ -55,7 +55,7 @@ def report(tmp_path, samples=None, remarks=(), **changes) -> tuple[str, Page]:
         "classes": IDD_LEVEL1,
         "results": {"val": {**summarize(CONFUSION), "loss": 0.5, "images": 12}},
         "confusion": {"val": CONFUSION},
-        "protocol": PROTOCOL,
+        "protocol": protocols.DEFAULT_PROTOCOL.description,
     } | changes
     run = Run(*(fields[name] for name in ("title", "config", "record", "history")))
     scores = Scores(*(fields[n] for n in ("classes", "results", "confusion", "protocol")))
@@ -75,7 +75,7 @@ def test_numbers_are_on_the_page(tmp_path):
     words += ["optim.learning_rate", "0.1", "bfloat16", "python launch.py", "0.10.2"]
     for word in words:
         assert any(word in text for text in page.texts), word
-    assert PROTOCOL in page.text
+    assert protocols.DEFAULT_PROTOCOL.description in page.text
     assert page.after("drivable", 1) == ["50"]  # the last of them: the matrix in pixels
     # The IoU of the class that does not occur, as a bar and in the table.
     assert page.texts.count(ABSENT) == 2
@@ -185,7 +185,7 @@ def test_first_screen_says_how_good_on_what_and_how(tmp_path):
         "1.0000 mIoU on the test split of streets (1,234 images, 7 classes) by the protocol segjax"
         in lead
     )
-    assert PROTOCOL in lead
+    assert protocols.DEFAULT_PROTOCOL.description in lead
 
 
 def test_data_are_named(tmp_path):
