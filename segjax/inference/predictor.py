@@ -196,7 +196,7 @@ class Predictor:
 
     def _run(
         self, images: Sequence[np.ndarray], batch_size: int
-    ) -> list[Float[Array, "v n H W k"]]:
+    ) -> list[Float[Array, "v n _ _ k"]]:
         """Resizes images that become the same input size and runs the network on them.
 
         Returns:
@@ -232,7 +232,7 @@ class Predictor:
         return inputs, sizes
 
     def _resize_back(
-        self, logits: Sequence[Float[Array, "v n H W k"]], row: int, image: np.ndarray, labels: bool
+        self, logits: Sequence[Float[Array, "v n _ _ k"]], row: int, image: np.ndarray, labels: bool
     ) -> np.ndarray:
         """The labels, or scores, of one image of a batch, at the image's size."""
         height, width = image.shape[:2]

@@ -24,7 +24,7 @@ Path = tuple[str, ...]
 
 def batch_moments(
     forward: Forward, variables: Mapping[str, Any], images: UInt8[Array, "n H W c"]
-) -> dict[Path, dict[str, Float[Array, "channels"]]]:
+) -> dict[Path, dict[str, Float[Array, "_"]]]:
     """Mean and variance of the input of each normalisation, in one forward pass. Jittable.
 
     The pass normalises by the batch's statistics and drops nothing.

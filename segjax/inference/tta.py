@@ -76,7 +76,7 @@ def interpolation(fitted: int, size: int) -> Interpolation:
 
 @functools.partial(jax.jit, static_argnames="labels")
 def combine(
-    views: tuple[Float[Array, "v H W k"], ...],
+    views: tuple[Float[Array, "v _ _ k"], ...],
     rows: tuple[Interpolation, ...],
     columns: tuple[Interpolation, ...],
     labels: bool,

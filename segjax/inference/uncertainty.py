@@ -16,7 +16,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Shaped
 
 from segjax.layers import resize_bilinear, spatial_size
 from segjax.layers.dropout import dropout_by_example
@@ -77,7 +77,7 @@ class Samples:
     entropy: Float[Array, "n h w"]
 
     @classmethod
-    def none(cls, shape: tuple[int, int, int, int]) -> "Samples":
+    def none(cls, shape: tuple[int, ...]) -> "Samples":
         """The sums over no sample, for logits of `shape`."""
         zeros = jnp.zeros(shape[:-1], jnp.float32)
         return cls(jnp.zeros((), jnp.float32), jnp.zeros(shape, jnp.float32), zeros, zeros)
@@ -112,7 +112,7 @@ def _entropy(p: Float[Array, "*shape k"]) -> Float[Array, "*shape"]:
 def sample_logits(
     forward: Forward,
     variables: Any,
-    images: UInt8[Array, "n H W c"],
+    images: Shaped[Array, "n H W c"],
     key: jax.Array,
     index: Int[Array, "n"],
 ) -> Float[Array, "n H W k"]:
@@ -138,7 +138,7 @@ def sample_logits(
 def mc_dropout(
     forward: Forward,
     variables: Any,
-    images: UInt8[Array, "n H W c"],
+    images: Shaped[Array, "n H W c"],
     key: jax.Array,
     samples: int = 50,
     *,

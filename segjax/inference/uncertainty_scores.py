@@ -82,8 +82,8 @@ def prediction_scores(counts: Mapping[str, Any]) -> dict[str, Any]:
     """The scores of counts that are summed over a split.
 
     Returns:
-      Those of `metrics.summarize`; `calibration`, of `calibration.summarize`; and `risk`, of
-      `calibration.summarize_risk` per measure.
+      Those of `metrics.summarize`; `calibration`, of `metrics.summarize_calibration`; and `risk`,
+      of `metrics.summarize_risk` per measure.
     """
     return {
         **metrics.summarize(counts["confusion"]),

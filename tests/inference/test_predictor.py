@@ -133,6 +133,7 @@ def test_whole_images_are_padded_with_the_training_colour():
     assert not seen[0][0, :, 40:].any()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_input():
     predictor = toy_predictor(BrightestThird())
     with pytest.raises(ValueError, match=r"uint8 image \[h, w, 3\], found float64 \(4, 4, 3\)"):
