@@ -29,11 +29,8 @@ _ANY_CHANNELS = ("folder", "prepared")
 
 
 def spec_of(config: Mapping[str, Any]) -> DatasetSpec:
-    """The row of the data set that `config.data` names.
-
-    Raises:
-      DataError: for an unknown name or variant, listing the known ones.
-    """
+    """The row of the data set that `config.data` names; DataError for an unknown name or variant,
+    listing the known ones."""
     name, variant = config["name"], config["variant"]
     if name not in DATASETS and not name.startswith("tfds:"):
         found = f"data.name={name!r} is unknown; known data sets: {', '.join(DATASETS)}, tfds:NAME"

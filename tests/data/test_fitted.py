@@ -73,56 +73,51 @@ def test_each_of_any_number_of_channels_is_resized_as_one_of_three(channels):
     np.testing.assert_array_equal(fitted, fit_image(rgb, (13, 24))[..., order])
 
 
-def test_canvas_sample_has_image_label_and_index():
-    canvas = FittedDataset(Numbered(3), (4, 6), label_size=(8, 12))
-    assert len(canvas) == 3
-    sample = canvas[2]
-    assert set(sample) == {"image", "label", "index"}
-    assert sample["image"].shape == (4, 6, 3)
-    assert sample["label"].shape == (8, 12)
-    assert sample["index"] == 2
-    assert sample["index"].dtype == np.int32
+def test_samples_have_image_label_and_index():
+    dataset = FittedDataset(Numbered(3), (4, 6), label_size=(8, 12))
+    assert len(dataset) == 3
+    sample = dataset[2]
+    assert {name: sample[name].shape for name in ("image", "label", "index")} == {
+        "image": (4, 6, 3),
+        "label": (8, 12),
+        "index": (),
+    }
+    assert (sample["index"], sample["index"].dtype) == (2, np.int32)
     assert FittedDataset(Numbered(3), (4, 6))[0]["label"].shape == (4, 6)
 
 
-def test_canvas_keeps_samples_only_where_all_of_them_fit():
-    bytes_of_all = 5 * (4 * 6 * 3 + 4 * 6)
-    for cache_mb, reads in ((bytes_of_all / 1e6, 1), ((bytes_of_all - 1) / 1e6, 2), (0, 2)):
-        source = Numbered(5)
-        canvas = FittedDataset(source, (4, 6), cache_mb=cache_mb)
-        first, second = canvas[3], canvas[3]
-        np.testing.assert_array_equal(first["image"], second["image"])
-        assert source.reads == [3] * reads
+IMAGES = 5 * 4 * 6 * 3
 
 
-def test_labels_of_another_size_count_for_the_cache():
-    images_alone = 5 * (4 * 6 * 3 + 4 * 6) / 1e6
+@pytest.mark.parametrize(
+    "megabytes, label_size, reads",
+    [
+        ((IMAGES + 5 * 4 * 6) / 1e6, None, 1),
+        ((IMAGES + 5 * 4 * 6 - 1) / 1e6, None, 2),
+        (0, None, 2),
+        ((IMAGES + 5 * 4 * 6) / 1e6, (8, 12), 2),  # labels of another size count
+    ],
+)
+def test_samples_are_kept_only_where_all_of_them_fit(megabytes, label_size, reads):
     source = Numbered(5)
-    canvas = FittedDataset(source, (4, 6), label_size=(8, 12), cache_mb=images_alone)
-    assert canvas[0] is not canvas[0]
-    assert source.reads == [0, 0]
+    dataset = FittedDataset(source, (4, 6), label_size=label_size, cache_mb=megabytes)
+    first, second = dataset[3], dataset[3]
+    np.testing.assert_array_equal(first["image"], second["image"])
+    assert source.reads == [3] * reads
+    dataset.decode(2)  # always read anew, and not kept
+    dataset[2]
+    assert source.reads[reads:] == [2, 2]
 
 
-def test_pickling_drops_what_is_cached():
-    canvas = FittedDataset(Numbered(5, (64, 64)), (64, 64), cache_mb=1)
-    empty = len(pickle.dumps(canvas))
-    canvas[0]
-    copy = pickle.loads(pickle.dumps(canvas))
-    assert len(pickle.dumps(canvas)) < empty + 100
+def test_pickling_drops_the_samples_that_are_kept():
+    dataset = FittedDataset(Numbered(5, (64, 64)), (64, 64), cache_mb=1)
+    empty = len(pickle.dumps(dataset))
+    dataset[0]
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert len(pickle.dumps(dataset)) < empty + 100
     copy.source.reads.clear()
-    assert copy[0] is copy[0]  # the copy caches for itself
+    assert copy[0] is copy[0]  # the copy keeps for itself
     assert copy.source.reads == [0]
-    uncached = pickle.loads(pickle.dumps(FittedDataset(Numbered(5), (8, 12))))
-    assert uncached[0] is not uncached[0]
-
-
-def test_decode_reads_anew_and_keeps_nothing():
-    source = Numbered(5)
-    canvas = FittedDataset(source, (8, 12), cache_mb=1)
-    assert canvas.decode(2) is not canvas.decode(2)
-    assert source.reads == [2, 2]
-    canvas[2]
-    assert source.reads == [2, 2, 2]
 
 
 def test_a_damaged_file_is_named(tmp_path):

@@ -4,19 +4,16 @@ import pytest
 
 from segjax.data import splits as module
 from segjax.data.splits import Splits
-from tests.data.drawn import data_config, mask, photo
+from tests.data.drawn import data_config, mask, pairs
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A folder data set with train and val, and the splits that are opened from then on."""
-    for split, count in (("train", 5), ("val", 2)):
-        for k in range(count):
-            photo(tmp_path / "images" / split / f"{k}.png")
-            mask(tmp_path / "masks" / split / f"{k}.png")
-    return data_config(
-        name="folder", root=str(tmp_path), classes="a,b", image_size=(4, 6), label_size=(8, 12)
-    )
+    pairs(tmp_path, "01234")
+    pairs(tmp_path, "01", "val")
+    sizes = {"image_size": (4, 6), "label_size": (8, 12)}
+    return data_config(name="folder", root=str(tmp_path), classes="a,b", **sizes)
 
 
 @pytest.fixture
@@ -65,8 +62,7 @@ def test_labels_are_at_the_canvas_for_training_and_at_their_own_size_for_evaluat
 def test_splits_that_a_run_uses(folder, tmp_path, opened):
     assert Splits(folder).used == ("train", "val")
     assert opened == ["test"]  # there is none
-    photo(tmp_path / "images/test/a.png")
-    mask(tmp_path / "masks/test/a.png")
+    pairs(tmp_path, "a", "test")
     data = Splits(folder)
     assert (data.evaluated, data.used) == (("val", "test"), ("train", "val", "test"))
     folder.eval_splits = ("train",)

@@ -134,18 +134,21 @@ def numbers_of(facts: Sequence[SampleFacts], num_classes: int) -> SplitNumbers:
     """The sums over a split's samples."""
     labels = [sample.counts for sample in facts if sample.counts is not None]
     counts = split_counts(labels, len(facts), num_classes)
-    sizes = dict(Counter(sample.size for sample in facts if sample.size))
-    usable = sum(not sample.problems for sample in facts)
-    return SplitNumbers(**{**vars(counts), "sizes": sizes}, **_moments(facts), usable=usable)
+    mean, std = _moments(facts)
+    numbers = vars(counts) | {
+        "sizes": dict(Counter(sample.size for sample in facts if sample.size)),
+        "usable": sum(not sample.problems for sample in facts),
+    }
+    return SplitNumbers(**numbers, mean=mean, std=std)
 
 
-def _moments(facts: Sequence[SampleFacts]) -> dict[str, np.ndarray]:
+def _moments(facts: Sequence[SampleFacts]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation per channel, over the pixels of all images in [0, 1]."""
     read = [sample for sample in facts if sample.pixel_sums is not None]
     if not read:
-        return {"mean": np.full(3, np.nan), "std": np.full(3, np.nan)}
+        return np.full(3, np.nan), np.full(3, np.nan)
     channels = Counter(sample.pixel_sums.shape[1] for sample in read).most_common(1)[0][0]
     read = [sample for sample in read if sample.pixel_sums.shape[1] == channels]
     pixels = sum(sample.size[0] * sample.size[1] for sample in read)
     mean, square = sum(sample.pixel_sums for sample in read) / pixels
-    return {"mean": mean, "std": np.sqrt(np.maximum(0, square - mean**2))}
+    return mean, np.sqrt(np.maximum(0, square - mean**2))

@@ -1,7 +1,7 @@
 """The doctor's results: findings, and the numbers of each split."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,7 @@ def paste_lines(diagnosis: Diagnosis) -> dict[str, str]:
     return lines
 
 
-def normalization_options(mean: Sequence[float], std: Sequence[float]) -> str:
+def normalization_options(mean: Iterable[float], std: Iterable[float]) -> str:
     """`--config.data.mean=... --config.data.std=...`, quoted for a shell."""
     return " ".join(
         f"'--config.data.{name}=({','.join(f'{value:.4f}' for value in values)},)'"

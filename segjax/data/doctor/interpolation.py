@@ -56,10 +56,11 @@ def transitions(ids: Integer[np.ndarray, "h w"]) -> Transitions:
 
 def total(parts: Iterable[Transitions]) -> Transitions:
     """The transitions of several masks."""
-    parts, ids = list(parts), Counter()
+    ramps = thin = clean = 0
+    ids = Counter()
     for part in parts:
+        ramps, thin, clean = ramps + part.ramps, thin + part.thin, clean + part.clean
         ids.update(part.ramp_ids)
-    ramps, thin, clean = (sum(part[k] for part in parts) for k in range(3))
     return Transitions(ramps, thin, clean, dict(ids))
 
 

@@ -63,11 +63,8 @@ def held(folder: pathlib.Path) -> str:
 
 
 def files_by_key(folder: pathlib.Path, suffix: str) -> dict[str, pathlib.Path]:
-    """The files in `folder` and below whose names end in `suffix`, by the rest of the name.
-
-    Raises:
-      DataError: if two subfolders hold a file of one name.
-    """
+    """The files in `folder` and below whose names end in `suffix`, by the rest of the name;
+    DataError if two subfolders hold a file of one name."""
     files = {}
     for path in sorted(folder.rglob(f"*{suffix}")):
         key = path.name.removesuffix(suffix)
@@ -82,11 +79,8 @@ def files_by_key(folder: pathlib.Path, suffix: str) -> dict[str, pathlib.Path]:
 def pair_by_key(
     split: str, images: Mapping[str, pathlib.Path], masks: Mapping[str, pathlib.Path], layout: str
 ) -> tuple[list[str], list[pathlib.Path], list[pathlib.Path]]:
-    """(names, image paths, mask paths) in the order of the names, each image with its mask.
-
-    Raises:
-      DataError: if there are none, or one has no partner; up to 5 of each kind are named.
-    """
+    """(names, image paths, mask paths) in the order of the names, each image with its mask;
+    DataError if there are none, or one has no partner; up to 5 of each kind are named."""
     bare = [images[k].name for k in images if k not in masks]
     spare = [masks[k].name for k in masks if k not in images]
     if bare or spare or not images:

@@ -27,12 +27,8 @@ class IdMap:
     remedy: str = ""  # what to do about another id; "" = guess from the ids and the file
 
     def labels_of(self, ids: Integer[np.ndarray, "h w"], file: Any) -> UInt8[np.ndarray, "h w"]:
-        """The label map of a mask's ids.
-
-        Raises:
-          DataError: for an id without a label; the message names the file, the ids, their pixels
-            and what may have gone wrong.
-        """
+        """The label map of a mask's ids; DataError for an id without a label, which names the file,
+        the ids, their pixels and what may have gone wrong."""
         if ids.min() >= 0 and ids.max() < 65536:  # a table: this runs in every step of training
             table = np.full(256 if ids.dtype == np.uint8 else 65536, -1, np.int16)
             for id_, label in self.labels.items():

@@ -46,11 +46,8 @@ def read_listed_mask(
 def ids_of_colors(
     rgb: UInt8[np.ndarray, "h w c"], listed: ClassList, file: Any
 ) -> Integer[np.ndarray, "h w"]:
-    """The ids of the list's lines that have a mask's colours, int16; without alpha.
-
-    Raises:
-      DataError: for colours that the list does not give, with their pixels and the nearest class.
-    """
+    """The ids of the list's lines that have a mask's colours (without alpha), int16; DataError for
+    colours that the list does not give, with their pixels and the nearest class."""
     ids = known_ids_of_colors(rgb, listed)
     if ids.min() < 0:
         raise _unknown_colors(rgb[..., :3][ids < 0], rgb, listed, file)

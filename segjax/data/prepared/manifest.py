@@ -126,11 +126,8 @@ def load(folder: pathlib.Path) -> Manifest:
 
 
 def find(root: str | os.PathLike) -> Manifest:
-    """The manifest of the finished data set in `root`, or one or two folders below it.
-
-    Raises:
-      DataError: if there is none, there are several, or its preparation has not ended.
-    """
+    """The manifest of the finished data set in `root`, or one or two folders below it; DataError if
+    there is none, there are several, or its preparation has not ended."""
     if not os.fspath(root):
         raise DataError("data.root is empty", f"use --config.data.root=FOLDER with {_LAYOUT}")
     root = existing_root(root, _LAYOUT)

@@ -130,11 +130,8 @@ def split_of(name: str) -> str:
 
 
 def read_colors(path: pathlib.Path) -> UInt8[np.ndarray, "h w"]:
-    """Decodes a label image to ids: 0..30 are its classes, 31 is Void.
-
-    Raises:
-      DataError: if it holds other colours, naming the most frequent ones and their pixels.
-    """
+    """Decodes a label image to ids: 0..30 are its classes, 31 is Void; DataError if it holds other
+    colours, naming the most frequent ones and their pixels."""
     rgb = read_image(path)
     ids = known_ids_of_colors(rgb, published("camvid32"))
     unknown = ids < 0

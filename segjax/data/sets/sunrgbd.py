@@ -76,11 +76,8 @@ class ToolboxPairs(PairedFiles):
 
 
 def read_seglabel(path: pathlib.Path, record: int) -> Integer[np.ndarray, "h w"]:
-    """The label map of `SUNRGBD2Dseg(record + 1)`: ids 0..37.
-
-    Raises:
-      DataError: if the file has no such record.
-    """
+    """The label map of `SUNRGBD2Dseg(record + 1)`: ids 0..37; DataError if the file has no such
+    record."""
     import h5py  # slow to import, and needed for this alone
 
     try:

@@ -71,11 +71,8 @@ def open_voc(root, split: str, *, sbd: bool = False) -> PairedFiles:
 
 
 def read_voc_mask(path: pathlib.Path) -> Integer[np.ndarray, "h w"]:
-    """Decodes a mask: the indices of a palette PNG, or the class ids of SBD's MATLAB file.
-
-    Raises:
-      DataError: if the file cannot be read, or holds no `GTcls.Segmentation`.
-    """
+    """Decodes a mask: the indices of a palette PNG, or the class ids of SBD's MATLAB file;
+    DataError if the file cannot be read, or holds no `GTcls.Segmentation`."""
     if path.suffix != ".mat":
         return read_mask(path)
     import scipy.io  # slow to import, and needed for SBD alone

@@ -12,25 +12,31 @@ from segjax.data.sets.camvid import open_segnet
 from segjax.data.sets.folder import open_folder
 from segjax.data.streets.dataset import Streets
 from tests.data.doctor import planted
-from tests.data.drawn import CAMVID_ROOT, THREE, TWO, mask, photo
+from tests.data.drawn import CAMVID_ROOT, THREE, TWO, pairs
 
-SEVERITY = {
-    "unreadable": ERROR,
-    "unknown-ids": ERROR,
-    "size-mismatch": ERROR,
-    "rgb-mask": ERROR,
-    "interpolated-mask": WARNING,
-    "exif-orientation": WARNING,
-    "jpeg-mask": WARNING,
-    "duplicates-across-splits": WARNING,
-    "constant-image": INFO,
-    "all-void": INFO,
-    "duplicates": INFO,
+# The severity of each planted defect, and words of its first line, its title and its remedy.
+DEFECTS = {
+    "unreadable": (ERROR, "cannot be read", "1 of 10 samples", "use an intact image"),
+    "unknown-ids": (
+        ERROR,
+        "bad ids 42 (20 pixels); allowed are 0..6 and data.ignore_ids=(255,)",
+        "ids that are no class",
+        "data.ignore_ids=(42, 255) if 42 is void",
+    ),
+    "size-mismatch": (ERROR, "72x144 but its mask", "of their image's size", "nearest"),
+    "rgb-mask": (ERROR, "mode RGB", "colours instead", "#804080 is drivable"),
+    "interpolated-mask": (WARNING, "pixels of such lines", "thin lines of id", "NEAREST"),
+    "exif-orientation": (WARNING, "EXIF orientation 3", "1 of 10 images", "exif_transpose"),
+    "jpeg-mask": (WARNING, "ids 0", "JPEG", "PNG"),
+    "duplicates-across-splits": (WARNING, "(the same pixels", ": 1 of train in val", "take them"),
+    "constant-image": (INFO, "deviation 0.00 of 255", "one colour", "leave them out"),
+    "all-void": (INFO, "10,368 pixels, all ignored", "val: 1 of 4 masks", "data.ignore_ids"),
+    "duplicates": (INFO, "(the same pixels, another mask)", "1 of them with", "contradict"),
 }
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def examined(tmp_path_factory):
     root = tmp_path_factory.mktemp("planted")
     files, calls = planted.plant(root), []
     diagnosis = diagnose(planted.sources(root), progress=lambda *call: calls.append(call))
@@ -38,63 +44,37 @@ def found(tmp_path_factory):
     return files, diagnosis
 
 
-@pytest.mark.parametrize("code", SEVERITY)
-def test_each_planted_defect_is_found_with_its_file(found, code):
-    files, diagnosis = found
-    findings = [f for f in diagnosis.findings if f.code == code]
-    (finding,) = findings
-    assert finding.severity == SEVERITY[code]
+@pytest.mark.parametrize("code", DEFECTS)
+def test_each_planted_defect_is_found_with_its_file(examined, code):
+    files, diagnosis = examined
+    (finding,) = (f for f in diagnosis.findings if f.code == code)
+    severity, line, title, remedy = DEFECTS[code]
+    assert finding.severity == severity
     assert str(files[code]) in finding.files
     assert any(str(files[code]) in line for line in finding.found)
-    pairs = code.startswith("duplicates")
-    assert len(finding.files) == (2 if pairs else 1), "nothing else is accused"
-    assert finding.remedy
+    assert len(finding.files) == (2 if "duplicates" in code else 1), "nothing else is accused"
+    assert line in finding.found[0]
+    assert title in finding.title
+    assert remedy in finding.remedy
 
 
-def test_what_the_messages_say(found):
-    _, diagnosis = found
-    by_code = {f.code: f for f in diagnosis.findings}
-    assert (
-        by_code["unknown-ids"]
-        .found[0]
-        .endswith("bad ids 42 (20 pixels); allowed are 0..6 and data.ignore_ids=(255,)")
-    )
-    assert "data.ignore_ids=(42, 255) if 42 is void" in by_code["unknown-ids"].remedy
-    assert "72x144 but its mask" in by_code["size-mismatch"].found[0]
-    assert "nearest" in by_code["size-mismatch"].remedy
-    assert "#804080 is drivable" in by_code["rgb-mask"].remedy
-    assert "NEAREST" in by_code["interpolated-mask"].remedy
-    assert "EXIF orientation 3" in by_code["exif-orientation"].found[0]
-    assert "(the same pixels, another mask)" in by_code["duplicates"].found[0]
-    assert by_code["duplicates-across-splits"].title == (
-        "images occur in several splits: 1 of train in val"
-    )
+def test_the_worst_comes_first_and_json_holds_plain_types(examined):
+    diagnosis = examined[1]
+    severities = [f.severity for f in diagnosis.findings]
+    assert severities == sorted(severities, key=[ERROR, WARNING, INFO].index)
     unseen = [f for f in diagnosis.findings if f.code == "unseen-class"]
     assert [(f.split, f.severity) for f in unseen] == [("train", WARNING), ("val", INFO)]
     assert all(f.found == ("living things",) for f in unseen)
-
-
-def test_the_worst_comes_first(found):
-    severities = [f.severity for f in found[1].findings]
-    assert severities == sorted(severities, key=[ERROR, WARNING, INFO].index)
-
-
-def test_json_holds_plain_types(found):
-    diagnosis = found[1]
     again = json.loads(json.dumps(diagnosis.to_json(), allow_nan=False))
     assert [f["code"] for f in again["findings"]] == [f.code for f in diagnosis.findings]
-    assert again["splits"]["train"]["images"] == 10
-    assert again["splits"]["train"]["usable"] == 6
-    assert again["splits"]["val"]["class_images"][2] == 0
+    train = again["splits"]["train"]
+    assert (train["images"], train["usable"], train["class_images"][2]) == (10, 6, 0)
     assert again["options"]["loss.class_weights, enet"].startswith("--config.loss.class_weights=")
 
 
 def test_masks_of_0_and_255_in_a_second_data_set(tmp_path):
-    for name in "abc":
-        photo(tmp_path / f"images/train/{name}.png")
-        mask(tmp_path / f"masks/train/{name}.png", [0, 0, 0, 255, 255, 255])
-    ignoring = open_folder(tmp_path, "train", TWO)
-    (finding,) = diagnose({"train": ignoring}).of(ERROR)
+    pairs(tmp_path, "abc", ids=[0, 0, 0, 255, 255, 255])
+    (finding,) = diagnose({"train": open_folder(tmp_path, "train", TWO)}).of(ERROR)
     assert finding.code == "mask-0-255"
     assert finding.files == tuple(str(tmp_path / f"masks/train/{n}.png") for n in "abc")
     assert "np.asarray(mask) // 255" in finding.remedy
@@ -127,15 +107,11 @@ def test_camvid_raises_no_false_alarm():
 
     def some(split, indices):
         source = open_segnet(CAMVID_ROOT, split)
-        return dataclasses.replace(
-            source,
-            names=[source.names[i] for i in indices],
-            image_paths=[source.image_paths[i] for i in indices],
-            mask_paths=[source.mask_paths[i] for i in indices],
-        )
+        names = ("names", "image_paths", "mask_paths")
+        kept = {name: [getattr(source, name)[i] for i in indices] for name in names}
+        return dataclasses.replace(source, **kept)
 
-    names = list(open_segnet(CAMVID_ROOT, "test").names)
-    standing = names.index("0001TP_009360")
+    standing = list(open_segnet(CAMVID_ROOT, "test").names).index("0001TP_009360")
     sources = {
         "train": some("train", range(0, 367, 8)),
         "val": some("val", range(0, 101, 8)),
@@ -143,7 +119,5 @@ def test_camvid_raises_no_false_alarm():
     }
     config = base.get_config()
     config.data.image_size = (360, 480)
-    diagnosis = diagnose(sources, config=config)
-    assert not diagnosis.of(ERROR)
-    assert not diagnosis.of(WARNING)
-    assert {f.code for f in diagnosis.findings} <= {"class-imbalance", "unseen-class"}
+    codes = {f.code for f in diagnose(sources, config=config).findings}
+    assert codes <= {"class-imbalance", "unseen-class"}

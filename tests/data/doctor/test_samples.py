@@ -1,6 +1,4 @@
-"""What is noted of a sample."""
-
-import dataclasses
+"""The facts of a sample."""
 
 import numpy as np
 import pytest
@@ -8,30 +6,14 @@ import pytest
 from segjax.data.doctor.samples import examine, image_facts
 from segjax.data.sets.folder import open_folder
 from segjax.data.source import files_of
-from tests.data.drawn import THREE, Drawn, mask, photo, uint8
+from tests.data.drawn import THREE, Around, Broken, Drawn, mask, pairs, uint8
 
-
-@dataclasses.dataclass
-class Swapped:
-    """A source around another, with the first two classes swapped."""
-
-    source: object
-    classes: object = THREE
-
-    def __len__(self):
-        return len(self.source)
-
-    def __getitem__(self, index):
-        sample = self.source[index]
-        label = np.array([1, 0, 2, *[255] * 253], np.uint8)[sample["label"]]
-        return {**sample, "label": label}
+SWAPPED = [1, 0, 2, *[255] * 253]
 
 
 @pytest.fixture
 def folder(tmp_path):
-    photo(tmp_path / "images/train/a.png")
-    mask(tmp_path / "masks/train/a.png", [0, 0, 0, 1, 2, 255])
-    return open_folder(tmp_path, "train", THREE)
+    return open_folder(pairs(tmp_path, "a", ids=[0, 0, 0, 1, 2, 255]), "train", THREE)
 
 
 def test_facts_of_files_by_hand(folder):
@@ -58,7 +40,7 @@ def test_image_facts_by_hand():
 
 
 def test_a_source_around_files_is_read_through(folder, tmp_path):
-    outer = Swapped(folder)
+    outer = Around(folder, SWAPPED)
     assert files_of(outer) is folder
     facts = examine(outer, 0)
     assert facts.counts.class_pixels.tolist() == [4, 12, 4], "the outer source's labels"
@@ -66,20 +48,13 @@ def test_a_source_around_files_is_read_through(folder, tmp_path):
     facts = examine(outer, 0)
     assert facts.counts.unknown == {9: 24}
     assert [p.code for p in facts.problems] == ["unknown-ids"]
-
-
-def test_a_subset_of_files_is_no_source_of_the_same_samples(folder):
-    class Subset(Swapped):
-        def __len__(self):
-            return 0
-
-    assert files_of(Subset(folder)) is None
+    # A subset is no source of the same samples.
+    assert files_of(Around(folder, length=0)) is None
     assert files_of(Drawn([uint8([0])])) is None
 
 
 def test_one_file_may_have_several_problems(tmp_path):
-    photo(tmp_path / "images/train/a.png")
-    mask(tmp_path / "masks/train/a.png", 9, 2, 3)
+    mask(pairs(tmp_path, "a") / "masks/train/a.png", 9, 2, 3)
     problems = examine(open_folder(tmp_path, "train", THREE), 0).problems
     assert [p.code for p in problems] == ["unknown-ids", "size-mismatch"]
     (tmp_path / "images/train/a.png").write_bytes(b"")
@@ -90,22 +65,16 @@ def test_one_file_may_have_several_problems(tmp_path):
 
 
 def test_problems_of_sources_without_files():
+    class Refusing(Drawn):
+        def __getitem__(self, index):
+            raise ValueError("record 0 is damaged")
+
     facts = examine(Drawn([uint8([0, 7, 7])]), 0)
     assert (facts.counts.unknown, facts.problems[0].code) == ({7: 2}, "unknown-ids")
     assert facts.problems[0].error.found.startswith("drawn 0: bad ids 7 (2 pixels)")
     facts = examine(Drawn([np.zeros((2, 3), np.int32)]), 0)
     assert facts.problems[0].code == "bad-sample"
-
-    class Refusing(Drawn):
-        def __getitem__(self, index):
-            raise ValueError("record 0 is damaged")
-
     (problem,) = examine(Refusing([0]), 0).problems
     assert str(problem.error) == "record 0 is damaged; mend the sample or leave it out"
-
-    class Broken(Drawn):
-        def __getitem__(self, index):
-            raise RuntimeError("a bug in the source")
-
     with pytest.raises(RuntimeError, match="a bug in the source"):
         examine(Broken([0]), 0)

@@ -1,4 +1,4 @@
-"""Findings about whole splits, judged by the options of a config."""
+"""Findings about complete splits, judged by the options of a config."""
 
 import numpy as np
 import pytest
@@ -9,26 +9,22 @@ from segjax.data.doctor import ERROR, INFO, WARNING, diagnose, diagnose_config, 
 from segjax.data.doctor.split_rules import settings_of
 from segjax.data.sets.folder import open_folder
 from tests.data.doctor import planted
-from tests.data.drawn import THREE, Drawn, mask, photo, uint8
+from tests.data.drawn import THREE, Drawn, pairs, uint8
 
 
-def noise(mean, std, size=(40, 60), seed=0):
-    rng = np.random.default_rng(seed)
-    return np.clip(rng.normal(mean, std, (*size, 3)), 0, 255).astype(np.uint8)
+def noise(mean, std):
+    values = np.random.default_rng(0).normal(mean, std, (40, 60, 3))
+    return np.clip(values, 0, 255).astype(np.uint8)
 
 
-def drawn(labels, classes=THREE, image=None):
-    labels = [np.asarray(label, np.uint8) for label in labels]
-    return Drawn(labels, classes, image=image)
-
-
+USUAL = noise(116, 58)
 ALL = np.arange(2400, dtype=np.uint8).reshape(40, 60) % 3  # each class, a third of the pixels
 
 
-def config_for(image_size=(40, 60), batch_size=1):
+def config_for(image_size=(40, 60), batch_size=1, **data):
     config = base.get_config()
-    config.data.image_size = image_size
     config.train.batch_size = batch_size
+    config.data.update({"image_size": image_size, **data})
     return config
 
 
@@ -38,20 +34,19 @@ def findings(sources, **options):
 
 
 def test_fewer_images_than_a_batch_and_an_empty_split():
-    sources = {"train": drawn([ALL] * 3, image=noise(120, 60)), "val": drawn([])}
+    sources = {"train": Drawn([ALL] * 3, image=noise(120, 60)), "val": Drawn([])}
     found = findings(sources, batch_size=8)
-    assert found["too-few-images"].severity == found["empty-split"].severity == ERROR
-    assert found["too-few-images"].found == (
-        "data split 'train' has 3 images but train.batch_size=8",
-    )
-    assert found["too-few-images"].remedy == "use train.batch_size<=3 or more images"
-    assert (found["too-few-images"].split, found["empty-split"].split) == ("train", "val")
+    few, empty = found["too-few-images"], found["empty-split"]
+    assert few.severity == empty.severity == ERROR
+    assert few.found == ("data split 'train' has 3 images but train.batch_size=8",)
+    assert few.remedy == "use train.batch_size<=3 or more images"
+    assert (few.split, empty.split) == ("train", "val")
     assert "too-few-images" not in findings({"train": sources["train"]}, batch_size=3)
 
 
 def test_numbers_of_a_split_by_hand():
     labels = [uint8([0, 0, 1, 255]), uint8([0, 255, 255, 255]), uint8([255, 255])]
-    numbers = diagnose({"train": drawn(labels)}).splits["train"]
+    numbers = diagnose({"train": Drawn(labels)}).splits["train"]
     assert (numbers.images, numbers.usable, numbers.void_images) == (3, 3, 1)
     assert numbers.class_pixels.tolist() == [3, 1, 0]
     assert numbers.class_images.tolist() == [2, 1, 0]
@@ -62,26 +57,25 @@ def test_numbers_of_a_split_by_hand():
 
 
 def test_void_pixels_and_void_images():
-    found = findings({"train": drawn([uint8([0, 1, 2, 2]), uint8([255, 255, 255, 255])])})
+    found = findings({"train": Drawn([uint8([0, 1, 2, 2]), uint8([255, 255, 255, 255])])})
     assert found["void-share"].title == "train: 50.0% of the pixels are ignored"
     assert found["all-void"].samples == (("train", 1),)
     assert found["void-share"].severity == found["all-void"].severity == INFO
-    assert not {"void-share", "all-void"} & findings({"train": drawn([ALL])}).keys()
+    assert not {"void-share", "all-void"} & findings({"train": Drawn([ALL])}).keys()
 
 
 def test_mean_and_std_are_compared_with_those_used():
-    usual, dark = noise(116, 58), noise(20, 8)
-    assert "normalization" not in findings({"train": drawn([ALL], image=usual)})
-    finding = findings({"train": drawn([ALL], image=dark)})["normalization"]
+    dark = noise(20, 8)
+    sources = {"train": Drawn([ALL], image=dark)}
+    assert "normalization" not in findings({"train": Drawn([ALL], image=USUAL)})
+    finding = findings(sources)["normalization"]
     assert finding.severity == INFO
     mean, std = (dark / 255).mean((0, 1)), (dark / 255).std((0, 1))
     option = ",".join(f"{v:.4f}" for v in mean)
     assert f"'--config.data.mean=({option},)'" in finding.remedy
     assert f"standard deviation {std[0]:.3f}, {std[1]:.3f}" in finding.found[0]
-    config = config_for()
-    config.data.mean, config.data.std = tuple(mean.tolist()), tuple(std.tolist())
-    diagnosis = diagnose({"train": drawn([ALL], image=dark)}, config=config)
-    assert "normalization" not in [f.code for f in diagnosis.findings]
+    used = {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
+    assert "normalization" not in findings(sources, **used)
     config = config_for()
     config.init_from = "weights.pth"  # whose numbers are not known here
     assert settings_of(config).mean is None
@@ -97,7 +91,7 @@ def test_mean_and_std_are_compared_with_those_used():
     ],
 )
 def test_canvas_and_images(image_size, words):
-    found = findings({"train": drawn([ALL], image=noise(116, 58))}, image_size=image_size)
+    found = findings({"train": Drawn([ALL], image=USUAL)}, image_size=image_size)
     assert ("canvas-size" in found) == (words is not None)
     if words:
         finding = found["canvas-size"]
@@ -109,7 +103,7 @@ def test_canvas_and_images(image_size, words):
 def test_class_imbalance_gives_the_weights_to_paste():
     label = np.zeros((40, 60), np.uint8)
     label[0, :6], label[20:] = 1, 2
-    source = drawn([label], image=noise(116, 58))
+    source = Drawn([label], image=USUAL)
     finding = findings({"train": source})["class-imbalance"]
     assert finding.severity == INFO
     assert finding.found == ("car: 0.25% of the pixels, 1 images",)
@@ -118,14 +112,12 @@ def test_class_imbalance_gives_the_weights_to_paste():
     # Shares 1194, 6 and 1200 of 2400; the median is that of 1194.
     assert weights == f"1.0000,{1194 / 6:.4f},{1194 / 1200:.4f}"
     assert weights in finding.remedy
-    assert "class-imbalance" not in findings({"train": drawn([ALL], image=noise(116, 58))})
+    assert "class-imbalance" not in findings({"train": Drawn([ALL], image=USUAL)})
 
 
 def test_a_training_split_of_another_name():
-    config = config_for()
-    config.data.train_split = "fold1"
-    half = drawn([ALL % 2], image=noise(116, 58))
-    diagnosis = diagnose({"fold1": half, "val": half}, config=config)
+    half = Drawn([ALL % 2], image=USUAL)
+    diagnosis = diagnose({"fold1": half, "val": half}, config=config_for(train_split="fold1"))
     unseen = {f.split: f.severity for f in diagnosis.findings if f.code == "unseen-class"}
     assert unseen == {"fold1": WARNING, "val": INFO}
     assert diagnosis.train_split == "fold1"
@@ -133,60 +125,46 @@ def test_a_training_split_of_another_name():
 
 
 def test_no_label_at_all_gives_no_weights():
-    diagnosis = diagnose({"train": drawn([uint8([255])], from_names(["a"]))})
+    diagnosis = diagnose({"train": Drawn([uint8([255])], from_names(["a"]))})
     assert diagnosis.weights == {}
     assert "loss.class_weights, enet" not in paste_lines(diagnosis)
     with pytest.raises(ValueError, match="no splits to diagnose"):
         diagnose({})
 
 
-def folder_config(root):
-    config = config_for(planted.SIZE)
-    config.data.name, config.data.root = "folder", str(root)
-    config.data.classes = "a,b,c,d,e,f,g"
-    return config
-
-
 def test_a_config_is_diagnosed_even_where_a_split_cannot_be_opened(tmp_path):
     planted.clean(tmp_path, {"train": 2, "val": 2})
-    assert diagnose_config(folder_config(tmp_path)).of(ERROR) == []  # it has no split test
-    config = folder_config(tmp_path)
-    config.data.eval_splits = ("test",)
-    diagnosis = diagnose_config(config)
+
+    def config(**options):
+        data = {"name": "folder", "root": str(tmp_path), "classes": "a,b,c,d,e,f,g", **options}
+        return config_for(planted.SIZE, **data)
+
+    assert diagnose_config(config()).of(ERROR) == []  # it has no split test
+    diagnosis = diagnose_config(config(eval_splits=("test",)))
     assert list(diagnosis.splits) == ["train", "val"]
     (finding,) = diagnosis.of(ERROR)
     assert (finding.code, finding.split) == ("cannot-open", "test")
     assert "images/<split>" in finding.found[0]
     assert finding.remedy.startswith("use ")
     with pytest.raises(ValueError, match="empty is not an existing folder"):
-        diagnose_config(folder_config(tmp_path / "empty"))
-    config = folder_config(tmp_path)
-    config.data.name = "unheard-of"
+        diagnose_config(config(root=str(tmp_path / "empty")))
     with pytest.raises(ValueError, match=r"data\.name='unheard-of'"):
-        diagnose_config(config)
+        diagnose_config(config(name="unheard-of"))
 
 
 def test_the_streets_of_the_base_config_need_no_file():
     config = base.get_config()
     config.data.train_images, config.data.eval_images = 16, 2
     diagnosis = diagnose_config(config)
-    assert [(s, n.images) for s, n in diagnosis.splits.items()] == [
-        ("train", 16),
-        ("val", 2),
-        ("test", 2),
-    ]
+    lengths = {split: numbers.images for split, numbers in diagnosis.splits.items()}
+    assert lengths == {"train": 16, "val": 2, "test": 2}
     assert not diagnosis.of(ERROR)
     assert not diagnosis.of(WARNING)
 
 
 def test_masks_that_share_a_cause_are_one_finding(tmp_path):
-    for i in range(7):
-        photo(tmp_path / f"images/train/{i}.png", 8, 8)
-        mask(tmp_path / f"masks/train/{i}.png", 9, 8, 8)
-    source = open_folder(tmp_path, "train", THREE)
+    source = open_folder(pairs(tmp_path, "abcdefg", ids=9), "train", THREE)
     (finding,) = diagnose({"train": source}).of(ERROR)
     assert finding.title == "train: 7 of 7 masks hold ids that are no class"
-    assert len(finding.files) == 7
-    assert len(finding.found) == 6
+    assert (len(finding.files), len(finding.found), finding.code) == (7, 6, "unknown-ids")
     assert finding.found[-1] == "and 2 more"
-    assert finding.code == "unknown-ids"

@@ -14,34 +14,23 @@ from segjax.data.prepared import manifest as manifests
 from segjax.data.prepared.write import write_prepared
 from segjax.data.sets.folder import open_folder
 from segjax.data.sets.prepared import open_prepared
-from tests.data.drawn import THREE, mask, photo
-
-
-def folder_sources(root, samples=5):
-    random = np.random.default_rng(0)
-    for split in ("train", "val"):
-        for k in range(samples):
-            photo(root / "images" / split / f"{k}.png", 8, 12)
-            ids = random.integers(0, 3, (8, 12))
-            ids[0, :k] = 255
-            mask(root / "masks" / split / f"{k}.png", ids, 8, 12)
-    return {split: open_folder(root, split, THREE) for split in ("train", "val")}
+from tests.data.drawn import THREE, data_config, mask, pairs
 
 
 @pytest.fixture(scope="module", params=["raw", "png"])
 def data(request, tmp_path_factory):
     """(sources, the folder they are prepared in)."""
-    root = tmp_path_factory.mktemp(request.param)
-    sources = folder_sources(root / "files")
-    write_prepared(
-        sources,
-        root / "out",
-        name="toy",
-        classes=THREE,
-        encoding=request.param,
-        shard_mb=8e-4,
-        command="python launch.py --mode=prepare --workdir=toy",
-    )
+    root, random = tmp_path_factory.mktemp(request.param), np.random.default_rng(0)
+    for split in ("train", "val"):
+        pairs(root / "files", "01234", split, size=(8, 12))
+        for k in range(5):
+            ids = random.integers(0, 3, (8, 12))
+            ids[0, :k] = 255
+            mask(root / "files" / "masks" / split / f"{k}.png", ids, 8, 12)
+    sources = {split: open_folder(root / "files", split, THREE) for split in ("train", "val")}
+    command = "python launch.py --mode=prepare --workdir=toy"
+    options = {"encoding": request.param, "shard_mb": 8e-4, "command": command}
+    write_prepared(sources, root / "out", name="toy", classes=THREE, **options)
     return sources, root / "out"
 
 
@@ -52,46 +41,39 @@ def own(data, tmp_path):
 
 
 def config(root, **options):
-    section = base.get_config().data
-    section.update(dict(name="prepared", root=str(root), **options))
-    return section
+    return data_config(name="prepared", root=str(root), **options)
 
 
 def test_samples_and_classes_are_those_of_the_sources(data):
     sources, root = data
     assert class_table(config(root)) == THREE
     for split, source in sources.items():
-        found = make_source(config(root), split)
-        assert found.classes == THREE
-        assert len(found) == len(source) == 5
-        for wanted, sample in zip(source, found, strict=True):
-            assert sample["name"] == wanted["name"]
+        prepared = make_source(config(root), split)
+        assert prepared.classes == THREE
+        assert len(prepared) == len(source) == 5
+        for expected, sample in zip(source, prepared, strict=True):
+            assert sample["name"] == expected["name"]
             for name in ("image", "label"):
                 assert sample[name].dtype == np.uint8
-                np.testing.assert_array_equal(sample[name], wanted[name])
+                np.testing.assert_array_equal(sample[name], expected[name])
     with pytest.raises(IndexError, match="has no sample 5"):
-        found[5]
+        prepared[5]
     with pytest.raises(IndexError):
-        found[-1]
-
-
-def test_the_root_is_the_folder_or_one_above_it(data):
-    _, root = data
-    opened = [open_prepared(r, "val") for r in (root, root / "toy", root / "toy" / "1.0.0")]
-    assert len({repr(source) for source in opened}) == 1
+        prepared[-1]
 
 
 def test_it_pickles_without_open_files_and_reads_where_it_arrives(data):
     source = open_prepared(data[1], "train")
     closed = pickle.dumps(source)
-    wanted = source[3]
+    expected = source[3]
     assert pickle.dumps(source) == closed
-    np.testing.assert_array_equal(pickle.loads(closed)[3]["label"], wanted["label"])
+    np.testing.assert_array_equal(pickle.loads(closed)[3]["label"], expected["label"])
 
 
 def test_its_text_names_the_samples_and_not_where_they_lie(own, data):
     source = open_prepared(own, "train")
-    assert repr(source) == repr(open_prepared(data[1], "train"))
+    for root in (data[1], own / "toy", own / "toy" / "1.0.0"):  # the folder, or one above it
+        assert repr(source) == repr(open_prepared(root, "train"))
     assert repr(source).startswith("Prepared(toy 1.0.0, split='train', samples=5, content=")
     assert repr(source)[:-20] != repr(open_prepared(own, "val"))[:-20]
     shards = source.manifest.splits["train"].shards
@@ -99,24 +81,21 @@ def test_its_text_names_the_samples_and_not_where_they_lie(own, data):
     assert repr(dataclasses.replace(source, manifest=other)) != repr(source)
 
 
-def test_a_root_without_prepared_data(tmp_path):
-    (tmp_path / "images").mkdir()
-    (tmp_path / "notes.txt").write_text("")
-    message = r"holds no prepared data \(<name>/<version>/segjax\.json.*it holds: images, notes\.t"
-    with pytest.raises(ValueError, match=message):
-        class_table(config(tmp_path))
-    with pytest.raises(ValueError, match=r"data\.root=.*absent is not an existing folder; use"):
-        make_source(config(tmp_path / "absent"), "train")
-    with pytest.raises(ValueError, match=r"data\.root is empty; use --config\.data\.root="):
-        make_source(config(""), "train")
-
-
-def test_a_root_with_several(own):
-    shutil.copytree(own / "toy" / "1.0.0", own / "toy" / "1.1.0")
-    message = r"holds several data sets: toy/1\.0\.0, toy/1\.1\.0; use one"
-    with pytest.raises(ValueError, match=message):
-        open_prepared(own, "train")
-    assert len(open_prepared(own / "toy" / "1.1.0", "train")) == 5
+def test_roots_splits_and_channels_that_will_not_do(own, tmp_path):
+    (tmp_path / "a" / "images").mkdir(parents=True)
+    shutil.copytree(own / "toy" / "1.0.0", tmp_path / "two" / "toy" / "1.0.0")
+    shutil.copytree(own / "toy" / "1.0.0", tmp_path / "two" / "toy" / "1.1.0")
+    for options, message in (
+        ({"root": tmp_path / "a"}, r"no prepared data \(<name>/<version>/segjax\.json.*: images;"),
+        ({"root": tmp_path / "absent"}, r"data\.root=.*absent is not an existing folder; use"),
+        ({"root": ""}, r"data\.root is empty; use --config\.data\.root="),
+        ({"root": tmp_path / "two"}, r"several data sets: toy/1\.0\.0, toy/1\.1\.0; use one"),
+        ({"channels": 4}, r"data\.channels=4, but images in .* have 3; use data\."),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_source(config(**{"root": own, **options}), "train")
+    with pytest.raises(ValueError, match=r"split 'test' is not in .*1\.0\.0, which has train, val"):
+        make_source(config(own), "test")
 
 
 def test_a_preparation_that_did_not_end(own):
@@ -124,7 +103,7 @@ def test_a_preparation_that_did_not_end(own):
     shard = manifest.splits["train"].shards[0]
     half = manifest.with_shard("train", 0, dataclasses.replace(shard, bytes=0, sha256=""))
     dataclasses.replace(half, finished=False).save()
-    total = sum(len(split.shards) for split in manifest.splits.values())
+    total = len(manifest.shards)
     message = (
         rf"1\.0\.0 is unfinished: {total - 1} of {total} shards are complete; "
         r"use python launch\.py --mode=prepare --workdir=toy \("
@@ -133,12 +112,7 @@ def test_a_preparation_that_did_not_end(own):
         open_prepared(own, "train")
 
 
-def test_a_split_that_is_not_there(data):
-    with pytest.raises(ValueError, match=r"split 'test' is not in .*1\.0\.0, which has train, val"):
-        make_source(config(data[1]), "test")
-
-
-def test_shards_that_are_not_whole(own):
+def test_shards_that_are_truncated_or_missing(own):
     manifest = manifests.find(own)
     shard = manifest.splits["train"].shards[0]
     path = manifest.path(shard)
@@ -149,7 +123,7 @@ def test_shards_that_are_not_whole(own):
     path.unlink()
     with pytest.raises(ValueError, match=rf"{path.name} is missing, not {shard.bytes} bytes"):
         open_prepared(own, "train")
-    assert len(open_prepared(own, "val")) == 5  # the other split is whole
+    assert len(open_prepared(own, "val")) == 5  # the other split is complete
 
 
 def test_the_doctor_finds_a_shard_that_has_changed(own):
@@ -165,8 +139,3 @@ def test_the_doctor_finds_a_shard_that_has_changed(own):
     assert finding.code == "changed-shard"
     assert path.name in finding.found[0]
     assert finding.remedy.startswith("delete them and use python launch.py --mode=prepare")
-
-
-def test_channels_are_those_that_were_prepared(data):
-    with pytest.raises(ValueError, match=r"data\.channels=4, but images in .* have 3; use data\."):
-        make_source(config(data[1], channels=4), "train")

@@ -1,4 +1,4 @@
-"""Preparation: whole shards or none, the same whoever writes them, and a run that goes on."""
+"""Preparation: complete shards or none, the same whoever writes them, and a run that goes on."""
 
 import dataclasses
 import json
@@ -15,11 +15,11 @@ from segjax.data.prepared import write as prepare_module
 from segjax.data.prepared.manifest import verify
 from segjax.data.prepared.write import write_prepared
 from segjax.data.sets.folder import open_folder
-from tests.data.drawn import THREE, Drawn, mask, photo, uint8
+from tests.data.drawn import THREE, Drawn, mask, pairs, uint8
 
 
 class Varied:
-    """Samples of two sizes, noisy images, ids 0..2 and 255; fails at `bad` if told so."""
+    """Samples of two sizes, noisy images, ids 0..2 and 255; fails at `bad`."""
 
     classes = THREE
 
@@ -41,6 +41,13 @@ class Varied:
         }
 
 
+class Deadly(Varied):
+    def __getitem__(self, index):
+        if index == 5:
+            os._exit(9)  # as the kernel does to who takes all memory
+        return super().__getitem__(index)
+
+
 def prepared(output, sources=None, **options):
     sources = {"train": Varied(7), "val": Varied(2)} if sources is None else sources
     # About two samples a shard.
@@ -48,90 +55,73 @@ def prepared(output, sources=None, **options):
     return write_prepared(sources, output, **options)
 
 
-def shards(manifest):
-    return [shard for split in manifest.splits.values() for shard in split.shards]
-
-
 @pytest.mark.versions
 @pytest.mark.parametrize(
     "encoding, channels", [("raw", 3), ("raw", 5), ("png", 1), ("png", 3), ("png", 4)]
 )
 def test_plain_tfds_reads_it_without_tensorflow(tmp_path, encoding, channels):
-    source = Varied(5, channels)
-    manifest = prepared(
-        tmp_path,
-        {"train": source, "val": Varied(2, channels)},
-        encoding=encoding,
-        title="Varied (nobody, 2020)",
-        licence="CC0",
-        url="https://example.org/varied",
-    )
+    sources = {"train": Varied(5, channels), "val": Varied(2, channels)}
+    url = "https://example.org/varied"
+    about = {"title": "Varied (nobody, 2020)", "licence": "CC0", "url": url}
+    manifest = prepared(tmp_path, sources, encoding=encoding, **about)
     assert manifest.folder == tmp_path / "varied" / "1.0.0"
     builder = tensorflow_datasets.builder_from_directory(manifest.folder)
+    info = builder.info
     assert (builder.name, str(builder.version)) == ("varied", "1.0.0")
-    assert {name: s.num_examples for name, s in builder.info.splits.items()} == {
-        "train": 5,
-        "val": 2,
-    }
-    assert builder.info.metadata["classes"] == ["road", "car", "sky"]
-    assert builder.info.metadata["palette"] == [list(color) for color in THREE.palette]
-    assert builder.info.description == "Varied (nobody, 2020)"
-    assert builder.info.redistribution_info.license == "CC0"
-    assert builder.info.homepage == "https://example.org/varied"
+    assert {name: s.num_examples for name, s in info.splits.items()} == {"train": 5, "val": 2}
+    assert info.metadata["classes"] == ["road", "car", "sky"]
+    assert info.metadata["palette"] == [list(color) for color in THREE.palette]
+    assert (info.description, info.homepage) == ("Varied (nobody, 2020)", url)
+    assert info.redistribution_info.license == "CC0"
     records = builder.as_data_source("train")
     assert len(records) == 5
-    for index in range(5):
-        found, wanted = records[index], source[index]
-        np.testing.assert_array_equal(found["image"], wanted["image"])
-        np.testing.assert_array_equal(found["segmentation_mask"], wanted["label"][..., None])
-        assert found["name"].decode() == wanted["name"]
+    for record, expected in zip(records, sources["train"], strict=False):
+        np.testing.assert_array_equal(record["image"], expected["image"])
+        np.testing.assert_array_equal(record["segmentation_mask"], expected["label"][..., None])
+        assert record["name"].decode() == expected["name"]
     assert "tensorflow" not in sys.modules
 
 
-def test_records_are_one_to_a_group_and_not_compressed(tmp_path):
+def test_shards_are_alike_in_length_and_hold_a_record_a_group(tmp_path):
     from array_record.python import array_record_module
 
     manifest = prepared(tmp_path)
-    for shard in shards(manifest):
+    train = manifest.splits["train"]
+    assert [s.samples for s in train.shards] == [1, 2, 2, 2]
+    assert train.samples == 7
+    assert train.shards[0].file == "varied-train.array_record-00000-of-00004"
+    for shard in manifest.shards:
         reader = array_record_module.ArrayRecordReader(str(manifest.path(shard)))
         assert reader.num_records() == shard.samples
         assert "group_size:1," in reader.writer_options_string()
         assert "uncompressed" in reader.writer_options_string()
-
-
-def test_shards_are_alike_in_length_and_named_as_tfds_wants(tmp_path):
-    splits = prepared(tmp_path).splits
-    assert [s.samples for s in splits["train"].shards] == [1, 2, 2, 2]
-    assert splits["train"].samples == 7
-    assert splits["train"].shards[0].file == "varied-train.array_record-00000-of-00004"
     assert len(prepared(tmp_path / "b", shard_mb=100).splits["train"].shards) == 1
     assert len(prepared(tmp_path / "c", shard_mb=1e-9).splits["train"].shards) == 7
 
 
 def test_workers_write_the_same_files(tmp_path):
-    alone = prepared(tmp_path / "a")
-    told = []
-    many = prepared(tmp_path / "b", workers=2, progress=lambda *n: told.append(n))
+    alone, calls = prepared(tmp_path / "a"), []
+    many = prepared(tmp_path / "b", workers=2, progress=lambda *n: calls.append(n))
     assert many.splits == alone.splits
-    assert all(shard.sha256 for shard in shards(alone))
-    for shard in shards(alone):
+    for shard in alone.shards:
         assert manifests.sha256(many.path(shard)) == shard.sha256
-    assert [total for _, total in told] == [9] * len(shards(alone))
-    done = [number for number, _ in told]
-    assert done == sorted(done)
+    done, totals = zip(*calls, strict=True)
+    assert totals == (9,) * len(alone.shards)
+    assert list(done) == sorted(done)
     assert done[-1] == 9
+    with pytest.raises(RuntimeError, match=r"a worker process died, .*with fewer workers"):
+        prepared(tmp_path / "c", {"train": Deadly()}, workers=1)
+    assert manifests.load(tmp_path / "c" / "varied" / "1.0.0").finished is False
 
 
 def test_samples_are_fitted_to_a_size_as_a_canvas_does(tmp_path):
-    manifest = prepared(tmp_path, size=(5, 8))
+    manifest, expected = prepared(tmp_path, size=(5, 8)), Varied()[1]
     assert manifest.size == (5, 8)
     builder = tensorflow_datasets.builder_from_directory(manifest.folder)
-    found = builder.as_data_source("train")[1]
-    wanted = Varied()[1]
-    np.testing.assert_array_equal(found["image"], fit_image(wanted["image"], (5, 8)))
-    np.testing.assert_array_equal(
-        found["segmentation_mask"][..., 0], fit_label(wanted["label"], (5, 8))
-    )
+    record = builder.as_data_source("train")[1]
+    np.testing.assert_array_equal(record["image"], fit_image(expected["image"], (5, 8)))
+    label = record["segmentation_mask"][..., 0]
+    np.testing.assert_array_equal(label, fit_label(expected["label"], (5, 8)))
 
 
 def test_a_run_that_broke_goes_on_and_keeps_what_is_done(tmp_path):
@@ -144,59 +134,37 @@ def test_a_run_that_broke_goes_on_and_keeps_what_is_done(tmp_path):
     folder = tmp_path / "varied" / "1.0.0"
     half = manifests.load(folder)
     assert not half.finished
-    assert [bool(shard.sha256) for shard in shards(half)] == [True, True, True, False]
+    assert [bool(shard.sha256) for shard in half.shards] == [True, True, True, False]
     assert not list(folder.glob("*.part"))
-    assert not (folder / "dataset_info.json").exists()  # nor does TFDS take it for whole
+    assert not (folder / "dataset_info.json").exists()  # nor does TFDS take it for complete
     (folder / "varied-train.array_record-00003-of-00004.77.part").write_text("of a killed run")
     times = {path: path.stat().st_mtime_ns for path in folder.glob("*.array_record-*-of-00004")}
     assert len(times) == 3
-    told = []
-    whole = prepared(tmp_path, {"train": Broken(7)}, progress=lambda *n: told.append(n))
-    assert told == [(7, 7)]
+    calls = []
+    complete = prepared(tmp_path, {"train": Broken(7)}, progress=lambda *n: calls.append(n))
+    assert calls == [(7, 7)]
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
-    assert whole.finished
+    assert complete.finished
     assert not list(folder.glob("*.part"))
-    assert (
-        whole.splits["train"].shards
-        == prepared(tmp_path / "b", {"train": Broken(7)}).splits["train"].shards
-    )
+    assert complete.shards == prepared(tmp_path / "b", {"train": Broken(7)}).shards
 
 
-class Deadly(Varied):
-    def __getitem__(self, index):
-        if index == 5:
-            os._exit(9)  # as the kernel does to who takes all memory
-        return super().__getitem__(index)
-
-
-def test_a_worker_that_is_killed(tmp_path):
-    with pytest.raises(RuntimeError, match=r"a worker process died, .*with fewer workers"):
-        prepared(tmp_path, {"train": Deadly()}, workers=1)
-    assert manifests.load(tmp_path / "varied" / "1.0.0").finished is False
-
-
-def test_nothing_is_done_twice(tmp_path, monkeypatch):
-    first = prepared(tmp_path)
+def test_a_shard_that_is_truncated_or_missing_is_written_again_and_no_other(tmp_path, monkeypatch):
+    manifest, calls = prepared(tmp_path), []
+    for damage in (lambda path: path.unlink(), lambda path: path.write_bytes(b"short")):
+        damage(manifest.path(manifest.splits["train"].shards[1]))
+        assert prepared(tmp_path, progress=lambda *n: calls.append(n)) == manifest
+        assert calls.pop() == (9, 9)
+        assert calls == []
     monkeypatch.setattr(prepare_module, "write_shard", None)
     monkeypatch.setattr(prepare_module, "write_tfds_metadata", None)
-    assert prepared(tmp_path) == first
-
-
-@pytest.mark.parametrize("damage", ["missing", "truncated"])
-def test_a_shard_that_is_not_whole_is_written_again(tmp_path, damage):
-    manifest = prepared(tmp_path)
-    bad = manifest.path(manifest.splits["train"].shards[1])
-    bad.unlink() if damage == "missing" else bad.write_bytes(bad.read_bytes()[:100])
-    told = []
-    assert prepared(tmp_path, progress=lambda *n: told.append(n)) == manifest
-    assert told == [(9, 9)]
-    assert verify(tmp_path) == manifest
+    assert prepared(tmp_path) == manifest
 
 
 def test_verify_reads_every_byte(tmp_path):
-    manifest, told = prepared(tmp_path), []
-    assert verify(manifest.folder, lambda *n: told.append(n)) == manifest
-    assert told == [(i + 1, 5) for i in range(5)]
+    manifest, calls = prepared(tmp_path), []
+    assert verify(manifest.folder, lambda *n: calls.append(n)) == manifest
+    assert calls == [(i + 1, 5) for i in range(5)]
     bad = manifest.path(manifest.splits["train"].shards[2])
     content = bytearray(bad.read_bytes())
     content[len(content) // 2] ^= 1
@@ -216,31 +184,28 @@ def test_verify_reads_every_byte(tmp_path):
         ({"shard_mb": 50}, "split train"),
     ],
 )
-def test_other_data_are_not_mixed_with_what_is_there(tmp_path, change, named):
+def test_other_data_are_not_mixed_with_those_that_are_there(tmp_path, change, named):
     prepared(tmp_path)
     with pytest.raises(ValueError, match=rf"1\.0\.0 holds a preparation of .*{named}.*; use an"):
         prepared(tmp_path, **change)
     assert prepared(tmp_path, version="1.1.0", **change).version == "1.1.0"
 
 
-def test_a_source_whose_files_changed_is_another(tmp_path):
-    root = tmp_path / "files"
-    photo(root / "images" / "train" / "a.png")
-    mask(root / "masks" / "train" / "a.png")
-    sources = {"train": open_folder(root, "train", THREE)}
+def test_a_source_whose_files_changed_is_another_and_other_files_are_left_alone(tmp_path):
+    sources = {"train": open_folder(pairs(tmp_path / "files", "a"), "train", THREE)}
     first = prepared(tmp_path / "out", sources)
     assert prepared(tmp_path / "out", sources) == first
-    mask(root / "masks" / "train" / "a.png", ids=np.arange(24).reshape(4, 6) % 3)
+    mask(tmp_path / "files/masks/train/a.png", ids=np.arange(24).reshape(4, 6) % 3)
     with pytest.raises(ValueError, match="they differ in: split train"):
         prepared(tmp_path / "out", sources)
-
-
-def test_a_folder_with_other_files_is_left_alone(tmp_path):
-    folder = tmp_path / "varied" / "1.0.0"
-    folder.mkdir(parents=True)
-    (folder / "thesis.tex").write_text("")
+    (tmp_path / "varied" / "1.0.0").mkdir(parents=True)
+    (tmp_path / "varied" / "1.0.0" / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match=r"holds other files \(thesis\.tex\); use another output"):
         prepared(tmp_path)
+
+
+FIVE, FOUR = Varied(channels=5), Varied(channels=4)
+WIDE = Drawn([uint8([0, 1])], image=np.zeros((1, 3, 3), np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -256,18 +221,15 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
         ({"sources": {"train[:80%]": Varied()}}, r"split 'train\[:80%\]'; use a name of"),
         ({"sources": {"train": Varied(0)}}, r"split 'train' is empty"),
         (
-            {"sources": {"train": Varied(channels=5)}, "encoding": "png"},
-            r"encoding='png' cannot hold 5 channels; use encoding='raw'",
+            {"sources": {"a": FIVE}, "encoding": "png"},
+            r"hold 5 channels; use encoding='raw'",
         ),
-        ({"sources": {"a": Varied(), "b": Varied(channels=4)}}, r"has 4 channels, the first .* 3"),
+        ({"sources": {"a": Varied(), "b": FOUR}}, r"has 4 channels, the first .* 3"),
         ({"sources": {"train": Drawn([uint8([0, 3])])}}, r"drawn 0: bad ids 3 \(1 pixels\)"),
-        (
-            {"sources": {"train": Drawn([uint8([0, 1])], image=np.zeros((1, 3, 3), np.uint8))}},
-            r"drawn 0: label is uint8 \[1, 2\]; use uint8 \[1, 3\], the image's size",
-        ),
+        ({"sources": {"train": WIDE}}, r"label is uint8 \[1, 2\]; use uint8 \[1, 3\], the image's"),
     ],
 )
-def test_what_cannot_be_prepared(tmp_path, options, message):
+def test_sources_and_options_that_will_not_do(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         prepared(tmp_path, **options)
 

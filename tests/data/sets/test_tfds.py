@@ -30,56 +30,52 @@ def png(array, palette=False):
     return file.getvalue()
 
 
+def image(channels=3, **options):
+    return tfds.features.Image(shape=(None, None, channels), **options)
+
+
+def tensor(dtype, *shape):
+    return tfds.features.Tensor(shape=shape, dtype=dtype)
+
+
+# Each feature and its value in every sample.
+FEATURES = {
+    "image": (image(), png(RGBA[..., :3])),
+    "grey": (image(1), png(GREY)),
+    "alpha": (image(4), png(RGBA)),
+    "deep": (image(1, dtype=np.uint16), png(DEEP)),
+    "array": (tensor(np.uint16, 4, 6), DEEP),
+    "small": (image(1), png(GREY[:2])),
+    "segmentation_mask": (image(1, use_colormap=True), png(TRIMAP)),
+    "coloured": (image(1), png(RGBA[..., :3])),
+    "kind": (tfds.features.ClassLabel(names=["cat", "dog"]), 1),
+}
+NAMED = tfds.features.LabeledImage(labels=["road", "car", "sky"])
+MASKS = {
+    "named": (NAMED, png(IDS, palette=True)),
+    "array": (tensor(np.int64, 4, 6, 1), IDS[..., None].astype(np.int64)),
+    "binary": (tensor(np.bool_, 4, 6), IDS == 1),
+    "float": (tensor(np.float32, 4, 6), IDS.astype(np.float32)),
+}
+
+
+def columns(place):
+    """The features (0) or the values (1) of the tables above."""
+    masks = {name: row[place] for name, row in MASKS.items()}
+    return {name: row[place] for name, row in FEATURES.items()} | {"masks": masks}
+
+
 class PhotosOfNothing(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.2.0")
 
     def _info(self):
-        image, tensor = tfds.features.Image, tfds.features.Tensor
-        features = {
-            "image": image(),
-            "grey": image(shape=(None, None, 1)),
-            "alpha": image(shape=(None, None, 4)),
-            "deep": image(shape=(None, None, 1), dtype=np.uint16),
-            "array": tensor(shape=(4, 6), dtype=np.uint16),
-            "small": image(shape=(None, None, 1)),
-            "segmentation_mask": image(shape=(None, None, 1), use_colormap=True),
-            "coloured": image(shape=(None, None, 1)),
-            "kind": tfds.features.ClassLabel(names=["cat", "dog"]),
-            "masks": {
-                "named": tfds.features.LabeledImage(labels=["road", "car", "sky"]),
-                "array": tensor(shape=(4, 6, 1), dtype=np.int64),
-                "binary": tensor(shape=(4, 6), dtype=np.bool_),
-                "float": tensor(shape=(4, 6), dtype=np.float32),
-            },
-        }
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(columns(0)))
 
     def _split_generators(self, manager):
         return {"train": self._generate_examples(5), "test": self._generate_examples(2)}
 
     def _generate_examples(self, count):
-        for k in range(count):
-            masks = {
-                "named": png(IDS, palette=True),
-                "array": IDS[..., None].astype(np.int64),
-                "binary": IDS == 1,
-                "float": IDS.astype(np.float32),
-            }
-            yield (
-                k,
-                {
-                    "image": png(RGBA[..., :3]),
-                    "grey": png(GREY),
-                    "alpha": png(RGBA),
-                    "deep": png(DEEP),
-                    "array": DEEP,
-                    "small": png(GREY[:2]),
-                    "segmentation_mask": png(TRIMAP),
-                    "coloured": png(RGBA[..., :3]),
-                    "kind": 1,
-                    "masks": masks,
-                },
-            )
+        return ((k, columns(1)) for k in range(count))
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +106,9 @@ def test_a_prepared_data_set_is_read_without_tensorflow(config):
     assert check_source(source, "train").class_pixels.tolist() == [20, 40, 40]
     with pytest.raises(IndexError):
         source[5]
+    parts = [make_source(config(), f"train[{part}]") for part in (":80%", "80%:")]
+    assert [len(part) for part in parts] == [4, 1]
+    assert len(make_source(config(name="tfds:photos_of_nothing:1.2.0"), "test")) == 2
 
 
 def test_sources_pickle_before_and_after_their_first_read(config):
@@ -121,34 +120,27 @@ def test_sources_pickle_before_and_after_their_first_read(config):
     assert str(config().root) not in repr(source)
 
 
+TENTHS = np.arange(24).reshape(4, 6) * 10
+
+
 @pytest.mark.parametrize(
-    "feature, expected",
+    "option, feature, expected",
     [
-        ("grey", np.stack([GREY] * 3, -1)),
-        ("alpha", RGBA[..., :3]),
-        ("deep", np.stack([np.arange(24).reshape(4, 6) * 10] * 3, -1)),
-        ("array", np.stack([np.arange(24).reshape(4, 6) * 10] * 3, -1)),
+        ("image_feature", "grey", np.stack([GREY] * 3, -1)),
+        ("image_feature", "alpha", RGBA[..., :3]),
+        ("image_feature", "deep", np.stack([TENTHS] * 3, -1)),
+        ("image_feature", "array", np.stack([TENTHS] * 3, -1)),
+        ("label_feature", "masks/array", IDS),
+        ("label_feature", "masks/binary", IDS == 1),
+        ("label_feature", "masks/named", IDS),
     ],
 )
-def test_images_become_rgb_as_those_of_files_do(config, feature, expected):
-    source = make_source(config(image_feature=feature), "train")
-    np.testing.assert_array_equal(source[0]["image"], expected)
+def test_images_become_rgb_and_masks_of_any_whole_numbers_labels(config, option, feature, expected):
+    sample = make_source(config(classes="a,b,c", **{option: feature}), "train")[0]
+    np.testing.assert_array_equal(sample[option.removesuffix("_feature")], expected)
 
 
-@pytest.mark.parametrize(
-    "feature, expected", [("masks/array", IDS), ("masks/binary", IDS == 1), ("masks/named", IDS)]
-)
-def test_masks_of_any_whole_numbers(config, feature, expected):
-    source = make_source(config(label_feature=feature, classes="a,b,c"), "train")
-    np.testing.assert_array_equal(source[0]["label"], expected)
-
-
-def test_parts_of_splits(config):
-    train, val = (make_source(config(), f"train[{part}]") for part in (":80%", "80%:"))
-    assert (len(train), len(val), train[3]["label"].shape) == (4, 1, (4, 6))
-
-
-def test_ids_that_count_from_1_want_a_class_more(config):
+def test_ids_that_count_from_1_need_a_class_more(config):
     options = {"label_feature": "segmentation_mask", "num_classes": 3}
     with pytest.raises(ValueError, match=r"bad ids 3 \(8 pix.*num_classes=4 .*ids=\(0, 255\)"):
         make_source(config(**options), "train")[0]
@@ -167,38 +159,25 @@ def test_classes_are_asked_for_where_the_feature_has_none(config):
 @pytest.mark.parametrize(
     "option, feature, error",
     [
-        (
-            "image_feature",
-            "imag",
-            r"image_feature='imag' is no .*grey \(Image\), image \(Image\), kind",
-        ),
+        ("image_feature", "imag", r"_feature='imag' is no .*grey \(Image\), image \(Image\), kind"),
         ("label_feature", "masks/x", r"label_feature='masks/x' is no .*masks/named \(LabeledImage"),
         ("label_feature", "image/x", "is no feature"),
         ("image_feature", "masks", "is FeaturesDict; use an image feature that is 8-bit"),
         ("label_feature", "kind", r"is ClassLabel int64 \(\); use .*\[h, w\] of integers"),
         ("label_feature", "masks/float", r"is Tensor float32 \(4, 6\); use"),
         ("label_feature", "image", r"is Image uint8 \(None, None, 3\); use"),
+        ("image_feature", "small", r"train_000002: small is 2x6 but masks/named is 4x6"),
+        ("label_feature", "coloured", r"train_000002: masks must hold one class id .*mode RGB"),
     ],
 )
-def test_features_that_will_not_do_are_told_with_those_there_are(config, option, feature, error):
+def test_features_that_will_not_do_are_named(config, option, feature, error):
     with pytest.raises(ValueError, match=error):
-        make_source(config(num_classes=3, **{option: feature}), "train")
+        make_source(config(num_classes=3, **{option: feature}), "train")[2]
 
 
-def test_an_unknown_split_is_told_with_those_there_are(config):
+def test_data_that_are_not_prepared_come_with_the_command(config, data_dir, tmp_path):
     with pytest.raises(ValueError, match=r"'val': tfds:photos_of_nothing has test, train; use"):
         make_source(config(), "val")
-
-
-def test_samples_that_will_not_do_are_named(config):
-    with pytest.raises(ValueError, match=r"train_000002: small is 2x6 but masks/named is 4x6"):
-        make_source(config(image_feature="small"), "train")[2]
-    source = make_source(config(label_feature="coloured", num_classes=3), "train")
-    with pytest.raises(ValueError, match=r"train_000001: masks must hold one class id .*mode RGB"):
-        source[1]
-
-
-def test_what_is_not_prepared_is_told_with_the_command(config, tmp_path):
     (tmp_path / "cifar10").mkdir()
     command = rf"`tfds build oxford_iiit_pet --file_format=array_record --data_dir={tmp_path}`"
     pets = config(name="tfds:oxford_iiit_pet", root=str(tmp_path), num_classes=4)
@@ -207,14 +186,9 @@ def test_what_is_not_prepared_is_told_with_the_command(config, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["cifar10"]  # nothing was downloaded
     with pytest.raises(ValueError, match=r"photos_of_nothing:9\.0\.0 is not prepared"):
         class_table(config(name="tfds:photos_of_nothing:9.0.0"))
-    assert len(make_source(config(name="tfds:photos_of_nothing:1.2.0"), "test")) == 2
-
-
-def test_tfrecord_files_are_told_with_the_way_to_convert_them(config, data_dir, tmp_path):
-    made = data_dir / "photos_of_nothing" / "1.2.0"
     copy = tmp_path / "photos_of_nothing" / "1.2.0"
     copy.mkdir(parents=True)
-    for file in made.glob("*.json"):
+    for file in (data_dir / "photos_of_nothing" / "1.2.0").glob("*.json"):
         content = json.loads(file.read_text())
         if "fileFormat" in content:
             content["fileFormat"] = "tfrecord"

@@ -38,11 +38,7 @@ def write_sbd(folder):
     """`GTcls` is a 1x1 struct, as in the files of SBD."""
     (folder / "cls").mkdir(parents=True)
     ids = uint8([0, 7, 7], [7, 0, 12])
-    fields = {
-        "Boundaries": np.zeros((20, 1), object),
-        "Segmentation": ids,
-        "CategoriesPresent": uint8([7], [12]),
-    }
+    fields = {"Boundaries": np.zeros((20, 1), object), "Segmentation": ids}
     for name in SBD:
         scipy.io.savemat(folder / f"cls/{name}.mat", {"GTcls": fields}, do_compression=True)
     return ids
@@ -79,22 +75,17 @@ def test_sbd_adds_all_that_is_not_in_val_and_vocs_masks_win(tmp_path, sbd):
     assert sorted(both.names) == sorted([*source.names, *LISTS["val"]])
 
 
-def test_sbd_beside_the_voc_folder_that_is_the_root(tmp_path):
-    write_voc(tmp_path / "VOC2012")
-    write_sbd(tmp_path / "benchmark_RELEASE/dataset")
-    assert len(open_voc(tmp_path / "VOC2012", "train", sbd=True)) == 4
-
-
-def test_sbd_images_are_used_where_voc_has_none(tmp_path):
-    write_voc(tmp_path)
+def test_sbd_may_lie_beside_the_root_and_its_images_are_used_where_voc_has_none(tmp_path):
+    voc = write_voc(tmp_path / "VOC2012")
     write_sbd(tmp_path / "SBD/dataset")
-    (tmp_path / "JPEGImages/2008_000002.jpg").unlink()
+    assert len(open_voc(voc, "train", sbd=True)) == 4
+    (voc / "JPEGImages/2008_000002.jpg").unlink()
     with pytest.raises(ValueError, match=r"1 of 4 listed files are not in .*JPEGImages \(2008_000"):
-        open_voc(tmp_path, "train", sbd=True)
+        open_voc(voc, "train", sbd=True)
     photo(tmp_path / "SBD/dataset/img/2008_000002.jpg", 2, 3)
-    source = open_voc(tmp_path, "train", sbd=True)
+    source = open_voc(voc, "train", sbd=True)
     assert source.image_paths[2] == tmp_path / "SBD/dataset/img/2008_000002.jpg"
-    assert source.image_paths[0] == tmp_path / "JPEGImages/2007_000032.jpg"
+    assert source.image_paths[0] == voc / "JPEGImages/2007_000032.jpg"
 
 
 def test_converted_masks_of_sbd(tmp_path):
