@@ -20,6 +20,7 @@ from segjax.training.interruption import EXIT_INTERRUPTED
 from segjax.training.writers import read_metrics
 from tests.training.processes import free_address, start, wait_for
 from tests.training.runs import left_by
+from tests.training.test_distributed import free_job, slurm
 
 OPTIONS = (
     "--config=configs/segnet_basic.py",
@@ -235,10 +236,13 @@ def test_one_is_asked_to_stop(one, tmp_path):
     assert_same_run(one, tmp_path / "run")
 
 
-def test_a_mode_for_one_process_is_refused(tmp_path):
-    with Processes(tmp_path, 2, "--mode=plan", "--config=configs/segnet.py") as processes:
-        assert processes.ended(60) == [EXIT_USER_ERROR] * 2
-    assert "only train and evaluate can be shared" in processes.output(0)
+def test_a_mode_for_one_process_is_refused():
+    """A scheduler has started it in two; tests/test_cli.py refuses the flags."""
+    command, job = ("launch.py", "--mode=plan", "--config=configs/segnet.py"), free_job()
+    for process in [start(*command, environment=slurm(job, number, 2)) for number in range(2)]:
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == EXIT_USER_ERROR
+        assert "only train and evaluate can be shared" in output + errors
 
 
 def test_a_process_without_the_others_gives_up():
