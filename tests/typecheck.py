@@ -17,14 +17,23 @@ _CONF = beartype.BeartypeConf(
 )
 
 
+# The packages that handle arrays. segjax.accelerators reads text in loops of a million steps, where
+# checks made anew for each inner function would cost minutes.
+_PACKAGES = (
+    *("api", "commands", "config", "data", "export", "inference", "layers", "losses", "metrics"),
+    *("models", "report", "training", "transforms", "weights"),
+)
+
+
 def check(function):
     return beartype.beartype(conf=_CONF)(function)
 
 
 def install() -> None:
-    """Has all modules of segjax checked; to be called before the first of them is imported."""
+    """Has the modules of `_PACKAGES` checked; call it before the first of them is imported."""
     # JAX's functions take NumPy's arrays too.
     jaxtyping.Array = jax.Array | np.ndarray
     # A ConfigDict has a mapping's methods but does not say so.
     Mapping.register(ml_collections.ConfigDict)
-    jaxtyping.install_import_hook("segjax", f"{__name__}.check")
+    packages = [f"segjax.{name}" for name in _PACKAGES]
+    jaxtyping.install_import_hook(packages, f"{__name__}.check")

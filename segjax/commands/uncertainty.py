@@ -26,6 +26,7 @@ from segjax.report.pictures import plot_uncertainty
 from segjax.training.evaluation import eval_batch_size
 from segjax.training.mesh import evaluation_devices
 from segjax.training.progress import print_line, track
+from segjax.training.setup import describe_protocol
 
 RESULTS_FILE = "uncertainty.json"
 _DEFINITIONS = {

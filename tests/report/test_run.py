@@ -30,8 +30,8 @@ def counted(images=3):
 
 
 @pytest.fixture
-def run(tiny_config, tmp_path, monkeypatch):
-    """A workdir and a predictor that says class 0 everywhere."""
+def run(tiny_config, tmp_path, monkeypatch, unchecked):
+    """A workdir and a stand-in predictor that says class 0 everywhere."""
     # Drawing the .png files takes a second; test_figures.py and test_pictures.py look at them.
     monkeypatch.setattr(figures, "save_png", lambda *_, **__: None)
     monkeypatch.setattr(pictures, "sample_grid", lambda *_, **__: None)

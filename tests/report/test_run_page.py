@@ -238,7 +238,7 @@ def results():
             **summarize(sum(confusions)),
             "boundary": edges.summary(),
             "by_object": by_size.summary(),
-            "calibration": calibration.summarize({**counts, "nll": 5.0, "brier": 3.0}),
+            "calibration": calibration.summarize_calibration({**counts, "nll": 5.0, "brier": 3.0}),
             "protocols": protocols.compare_protocols(np.stack(confusions)),
         }
     return results

@@ -171,6 +171,7 @@ def weights_for(option):
     return class_weights({"loss": {"class_weights": option}}, ABC, None)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "option, expected",
     [
@@ -184,6 +185,7 @@ def test_class_weights_as_given(option, expected):
     assert weights_for(option) == expected
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "option", ["median", "", "1,2", (1.0, 2.0), (1, 2, 3, 4), (1, -1, 1), "1,nan,1", None, 0.5]
 )

@@ -43,9 +43,13 @@ def apply(model, x, index=None, axis_name=None, padded=False):
     given = variables(model)
     counted = 1 if index is None else (index >= 0)[:, None, None, None]
 
+    def shared():
+        if index is None:
+            return contextlib.nullcontext()
+        return shared_batch(index, axis_name=axis_name, padded=padded)
+
     def loss(params):
-        shared = shared_batch(index, axis_name=axis_name, padded=padded)
-        with contextlib.nullcontext() if index is None else shared:
+        with shared():
             y, new = model.apply(
                 {**given, "params": params},
                 x,
