@@ -48,6 +48,7 @@ def test_the_largest_batch_that_fits(needed, count, limit, result, compiled):
     assert tried == compiled if compiled is not None else len(tried) < 12
 
 
+@pytest.mark.slow
 def test_what_fits_is_compiled(tiny_config):
     """On two devices of this machine, with a limit between what some of them need."""
     devices, console = jax.devices()[:2], Console(file=io.StringIO(), width=200)
