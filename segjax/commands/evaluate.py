@@ -111,7 +111,7 @@ def _changed_data(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[st
 
 
 def _evaluate_splits(
-    predictor: Predictor, opened: Splits, splits: Sequence[str], rule: str
+    predictor: Predictor, opened: Splits, splits: Sequence[str], protocol: str
 ) -> Iterator[tuple[str, FullEvaluation]]:
     """Compiles the scoring step and yields (split, its evaluation)."""
     config = predictor.config
@@ -121,7 +121,7 @@ def _evaluate_splits(
     size = eval_batch_size(config)
     for split in splits:
         canvas = opened.fitted(split)
-        yield split, evaluate_fully(step, variables, canvas, size, devices, classes, rule)
+        yield split, evaluate_fully(step, variables, canvas, size, devices, classes, protocol)
 
 
 def _check_classes(ours: ClassTable, theirs: ClassTable, workdir: pathlib.Path) -> None:

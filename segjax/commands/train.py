@@ -54,10 +54,10 @@ def train(
             configs.save_classes(setup.classes, workdir)
             save_run(workdir, base, setup.config, setup.data)
             _announce(setup, workdir, console, lock.notice)
-        progress = loop.train(setup, workdir, console, preview=_preview(setup), profile=profile)
-        if progress.stopped:
-            print_line(console, f"stopped early: {progress.stopped}")
-        return evaluate(workdir, console=console, seconds=progress.seconds, opened=setup.data)
+        run_state = loop.train(setup, workdir, console, preview=_preview(setup), profile=profile)
+        if run_state.stopped:
+            print_line(console, f"stopped early: {run_state.stopped}")
+        return evaluate(workdir, console=console, seconds=run_state.seconds, opened=setup.data)
 
 
 def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str) -> None:
