@@ -57,7 +57,7 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     data.on_device = False  # the training split stays on the device, decoded
     # Side of the window of local contrast normalisation, in place of mean and std; 0 = off.
     data.local_contrast = 0
-    # Of RGB images in [0, 1], 3 numbers each; () = as the network of init_from was trained, else
+    # RGB images in [0, 1], 3 numbers each; () = as the network of init_from was trained, else
     # ImageNet's (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).
     data.mean = ()
     data.std = ()
@@ -110,7 +110,7 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     train.batch_size = 8  # images a step, over all devices
     train.eval_batch_size = 0  # 0 = batch_size
     train.accumulate = 1  # micro-batches a step
-    # What the backward pass computes again instead of keeping: none; convs (all but the outputs of
+    # Computed again in the backward pass instead of kept: none; convs (all but the outputs of
     # convolutions); blocks (all but the outputs of blocks). Less memory, same numbers.
     train.remat = "none"
     # A loss or gradient that is not finite: stop; skip (the step changes nothing, and is counted);

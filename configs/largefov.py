@@ -6,7 +6,7 @@ Source: Chen et al., ICLR 2015 (arXiv 1412.7062). Options: `segjax.models.DeepLa
   python launch.py --config=configs/largefov.py:camvid        CamVid at 360x480, the paper's width
   python launch.py --config=configs/largefov.py:paper         the recipe of SegNet's table 3
   python launch.py --config=configs/largefov.py:idd           the SegNet notebook's settings
-There is no batch normalisation: at full width it wants VGG16's weights, --config.init_from=FILE
+There is no batch normalisation: at full width it needs VGG16's weights, --config.init_from=FILE
 with torchvision's vgg16 file; the narrow presets train from nothing with Adam.
 """
 

@@ -1,4 +1,4 @@
-"""What configs share: how a preset is chosen, the data sets, and the seed notebooks' settings.
+"""The common parts of configs: the choice of a preset, data sets, the seed notebooks' settings.
 
 A preset starts from `base.py` and states all that differs: a data set with its augmentation from
 here, the model's options, the optimiser and the length of the run. It sets no option twice, so that

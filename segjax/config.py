@@ -17,7 +17,7 @@ from segjax.models import model_defaults
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
-# What makes a folder a run, besides its checkpoints.
+# The files of a run, besides its checkpoints.
 RUN_FILES = (CONFIG_FILE, CLASSES_FILE, "run.json", "metrics.jsonl", "class_statistics.json")
 # These may change between the start of a run and its resume: none changes a result that the run had
 # without it (a run that stopped at a bad loss or file may go on past it).

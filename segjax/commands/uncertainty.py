@@ -164,7 +164,7 @@ def _score(
     seed: int,
     console: Console,
 ) -> tuple[dict[str, dict[str, Any]], dict[int, dict[str, np.ndarray]]]:
-    """What `score_split` gives for a split, with a progress bar."""
+    """Runs `score_split` over a split, with a progress bar."""
     config = predictors[0].config
     size = eval_batch_size(config)
     devices = evaluation_devices({**config["parallel"], "mode": "jit"})

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 def dropout_by_example(
     module: nn.Dropout, x: Float[Array, "n *rest"], index: Int[Array, "n"]
 ) -> Float[Array, "n *rest"]:
-    """What `module` computes of x, with one random mask per example.
+    """Applies `module` to x with one random mask per example.
 
     The mask depends on the module's random key and the example's index alone, so it is the same on
     any number of devices and in any batch.

@@ -102,7 +102,7 @@ def contour_region(label: UInt8[np.ndarray, "h w"], reach: int) -> Bool[np.ndarr
 
 @dataclasses.dataclass(frozen=True)
 class BoundaryCounts:
-    """What one image adds to `Boundaries`; made by `image_counts`.
+    """The counts of one image for `Boundaries`; made by `image_counts`.
 
     Attributes:
       label_pixels, label_matched: per class, the boundary pixels of the label, and those that have
@@ -138,7 +138,7 @@ def _points(label: UInt8[np.ndarray, "h w"], apart: float) -> Float[np.ndarray, 
 
 
 def _matched(points, others, tolerance: float) -> Bool[np.ndarray, "n"]:
-    """Which points have one of the others within the tolerance."""
+    """Mask of the points that have one of the others within the tolerance."""
     if not len(points) or not len(others):
         return np.zeros(len(points), bool)
     # The tree finds neighbours strictly nearer than the bound; one at the tolerance is a match.

@@ -63,7 +63,7 @@ def _size_buckets(label: UInt8[np.ndarray, "h w"]) -> tuple[np.ndarray, np.ndarr
 
 @dataclasses.dataclass(frozen=True)
 class StratifiedCounts:
-    """What one image adds to `StratifiedIoU`; made by `image_counts`.
+    """The counts of one image for `StratifiedIoU`; made by `image_counts`.
 
     Attributes:
       right, missed, false: pixels of a class by size of object: of the class in both maps, in the

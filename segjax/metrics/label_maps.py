@@ -59,7 +59,7 @@ class ImageAccumulator:
         self._sums = sums
 
     def increments(self, counts: Any) -> Mapping[str, Any]:
-        """What one image adds to each sum."""
+        """The increment of each sum by one image."""
         raise NotImplementedError
 
     def add(

@@ -1,4 +1,4 @@
-"""What every network takes and returns: `model.apply(variables, images, train=False)["logits"]`."""
+"""Input and output of every network: `model.apply(variables, images, train=False)["logits"]`."""
 
 from jaxtyping import Array, Float
 

@@ -1,4 +1,4 @@
-"""What FCN, PSPNet and DeepLabV3 share: a dilated ResNet, its options, and an auxiliary head.
+"""The common trunk of FCN, PSPNet and DeepLabV3: a dilated ResNet, its options, and the heads.
 
 The three networks differ in what stands between the encoder's last map and the classifier: a
 convolution (FCN), averages over grids of bins (PSPNet), or atrous convolutions (DeepLabV3).

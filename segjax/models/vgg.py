@@ -44,7 +44,7 @@ def mirrored(stages: Stages, s: int) -> tuple[int, ...]:
 
 
 class Pooled(NamedTuple):
-    """What a decoder needs to undo one pooling: `max_pool_2x2`'s positions and its input's size."""
+    """The record that undoes one pooling: the positions of `max_pool_2x2` and its input's size."""
 
     positions: UInt8[Array, "n h w c"]
     size: tuple[int, int]

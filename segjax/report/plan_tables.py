@@ -1,4 +1,4 @@
-"""What a step costs on one device: numbers for plan.json and a table of them."""
+"""The costs of a step on one device: numbers for plan.json and a table of them."""
 
 import collections
 from collections.abc import Callable, Iterable, Mapping

@@ -53,7 +53,7 @@ def load_run(workdir: pathlib.Path, seconds: float | None = None) -> dict[str, A
 
 
 def environment() -> dict[str, Any]:
-    """What numbers depend on besides the config: command, time, commit, device, versions."""
+    """The causes of a number besides the config: command, time, commit, device, versions."""
     versions = {}
     for package in _PACKAGES:
         try:

@@ -46,7 +46,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What an evaluation measured.
+    """The results of an evaluation.
 
     Attributes:
       classes: the class table.

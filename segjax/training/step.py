@@ -35,7 +35,7 @@ Metrics = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What a training step minimises, and how it prepares its input.
+    """The loss of a training step, and the preparation of its input.
 
     Attributes:
       augmentation: the random views.

@@ -8,7 +8,7 @@ SHOWN = 6  # names in one printed line; the lists themselves hold all
 
 @dataclasses.dataclass
 class Report:
-    """What became of every array of a model and of a file; `str` of it is for people.
+    """The fate of every array of a model and of a file; `str` of it is for people.
 
     Attributes:
       source: the file, and the family of networks that it belongs to.

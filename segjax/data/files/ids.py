@@ -81,7 +81,7 @@ def count_ids(ids: Integer[np.ndarray, "h w"]) -> dict[int, int]:
 
 
 def _guess(file: Any, ids: set[int], bad: list[int], labels: Mapping[int, int]) -> str:
-    """What most probably went wrong with a mask that holds the ids `bad`."""
+    """The most probable fault of a mask that holds the ids `bad`."""
     if pathlib.Path(file).suffix.lower() in (".jpg", ".jpeg"):
         return "use PNG for masks: JPEG compression changes ids"
     num_classes = next(i for i in itertools.count() if i not in labels)  # counts ids, not labels
