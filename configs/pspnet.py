@@ -7,7 +7,7 @@ Source: Zhao et al., CVPR 2017 (arXiv 1612.01105). Options: `segjax.models.PSPNe
   python launch.py --config=configs/pspnet.py:paper         the paper's network and recipe on ADE20K
   python launch.py --config=configs/pspnet.py:idd           the seed notebook's settings
 Measured on 2 CPU cores (AMD EPYC, jax 0.10.2): streets, val mIoU 0.790, test 0.788, 3 m 43 s of
-training (4 m 10 s from an empty compilation cache to the finished report).
+training (4 m 00 s from an empty compilation cache to the finished report).
 """
 
 from configs import presets, recipes
