@@ -19,19 +19,16 @@ from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits
 from segjax.data.throughput import Rate, count_images, measure, without_cache
 
-CONFIG = config_flags.DEFINE_config_file("config", "configs/base.py")
-SECONDS = flags.DEFINE_float("seconds", 5.0, "to measure each")
-
 
 def main(argv) -> None:
-    config = CONFIG.value
+    config, seconds = flags.FLAGS.config, flags.FLAGS.seconds
     dataset = without_cache(Splits(config.data, config.seed).training())
     batch_size = config.train.batch_size
     for workers in sorted({0, 1, 2, os.cpu_count() or 1}):
-        (ours,) = measure(dataset, batch_size, workers=[workers], seconds=SECONDS.value)
+        (ours,) = measure(dataset, batch_size, workers=[workers], seconds=seconds)
         batches = torch_batches(dataset, batch_size, workers)
         try:
-            theirs = Rate(workers, *count_images(batches, batch_size, SECONDS.value))
+            theirs = Rate(workers, *count_images(batches, batch_size, seconds))
         finally:
             batches.close()
         print(
@@ -82,4 +79,6 @@ def _allow_read_only() -> None:
 
 
 if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", "configs/base.py")
+    flags.DEFINE_float("seconds", 5.0, "to measure each")
     app.run(main)
