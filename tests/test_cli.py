@@ -36,6 +36,11 @@ def refusal(monkeypatch, capsys):
     return parse
 
 
+def test_each_command_has_a_file_of_its_name():
+    files = {path.stem for path in (ROOT / "segjax" / "commands").glob("*.py")}
+    assert files - {"__init__"} == set(COMMANDS)
+
+
 @pytest.mark.parametrize("mode", COMMANDS)
 def test_each_flag_is_a_parameter_of_the_command(mode):
     parameters = inspect.signature(cli.function_of(mode)).parameters

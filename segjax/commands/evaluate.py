@@ -9,7 +9,6 @@ import jax
 from rich.console import Console
 
 from segjax import config as configs
-from segjax.commands.run_data import open_data
 from segjax.data.classes import ClassTable
 from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
@@ -71,7 +70,7 @@ def evaluate(
     console, workdir = console or Console(), pathlib.Path(workdir)
     predictor = Predictor.from_workdir(workdir, overrides=overrides)
     config = predictor.config
-    opened = opened or open_data(config)
+    opened = opened or Splits.of_run(config)
     changed = _changed_data(configs.load(workdir), config)
     if changed:
         _check_classes(predictor.classes, opened.classes, workdir)

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from segjax import weights
-from segjax.commands.run_data import open_data
+from segjax.data.splits import Splits
 from segjax.export.load import SUFFIX
 from segjax.export.program import write as write_export
 from segjax.inference.predictor import Predictor
@@ -72,7 +72,7 @@ def _export_program(predictor: Predictor, output: pathlib.Path) -> str:
     config = predictor.config
     # Labels on the canvas, as the program gives them.
     config = {**config, "data": {**config["data"], "label_size": (0, 0)}}
-    validation = open_data(config).fitted(config["data"]["val_split"])
+    validation = Splits.of_run(config).fitted(config["data"]["val_split"])
     versions = {name: environment()[name] for name in ("commit", "segjax")}
     written = write_export(output, predictor, validation, environment=versions)
     (height, width), multiple = written["size"], written["multiple"]

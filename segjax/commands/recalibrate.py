@@ -10,8 +10,8 @@ import numpy as np
 from rich.console import Console
 
 from segjax import config as configs
-from segjax.commands.run_data import open_data
 from segjax.data.fitted import FittedDataset
+from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
 from segjax.inference.recalibrate import even_batches, recomputed_statistics
 from segjax.training.checkpoint import CheckpointStore
@@ -52,7 +52,7 @@ def recalibrate(
         step = store.best_step()
     predictor = Predictor.from_workdir(workdir, step, overrides=overrides)
     config, data = predictor.config, predictor.config["data"]
-    source = open_data(config).source(data["train_split"])
+    source = Splits.of_run(config).source(data["train_split"])
     canvas = FittedDataset(source, tuple(data["image_size"]))
     batches = even_batches(len(canvas), config["train"]["batch_size"])
     images = (

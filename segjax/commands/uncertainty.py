@@ -13,11 +13,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from segjax.commands.run_data import open_data
 from segjax.data.batches import eval_batches
 from segjax.data.classes import ClassTable
 from segjax.data.files.images import rgb_view
 from segjax.data.fitted import FittedDataset
+from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
 from segjax.inference.uncertainty import MEASURES, check_dropout
 from segjax.inference.uncertainty_scores import score_split
@@ -88,7 +88,7 @@ def uncertainty(
     else:
         check_dropout(first.model, first.variables, config["data"]["channels"])
     split = split or config["data"]["val_split"]
-    canvas = open_data(config).fitted(split)
+    canvas = Splits.of_run(config).fitted(split)
     began = time.perf_counter()
     scores, maps = _score(predictors, canvas, samples, seed, console)
     seconds = time.perf_counter() - began

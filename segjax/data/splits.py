@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,25 @@ class Splits:
         self._sources: dict[str, Source] = {}
         self._counts: dict[str, SplitCounts] = {}
         self._fitted: dict[tuple, FittedDataset] = {}
+
+    @classmethod
+    def of_run(cls, config: Mapping[str, Any]) -> "Splits":
+        """The splits of a finished run, whose data may have moved since the training.
+
+        Args:
+          config: of the run, with overrides.
+
+        Raises:
+          DataError: if the folder of the data is gone.
+        """
+        data = config["data"]
+        is_folder = data["root"] and not data["name"].startswith("tfds:")  # TFDS makes its folder
+        if is_folder and not pathlib.Path(data["root"]).exists():
+            raise DataError(
+                f"the data of the run are not in data.root={data['root']} any more",
+                "say where they are with --config.data.root=FOLDER",
+            )
+        return cls(data, config["seed"])
 
     @functools.cached_property
     def classes(self) -> ClassTable:
