@@ -14,10 +14,6 @@ import pytest
 
 from tests import typecheck
 
-typecheck.install()
-
-from configs import base  # noqa: E402
-
 # Many tests compile the same small programs: once per session is enough. Worker processes
 # inherit the variable from the one that starts them.
 _COMPILED = tempfile.TemporaryDirectory(prefix="segjax-tests-")
@@ -64,6 +60,9 @@ def pytest_configure(config):
     """Compiles quickly where slow tests are left out; before the first array makes JAX look."""
     jax.config.update("jax_num_cpu_devices", DEVICES)
     chosen = config.option.markexpr
+    # Before the first module of segjax is imported. The checks of host code cost a tenth of the
+    # suite's time, so the tests that touch every package make them.
+    typecheck.install(complete=chosen == "versions")
     if any(quick in chosen for quick in QUICK_RUNS):
         flags = f"{os.environ.get('XLA_FLAGS', '')} {quick_flags(jaxlib.__version__)}"
         os.environ["XLA_FLAGS"] = flags.strip()
@@ -94,6 +93,8 @@ def pytest_generate_tests(metafunc):
 
 def make_tiny_config():
     """SegNet-Basic with 4 channels on 8 streets scenes of 32x48, 6 steps, two evaluations."""
+    from configs import base  # after `pytest_configure`
+
     config = base.get_config()
     config.model.name = "segnet_basic"
     config.model.features = 4
