@@ -235,7 +235,7 @@ def check_flags(rest: Sequence[str] = ()) -> None:
             raise ValueError(f"--mode={mode} needs --{name}{text}")
     if "config" not in command.needs:
         for name in _overrides(sys.argv):
-            if not name.startswith(command.overrides or ("-",)):
+            if not name.startswith(command.overrides):
                 some = ", ".join(f"--config.{start}" for start in command.overrides)
                 raise ValueError(
                     f"--mode={mode} does not take --config.{name}: it has the config of the run; "

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 from rich.console import Console
 
 from segjax import config as configs
@@ -16,6 +15,7 @@ from segjax.inference.scoring import FullEvaluation, evaluate_fully, make_scorin
 from segjax.metrics.protocols import find_protocol
 from segjax.report import run as run_report
 from segjax.report import tables
+from segjax.training.distributed import is_first
 from segjax.training.evaluation import eval_batch_size, evaluation_path
 from segjax.training.mesh import evaluation_devices
 from segjax.training.progress import print_line
@@ -77,7 +77,7 @@ def evaluate(
     splits = splits or opened.evaluated
     opened.check(*splits)  # all of them before the first is evaluated
     output = pathlib.Path(output or (_folder_on(workdir, config) if changed else workdir))
-    first = jax.process_index() == 0
+    first = is_first()
     if first and output.resolve() != workdir.resolve():
         configs.copy_run(workdir, output)
         configs.save(config, output)

@@ -16,6 +16,7 @@ from segjax.report import run as run_report
 from segjax.report.numbers import evenly_spaced
 from segjax.report.provenance import save_run
 from segjax.training import loop
+from segjax.training.distributed import is_first
 from segjax.training.progress import print_line
 from segjax.training.setup import Setup, setup_run
 from segjax.training.workdir_lock import WorkdirLock
@@ -45,7 +46,7 @@ def train(
       Interrupted: if a signal asked the run to stop; it is saved.
     """
     console, workdir = console or Console(), pathlib.Path(workdir)
-    first = jax.process_index() == 0
+    first = is_first()
     with WorkdirLock(workdir) if first else contextlib.nullcontext() as lock:
         configs.check_same_run(config, workdir)
         setup = setup_run(config, workdir)

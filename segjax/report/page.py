@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 import jinja2
 
+from segjax.data.files.atomic import replacing
 from segjax.report.figures import to_svg
 from segjax.report.numbers import format_number
 from segjax.training.progress import duration
@@ -31,11 +32,9 @@ def write_page(path: str | os.PathLike, template: str, **context: object) -> Non
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a file beside `path` and renames it, so that no reader sees half of it."""
-    path = pathlib.Path(path)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    """Writes a text file that no reader sees incomplete."""
+    with replacing(pathlib.Path(path)) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 @functools.cache

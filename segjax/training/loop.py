@@ -13,6 +13,7 @@ from rich.console import Console
 
 from segjax.training.batches import DeviceIterator
 from segjax.training.checkpoint import CheckpointStore
+from segjax.training.distributed import is_first
 from segjax.training.evaluation import Evaluation, eval_batch_size, evaluate
 from segjax.training.interruption import Interrupted, Interruption
 from segjax.training.metrics_log import MetricsLogger, NonFiniteLoss
@@ -195,7 +196,7 @@ class _Run:
         run_state.update(step, miou, config["train"], config["optim"])
         log.validated(step, summary, run_state.best_step == step)
         variables = state.eval_variables()
-        if self.preview and jax.process_index() == 0:
+        if self.preview and is_first():
             local = jax.tree.map(lambda x: x.addressable_data(0), variables)
             for name, picture in self.preview(local).items():
                 writer.picture(step, name, picture)

@@ -6,6 +6,7 @@ from typing import Any
 
 from segjax.data import sampling
 from segjax.data.splits import scored_size
+from segjax.training.remat import POLICIES
 from segjax.transforms import normalize
 
 
@@ -65,7 +66,7 @@ def check_options(config: Mapping[str, Any]) -> None:
             f"train.batch_size={train['batch_size']}"
         )
     for name, value, known in (
-        ("train.remat", train["remat"], ("none", "convs", "blocks")),
+        ("train.remat", train["remat"], POLICIES),
         ("train.on_nonfinite", train["on_nonfinite"], ("stop", "skip", "rollback")),
         ("data.on_unreadable", data["on_unreadable"], ("stop", "skip")),
     ):

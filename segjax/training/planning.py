@@ -11,6 +11,7 @@ from rich.console import Console
 
 from segjax.accelerators import Program, TooLargeError, compile_and_read
 from segjax.training.progress import print_line
+from segjax.training.remat import POLICIES
 from segjax.training.setup import Setup, setup_programs
 
 STEPS = ("train", "evaluate")
@@ -130,8 +131,7 @@ def largest(batch: Callable[[int], Change], count: int, peak: float, limit: floa
 
 def _policies(now: str) -> tuple[str, ...]:
     """The policies of `train.remat` that keep less than the present one."""
-    policies = ("none", "convs", "blocks")
-    return policies[policies.index(now) + 1 :]
+    return POLICIES[POLICIES.index(now) + 1 :]
 
 
 def _shares(config: Mapping[str, Any], count: int) -> Iterator[int]:

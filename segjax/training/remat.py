@@ -27,6 +27,8 @@ from segjax.layers.checkpoint_names import BLOCK, CONV
 # activation, pooling and resizing are cheap to run again. "blocks" keeps the outputs of blocks, and
 # computes about a third more.
 CUTS = {"convs": (CONV, BLOCK), "blocks": (BLOCK,)}
+# The values of `train.remat`; each keeps less than the one before.
+POLICIES = ("none", *CUTS)
 
 
 def rematerialised(function: Callable[..., Any], policy: str) -> Callable[..., Any]:
@@ -43,7 +45,7 @@ def rematerialised(function: Callable[..., Any], policy: str) -> Callable[..., A
     if policy == "none":
         return function
     if policy not in CUTS:
-        raise ValueError(f"train.remat={policy!r}; use none, {', '.join(CUTS)}")
+        raise ValueError(f"train.remat={policy!r}; use {', '.join(POLICIES)}")
 
     def in_parts(params, *inputs):
         arguments = (params, *inputs)

@@ -7,11 +7,11 @@ import pathlib
 import warnings
 from typing import Any
 
-import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
 from segjax.data.files.atomic import replacing
+from segjax.training.distributed import is_first
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -37,7 +37,7 @@ class MetricsWriter:
     """
 
     def __init__(self, workdir: pathlib.Path, start_step: int = 0, evaluated: int | None = None):
-        self._writes = jax.process_index() == 0
+        self._writes = is_first()
         if not self._writes:
             return
         last = {"val": start_step if evaluated is None else evaluated}

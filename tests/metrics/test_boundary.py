@@ -3,8 +3,6 @@
 import itertools
 import json
 import math
-import pickle
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -272,28 +270,6 @@ def test_trimap_equals_masked_miou():
             near = (distance_to_boundary(label) < width) & (label != IGNORED)
             np.add.at(confusion, (label[near], prediction[near]), 1)
         assert found == pytest.approx(metrics.mean_iou(confusion)[0])
-
-
-def test_threads_and_given_distances_give_the_same():
-    pairs = [blobs(seed) for seed in range(8)]
-    alone, together = Boundaries(4), Boundaries(4)
-    for label, prediction in pairs:
-        alone.add(label, prediction)
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda p: together.add(*p, distance_to_boundary(p[0])), pairs))
-    assert json.dumps(alone.summary()) == json.dumps(together.summary())
-
-
-def test_parts_measured_in_several_processes_give_the_same():
-    pairs = [blobs(seed) for seed in range(5)]
-    alone, parts = Boundaries(4), [Boundaries(4), Boundaries(4), Boundaries(4)]
-    for number, (label, prediction) in enumerate(pairs):
-        alone.add(label, prediction)
-        parts[number % 2].add(label, prediction)  # nothing in the last
-    first, *others = (pickle.loads(pickle.dumps(part)) for part in parts)
-    for other in others:
-        first.merge(other)
-    assert json.dumps(alone.summary()) == json.dumps(first.summary())
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -2,14 +2,12 @@
 
 import json
 import math
-import pickle
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from segjax import metrics
-from segjax.metrics import boundary, by_object
+from segjax.metrics import by_object
 from segjax.metrics.by_object import StratifiedIoU
 
 IGNORED = 255
@@ -149,25 +147,3 @@ def test_nothing_counted():
         summary = StratifiedIoU(3).summary()
     assert all(math.isnan(b["miou"]) for b in summary["size"] + summary["distance"])
     assert all(b["pixels"] == 0 for b in summary["size"] + summary["distance"])
-
-
-def test_threads_and_given_distances_give_the_same():
-    pairs = [patches(seed) for seed in range(8)]
-    alone, together = StratifiedIoU(3), StratifiedIoU(3)
-    for label, prediction in pairs:
-        alone.add(label, prediction)
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda p: together.add(*p, boundary.distance_to_boundary(p[0])), pairs))
-    assert json.dumps(alone.summary()) == json.dumps(together.summary())
-
-
-def test_parts_measured_in_several_processes_give_the_same():
-    pairs = [patches(seed) for seed in range(5)]
-    alone, parts = StratifiedIoU(3), [StratifiedIoU(3), StratifiedIoU(3), StratifiedIoU(3)]
-    for number, (label, prediction) in enumerate(pairs):
-        alone.add(label, prediction)
-        parts[number % 2].add(label, prediction)  # nothing in the last
-    first, *others = (pickle.loads(pickle.dumps(part)) for part in parts)
-    for other in others:
-        first.merge(other)
-    assert json.dumps(alone.summary()) == json.dumps(first.summary())
