@@ -304,20 +304,23 @@ def _help_of(mode: str, program: str) -> str:
 
 def _mode_in(arguments: Sequence[str]) -> str | None:
     """The command that --mode names, None without a known one."""
-    for argument in arguments:
-        name, _, value = argument.lstrip("-").partition("=")
-        if name == "mode" and value in COMMANDS:
-            return value
-    return None
+    given = _value_of("mode", arguments)
+    return given if given in COMMANDS else None
+
+
+def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
+    """The value of --FLAG=VALUE or --FLAG VALUE; None where the flag is not given."""
+    given = re.search(rf"^--?{flag}(?:=|\n)(.*)$", "\n".join(arguments), re.MULTILINE)
+    return given[1] if given else None
 
 
 def _missing_config(arguments: Sequence[str]) -> str:
     """The message about a --config that names no file; "" if there is nothing to complain about."""
-    text = "\n".join(arguments)
-    given = re.search(r"^--?config(?:=|\n)([^:\n]*)", text, re.MULTILINE)
-    if not given or pathlib.Path(given[1]).is_file():
+    given = _value_of("config", arguments)
+    file = given and given.partition(":")[0]
+    if file is None or pathlib.Path(file).is_file():
         return ""
-    return f"--config={given[1]} is no file; known names are {', '.join(config_files.names())}"
+    return f"--config={file} is no file; known names are {', '.join(config_files.names())}"
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:

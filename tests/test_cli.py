@@ -103,6 +103,7 @@ def test_what_is_refused(refusal, arguments, message):
         ["--config=segnet.py", "--mode=prepare", "--size=240x480"],
         ["--mode=predict", "--workdir=a", "--input=b", "--scales=0.75,1", "--flip"],
         ["--mode=evaluate", "--workdir=a", "--config.data.root=b", "--splits=val,test"],
+        ["--mode", "evaluate", "--workdir=a", "--config.data.root=b"],
         ["--mode=uncertainty", "--runs=a,b", "--config.data.root=b"],
     ],
 )
