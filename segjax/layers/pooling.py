@@ -97,14 +97,24 @@ def _better(candidate, best):
 def _largest_of_windows(x, window, strides, pads, mark):
     """The largest of each window, and `mark(place, size)` of its place, by a running maximum over
     the window's places, row by row; `size` is (h, w) of the result."""
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=_lowest(x.dtype))
-    size = [(n - k) // s + 1 for n, k, s in zip(padded.shape[1:3], window, strides, strict=True)]
+    size = [
+        (n + sum(pad) - k) // s + 1
+        for n, pad, k, s in zip(x.shape[1:3], pads, window, strides, strict=True)
+    ]
+    lowest = jnp.asarray(_lowest(x.dtype), x.dtype)
 
     def at(place):
-        rows, columns = (
-            slice(p, p + (n - 1) * s + 1, s) for p, n, s in zip(place, size, strides, strict=True)
+        # Every window's cell lies in the map of each `stride`-th cell, a few places further on.
+        # Such maps have the windows' own size: devices that share the rows send a row or two, where
+        # for steps through a padded map XLA would move all of it.
+        further, first = np.transpose(
+            [divmod(p - pad[0], s) for p, pad, s in zip(place, pads, strides, strict=True)]
         )
-        return padded[:, rows, columns]
+        cells = x[:, first[0] :: strides[0], first[1] :: strides[1]]
+        edges = [
+            (-f, f + n - m, 0) for f, n, m in zip(further, size, cells.shape[1:3], strict=True)
+        ]
+        return lax.pad(cells, lowest, [(0, 0, 0), *edges, (0, 0, 0)])
 
     first, *others = np.ndindex(*window)
     values = at(first)

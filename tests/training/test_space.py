@@ -138,7 +138,9 @@ def relative_error(result, expected) -> float:
     ["segnet", *(pytest.param(n, marks=pytest.mark.slow) for n in ("deeplabv3", "pspnet"))],
 )
 def test_rows_on_four_devices(name, shallow):
-    case = Case.drawn(MODELS[name])
+    # Four images: the pyramid's bin 1 normalises over one value an image, and over two values the
+    # gradient is rounding.
+    case = Case.drawn(MODELS[name], n=4)
     (alone, wanted), (shared, found) = case.on(1), case.on(4)
     check_exchanges(collectives(shared.as_text()), case.variables, len(case.images))
 
