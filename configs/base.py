@@ -24,8 +24,8 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     config.model = ml_collections.ConfigDict(model_defaults(model) if model else {"name": "pspnet"})
 
     config.data = data = ml_collections.ConfigDict()
-    # streets (procedural, no files), folder (your own files), camvid, idd, cityscapes, voc, ade20k,
-    # sunrgbd, tfds:NAME, prepared (what --mode=prepare wrote)
+    # streets (procedural, no files), folder (your own files), camvid, idd, idd_lite, cityscapes,
+    # voc, ade20k, sunrgbd, tfds:NAME, prepared (what --mode=prepare wrote)
     data.name = "streets"
     data.variant = ""  # of the data set, where it has several; "" = its first
     data.root = ""  # folder of the data set on disk

@@ -9,7 +9,18 @@ from typing import Any
 from segjax.data.class_map import ClassMap, map_classes, read_class_map
 from segjax.data.classes import ClassTable
 from segjax.data.errors import DataError
-from segjax.data.sets import ade20k, camvid, cityscapes, folder, idd, prepared, sunrgbd, tfds, voc
+from segjax.data.sets import (
+    ade20k,
+    camvid,
+    cityscapes,
+    folder,
+    idd,
+    idd_lite,
+    prepared,
+    sunrgbd,
+    tfds,
+    voc,
+)
 from segjax.data.source import DatasetSpec, Source
 from segjax.data.streets import dataset as streets
 
@@ -23,6 +34,7 @@ DATASETS: Mapping[str, DatasetSpec] = {
     "folder": folder.SPEC,
     "prepared": prepared.SPEC,
     "idd": idd.SPEC,
+    "idd_lite": idd_lite.SPEC,
 }
 
 _ANY_CHANNELS = ("folder", "prepared")
