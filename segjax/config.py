@@ -1,5 +1,8 @@
 """Configs as plain data: saved with the run, read back, compared."""
 
+import functools
+import hashlib
+import inspect
 import json
 import pathlib
 import shutil
@@ -44,9 +47,26 @@ Config = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Map
 
 
 def plain(config: Config) -> dict[str, Any]:
-    """Nested dicts and lists, as JSON holds them."""
+    """Nested dicts and lists, as JSON holds them; a function is the text of `_identity`."""
     values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
-    return json.loads(json.dumps(values))
+    return json.loads(json.dumps(values, default=_identity))
+
+
+def _identity(function: Any) -> str:
+    """A config file's function as the run's JSON records it: the name, the start of the SHA-256 of
+    its source, and what `functools.partial` binds, so that no run is resumed with another one. It
+    is never read as code."""
+    if isinstance(function, functools.partial):
+        bound = json.dumps([function.args, function.keywords], default=_identity)
+        return f"{_identity(function.func)}, with {bound}"
+    if not callable(function):
+        raise TypeError(f"{function!r} cannot be saved as JSON")
+    name = getattr(function, "__name__", type(function).__name__)
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):  # typed in, or built in
+        return name
+    return f"{name}, source {hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
 
 def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
@@ -134,17 +154,22 @@ def copy_run(workdir: pathlib.Path, output: pathlib.Path) -> None:
             shutil.copy2(workdir / name, output / name)
 
 
-def check_same_run(config: Config, workdir: pathlib.Path) -> None:
+def check_same_run(config: Config, workdir: pathlib.Path, base: Config | None = None) -> None:
     """Refuses to resume in a workdir that was started with another config.
 
-    A model's option that one of the two lacks has the model's default there.
+    An option that one of the two lacks, as runs of older versions do, has its default there.
+
+    Args:
+      config: of the run that is to start.
+      workdir: that it is to start in.
+      base: the defaults of all options but the model's, which it knows.
 
     Raises:
       ValueError: listing the options that differ.
     """
     if not (workdir / CONFIG_FILE).is_file():
         return
-    theirs, ours = _with_model_defaults(load(workdir)), _with_model_defaults(config)
+    theirs, ours = (_with_defaults(each, base or {}) for each in (load(workdir), config))
     different = {
         name: values
         for name, values in difference(theirs, ours).items()
@@ -161,9 +186,11 @@ def check_same_run(config: Config, workdir: pathlib.Path) -> None:
         )
 
 
-def _with_model_defaults(config: Config) -> dict[str, Any]:
+def _with_defaults(config: Config, base: Config) -> dict[str, Any]:
     config = plain(config)
-    return {**config, "model": plain(model_defaults(config["model"]["name"])) | config["model"]}
+    defaults = {**plain(base), "model": plain(model_defaults(config["model"]["name"]))}
+    sections = {k: v | config.get(k, {}) for k, v in defaults.items() if isinstance(v, dict)}
+    return {**defaults, **config, **sections}
 
 
 def load_classes(config: Mapping[str, Any], workdir: str | pathlib.Path) -> ClassTable:

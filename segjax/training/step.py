@@ -45,6 +45,7 @@ class Objective:
       accumulate: micro-batches per step; the loss is that of the whole batch, but batch
         normalisation sees one micro-batch at a time.
       ema_decay: of the running average of the weights; 0 = none.
+      ema_warmup: whether the decay grows up to `ema_decay` in the first steps.
       remat: what the backward pass computes again, see `training.remat`.
       skip_nonfinite: whether a step whose loss or gradient is not finite leaves all of the state
         as it was, the step number apart.
@@ -56,8 +57,21 @@ class Objective:
     aux_weight: float = 0.4
     accumulate: int = 1
     ema_decay: float = 0.0
+    ema_warmup: bool = False
     remat: str = "none"
     skip_nonfinite: bool = False
+
+    def ema_decay_at(self, step: jax.Array) -> float | jax.Array:
+        """The decay of the running average in the update after `step` others.
+
+        With `ema_warmup` it is min(ema_decay, (1 + t) / (10 + t)) at the t-th update, as TensorFlow
+        (ExponentialMovingAverage with num_updates) and torch_ema have it: the average forgets the
+        random weights of the start.
+        """
+        if not self.ema_warmup:
+            return self.ema_decay
+        updates = step + 1
+        return jnp.minimum(self.ema_decay, (1 + updates) / (10 + updates))
 
 
 def make_train_step(
@@ -101,7 +115,8 @@ def make_train_step(
         pixels = jnp.maximum(pixels, 1)
         gradients = jax.tree.map(lambda g: g / pixels, sums.gradients)
 
-        new_state = updated(state, gradients, batch_stats, optimizer, objective.ema_decay)
+        ema_decay = objective.ema_decay_at(state.step)
+        new_state = updated(state, gradients, batch_stats, optimizer, ema_decay)
         metrics = {
             "loss": sums.loss / pixels,
             "accuracy": jnp.trace(sums.confusion) / pixels,
@@ -216,7 +231,7 @@ def updated(
     gradients: Any,
     batch_stats: Any,
     optimizer: optax.GradientTransformation,
-    ema_decay: float,
+    ema_decay: float | jax.Array,
 ) -> TrainState:
     """The state after the optimiser's update and the running average's; `step` stays."""
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
