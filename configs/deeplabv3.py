@@ -7,6 +7,61 @@ Source: Chen et al., arXiv 1706.05587. Options: `segjax.models.DeepLabV3`.
   python launch.py --config=configs/deeplabv3.py:paper         the paper's network and recipe on VOC
   python launch.py --config=configs/deeplabv3.py:idd           the seed notebook's settings
   python launch.py --config=configs/deeplabv3.py:torchvision   torchvision's deeplabv3_resnet50
+What the sources of paper say:
+  section 3: model.encoder=resnet101, model.multi_grid=1x2x4, model.rates=6x12x18,
+    model.image_pooling=True
+  section 4, training protocol: data.name=voc, augment.crop_size=513x513, augment.scale=0.5x2,
+    augment.flip=True, optim.schedule=poly, optim.poly_power=0.9, train.batch_size=16,
+    train.steps=30000, data.variant=sbd, optim.learning_rate=0.007, model.output_stride=16,
+    model.momentum=0.9997
+Different in paper: images are fitted to the canvas of 513x513 before they are zoomed; there they
+  keep their own size. Section 4 has no momentum of the optimiser and no weight decay: 0.9 and 1e-4
+  here.
+What the sources of paper_stage2 say:
+  section 3: model.encoder=resnet101, model.multi_grid=1x2x4, model.rates=6x12x18,
+    model.image_pooling=True
+  section 4, training protocol: data.name=voc, augment.crop_size=513x513, augment.scale=0.5x2,
+    augment.flip=True, optim.schedule=poly, optim.poly_power=0.9, train.batch_size=16,
+    train.steps=30000, data.train_split=trainval, optim.learning_rate=0.001, model.output_stride=8,
+    train.freeze=norm
+Different in paper_stage2: as in paper. It starts from the weights of that one,
+  --config.init_from=WORKDIR.
+What the sources of torchvision say:
+  README.md: optim.learning_rate=0.02, train.batch_size=32
+  train.py: optim.name=sgd, optim.momentum=0.9, optim.schedule=poly, optim.poly_power=0.9,
+    optim.weight_decay=0.0001, optim.decay_scale="", optim.lr_scale=aux:10, train.epochs=30,
+    loss.terms=cross_entropy, loss.class_weights=none, loss.aux_weight=0.5
+  presets.py, transforms.py: augment.crop_size=480x480, augment.scale=0.5x2, augment.flip=True,
+    augment.antialias=True, augment.padding=end
+  models/segmentation/deeplabv3.py, models/resnet.py: model.encoder=resnet50, model.output_stride=8,
+    model.contract_dilation=True, model.multi_grid=1x1x1, model.rates=6x12x18,
+    model.dropout_rate=0.5, model.head_conv=True
+Different in torchvision: the data, VOC in place of COCO's images of VOC's classes; a side of 520
+  pixels before the zoom is the longer one here, the shorter one there.
+What the sources of mmseg say:
+  schedules/schedule_40k.py: optim.name=sgd, optim.momentum=0.9, optim.learning_rate=0.01,
+    optim.weight_decay=0.0005, optim.decay_scale="", optim.schedule=poly, optim.poly_power=0.9,
+    optim.eta_min=0.0001, train.steps=40000, train.eval_every=4000
+  datasets/cityscapes.py: data.name=cityscapes, augment.crop_size=512x1024, augment.scale=0.5x2,
+    augment.max_class_share=0.75, augment.flip=True, augment.antialias=False, augment.padding=end,
+    train.batch_size=8
+  PhotoMetricDistortion: augment.colour_model=hsv, augment.brightness=0.12549, augment.contrast=0.5,
+    augment.saturation=0.5, augment.hue=0.1, augment.brightness_probability=0.5,
+    augment.contrast_probability=0.5, augment.saturation_probability=0.5,
+    augment.hue_probability=0.5
+  models/deeplabv3_r50-d8.py: model.encoder=resnet50, model.stem=3x3, model.output_stride=8,
+    model.contract_dilation=True, model.multi_grid=1x1x1, model.rates=6x12x18,
+    model.aspp_features=512, model.image_pooling=True, model.dropout_rate=0.1,
+    model.align_corners=False, loss.aux_weight=0.4, loss.terms=cross_entropy(divide_by=all),
+    loss.class_weights=none
+Different in mmseg: ASPP's branches are joined by a 3x3 convolution there, by a 1x1 convolution
+  here. Images are fitted to the canvas before they are zoomed.
+What the sources of idd_lite say:
+  the recipe published with the data set's baselines: data.name=idd_lite, model.encoder=resnet50,
+    optim.name=adamw, optim.learning_rate=0.0024, optim.schedule=cosine, optim.lr_scale=head:4,
+    train.batch_size=256, train.epochs=200, augment.crop_size=224x320, augment.scale=1x1.2,
+    loss.terms=cross_entropy+0.5*lovasz
+Different in idd_lite: which class weights is not said; the networks start from ImageNet's weights.
 """
 
 from configs import presets, pspnet, recipes

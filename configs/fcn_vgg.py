@@ -10,6 +10,17 @@ Source: Long et al., CVPR 2015. Options: `segjax.models.FCNVGG`; choose the stri
 There is no batch normalisation: at full width it needs VGG16's weights, --config.init_from=FILE
 with torchvision's vgg16 file; the narrow presets train from nothing with Adam.
 The 100 zeros around the image cost: 96x192 pixels are computed as 294x390.
+What the sources of paper say:
+  the SegNet paper, section 4 and table 3: optim.name=sgd, optim.momentum=0.9, data.name=camvid,
+    data.image_size=360x480, optim.learning_rate=0.001, optim.schedule=constant, train.batch_size=5,
+    train.steps=40000, loss.class_weights=none, model.dropout_rate=0.5
+  table 3, row "FCN (learnt deconv)": model.learn_upsampling=True
+  FCN's voc-fcn8s/net.py: optim.lr_scale=bias:2, optim.decay_scale=bias:0, model.stride=8,
+    model.fc_features=4096
+  FCN's solver.prototxt, and the SegNet authors': optim.weight_decay=0.0005
+Different in paper: the data, 367 public images in place of 3,433. Whether the SegNet authors kept
+  FCN's multipliers is not said. FCN's own solver (rate 1e-14 of a loss that is not divided,
+  momentum 0.99, 100,000 updates of one image) is not this one.
 """
 
 from configs import presets, recipes

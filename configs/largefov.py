@@ -8,6 +8,25 @@ Source: Chen et al., ICLR 2015 (arXiv 1412.7062). Options: `segjax.models.DeepLa
   python launch.py --config=configs/largefov.py:idd           the SegNet notebook's settings
 There is no batch normalisation: at full width it needs VGG16's weights, --config.init_from=FILE
 with torchvision's vgg16 file; the narrow presets train from nothing with Adam.
+What the sources of paper say:
+  the SegNet paper, section 4 and table 3: optim.name=sgd, optim.momentum=0.9, data.name=camvid,
+    data.image_size=360x480, optim.learning_rate=0.001, optim.schedule=constant, train.batch_size=5,
+    train.steps=40000, loss.class_weights=none, model.dropout_rate=0.5
+  DeepLab-LargeFOV's train.prototxt: optim.lr_scale=classifier:10;bias:2, optim.decay_scale=bias:0,
+    model.rate=12, model.fc_features=1024
+  DeepLab-LargeFOV's solver.prototxt, and the SegNet authors': optim.weight_decay=0.0005
+Different in paper: the data, 367 public images in place of 3,433; the loss, which DeepLab takes at
+  an eighth of the image's size from labels that are shrunk, and here at the full size. Whether the
+  SegNet authors kept DeepLab's multipliers is not said. Row "+ denseCRF": evaluate with --crf.
+What the sources of voc say:
+  solver.prototxt: optim.name=sgd, optim.momentum=0.9, optim.learning_rate=0.001,
+    optim.schedule=step, optim.step_at=0.333333x0.666667, optim.step_factor=0.1,
+    optim.weight_decay=0.0005, train.steps=6000
+  train.prototxt: data.name=voc, data.variant=sbd, train.batch_size=30, augment.crop_size=321x321,
+    augment.flip=True, augment.scale=1x1, optim.lr_scale=classifier:10;bias:2,
+    optim.decay_scale=bias:0, model.dropout_rate=0.5, model.rate=12, model.fc_features=1024,
+    loss.class_weights=none
+Different in voc: the loss is taken at the full size, as above.
 """
 
 from configs import fcn_vgg, presets

@@ -17,6 +17,33 @@ two images at a time, as far as their code shows it, so not the mIoU of a whole 
   DeepLabV3   0.6598 / 0.9279  0.5655 / 0.8725  0.5752 / 0.8832  0.6229, epoch 15 of 20
   NCSU        accuracy 0.9163 on the training images at the end of epoch 50; no mIoU
 The `:idd` presets of the other configs train the papers' networks with the same settings.
+What the sources of segnet say:
+  segnet_keras_idd: data.image_size=240x480, optim.name=adam, optim.learning_rate=0.0001,
+    optim.schedule=constant, optim.weight_decay=0, optim.plateau_patience=3,
+    optim.plateau_factor=0.2, optim.plateau_min_rate=1e-05, train.batch_size=16, train.epochs=30,
+    train.early_stop_patience=5, loss.terms=cross_entropy, loss.class_weights=none,
+    augment.scale=1x1, augment.flip=False, augment.rotate=0
+  Keras's default: optim.epsilon=1e-07, optim.beta1=0.9, optim.beta2=0.999
+What the sources of pspnet say:
+  pspnet_keras_idd: data.image_size=240x480, optim.name=adam, optim.learning_rate=0.001,
+    optim.schedule=constant, optim.weight_decay=0, optim.plateau_patience=2,
+    optim.plateau_factor=0.2, optim.plateau_min_rate=0.0005, train.batch_size=8, train.epochs=30,
+    train.early_stop_patience=3, loss.terms=cross_entropy, loss.class_weights=none,
+    augment.scale=1x1, augment.flip=False, augment.rotate=0
+  Keras's default: optim.epsilon=1e-07, optim.beta1=0.9, optim.beta2=0.999
+Different in pspnet: the printed log counts to 50 epochs, the code to 30, as here.
+What the sources of deeplabv3 say:
+  deeplabv3_keras_idd: data.image_size=240x480, optim.name=adam, optim.learning_rate=0.001,
+    optim.schedule=constant, optim.weight_decay=0, optim.plateau_patience=3,
+    optim.plateau_factor=0.2, optim.plateau_min_rate=0.0005, train.batch_size=8, train.epochs=50,
+    train.early_stop_patience=5, loss.terms=cross_entropy, loss.class_weights=none,
+    augment.scale=1x1, augment.flip=False, augment.rotate=0
+  Keras's default: optim.epsilon=1e-07, optim.beta1=0.9, optim.beta2=0.999
+What the sources of ncsu say:
+  segnet_ncsu_camvid_report, test case 1: data.name=camvid, data.image_size=416x608, optim.name=sgd,
+    optim.learning_rate=0.001, train.steps=25600
+  Keras's default: optim.momentum=0, optim.schedule=constant
+Different in ncsu: the batch size is not said. The report's network has 101 outputs.
 """
 
 from configs import presets, recipes

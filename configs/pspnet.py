@@ -8,6 +8,34 @@ Source: Zhao et al., CVPR 2017 (arXiv 1612.01105). Options: `segjax.models.PSPNe
   python launch.py --config=configs/pspnet.py:idd           the seed notebook's settings
 Measured on 2 CPU cores (AMD EPYC, jax 0.10.2): streets, val mIoU 0.790, test 0.788, 3 m 43 s of
 training (4 m 00 s from an empty compilation cache to the finished report).
+What the sources of paper say:
+  section 5.1: optim.name=sgd, optim.momentum=0.9, optim.learning_rate=0.01, optim.schedule=poly,
+    optim.poly_power=0.9, optim.weight_decay=0.0001, loss.aux_weight=0.4, train.batch_size=16,
+    augment.scale=0.5x2, augment.flip=True, augment.rotate=10, augment.blur=0.5
+  section 3.3: model.encoder=resnet50, model.output_stride=8
+  section 3.2: model.bins=1x2x3x6
+  section 5.2: data.name=ade20k, train.steps=150000
+Different in paper: images are fitted to the canvas of 473x473 before they are zoomed; there they
+  keep their own size. Blur is not said how often.
+What the sources of semseg say:
+  ade20k_pspnet50.yaml: optim.name=sgd, optim.momentum=0.9, optim.learning_rate=0.01,
+    optim.schedule=poly, optim.poly_power=0.9, optim.weight_decay=0.0001, loss.aux_weight=0.4,
+    train.batch_size=16, augment.scale=0.5x2, augment.flip=True, augment.rotate=10,
+    data.name=ade20k, model.encoder=resnet50, augment.crop_size=473x473, train.epochs=100
+  tool/train.py: optim.lr_scale=head:10;aux:10, optim.decay_scale="", loss.terms=cross_entropy,
+    loss.class_weights=none
+  util/transform.py: augment.rotate_probability=0.5, augment.blur=0.5, augment.aspect=1x1,
+    augment.antialias=False, augment.padding=centre
+  model/pspnet.py, model/resnet.py: model.stem=3x3, model.align_corners=True, model.bins=1x2x3x6,
+    model.dropout_rate=0.1
+Different in semseg: images are fitted to the canvas, as above. Test images are there taken by
+  windows of 473x473, mirrored too: --mode=predict has that.
+What the sources of idd_lite say:
+  the recipe published with the data set's baselines: data.name=idd_lite, model.encoder=resnet50,
+    optim.name=adamw, optim.learning_rate=0.0024, optim.schedule=cosine, optim.lr_scale=head:4,
+    train.batch_size=256, train.epochs=200, augment.crop_size=224x320, augment.scale=1x1.2,
+    loss.terms=cross_entropy+0.5*lovasz
+Different in idd_lite: which class weights is not said; the networks start from ImageNet's weights.
 """
 
 from configs import presets, recipes

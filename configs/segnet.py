@@ -8,6 +8,25 @@ Source: Badrinarayanan et al., PAMI 2017 (arXiv 1511.00561). Options: `segjax.mo
   python launch.py --config=configs/segnet.py:bayesian      Bayesian SegNet with its authors' solver
   python launch.py --config=configs/segnet.py:idd           the seed notebook's settings
 Bayesian SegNet: Kendall et al., BMVC 2017 (arXiv 1511.02680).
+What the sources of paper say:
+  section 3.2: data.name=camvid, data.image_size=360x480
+  section 3.3: optim.name=sgd, optim.momentum=0.9, optim.learning_rate=0.1, optim.schedule=constant,
+    train.batch_size=12, train.eval_every=1000, loss.class_weights=median_present,
+    augment.scale=1x1, augment.flip=False, augment.rotate=0
+  segnet_solver.prototxt: optim.weight_decay=0.0005
+  segnet_train.prototxt: optim.lr_scale=bias:2, optim.decay_scale=bias:0;.*/norm/bias:0,
+    model.dropout_rate=0, loss.terms=cross_entropy
+Different in paper: train.eval_every is 500 here. The best checkpoint is that of the best mIoU on
+  val, the paper's that of the best global accuracy; the paper trains until it converges, here
+  20,000 updates. The paper's text sums the loss over the pixels of a batch; the authors' Caffe
+  layer divides that by the labelled ones, as here.
+What the sources of bayesian say:
+  bayesian_segnet_solver.prototxt: optim.name=sgd, optim.momentum=0.9, optim.learning_rate=0.001,
+    optim.schedule=constant, optim.weight_decay=0.0005, train.steps=60000
+  bayesian_segnet_train.prototxt: data.name=camvid, train.batch_size=4, model.dropout_rate=0.5,
+    loss.class_weights=published, optim.lr_scale=bias:2, optim.decay_scale=bias:0;.*/norm/bias:0,
+    loss.terms=cross_entropy, augment.scale=1x1, augment.flip=False, augment.rotate=0
+Different in bayesian: loss.class_weights are computed here; the shipped ones are called published.
 """
 
 from configs import presets, recipes

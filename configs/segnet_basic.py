@@ -21,6 +21,26 @@ test split with median-frequency weights, without them):
   python launch.py --config=configs/segnet_basic.py:fcn_basic_no_addition_no_dim_reduction
                                                                                 45.9, 45.5
 `--config.loss.class_weights=none` trains without the weights.
+What the sources of paper say:
+  section 3.2: data.name=camvid, data.image_size=360x480
+  section 3.3: optim.name=sgd, optim.momentum=0.9, optim.learning_rate=0.1, optim.schedule=constant,
+    train.batch_size=12, train.eval_every=1000, loss.class_weights=median_present,
+    augment.scale=1x1, augment.flip=False, augment.rotate=0
+  section 3.2, table 1: data.local_contrast=9, model.features=64
+  segnet_basic_solver.prototxt: optim.weight_decay=0.0005
+  segnet_basic_train.prototxt: optim.lr_scale=bias:2, optim.decay_scale=bias:0,
+    loss.terms=cross_entropy
+Different in paper: train.eval_every is 500 here. What configs/segnet.py says of its preset paper
+  holds here too.
+What the sources of bayesian say:
+  bayesian_segnet_basic_solver.prototxt: optim.name=sgd, optim.momentum=0.9,
+    optim.learning_rate=0.1, optim.schedule=constant, optim.weight_decay=0.0005, train.steps=10000
+  bayesian_segnet_basic_train.prototxt: data.name=camvid, train.batch_size=4,
+    model.dropout_rate=0.5, model.input_lrn=True, loss.class_weights=published,
+    optim.lr_scale=bias:2, optim.decay_scale=bias:0, loss.terms=cross_entropy, augment.scale=1x1,
+    augment.flip=False, augment.rotate=0
+Different in bayesian: optim.learning_rate, train.steps and loss.class_weights are those of
+  configs/segnet.py:bayesian.
 """
 
 import functools

@@ -62,7 +62,7 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command(
         "evaluate the best checkpoint of a run, on its own data or on others",
         needs=("workdir",),
-        takes=("splits", "protocol", "output"),
+        takes=("splits", "protocol", "output", "crf"),
         overrides=_DATA,
         many_processes=True,
     ),
@@ -71,7 +71,7 @@ COMMANDS: Mapping[str, Command] = {
         needs=("workdir", "input"),
         takes=(
             *("output", "inference", "window", "overlap", "blend"),
-            *("scales", "flip", "batch_size"),
+            *("scales", "flip", "batch_size", "crf"),
         ),
     ),
     "compare": Command(

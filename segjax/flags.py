@@ -32,6 +32,21 @@ class _NumbersParser(flags.ArgumentParser):
             raise ValueError("use numbers with commas, such as 0.75,1,1.25") from error
 
 
+class _OptionsParser(flags.ArgumentParser):
+    """Numbers by name, as a dict: {} for the flag alone, None for --noFLAG."""
+
+    def parse(self, argument: str | dict[str, float] | None) -> dict[str, float] | None:
+        if not isinstance(argument, str) or argument in ("true", "false"):
+            return {} if argument == "true" else None if argument == "false" else argument
+        pairs = (part.partition("=") for part in argument.split(","))
+        try:
+            return {name.strip(): float(value) for name, _, value in pairs}
+        except ValueError as error:
+            raise ValueError(
+                "use OPTION=NUMBER with commas, such as iterations=5,bilateral_color_std=3"
+            ) from error
+
+
 def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
     """Defines every flag; once per process and `values`.
 
@@ -92,6 +107,19 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
     parsed("scales", _NumbersParser(), (1.0,), "Test-time augmentation, such as 0.75,1,1.25.")
     switch("flip", False, "Test-time augmentation: mirrored images too.")
     number("batch_size", 4, "Images or windows at a time.")
+    flags.DEFINE_flag(
+        flags.Flag(
+            _OptionsParser(),
+            flags.ArgumentSerializer(),
+            "crf",
+            None,
+            "A dense CRF on the class probabilities, by DeepLab-LargeFOV's published options or "
+            "others: --crf=iterations=5,bilateral_color_std=3 (further: gaussian_weight, "
+            "gaussian_std, bilateral_weight, bilateral_spatial_std).",
+            boolean=True,
+        ),
+        values,
+    )
     parsed(
         "profile",
         steps,

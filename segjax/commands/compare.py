@@ -12,6 +12,7 @@ from rich.console import Console
 
 from segjax import config as configs
 from segjax.data.classes import ClassTable
+from segjax.inference.crf import DenseCRF
 from segjax.metrics.paired import paired_test
 from segjax.report import tables
 from segjax.report.run import RESULTS_FILE
@@ -68,7 +69,7 @@ def compare(
         "split": split,
         "runs": [run.name for run in opened],
         "config": _config_differences(opened),
-        "protocols": [describe_protocol(run.config) for run in opened],
+        "protocols": [_protocol(run.config) for run in opened],
         "metrics": {key: [summary[key] for summary in summaries] for key in _METRICS}
         | _more_metrics(opened, split),
         "iou": {
@@ -79,6 +80,12 @@ def compare(
     }
     tables.print_comparison(result, console)
     return result
+
+
+def _protocol(config: Mapping[str, Any]) -> str:
+    """How a run's numbers are made; evaluate keeps the options of a CRF in their config."""
+    crf = f"; {DenseCRF(**config['crf'])}" if "crf" in config else ""
+    return describe_protocol(config) + crf
 
 
 def _common_split(runs: Sequence[str | pathlib.Path]) -> str:

@@ -1,5 +1,6 @@
 """The command evaluate: the numbers, pictures and report of a finished run."""
 
+import dataclasses
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +11,15 @@ from rich.console import Console
 from segjax import config as configs
 from segjax.data.classes import ClassTable
 from segjax.data.splits import Splits
+from segjax.inference.crf import DenseCRF
+from segjax.inference.options import InferenceOptions
 from segjax.inference.predictor import Predictor
-from segjax.inference.scoring import FullEvaluation, evaluate_fully, make_scoring_step
+from segjax.inference.scoring import (
+    FullEvaluation,
+    evaluate_fully,
+    make_probabilities_step,
+    make_scoring_step,
+)
 from segjax.metrics.protocols import find_protocol
 from segjax.report import run as run_report
 from segjax.report import tables
@@ -41,6 +49,7 @@ def evaluate(
     console: Console | None = None,
     seconds: float | None = None,
     opened: Splits | None = None,
+    crf: Mapping[str, float] | None = None,
 ) -> dict[str, dict]:
     """Evaluates the best checkpoint of a run; prints the tables, writes pictures and report.
 
@@ -52,12 +61,14 @@ def evaluate(
       protocol: of the headline numbers, see `segjax.metrics.protocols`; what the others would say
         is printed with it.
       output: where the results are written. The workdir by default, or with other data
-        WORKDIR/on_NAME_FOLDER, after `data.name` and the folder `data.root`: the results on the
-        run's own data stay.
+        WORKDIR/on_NAME_FOLDER, after `data.name` and the folder `data.root`, and with a CRF the
+        folder crf in it: the results on the run's own data, without a CRF, stay.
       overrides: of the run's config, see `config.with_overrides`; {"data.root": FOLDER} evaluates
         on other data with the same classes.
       seconds: that training took, for the report.
       opened: the splits of the run's data set, where they are open and checked already.
+      crf: options of `segjax.inference.crf.DenseCRF`, by which probabilities are refined before
+        they are measured; {} for its defaults, None for no CRF.
 
     Returns:
       Per split what `FullEvaluation.summary` gives; also in results.json.
@@ -67,8 +78,9 @@ def evaluate(
         classes.
     """
     chosen = find_protocol(protocol)
+    options = InferenceOptions(crf=None if crf is None else DenseCRF.from_options(crf))
     console, workdir = console or Console(), pathlib.Path(workdir)
-    predictor = Predictor.from_workdir(workdir, overrides=overrides)
+    predictor = Predictor.from_workdir(workdir, options=options, overrides=overrides)
     config = predictor.config
     opened = opened or Splits.of_run(config)
     changed = _changed_data(configs.load(workdir), config)
@@ -76,11 +88,12 @@ def evaluate(
         _check_classes(predictor.classes, opened.classes, workdir)
     splits = splits or opened.evaluated
     opened.check(*splits)  # all of them before the first is evaluated
-    output = pathlib.Path(output or (_folder_on(workdir, config) if changed else workdir))
+    default = _folder_on(workdir, config) if changed else workdir
+    output = pathlib.Path(output or (default / "crf" if options.crf else default))
     first = is_first()
     if first and output.resolve() != workdir.resolve():
         configs.copy_run(workdir, output)
-        configs.save(config, output)
+        configs.save(_with_crf(config, options.crf), output)
     evaluations = {}
     for split, evaluation in _evaluate_splits(predictor, opened, splits, chosen.name):
         evaluations[split] = evaluation
@@ -90,6 +103,8 @@ def evaluate(
     if not first:
         return results
     words = describe_protocol(config, chosen)
+    if options.crf:
+        words = f"{words}; {options.crf}"
     if changed:
         words = f"{words}; on {_described(config)} (changed: {', '.join(changed)})"
     images = ", ".join(f"{split} {len(opened.source(split))}" for split in splits)
@@ -115,12 +130,22 @@ def _evaluate_splits(
     """Compiles the scoring step and yields (split, its evaluation)."""
     config = predictor.config
     devices = evaluation_devices(config["parallel"])
-    step = devices.compile_eval(make_scoring_step(predictor.model, predictor.normalization))
+    crf = predictor.options.crf
+    make_step = make_probabilities_step if crf else make_scoring_step
+    step = devices.compile_eval(make_step(predictor.model, predictor.normalization))
     variables, classes = devices.replicate(predictor.variables), len(predictor.classes)
     size = eval_batch_size(config)
     for split in splits:
         canvas = opened.fitted(split)
-        yield split, evaluate_fully(step, variables, canvas, size, devices, classes, protocol)
+        yield (
+            split,
+            evaluate_fully(step, variables, canvas, size, devices, classes, protocol, crf=crf),
+        )
+
+
+def _with_crf(config: Mapping[str, Any], crf: DenseCRF | None) -> Mapping[str, Any]:
+    """The config that is kept with the results, from which `compare` tells what was measured."""
+    return config if crf is None else {**configs.plain(config), "crf": dataclasses.asdict(crf)}
 
 
 def _check_classes(ours: ClassTable, theirs: ClassTable, workdir: pathlib.Path) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from segjax.data.classes import ClassTable
 from segjax.data.files.images import rgb_view
+from segjax.inference.crf import DenseCRF
 from segjax.inference.inputs import Input, Inputs, open_inputs
 from segjax.inference.options import InferenceOptions
 from segjax.inference.predictor import Predictor
@@ -37,6 +38,7 @@ def predict(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     batch_size: int = 4,
+    crf: Mapping[str, float] | None = None,
     console: Console | None = None,
 ) -> list[pathlib.Path]:
     """Predicts images, or the frames of a video, each at its own size.
@@ -50,6 +52,7 @@ def predict(
       input: see `segjax.inference.inputs.open_inputs`.
       inference, window, overlap, blend, scales, flip, batch_size: how images are taken, see
         `InferenceOptions`.
+      crf: options of `segjax.inference.crf.DenseCRF`, {} for its defaults; None for no CRF.
 
     Returns:
       The paths of the index masks.
@@ -60,7 +63,10 @@ def predict(
     """
     console = console or Console()
     output = pathlib.Path(output or pathlib.Path(workdir) / "predictions")
-    options = InferenceOptions(inference, window, overlap, blend, tuple(scales), flip, batch_size)
+    refined = None if crf is None else DenseCRF.from_options(crf)
+    options = InferenceOptions(
+        inference, window, overlap, blend, tuple(scales), flip, batch_size, refined
+    )
     predictor = Predictor.from_workdir(workdir, options=options)
     classes = predictor.classes
     inputs = open_inputs(input, predictor.config["data"]["channels"])

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+from segjax.inference.crf import DenseCRF
+
 INFERENCE = ("resize", "whole", "slide")
 BLENDS = ("uniform", "linear", "gaussian")
 
@@ -24,6 +26,7 @@ class InferenceOptions:
       flip: test-time augmentation: each scale once more, mirrored left-right.
       batch_size: images, or windows, that the devices compute at a time; rounded up to a multiple
         of the number of devices.
+      crf: the dense CRF that refines the probabilities, at the image's size; None = none.
 
     With several views (scales times flip) the logits of each view are mirrored back, resized to
     the image, and turned into probabilities; their unweighted mean decides.
@@ -39,6 +42,7 @@ class InferenceOptions:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     batch_size: int = 4
+    crf: DenseCRF | None = None
 
     def __post_init__(self):
         if self.inference not in INFERENCE:

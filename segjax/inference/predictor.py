@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
+import scipy.special
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, UInt8
 
 from segjax import config as configs
 from segjax.data.classes import ClassTable
 from segjax.data.fitted import fit_image, fitted_size, resize_image
+from segjax.inference.crf import dense_crf
 from segjax.inference.options import InferenceOptions
 from segjax.inference.sliding import SlidingWindows
 from segjax.inference.tta import combine, interpolation, view_logits
@@ -131,6 +133,9 @@ class Predictor:
         """
         image = self._check_image(image)
         out = np.empty(image.shape[:2], np.uint8) if out is None else _check_out(out, image)
+        if self.options.crf:
+            out[:] = self.logits(image).argmax(-1)
+            return out
         if self.options.inference == "slide":
             return self._windows.run(self.variables, image, out)
         out[:] = self._resize_back(self._run([image], 1), 0, image, labels=True)
@@ -145,7 +150,7 @@ class Predictor:
         those of whole images to a power of two.
         """
         images = [self._check_image(image) for image in images]
-        if self.options.inference == "slide":
+        if self.options.inference == "slide" or self.options.crf:
             return [self.predict(image) for image in images]
         groups: dict[Any, list[int]] = {}
         for index, image in enumerate(images):
@@ -164,9 +169,17 @@ class Predictor:
         """float32 scores of one image at its own size; their softmax is the class probabilities.
 
         They are the model's logits, or the logarithm of the mean probabilities where several
-        views or windows are averaged. Needs 4 * h * w * K bytes, unlike `predict`.
+        views or windows are averaged, or of the probabilities that the dense CRF gives. Needs
+        4 * h * w * K bytes, unlike `predict` without a CRF.
         """
         image = self._check_image(image)
+        scores = self._scores(image)
+        if self.options.crf is None:
+            return scores
+        refined = dense_crf(scipy.special.softmax(scores, -1), image, self.options.crf)
+        return np.log(np.maximum(refined, np.finfo(np.float32).tiny))
+
+    def _scores(self, image: UInt8[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w k"]:
         if self.options.inference == "slide":
             out = np.empty((*image.shape[:2], len(self.classes)), np.float32)
             return self._windows.run(self.variables, image, out)

@@ -4,18 +4,21 @@ import collections
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
-from segjax.data.fitted import FittedDataset
+from segjax.data.fitted import FittedDataset, fitted_size, resize_image
+from segjax.inference.crf import DenseCRF, dense_crf
 from segjax.metrics.boundary import Boundaries, distance_to_boundary
 from segjax.metrics.by_object import StratifiedIoU
 from segjax.metrics.calibration import add_counts, calibration_counts, summarize_calibration
+from segjax.metrics.confusion import confusion_matrix
 from segjax.metrics.protocols import compare_protocols, find_protocol
 from segjax.training.distributed import gather
 from segjax.training.evaluation import Evaluation, ImageCounts, device_outputs
@@ -79,6 +82,16 @@ def make_scoring_step(
     return make_eval_step(model, normalization, extra)
 
 
+def make_probabilities_step(
+    model: nn.Module, normalization: Normalization
+) -> Callable[[Any, Batch], tuple[dict[str, Any], dict[str, Any]]]:
+    """As `make_scoring_step`, for `evaluate_fully` with a CRF: the output per image besides is
+    `probabilities`, float32 [n, h, w, K] at the labels' size."""
+    return make_eval_step(
+        model, normalization, lambda logits, _: ({"probabilities": jax.nn.softmax(logits)}, {})
+    )
+
+
 def evaluate_fully(
     scoring_step: Callable,
     variables: Any,
@@ -88,6 +101,7 @@ def evaluate_fully(
     num_classes: int,
     protocol: str = "segjax",
     threads: int | None = None,
+    crf: DenseCRF | None = None,
 ) -> FullEvaluation:
     """Runs a compiled step of `make_scoring_step` over every sample of a split, once.
 
@@ -99,6 +113,8 @@ def evaluate_fully(
     Args:
       protocol: of `FullEvaluation.summary`.
       threads: one per core by default.
+      crf: refines the probabilities before anything is measured; `scoring_step` is then one of
+        `make_probabilities_step`.
 
     Raises:
       ValueError: for an unknown protocol, before anything runs.
@@ -110,9 +126,10 @@ def evaluate_fully(
     calibration: Any = None  # nothing counted yet
     waiting = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for batch, rows, sums in device_outputs(
-            scoring_step, variables, canvas, batch_size, devices
-        ):
+        outputs = device_outputs(scoring_step, variables, canvas, batch_size, devices)
+        if crf is not None:
+            outputs = _refined(outputs, canvas, crf, pool)
+        for batch, rows, sums in outputs:
             images.add(batch["index"], rows["confusion"])
             loss_sum += float(sums["loss_sum"])
             calibration = add_counts(calibration, sums["calibration"])
@@ -134,6 +151,52 @@ def evaluate_fully(
         by_object=measures.by_object.summary(),
         protocol=protocol,
     )
+
+
+def _refined(
+    outputs: Iterable[tuple[dict, dict, dict]],
+    canvas: FittedDataset,
+    crf: DenseCRF,
+    pool: concurrent.futures.Executor,
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]]:
+    """The outputs of `make_probabilities_step` as those of `make_scoring_step`, after the CRF."""
+
+    def refine(index: np.integer, probabilities: np.ndarray) -> np.ndarray:
+        return _refined_inside(canvas.source[int(index)]["image"], probabilities, crf)
+
+    for batch, rows, _ in outputs:
+        before = rows["probabilities"]
+        after = list(pool.map(refine, batch["index"], before))
+        rows, counts = jax.device_get(
+            _score(np.reshape(np.array(after, np.float32), before.shape), batch["label"])
+        )
+        total: Any = None
+        for part in gather(counts):  # each process has refined its own images
+            total = add_counts(total, part)
+        yield batch, rows, {"loss_sum": total["nll"], "calibration": total}
+
+
+def _refined_inside(
+    image: UInt8[np.ndarray, "_ _ c"], probabilities: Float[np.ndarray, "h w k"], crf: DenseCRF
+) -> Float[np.ndarray, "h w k"]:
+    """Probabilities after the CRF where the image fills the canvas, see `fit_image`; the image is
+    resized to the canvas from its own size."""
+    height, width = fitted_size(image.shape[:2], probabilities.shape[:2])
+    refined = probabilities.copy()
+    inside = probabilities[:height, :width]
+    refined[:height, :width] = dense_crf(inside, resize_image(image, (height, width)), crf)
+    return refined
+
+
+@jax.jit
+def _score(probabilities: Float[jax.Array, "n h w k"], labels: UInt8[jax.Array, "n h w"]):
+    """What a scoring step measures, from probabilities: outputs per image, and calibration."""
+    prediction = jnp.argmax(probabilities, -1).astype(jnp.uint8)
+    confusion = jax.vmap(confusion_matrix, (0, 0, None))(
+        labels, prediction, probabilities.shape[-1]
+    )
+    counts = calibration_counts(probabilities, labels, from_probabilities=True)
+    return {"confusion": confusion, "prediction": prediction}, counts
 
 
 class _HostMeasures:

@@ -12,6 +12,7 @@ import pytest
 from segjax.data.fitted import FittedDataset
 from segjax.data.streets.dataset import Streets
 from segjax.inference import scoring
+from segjax.inference.crf import DenseCRF, dense_crf
 from segjax.metrics.boundary import Boundaries
 from segjax.metrics.by_object import StratifiedIoU
 from segjax.metrics.calibration import calibration_counts, summarize_calibration
@@ -144,3 +145,59 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
     monkeypatch.setattr(Boundaries, "add", add)
     with pytest.raises(FloatingPointError, match="of a thread"):
         full()
+
+
+class Odd:
+    """The scenes of `canvas()` in another shape, which leaves a part of the canvas empty."""
+
+    def __init__(self):
+        self.scenes = Streets("val", (32, 32), length=LENGTH)
+        self.classes = self.scenes.classes
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, index):
+        return self.scenes[index]
+
+
+CRF = DenseCRF(iterations=3, bilateral_color_std=20)
+
+
+@functools.cache
+def refined(mode="jit", data=1, space=1):
+    devices = make_devices({"mode": mode, "data": data, "space": space, "shard_optimizer": False})
+    step = scoring.make_probabilities_step(Colours(), NORMALIZATION)
+    fitted = FittedDataset(Odd(), SIZE, label_size=SCORED)
+    return scoring.evaluate_fully(
+        devices.compile_eval(step), NONE, fitted, 2, devices, K, threads=2, crf=CRF
+    )
+
+
+def test_a_crf_refines_each_image_where_it_fills_the_canvas_at_the_scored_size():
+    boundaries, confusion, nll, source = Boundaries(K), np.zeros((K, K), int), 0.0, Odd()
+    fitted = FittedDataset(source, SIZE, label_size=SCORED)
+    for index in range(LENGTH):
+        image = (fitted[index]["image"] / 255 - MEAN) / STD
+        logits = Colours().apply({}, image.astype(np.float32), train=False)["logits"]
+        logits = jax.image.resize(logits, (*SCORED, K), "bilinear")[:, :32]
+        image, label = source[index]["image"], source[index]["label"]  # 32x32, as scored
+        found = dense_crf(np.asarray(jax.nn.softmax(logits)), image, CRF)
+        prediction = found.argmax(-1).astype(np.uint8)
+        known = label < K
+        np.add.at(confusion, (label[known], prediction[known]), 1)
+        nll -= np.log(np.take_along_axis(found[known], label[known][:, None], 1)).sum()
+        whole = np.full((2, *SCORED), 255, np.uint8)
+        whole[:, :, :32] = label, prediction
+        boundaries.add(*whole)
+    np.testing.assert_array_equal(refined().confusion, confusion)
+    assert refined().loss == pytest.approx(nll / confusion.sum(), rel=1e-5)
+    assert refined().calibration["pixels"] == confusion.sum()
+    assert np.trace(confusion) != np.trace(full().confusion)
+
+
+@pytest.mark.parametrize("where", [{"data": 4}, {"data": 4, "mode": "pmap"}, {"space": 2}])
+def test_devices_change_nothing_after_a_crf(where):
+    many = refined(**where)
+    np.testing.assert_array_equal(many.confusion, refined().confusion)
+    assert many.loss == pytest.approx(refined().loss, rel=1e-6)
