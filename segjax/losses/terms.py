@@ -64,6 +64,15 @@ def parse_terms(text: str, option: str = "loss.terms") -> tuple[Term, ...]:
     return terms
 
 
+def parse_aux_terms(text: str) -> tuple[Term, ...]:
+    """The terms of `loss.aux_terms`; none if it is empty, which stands for those of `loss.terms`.
+
+    Raises:
+      ValueError: as `parse_terms`.
+    """
+    return parse_terms(text, "loss.aux_terms") if text.strip() else ()
+
+
 def term_names(terms: Sequence[Term]) -> tuple[str, ...]:
     """A name for each term: its loss, numbered from the second one of the same loss on."""
     names = []
@@ -96,7 +105,7 @@ def _terms(node: ast.expr, factor: float) -> list[Term]:
             )
         case ast.UnaryOp(op=ast.USub()) | ast.BinOp(op=ast.Sub()):
             raise ValueError(
-                f"{ast.unparse(node)!r} subtracts; use + and factors above 0, all losses are minimised"
+                f"{ast.unparse(node)!r} subtracts; use + and factors above 0: losses are minimised"
             )
     if _number(node) is not None:
         raise ValueError(f"{ast.unparse(node)} is no loss; use a number * a loss")

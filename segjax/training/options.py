@@ -6,6 +6,7 @@ from typing import Any
 
 from segjax.data import sampling
 from segjax.data.splits import scored_size
+from segjax.training.class_weights import check_loss
 from segjax.training.remat import POLICIES
 from segjax.transforms import normalize
 
@@ -48,8 +49,9 @@ def check_options(config: Mapping[str, Any]) -> None:
         ("loss.aux_weight", config["loss"]["aux_weight"], 0),
         ("report.samples", config["report"]["samples"], 1),
     ):
-        if value < low:
+        if not low <= value < math.inf:
             raise ValueError(f"{name}={value}; use {low} or more")
+    check_loss(config["loss"])
     if not train["steps"] and not train["epochs"] and not config["init_from"]:
         raise ValueError(
             "train.steps=0 and train.epochs=0; set one of them, or init_from to evaluate weights "
