@@ -75,6 +75,12 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     augment.hue = 0.02  # turns, from [-v, v]
 
     config.loss = loss = ml_collections.ConfigDict()
+    # A sum of losses of segjax.losses, each with its options and a factor, such as
+    # "cross_entropy(label_smoothing=0.1) + 0.5 * lovasz_softmax": cross_entropy, focal,
+    # boundary_cross_entropy, dice, jaccard, tversky, lovasz_softmax (or lovasz), ohem.
+    loss.terms = "cross_entropy"
+    loss.aux_terms = ""  # of the auxiliary head; "" = the same
+    # For the losses that take them (cross_entropy, focal, boundary_cross_entropy, ohem).
     # none; published (the data set's own); from the training split: median_present (the median
     # over classes of freq, over freq, where freq is a class's share of the pixels of the images
     # that show it), median_global (freq is its share of all pixels), enet; or one number per

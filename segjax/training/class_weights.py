@@ -1,4 +1,4 @@
-"""Loss weights of the classes."""
+"""The options of the loss, and its weights of the classes."""
 
 import math
 import pathlib
@@ -11,6 +11,28 @@ from jaxtyping import Int64
 from segjax.data import statistics
 from segjax.data.datasets import spec_of
 from segjax.data.splits import Splits
+from segjax.losses.table import LOSSES
+from segjax.losses.terms import parse_aux_terms, parse_terms
+
+
+def check_loss(loss: Mapping[str, Any]) -> None:
+    """Checks the terms of `config.loss`, and whether class weights would change any.
+
+    Class weights apply to the losses that take them. They are refused where no loss does.
+
+    Raises:
+      ValueError: naming the option that is wrong.
+    """
+    terms = parse_terms(loss["terms"]) + parse_aux_terms(loss["aux_terms"])
+    weights = loss["class_weights"]
+    if isinstance(weights, str) and weights == "none":
+        return
+    if not any(LOSSES[term.name].takes_class_weights for term in terms):
+        taking = ", ".join(name for name, row in LOSSES.items() if row.takes_class_weights)
+        raise ValueError(
+            f"loss.class_weights={weights!r} with loss.terms={loss['terms']!r}, none of which "
+            f"takes class weights; use loss.class_weights=none, or add one of {taking}"
+        )
 
 
 def class_weights(
@@ -43,11 +65,12 @@ def class_weights(
         )
     except (ValueError, TypeError):
         weights = ()
-    if len(weights) != len(classes) or not all(0 <= w < math.inf for w in weights):
+    valid = all(0 <= w < math.inf for w in weights) and any(weights)
+    if len(weights) != len(classes) or not valid:
         raise ValueError(
             f"loss.class_weights={option!r}; use none, published, "
             f"{', '.join(statistics.WEIGHTINGS)} or {len(classes)} numbers of 0 or more, one per "
-            f"class ({', '.join(classes.names)})"
+            f"class, not all 0 ({', '.join(classes.names)})"
         )
     return weights
 

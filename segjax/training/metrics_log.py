@@ -94,15 +94,15 @@ class MetricsLogger:
             self._confusion += confusion
         self._bar.update(step, {**values, "images_per_second": rate})
         if step % self._log_every == 0:
-            self._write(step, values["learning_rate"], rate)
+            self._write(step, values, rate)
 
-    def _write(self, step: int, learning_rate: float, rate: float) -> None:
+    def _write(self, step: int, last: dict[str, float], rate: float) -> None:
         """Writes one row: means over the steps since the last row, without skipped ones."""
         row = {"epoch": self._epoch(step)}
-        for name in ("loss", "accuracy", "grad_norm"):
+        for name in last:
             values = [row[name] for row in self._window]
             row[name] = float(np.mean(values)) if values else float("nan")
-        row |= {"learning_rate": learning_rate, "images_per_second": rate}
+        row |= {"learning_rate": last["learning_rate"], "images_per_second": rate}
         row["miou"] = mean_iou(np.asarray(self._confusion))[0] if self._window else float("nan")
         if self._run_state.skipped_steps:
             row["skipped_steps"] = float(self._run_state.skipped_steps)

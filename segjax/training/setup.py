@@ -17,6 +17,7 @@ from segjax.data.batches import batch_shapes
 from segjax.data.classes import ClassTable
 from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits, scored_size
+from segjax.losses.terms import parse_aux_terms, parse_terms
 from segjax.metrics.protocols import DEFAULT_PROTOCOL, Protocol
 from segjax.models import build
 from segjax.training import optim, schedules
@@ -160,6 +161,7 @@ def setup_run(config: Mapping[str, Any], workdir: str | pathlib.Path | None = No
     """
     check_options(config)
     data = Splits(config["data"], config["seed"])
+    _check_head(config, data.classes)
     model = build(config["model"], len(data.classes), config["dtype"])
     initial = None if has_checkpoint(workdir) else read_initial(config, model)
     config = with_normalization(config, initial, workdir)
@@ -196,6 +198,7 @@ def setup_programs(config: Mapping[str, Any], devices: Sequence[jax.Device] | No
     """
     check_options(config)
     data = Splits(config["data"], config["seed"])
+    _check_head(config, data.classes)
     model = build(config["model"], len(data.classes), config["dtype"])
     config = with_normalization(config, None, None)
     devices = make_devices(config["parallel"], config["data"]["image_size"][0], devices)
@@ -204,6 +207,16 @@ def setup_programs(config: Mapping[str, Any], devices: Sequence[jax.Device] | No
     weights = (1.0,) * len(data.classes) if counted else class_weights(config, data, None)
     objective = dataclasses.replace(setup.objective, class_weights=weights)
     return dataclasses.replace(setup, objective=objective)
+
+
+def _check_head(config: Mapping[str, Any], classes: ClassTable) -> None:
+    """Raises ValueError for one class with softmax, which gives it a probability of 1 always."""
+    if len(classes) == 1 and config["model"].get("head", "softmax") == "softmax":
+        raise ValueError(
+            f"data.name={config['data']['name']} has one class ({classes.names[0]}), of which "
+            "softmax is 1 at every pixel, so that nothing is learned; use model.head=sigmoid, or "
+            "a second class for the rest (background)"
+        )
 
 
 def _without_data(
@@ -220,6 +233,8 @@ def _without_data(
     objective = Objective(
         augmentation=Augmentation.from_config(config),
         normalization=Normalization.from_config(config["data"]),
+        terms=parse_terms(config["loss"]["terms"]),
+        aux_terms=parse_aux_terms(config["loss"]["aux_terms"]),
         aux_weight=config["loss"]["aux_weight"],
         accumulate=train["accumulate"],
         ema_decay=train["ema_decay"],

@@ -9,7 +9,8 @@ with i: a resumed run, and a run on another number of devices, draws the same nu
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,8 +20,11 @@ import optax
 from jaxtyping import Float, Int
 
 from segjax.layers import resize_bilinear
+from segjax.losses.labels import is_labelled
 from segjax.losses.pixelwise import cross_entropy_sum
+from segjax.losses.terms import CROSS_ENTROPY, Term
 from segjax.metrics.confusion import confusion_matrix
+from segjax.training.batch_loss import BatchLoss, WholeBatch, microbatches
 from segjax.training.forward import logits_fn
 from segjax.training.mesh import ON_ONE_DEVICE, BatchPlacement
 from segjax.training.remat import rematerialised
@@ -40,6 +44,8 @@ class Objective:
     Attributes:
       augmentation: the random views.
       normalization: of the views.
+      terms: the losses that are added up, see `losses.terms`.
+      aux_terms: those of the auxiliary head; () = the same.
       class_weights: one factor per class, or None.
       aux_weight: factor on the auxiliary head's loss.
       accumulate: micro-batches per step; the loss is that of the whole batch, but batch
@@ -53,6 +59,8 @@ class Objective:
 
     augmentation: Augmentation
     normalization: Normalization
+    terms: tuple[Term, ...] = CROSS_ENTROPY
+    aux_terms: tuple[Term, ...] = ()
     class_weights: tuple[float, ...] | None = None
     aux_weight: float = 0.4
     accumulate: int = 1
@@ -85,41 +93,55 @@ def make_train_step(
     """Returns `train_step`, to be jitted or pmapped.
 
     It takes a batch of uint8 `image` [n, H, W, 3], `label` [n, H, W] and int32 `index` [n], and
-    returns the new state and float32 scalars: `loss` (cross-entropy, mean over the labelled pixels,
-    plus the weighted auxiliary loss), `accuracy`, `grad_norm`, `learning_rate`, `skipped` (0 or 1);
-    and `confusion`, int32 [K, K] pixels of the views by label and prediction. All are those of the
-    whole batch, on every device.
+    returns the new state and float32 scalars: `loss` (the sum of the terms, plus the weighted
+    auxiliary loss), of several terms `loss_NAME` of each one of the main head (without its factor),
+    `accuracy`, `grad_norm`, `learning_rate`, `skipped` (0 or 1); and `confusion`, int32 [K, K]
+    pixels of the views by label and prediction. All are those of the whole batch, on every device.
 
     Args:
       key: all randomness comes from it.
       placement: of the batch on the devices, see `mesh.Devices.batch_placement`.
     """
-    loss_sum = make_loss_sum(model, objective, placement)
+    batch_loss = BatchLoss(
+        objective.terms,
+        objective.aux_terms,
+        objective.aux_weight,
+        objective.class_weights,
+        placement.axis_name,
+    )
+    forward = make_forward(model, placement)
+    loss_sum = make_loss_sum(forward, batch_loss, model.num_classes, objective.remat)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         view_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
         batch = jax.tree.map(placement.shard_batch_only, batch)
         images, labels = augmented(view_key, batch, objective)
         images, labels = map(placement.shard_batch_and_rows, (images, labels))
+        if placement.padded:
+            labels = jnp.where(batch["index"][:, None, None] < 0, -1, labels)
 
+        examples = images, labels, batch["index"]
+        keys = jax.random.split(dropout_key, objective.accumulate)
+
+        divisors = placement.sum_over_devices(batch_loss.divisors(labels, model.num_classes))
+        whole = None
+        if objective.accumulate > 1 and batch_loss.needs_whole_batch:
+            run = functools.partial(forward, state.params)
+            whole = batch_loss.of_whole_batch(run, state.batch_stats, examples, keys)
         sums, batch_stats = sum_over_microbatches(
-            loss_sum,
-            state,
-            (images, labels, batch["index"]),
-            dropout_key,
-            count=objective.accumulate,
-            num_classes=model.num_classes,
+            loss_sum, state, examples, keys, whole, divisors, batch_loss.names, model.num_classes
         )
         sums = placement.sum_over_devices(sums)
-        pixels = placement.sum_over_devices(jnp.sum(labels < model.num_classes))
-        pixels = jnp.maximum(pixels, 1)
-        gradients = jax.tree.map(lambda g: g / pixels, sums.gradients)
+        unit = batch_loss.unit(divisors)
+        gradients = jax.tree.map(lambda g: g / unit, sums.gradients)
+        pixels = placement.sum_over_devices(jnp.sum(is_labelled(labels, model.num_classes)))
 
         ema_decay = objective.ema_decay_at(state.step)
         new_state = updated(state, gradients, batch_stats, optimizer, ema_decay)
         metrics = {
-            "loss": sums.loss / pixels,
-            "accuracy": jnp.trace(sums.confusion) / pixels,
+            "loss": sums.loss / unit,
+            **{name: value / unit for name, value in sums.terms.items()},
+            "accuracy": jnp.trace(sums.confusion) / jnp.maximum(pixels, 1),
             "grad_norm": optax.tree.norm(gradients),
             "learning_rate": schedule(state.step) * state.lr_scale,
             "skipped": jnp.zeros(()),
@@ -145,12 +167,11 @@ def augmented(
     return objective.normalization(images, inside), labels
 
 
-def make_loss_sum(model: nn.Module, objective: Objective, placement: BatchPlacement) -> Callable:
-    """Returns `loss_sum(params, batch_stats, images, labels, index, dropout_key)`: the loss of a
-    micro-batch, summed over its labelled pixels, and (new batch_stats, confusion matrix)."""
-    weights = None if objective.class_weights is None else jnp.array(objective.class_weights)
+def make_forward(model: nn.Module, placement: BatchPlacement) -> Callable:
+    """Returns `forward(params, batch_stats, images, index, dropout_key)`: the outputs for a
+    micro-batch in training, and the new batch_stats."""
 
-    def loss_sum(params, batch_stats, images, labels, index, dropout_key):
+    def forward(params, batch_stats, images, index, dropout_key):
         with shared_batch(index, axis_name=placement.axis_name, padded=placement.padded):
             outputs, variables = model.apply(
                 {"params": params, "batch_stats": batch_stats},
@@ -159,22 +180,33 @@ def make_loss_sum(model: nn.Module, objective: Objective, placement: BatchPlacem
                 mutable=["batch_stats"],
                 rngs={"dropout": dropout_key},
             )
-        loss, _ = cross_entropy_sum(outputs["logits"], labels, weights)
-        if "aux" in outputs:
-            loss += objective.aux_weight * cross_entropy_sum(outputs["aux"], labels, weights)[0]
-        predictions = jnp.argmax(outputs["logits"], -1)
-        confusion = confusion_matrix(labels, predictions, model.num_classes)
-        return loss, (variables["batch_stats"], confusion)
+        return outputs, variables["batch_stats"]
 
-    return rematerialised(loss_sum, objective.remat)
+    return forward
+
+
+def make_loss_sum(
+    forward: Callable, batch_loss: BatchLoss, num_classes: int, remat: str
+) -> Callable:
+    """Returns `loss_sum(params, batch_stats, images, labels, index, dropout_key, whole, divisors)`:
+    what a micro-batch adds to the loss (see `BatchLoss.part_of`), and (new batch_stats, what it
+    adds to each term, confusion matrix)."""
+
+    def loss_sum(params, batch_stats, images, labels, index, dropout_key, whole, divisors):
+        outputs, batch_stats = forward(params, batch_stats, images, index, dropout_key)
+        loss, terms = batch_loss.part_of(outputs, labels, divisors, whole)
+        predictions = jnp.argmax(outputs["logits"], -1)
+        return loss, (batch_stats, terms, confusion_matrix(labels, predictions, num_classes))
+
+    return rematerialised(loss_sum, remat)
 
 
 class BatchSums(NamedTuple):
-    """Sums over the labelled pixels of a batch: gradients of the loss, the loss, the confusion
-    matrix."""
+    """Sums over a batch: gradients of the loss, the loss, its terms and the confusion matrix."""
 
     gradients: Any
     loss: jax.Array
+    terms: dict[str, jax.Array]
     confusion: jax.Array
 
 
@@ -182,9 +214,10 @@ def sum_over_microbatches(
     loss_sum: Callable,
     state: TrainState,
     examples: tuple[jax.Array, jax.Array, jax.Array],
-    dropout_key: jax.Array,
-    *,
-    count: int,
+    keys: jax.Array,
+    whole: WholeBatch | None,
+    divisors: tuple[jax.Array, ...],
+    terms: Sequence[str],
     num_classes: int,
 ) -> tuple[BatchSums, Any]:
     """Differentiates `loss_sum` one micro-batch after the other.
@@ -192,7 +225,9 @@ def sum_over_microbatches(
     Args:
       loss_sum: see `make_loss_sum`.
       examples: images, labels and indices of the batch.
-      count: of micro-batches.
+      keys: one for each micro-batch's dropout.
+      whole, divisors: see `BatchLoss.part_of`.
+      terms: names of the loss's terms.
 
     Returns:
       The sums, and the running statistics after the last micro-batch.
@@ -201,29 +236,23 @@ def sum_over_microbatches(
 
     def add(carry, microbatch):
         sums, batch_stats = carry
-        (loss, (batch_stats, confusion)), gradients = gradients_of(
-            state.params, batch_stats, *microbatch
+        (loss, (batch_stats, values, confusion)), gradients = gradients_of(
+            state.params, batch_stats, *microbatch, divisors
         )
-        gradients = jax.tree.map(jnp.add, sums.gradients, gradients)
-        return BatchSums(gradients, sums.loss + loss, sums.confusion + confusion), batch_stats
+        added = BatchSums(gradients, loss, values, confusion)
+        return jax.tree.map(jnp.add, sums, added), batch_stats
 
     zeros = BatchSums(
         gradients=jax.tree.map(jnp.zeros_like, state.params),
         loss=jnp.zeros(()),
+        terms={name: jnp.zeros(()) for name in terms},
         confusion=jnp.zeros((num_classes, num_classes), jnp.int32),
     )
-    keys = jax.random.split(dropout_key, count)
     carry = zeros, state.batch_stats
-    if count == 1:
-        return add(carry, (*examples, keys[0]))
-    parts = [microbatches(x, count) for x in examples]
-    return jax.lax.scan(lambda carry, part: (add(carry, part), None), carry, (*parts, keys))[0]
-
-
-def microbatches(x: jax.Array, count: int) -> jax.Array:
-    """[n, ...] to [count, n / count, ...]: micro-batch i has the rows i, i + count, ..., so every
-    device has a part of each micro-batch and keeps its rows."""
-    return jnp.moveaxis(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 1, 0)
+    if len(keys) == 1:
+        return add(carry, (*examples, keys[0], whole))
+    parts = (*(microbatches(x, len(keys)) for x in examples), keys, whole)
+    return jax.lax.scan(lambda carry, part: (add(carry, part), None), carry, parts)[0]
 
 
 def updated(

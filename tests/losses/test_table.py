@@ -1,0 +1,151 @@
+"""What holds for every loss of the table, and the values and gradients of other libraries."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from segjax import losses
+from segjax.losses.table import ALIASES, LOSSES
+from tests.conftest import GOLDENS
+from tests.losses.cases import CASES, WEIGHTS, K, names, random_case
+
+with np.load(GOLDENS / "losses.npz") as _file:
+    GOLDEN = dict(_file)
+GOLDEN_CASES = json.loads(str(GOLDEN.pop("cases")))
+
+all_cases = pytest.mark.parametrize("case", CASES, ids=names)
+
+
+def loss_of(case, labels, class_weights=WEIGHTS):
+    """The loss as a function of the logits, with class weights where it takes them."""
+    name, options = case
+    weights = (jnp.array(class_weights),) if LOSSES[name].takes_class_weights else ()
+    return lambda logits: LOSSES[name].function(logits, jnp.array(labels), *weights, **options)
+
+
+def value_and_gradient(case, logits, labels):
+    value, gradient = jax.jit(jax.value_and_grad(loss_of(case, labels)))(jnp.array(logits))
+    assert value.shape == ()
+    assert value.dtype == jnp.float32
+    return float(value), np.asarray(gradient)
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("i", range(len(GOLDEN_CASES)), ids=[c["name"] for c in GOLDEN_CASES])
+def test_equals_other_libraries(i):
+    case = GOLDEN_CASES[i]
+    loss = loss_of((case["loss"], case["options"]), GOLDEN[case["labels"]], GOLDEN["class_weights"])
+    if not case["weighted"]:
+        function = LOSSES[case["loss"]].function
+        labels = GOLDEN[case["labels"]]
+        loss = lambda logits: function(logits, jnp.array(labels), **case["options"])  # noqa: E731
+    value, gradient = jax.jit(jax.value_and_grad(loss))(jnp.array(GOLDEN["logits"]))
+    assert float(value) == pytest.approx(float(GOLDEN["values"][i]), rel=2e-6)
+    expected = GOLDEN["gradients"][i]
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=3e-6 * np.abs(expected).max())
+
+
+def test_every_loss_is_compared_with_another_library():
+    assert {case["loss"] for case in GOLDEN_CASES} == set(LOSSES) == {name for name, _ in CASES}
+
+
+def test_the_table_holds_the_public_functions():
+    for name, row in LOSSES.items():
+        assert row.function is getattr(losses, name)
+        assert (row.divisor is not None) <= ("divide_by" in row.options)
+    assert all(name in LOSSES for name in ALIASES.values())
+    assert LOSSES["ohem"].options == {"threshold": 0.7, "min_kept": 100_000, "divide_by": "kept"}
+
+
+@all_cases
+@pytest.mark.parametrize("ignored", [255, K])
+def test_ignored_pixels_take_no_part_whatever_their_logits(case, ignored):
+    logits, labels = random_case()
+    value, gradient = value_and_gradient(case, logits, labels)
+    void = labels == 255
+    labels[void] = ignored
+    logits[void] = np.array([np.nan, np.inf, -np.inf, 1e30])
+    other_value, other_gradient = value_and_gradient(case, logits, labels)
+    assert np.isfinite(value)
+    assert other_value == value
+    np.testing.assert_array_equal(other_gradient, gradient)
+    np.testing.assert_array_equal(gradient[void], 0)
+    assert np.any(gradient[~void] != 0)
+
+
+@all_cases
+def test_rows_that_fill_up_a_batch_count_nowhere(case):
+    logits, labels = random_case()
+    labels[1, :3] = 255
+    value, gradient = value_and_gradient(case, logits, labels)
+    filled = np.concatenate([logits, np.full_like(logits, 9)])
+    filled_value, filled_gradient = value_and_gradient(
+        case, filled, np.concatenate([labels, np.full_like(labels, -1)])
+    )
+    assert filled_value == pytest.approx(value, rel=1e-6)
+    np.testing.assert_allclose(filled_gradient[:2], gradient, rtol=1e-5, atol=1e-8)
+    np.testing.assert_array_equal(filled_gradient[2:], 0)
+
+
+@all_cases
+@pytest.mark.parametrize("nothing", [255, -1])
+def test_nothing_labelled_is_zero(case, nothing):
+    logits, labels = random_case()
+    value, gradient = value_and_gradient(case, logits, np.full_like(labels, nothing))
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@all_cases
+def test_the_order_of_images_does_not_matter(case):
+    logits, labels = random_case()
+    value, gradient = value_and_gradient(case, logits, labels)
+    turned_value, turned_gradient = value_and_gradient(case, logits[::-1], labels[::-1])
+    assert turned_value == pytest.approx(value, rel=1e-6)
+    np.testing.assert_allclose(turned_gradient[::-1], gradient, rtol=1e-5, atol=1e-8)
+
+
+@all_cases
+def test_gradient_is_the_slope(case):
+    logits, labels = random_case((2, 3, 4))
+    with jax.enable_x64(True):
+        loss = loss_of(case, labels, WEIGHTS.astype(np.float64))
+        check_grads(loss, (jnp.array(logits, jnp.float64),), 1, ["rev"], eps=1e-5)
+
+
+@all_cases
+def test_sums_are_float32_under_bfloat16(case):
+    logits, labels = random_case((2, 64, 64))
+    rounded = jnp.array(logits).astype(jnp.bfloat16)
+    value, gradient = value_and_gradient(case, rounded, labels)
+    exact, exact_gradient = value_and_gradient(case, rounded.astype(jnp.float32), labels)
+    assert gradient.dtype == jnp.bfloat16
+    assert value == pytest.approx(exact, rel=1e-6)
+    np.testing.assert_allclose(gradient.astype(np.float32), exact_gradient, rtol=1e-2, atol=1e-8)
+
+
+@all_cases
+def test_extreme_logits_have_finite_gradients(case):
+    _, labels = random_case()
+    signs = np.sign(np.random.default_rng(1).normal(size=(*labels.shape, K)))
+    for scale in (0.0, 1e4, 1e30):
+        value, gradient = value_and_gradient(case, (scale * signs).astype(np.float32), labels)
+        assert np.isfinite(value)
+        assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.parametrize("name", [n for n, row in LOSSES.items() if row.takes_class_weights])
+def test_class_weights_are_factors(name):
+    logits, labels = map(jnp.array, random_case())
+    loss = functools.partial(LOSSES[name].function, logits, labels, divide_by="none")
+    if name == "boundary_cross_entropy":  # the edge's weight is added to them
+        loss = functools.partial(loss, edge_weight=0.0)
+    assert float(loss(jnp.ones(K))) == pytest.approx(float(loss()), rel=1e-6)
+    assert float(loss(3 * jnp.ones(K))) == pytest.approx(3 * float(loss()), rel=1e-6)
+    assert float(loss(jnp.array(WEIGHTS))) != pytest.approx(float(loss()), rel=0.01)
