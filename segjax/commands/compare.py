@@ -16,9 +16,13 @@ from segjax.metrics.paired import paired_test
 from segjax.report import tables
 from segjax.report.run import RESULTS_FILE
 from segjax.training.evaluation import Evaluation, evaluated_splits, evaluation_path
+from segjax.training.head import make_head
 from segjax.training.setup import describe_protocol
 
-_METRICS = ("miou", "global_accuracy", "class_average_accuracy", "fw_iou", "loss", "images")
+_METRICS = (
+    *("miou", "mean_dice", "mean_precision", "mean_recall", "global_accuracy"),
+    *("class_average_accuracy", "fw_iou", "loss", "images"),
+)  # those that the runs have: not all heads have all
 # Metrics that only results.json holds; left out where no run has them.
 _MORE_METRICS = ("boundary_f1", "boundary_iou", "ece", "brier")
 
@@ -63,13 +67,22 @@ def compare(
                 f"--runs: {first.name} has classes {', '.join(first.classes.names)}, but "
                 f"{run.name} has {', '.join(run.classes.names)}; compare runs of one class table"
             )
+        if run.classes.multilabel != first.classes.multilabel:
+            raise ValueError(
+                f"--runs: one of {first.name} and {run.name} has model.head='sigmoid'; compare "
+                "runs of one head"
+            )
     summaries = [run.evaluation.summary() for run in opened]
     result = {
         "split": split,
         "runs": [run.name for run in opened],
         "config": _config_differences(opened),
-        "protocols": [describe_protocol(run.config) for run in opened],
-        "metrics": {key: [summary[key] for summary in summaries] for key in _METRICS}
+        "protocols": [
+            describe_protocol(run.config, head=make_head(run.config, run.classes)) for run in opened
+        ],
+        "metrics": {
+            key: [summary[key] for summary in summaries] for key in _METRICS if key in summaries[0]
+        }
         | _more_metrics(opened, split),
         "iou": {
             name: [summary["iou"][k] for summary in summaries]
@@ -137,7 +150,7 @@ def _paired(first: _Run, run: _Run) -> dict[str, Any]:
     places, notes = _same_images(a.names, b.names)
     miou = a.image_miou[places[0]], b.image_miou[places[1]]
     # Pixels per class differ where the scored size or the labels do.
-    labels = [e.confusions.class_pixels()[1][p] for e, p in zip((a, b), places, strict=True)]
+    labels = [e.class_pixels[p] for e, p in zip((a, b), places, strict=True)]
     differing = int(np.sum(np.any(labels[0] != labels[1], axis=1)))
     if differing:
         notes.append(

@@ -11,7 +11,12 @@ from segjax import config as configs
 from segjax.data.classes import ClassTable
 from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
-from segjax.inference.scoring import FullEvaluation, evaluate_fully, make_scoring_step
+from segjax.inference.scoring import (
+    FullEvaluation,
+    LabelEvaluation,
+    evaluate_fully,
+    make_scoring_step,
+)
 from segjax.metrics.protocols import find_protocol
 from segjax.report import run as run_report
 from segjax.report import tables
@@ -60,7 +65,8 @@ def evaluate(
       opened: the splits of the run's data set, where they are open and checked already.
 
     Returns:
-      Per split what `FullEvaluation.summary` gives; also in results.json.
+      Per split what `FullEvaluation.summary`, or `LabelEvaluation.summary` of a sigmoid head,
+      gives; also in results.json.
 
     Raises:
       ValueError: for an unknown protocol or split, a workdir without a checkpoint, or data of other
@@ -89,13 +95,16 @@ def evaluate(
     results = {split: evaluation.summary() for split, evaluation in evaluations.items()}
     if not first:
         return results
-    words = describe_protocol(config, chosen)
+    words = describe_protocol(config, chosen, predictor.head)
     if changed:
         words = f"{words}; on {_described(config)} (changed: {', '.join(changed)})"
     images = ", ".join(f"{split} {len(opened.source(split))}" for split in splits)
     print_line(console, f"evaluated on {_described(config)}; images: {images}")
     console.print(tables.results_table(results, predictor.classes, words))
-    console.print(tables.protocols_table(results))
+    if predictor.classes.multilabel:
+        console.print(tables.labels_table(results, predictor.classes))
+    else:
+        console.print(tables.protocols_table(results))
     report = run_report.write_report(
         output, predictor, evaluations, words, opened, seconds, other_data=bool(changed)
     )
@@ -111,16 +120,21 @@ def _changed_data(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[st
 
 def _evaluate_splits(
     predictor: Predictor, opened: Splits, splits: Sequence[str], protocol: str
-) -> Iterator[tuple[str, FullEvaluation]]:
+) -> Iterator[tuple[str, FullEvaluation | LabelEvaluation]]:
     """Compiles the scoring step and yields (split, its evaluation)."""
     config = predictor.config
     devices = evaluation_devices(config["parallel"])
-    step = devices.compile_eval(make_scoring_step(predictor.model, predictor.normalization))
+    head = predictor.head
+    step = make_scoring_step(predictor.model, predictor.normalization, head)
+    step = devices.compile_eval(step)
     variables, classes = devices.replicate(predictor.variables), len(predictor.classes)
     size = eval_batch_size(config)
     for split in splits:
         canvas = opened.fitted(split)
-        yield split, evaluate_fully(step, variables, canvas, size, devices, classes, protocol)
+        yield (
+            split,
+            evaluate_fully(step, variables, canvas, size, devices, classes, protocol, head=head),
+        )
 
 
 def _check_classes(ours: ClassTable, theirs: ClassTable, workdir: pathlib.Path) -> None:
@@ -130,6 +144,11 @@ def _check_classes(ours: ClassTable, theirs: ClassTable, workdir: pathlib.Path) 
             f"the data have the classes {', '.join(theirs.names)}, but the run {workdir} has "
             f"{', '.join(ours.names)}; use data with the run's classes in its order, or map them "
             "with --config.data.class_map"
+        )
+    if theirs.multilabel != ours.multilabel:
+        raise ValueError(
+            f"the run {workdir} has {'any number of classes' if ours.multilabel else 'one class'} "
+            "per pixel, unlike the data; see --config.data.masks"
         )
 
 

@@ -22,6 +22,7 @@ from segjax.models import build
 from segjax.training import optim
 from segjax.training.class_weights import class_weights
 from segjax.training.evaluation import eval_batch_size
+from segjax.training.head import SOFTMAX, Head, make_head
 from segjax.training.mesh import Devices, make_devices
 from segjax.training.options import check_options
 from segjax.training.pretrained import (
@@ -143,7 +144,7 @@ class Setup:
 
     def eval_step(self):
         """The compiled evaluation step."""
-        step = make_eval_step(self.model, self.objective.normalization)
+        step = make_eval_step(self.model, self.objective.normalization, head=self.objective.head)
         return self.devices.compile_eval(step)
 
 
@@ -160,6 +161,7 @@ def setup_run(config: Mapping[str, Any], workdir: str | pathlib.Path | None = No
     """
     check_options(config)
     data = Splits(config["data"], config["seed"])
+    make_head(config, data.classes)  # checks the kind of the labels before files are read
     model = build(config["model"], len(data.classes), config["dtype"])
     initial = None if has_checkpoint(workdir) else read_initial(config, model)
     config = with_normalization(config, initial, workdir)
@@ -220,6 +222,7 @@ def _without_data(
     objective = Objective(
         augmentation=Augmentation.from_config(config),
         normalization=Normalization.from_config(config["data"]),
+        head=make_head(config, splits.classes),
         aux_weight=config["loss"]["aux_weight"],
         accumulate=train["accumulate"],
         ema_decay=train["ema_decay"],
@@ -240,9 +243,13 @@ def _without_data(
     )
 
 
-def describe_protocol(config: Mapping[str, Any], protocol: Protocol = DEFAULT_PROTOCOL) -> str:
-    """How the numbers of a run are made, in words: the protocol, and the sizes it applies to."""
+def describe_protocol(
+    config: Mapping[str, Any], protocol: Protocol = DEFAULT_PROTOCOL, head: Head = SOFTMAX
+) -> str:
+    """How the numbers of a run are made, in words: the protocol, the decisions, and the sizes it
+    applies to."""
+    described = f"{protocol.description}{'; ' * bool(head.rule)}{head.rule}"
     height, width = config["data"]["image_size"]
     scored = "x".join(map(str, scored_size(config["data"])))
     sizes = f"images at {height}x{width}, scored at {scored}"
-    return f"{protocol.description}; {sizes}, single scale, no flip"
+    return f"{described}; {sizes}, single scale, no flip"

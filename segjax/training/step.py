@@ -19,9 +19,8 @@ import optax
 from jaxtyping import Float, Int
 
 from segjax.layers import resize_bilinear
-from segjax.losses.pixelwise import cross_entropy_sum
-from segjax.metrics.confusion import confusion_matrix
 from segjax.training.forward import logits_fn
+from segjax.training.head import SOFTMAX, Head
 from segjax.training.mesh import ON_ONE_DEVICE, BatchPlacement
 from segjax.training.remat import rematerialised
 from segjax.training.shared_batch import shared_batch
@@ -40,6 +39,7 @@ class Objective:
     Attributes:
       augmentation: the random views.
       normalization: of the views.
+      head: what the logits mean.
       class_weights: one factor per class, or None.
       aux_weight: factor on the auxiliary head's loss.
       accumulate: micro-batches per step; the loss is that of the whole batch, but batch
@@ -52,6 +52,7 @@ class Objective:
 
     augmentation: Augmentation
     normalization: Normalization
+    head: Head = SOFTMAX
     class_weights: tuple[float, ...] | None = None
     aux_weight: float = 0.4
     accumulate: int = 1
@@ -71,10 +72,10 @@ def make_train_step(
     """Returns `train_step`, to be jitted or pmapped.
 
     It takes a batch of uint8 `image` [n, H, W, 3], `label` [n, H, W] and int32 `index` [n], and
-    returns the new state and float32 scalars: `loss` (cross-entropy, mean over the labelled pixels,
-    plus the weighted auxiliary loss), `accuracy`, `grad_norm`, `learning_rate`, `skipped` (0 or 1);
-    and `confusion`, int32 [K, K] pixels of the views by label and prediction. All are those of the
-    whole batch, on every device.
+    returns the new state and float32 scalars: `loss` (the head's cross-entropy, mean over the
+    labelled pixels, plus the weighted auxiliary loss), `accuracy`, `grad_norm`, `learning_rate`,
+    `skipped` (0 or 1); and `confusion`, int32 pixels of the views by label and prediction, of the
+    head's `counts_shape`. All are those of the whole batch, on every device.
 
     Args:
       key: all randomness comes from it.
@@ -94,17 +95,18 @@ def make_train_step(
             (images, labels, batch["index"]),
             dropout_key,
             count=objective.accumulate,
-            num_classes=model.num_classes,
+            counts_shape=objective.head.counts_shape(model.num_classes),
         )
         sums = placement.sum_over_devices(sums)
-        pixels = placement.sum_over_devices(jnp.sum(labels < model.num_classes))
+        labelled = objective.head.labelled(labels, model.num_classes)
+        pixels = placement.sum_over_devices(jnp.sum(labelled))
         pixels = jnp.maximum(pixels, 1)
         gradients = jax.tree.map(lambda g: g / pixels, sums.gradients)
 
         new_state = updated(state, gradients, batch_stats, optimizer, objective.ema_decay)
         metrics = {
             "loss": sums.loss / pixels,
-            "accuracy": jnp.trace(sums.confusion) / pixels,
+            "accuracy": objective.head.right(sums.confusion) / pixels,
             "grad_norm": optax.tree.norm(gradients),
             "learning_rate": schedule(state.step) * state.lr_scale,
             "skipped": jnp.zeros(()),
@@ -134,6 +136,7 @@ def make_loss_sum(model: nn.Module, objective: Objective, placement: BatchPlacem
     """Returns `loss_sum(params, batch_stats, images, labels, index, dropout_key)`: the loss of a
     micro-batch, summed over its labelled pixels, and (new batch_stats, confusion matrix)."""
     weights = None if objective.class_weights is None else jnp.array(objective.class_weights)
+    head = objective.head
 
     def loss_sum(params, batch_stats, images, labels, index, dropout_key):
         with shared_batch(index, axis_name=placement.axis_name, padded=placement.padded):
@@ -144,11 +147,11 @@ def make_loss_sum(model: nn.Module, objective: Objective, placement: BatchPlacem
                 mutable=["batch_stats"],
                 rngs={"dropout": dropout_key},
             )
-        loss, _ = cross_entropy_sum(outputs["logits"], labels, weights)
+        loss, _ = head.loss_sum(outputs["logits"], labels, weights)
         if "aux" in outputs:
-            loss += objective.aux_weight * cross_entropy_sum(outputs["aux"], labels, weights)[0]
-        predictions = jnp.argmax(outputs["logits"], -1)
-        confusion = confusion_matrix(labels, predictions, model.num_classes)
+            loss += objective.aux_weight * head.loss_sum(outputs["aux"], labels, weights)[0]
+        predictions = head.predict(outputs["logits"])
+        confusion = head.counts(labels, predictions, model.num_classes)
         return loss, (variables["batch_stats"], confusion)
 
     return rematerialised(loss_sum, objective.remat)
@@ -170,7 +173,7 @@ def sum_over_microbatches(
     dropout_key: jax.Array,
     *,
     count: int,
-    num_classes: int,
+    counts_shape: tuple[int, ...],
 ) -> tuple[BatchSums, Any]:
     """Differentiates `loss_sum` one micro-batch after the other.
 
@@ -178,6 +181,7 @@ def sum_over_microbatches(
       loss_sum: see `make_loss_sum`.
       examples: images, labels and indices of the batch.
       count: of micro-batches.
+      counts_shape: of the confusion matrix.
 
     Returns:
       The sums, and the running statistics after the last micro-batch.
@@ -195,7 +199,7 @@ def sum_over_microbatches(
     zeros = BatchSums(
         gradients=jax.tree.map(jnp.zeros_like, state.params),
         loss=jnp.zeros(()),
-        confusion=jnp.zeros((num_classes, num_classes), jnp.int32),
+        confusion=jnp.zeros(counts_shape, jnp.int32),
     )
     keys = jax.random.split(dropout_key, count)
     carry = zeros, state.batch_stats
@@ -233,25 +237,27 @@ def make_eval_step(
     model: nn.Module,
     normalization: Normalization,
     extra: Callable[[jax.Array, jax.Array], tuple[dict, dict]] = lambda logits, labels: ({}, {}),
+    head: Head = SOFTMAX,
 ) -> Callable[[Any, Batch], tuple[dict[str, Any], dict[str, Any]]]:
     """Returns `eval_step`, to be jitted or pmapped.
 
     It takes variables and a batch of uint8 `image` [n, H, W, 3] and `label` [n, h, w]. It returns a
-    dict of outputs per image, `confusion` [n, K, K], and a dict of sums over the batch, `loss_sum`
-    (unweighted cross-entropy of the main head) and `pixels`. If the labels have another size than
-    the images, the logits are resized to it; labels never are.
+    dict of outputs per image, `confusion` ([n, K, K], or [n, *head.counts_shape(K)]), and a dict of
+    sums over the batch, `loss_sum` (unweighted loss of the main head) and `pixels`. If the labels
+    have another size than the images, the logits are resized to it; labels never are.
 
     Args:
       extra: `extra(logits, labels)`, at the labels' size, returns entries to add to each dict.
+      head: what the logits mean.
     """
     forward = logits_fn(model, normalization)
 
     def eval_step(variables, batch):
         labels = batch["label"].astype(jnp.int32)
         logits = resize_bilinear(forward(variables, batch["image"]), labels.shape[1:3])
-        loss_sum, pixels = cross_entropy_sum(logits, labels)
-        confusion = jax.vmap(confusion_matrix, (0, 0, None))(
-            labels, jnp.argmax(logits, -1), model.num_classes
+        loss_sum, pixels = head.loss_sum(logits, labels)
+        confusion = jax.vmap(head.counts, (0, 0, None))(
+            labels, head.predict(logits), model.num_classes
         )
         rows, sums = extra(logits, labels)
         return {"confusion": confusion, **rows}, {"loss_sum": loss_sum, "pixels": pixels, **sums}
