@@ -102,8 +102,8 @@ class Evaluation:
                 )
                 _check(confusions, names)
             else:
+                _check_labels(arrays["counts"], names)
                 confusions = LabelConfusions(arrays["counts"])
-                _check_labels(confusions.counts, names)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             problem = f"{type(error).__name__}: {error}"
             raise ValueError(f"evaluation {path} cannot be read ({problem}); {remedy}") from error

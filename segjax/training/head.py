@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from segjax.data.classes import ClassTable
 from segjax.data.statistics import WEIGHTINGS
@@ -80,7 +80,10 @@ class Softmax:
         return (num_classes, num_classes)
 
     def counts(
-        self, labels: Int[Array, "*shape"], predictions: Int[Array, "*shape"], num_classes: int
+        self,
+        labels: Integer[Array, "*shape"],
+        predictions: Integer[Array, "*shape"],
+        num_classes: int,
     ) -> Int[Array, "..."]:
         """Pixels by label and prediction, int32: the confusion matrix [k, k]."""
         return confusion_matrix(labels, predictions, num_classes)
@@ -160,7 +163,10 @@ class Sigmoid:
         return (num_classes, 2, 2)
 
     def counts(
-        self, labels: Int[Array, "*shape"], predictions: Int[Array, "*shape"], num_classes: int
+        self,
+        labels: Integer[Array, "*shape"],
+        predictions: Integer[Array, "*shape"],
+        num_classes: int,
     ) -> Int[Array, "..."]:
         """Pixels of each label by presence and prediction, int32 [k, 2, 2]."""
         return label_confusion(labels, predictions, num_classes)
