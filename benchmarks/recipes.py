@@ -2,11 +2,10 @@
 
     python -m benchmarks.recipes --root=DIR --runs=DIR [--steps 800] [--seeds 3]
 
-`--root` is IDD-Lite's folder. Each recipe adds one thing to the one before; each is trained with every
-seed, for the same steps, on a quarter-width PSPNet with ResNet-18 from random weights at 128x256,
-and the last checkpoint that was best on val is scored on val. A run that exists is not trained
-again; a run that was stopped goes on. The table holds mean and standard deviation over the seeds.
-The best checkpoint is chosen on the split that is scored: compare recipes, not papers.
+`--root` is IDD-Lite's folder. Each recipe adds one thing to the one before. Each is trained with
+every seed, for the same steps: a quarter-width PSPNet with ResNet-18 from random weights at
+128x256. The checkpoint that was best on val is scored on val, so compare recipes, not papers. A run
+that is finished is not trained again; one that was stopped goes on.
 """
 
 import argparse
@@ -64,7 +63,10 @@ def table(scores: dict[str, list[dict]]) -> str:
     """Mean and standard deviation over the seeds, in percent: mIoU, pixel accuracy and each
     class's IoU."""
     classes = next(iter(scores.values()))[0]["classes"]
-    lines = [f"| recipe | mIoU | accuracy | {' | '.join(classes)} |", "|---" * (3 + len(classes)) + "|"]
+    lines = [
+        f"| recipe | mIoU | accuracy | {' | '.join(classes)} |",
+        "|---" * (3 + len(classes)) + "|",
+    ]
     for name, runs in scores.items():
         val = [run["results"]["val"] for run in runs]
         columns = [[v["miou"], v["global_accuracy"], *v["iou"]] for v in val]

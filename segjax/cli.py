@@ -25,7 +25,9 @@ from segjax.flags import define_flags
 FLAGS = flags.FLAGS
 # Errors that a user can cause: the message is all that is printed.
 USER_ERRORS = (ValueError, OSError, ArithmeticError)
-# Options of a finished run that say where its data lie and how they are read.
+# Options of a finished run that say how probabilities become labels, where its data lie and how
+# they are read.
+_LABELS = ("model.threshold",)
 _DATA = ("data.", "parallel.", "report.", "train.eval_batch_size")
 
 
@@ -63,7 +65,7 @@ COMMANDS: Mapping[str, Command] = {
         "evaluate the best checkpoint of a run, on its own data or on others",
         needs=("workdir",),
         takes=("splits", "protocol", "output", "crf"),
-        overrides=_DATA,
+        overrides=_DATA + _LABELS,
         many_processes=True,
     ),
     "predict": Command(
@@ -73,6 +75,7 @@ COMMANDS: Mapping[str, Command] = {
             *("output", "inference", "window", "overlap", "blend"),
             *("scales", "flip", "batch_size", "crf"),
         ),
+        overrides=_LABELS,
     ),
     "compare": Command(
         "set evaluated runs side by side, with paired tests over the images",
@@ -95,7 +98,7 @@ COMMANDS: Mapping[str, Command] = {
         "write a run as one file: a StableHLO program or its weights",
         needs=("workdir",),
         takes=("output", "format"),
-        overrides=_DATA,
+        overrides=_DATA + _LABELS,
     ),
     "plan": Command(
         "compile a run without training it: memory, kernels, bytes, least time",

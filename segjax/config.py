@@ -1,5 +1,6 @@
 """Configs as plain data: saved with the run, read back, compared."""
 
+import dataclasses
 import functools
 import hashlib
 import inspect
@@ -196,7 +197,10 @@ def _with_defaults(config: Config, base: Config) -> dict[str, Any]:
 def load_classes(config: Mapping[str, Any], workdir: str | pathlib.Path) -> ClassTable:
     """The classes of a run, as saved with it."""
     path = pathlib.Path(workdir) / CLASSES_FILE
-    return from_file(path) if path.is_file() else class_table(config["data"])
+    if not path.is_file():
+        return class_table(config["data"])
+    multilabel = config["model"].get("head") == "sigmoid"
+    return dataclasses.replace(from_file(path), multilabel=multilabel)
 
 
 def save_classes(classes: ClassTable, workdir: pathlib.Path) -> None:

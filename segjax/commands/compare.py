@@ -17,9 +17,13 @@ from segjax.metrics.paired import paired_test
 from segjax.report import tables
 from segjax.report.run import RESULTS_FILE
 from segjax.training.evaluation import Evaluation, evaluated_splits, evaluation_path
+from segjax.training.head import make_head
 from segjax.training.setup import describe_protocol
 
-_METRICS = ("miou", "global_accuracy", "class_average_accuracy", "fw_iou", "loss", "images")
+_METRICS = (
+    *("miou", "mean_dice", "mean_precision", "mean_recall", "global_accuracy"),
+    *("class_average_accuracy", "fw_iou", "loss", "images"),
+)  # those that the runs have: not all heads have all
 # Metrics that only results.json holds; left out where no run has them.
 _MORE_METRICS = ("boundary_f1", "boundary_iou", "ece", "brier")
 
@@ -64,13 +68,20 @@ def compare(
                 f"--runs: {first.name} has classes {', '.join(first.classes.names)}, but "
                 f"{run.name} has {', '.join(run.classes.names)}; compare runs of one class table"
             )
+        if run.classes.multilabel != first.classes.multilabel:
+            raise ValueError(
+                f"--runs: one of {first.name} and {run.name} has model.head='sigmoid'; compare "
+                "runs of one head"
+            )
     summaries = [run.evaluation.summary() for run in opened]
     result = {
         "split": split,
         "runs": [run.name for run in opened],
         "config": _config_differences(opened),
-        "protocols": [_protocol(run.config) for run in opened],
-        "metrics": {key: [summary[key] for summary in summaries] for key in _METRICS}
+        "protocols": [_protocol(run.config, run.classes) for run in opened],
+        "metrics": {
+            key: [summary[key] for summary in summaries] for key in _METRICS if key in summaries[0]
+        }
         | _more_metrics(opened, split),
         "iou": {
             name: [summary["iou"][k] for summary in summaries]
@@ -82,10 +93,10 @@ def compare(
     return result
 
 
-def _protocol(config: Mapping[str, Any]) -> str:
+def _protocol(config: Mapping[str, Any], classes: ClassTable) -> str:
     """How a run's numbers are made; evaluate keeps the options of a CRF in their config."""
     crf = f"; {DenseCRF(**config['crf'])}" if "crf" in config else ""
-    return describe_protocol(config) + crf
+    return describe_protocol(config, head=make_head(config, classes)) + crf
 
 
 def _common_split(runs: Sequence[str | pathlib.Path]) -> str:
@@ -144,7 +155,7 @@ def _paired(first: _Run, run: _Run) -> dict[str, Any]:
     places, notes = _same_images(a.names, b.names)
     miou = a.image_miou[places[0]], b.image_miou[places[1]]
     # Pixels per class differ where the scored size or the labels do.
-    labels = [e.confusions.class_pixels()[1][p] for e, p in zip((a, b), places, strict=True)]
+    labels = [e.class_pixels[p] for e, p in zip((a, b), places, strict=True)]
     differing = int(np.sum(np.any(labels[0] != labels[1], axis=1)))
     if differing:
         notes.append(

@@ -16,6 +16,7 @@ from segjax.inference.options import InferenceOptions
 from segjax.inference.predictor import Predictor
 from segjax.inference.scoring import (
     FullEvaluation,
+    LabelEvaluation,
     evaluate_fully,
     make_probabilities_step,
     make_scoring_step,
@@ -71,7 +72,8 @@ def evaluate(
         they are measured; {} for its defaults, None for no CRF.
 
     Returns:
-      Per split what `FullEvaluation.summary` gives; also in results.json.
+      Per split what `FullEvaluation.summary`, or `LabelEvaluation.summary` of a sigmoid head,
+      gives; also in results.json.
 
     Raises:
       ValueError: for an unknown protocol or split, a workdir without a checkpoint, or data of other
@@ -102,7 +104,7 @@ def evaluate(
     results = {split: evaluation.summary() for split, evaluation in evaluations.items()}
     if not first:
         return results
-    words = describe_protocol(config, chosen)
+    words = describe_protocol(config, chosen, predictor.head)
     if options.crf:
         words = f"{words}; {options.crf}"
     if changed:
@@ -110,7 +112,10 @@ def evaluate(
     images = ", ".join(f"{split} {len(opened.source(split))}" for split in splits)
     print_line(console, f"evaluated on {_described(config)}; images: {images}")
     console.print(tables.results_table(results, predictor.classes, words))
-    console.print(tables.protocols_table(results))
+    if predictor.classes.multilabel:
+        console.print(tables.labels_table(results, predictor.classes))
+    else:
+        console.print(tables.protocols_table(results))
     report = run_report.write_report(
         output, predictor, evaluations, words, opened, seconds, other_data=bool(changed)
     )
@@ -126,20 +131,25 @@ def _changed_data(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[st
 
 def _evaluate_splits(
     predictor: Predictor, opened: Splits, splits: Sequence[str], protocol: str
-) -> Iterator[tuple[str, FullEvaluation]]:
+) -> Iterator[tuple[str, FullEvaluation | LabelEvaluation]]:
     """Compiles the scoring step and yields (split, its evaluation)."""
     config = predictor.config
     devices = evaluation_devices(config["parallel"])
-    crf = predictor.options.crf
-    make_step = make_probabilities_step if crf else make_scoring_step
-    step = devices.compile_eval(make_step(predictor.model, predictor.normalization))
+    crf, head = predictor.options.crf, predictor.head
+    if crf:
+        step = make_probabilities_step(predictor.model, predictor.normalization)
+    else:
+        step = make_scoring_step(predictor.model, predictor.normalization, head)
+    step = devices.compile_eval(step)
     variables, classes = devices.replicate(predictor.variables), len(predictor.classes)
     size = eval_batch_size(config)
     for split in splits:
         canvas = opened.fitted(split)
         yield (
             split,
-            evaluate_fully(step, variables, canvas, size, devices, classes, protocol, crf=crf),
+            evaluate_fully(
+                step, variables, canvas, size, devices, classes, protocol, crf=crf, head=head
+            ),
         )
 
 
@@ -155,6 +165,11 @@ def _check_classes(ours: ClassTable, theirs: ClassTable, workdir: pathlib.Path) 
             f"the data have the classes {', '.join(theirs.names)}, but the run {workdir} has "
             f"{', '.join(ours.names)}; use data with the run's classes in its order, or map them "
             "with --config.data.class_map"
+        )
+    if theirs.multilabel != ours.multilabel:
+        raise ValueError(
+            f"the run {workdir} has {'any number of classes' if ours.multilabel else 'one class'} "
+            "per pixel, unlike the data; see --config.data.masks"
         )
 
 

@@ -86,8 +86,8 @@ def _export_program(predictor: Predictor, output: pathlib.Path) -> str:
     return "\n".join(
         [
             f"{output}: {size / 1e6:.1f} MB, for {', '.join(written['platforms'])}",
-            f"takes uint8 [n, H, W, {written['channels']}], n free, {shape}; gives uint8 class ids "
-            "[n, H, W]",
+            f"takes uint8 [n, H, W, {written['channels']}], n free, {shape}",
+            f"gives uint8 [n, H, W], {written['output']['values']}",
             f"mIoU on {scores['split']} ({scores['images']} images) {before} before, {after} "
             f"after; {scores['pixels_differing']:.4%} of the pixels differ",
             scores["protocol"],

@@ -3,7 +3,9 @@
 import contextlib
 import itertools
 import pathlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -39,13 +41,15 @@ def predict(
     flip: bool = False,
     batch_size: int = 4,
     crf: Mapping[str, float] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> list[pathlib.Path]:
     """Predicts images, or the frames of a video, each at its own size.
 
     Writes into `output` (WORKDIR/predictions by default), under each image's name: `NAME.png` in
     `masks/` (class ids), in `colors/` (the palette) and in `overlays/` (palette over image). Of a
-    video: `masks/frame_000000.png` and so on, and `overlays.mp4`.
+    video: `masks/frame_000000.png` and so on, and `overlays.mp4`. With a sigmoid head `masks/` has
+    bits (as data.masks=bits reads them), and `labels/CLASS/` a mask of 0 and 255 for each class.
 
     Args:
       workdir: of a training run.
@@ -53,6 +57,7 @@ def predict(
       inference, window, overlap, blend, scales, flip, batch_size: how images are taken, see
         `InferenceOptions`.
       crf: options of `segjax.inference.crf.DenseCRF`, {} for its defaults; None for no CRF.
+      overrides: of the run's config, see `config.with_overrides`; {"model.threshold": 0.4}.
 
     Returns:
       The paths of the index masks.
@@ -67,7 +72,7 @@ def predict(
     options = InferenceOptions(
         inference, window, overlap, blend, tuple(scales), flip, batch_size, refined
     )
-    predictor = Predictor.from_workdir(workdir, options=options)
+    predictor = Predictor.from_workdir(workdir, options=options, overrides=overrides)
     classes = predictor.classes
     inputs = open_inputs(input, predictor.config["data"]["channels"])
     masks, unreadable = [], []
@@ -77,6 +82,8 @@ def predict(
                 unreadable.append(item)
             else:
                 masks.append(_save(output, "masks", item.name, label))
+                for kind, mask in _label_masks(label, classes):
+                    _save(output, kind, item.name, mask)
                 tinted = _overlay(item.image, label, classes)
                 if film:
                     film.add(tinted)
@@ -89,7 +96,8 @@ def predict(
         more = f"and {OVERLAY_VIDEO}" if film.works else f"(this opencv wrote no {OVERLAY_VIDEO})"
         print_line(console, f"{len(masks)} frame(s): masks {more} in {output}")
     else:
-        print_line(console, f"{len(masks)} image(s): masks, colors and overlays in {output}")
+        kinds = "masks, labels, colors" if classes.multilabel else "masks, colors"
+        print_line(console, f"{len(masks)} image(s): {kinds} and overlays in {output}")
     if unreadable:
         problems = "\n".join(f"  {item.problem}" for item in unreadable)
         raise UnreadableInputs(
@@ -131,6 +139,13 @@ def _save(output: pathlib.Path, kind: str, name: str, picture: np.ndarray) -> pa
     return file
 
 
+def _label_masks(label: np.ndarray, classes: ClassTable) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields (folder, mask of 0 and 255) for each class, where a pixel may have several."""
+    for k, name in enumerate(classes.names if classes.multilabel else ()):
+        folder = re.sub(r"[^\w.-]+", "_", name)
+        yield f"labels/{folder}", np.where(classes.classes_of[:, k], 255, 0).astype(np.uint8)[label]
+
+
 def _overlay(image: np.ndarray, label: np.ndarray, classes: ClassTable) -> np.ndarray:
     """The overlay of an image, some rows at a time: blending needs 16 bytes a colour."""
     out = np.empty((*label.shape, 3), np.uint8)
@@ -142,7 +157,7 @@ def _overlay(image: np.ndarray, label: np.ndarray, classes: ClassTable) -> np.nd
 
 def _shares(origin: str, label: np.ndarray, classes: ClassTable) -> str:
     """One line: the file, its size and its most frequent classes."""
-    counts = sum(np.bincount(row, minlength=len(classes)) for row in label)
+    counts = sum(np.bincount(row, minlength=256) for row in label) @ classes.classes_of
     top = np.argsort(-counts)[:3]
     shares = ", ".join(f"{classes.names[k]} {counts[k] / label.size:.0%}" for k in top if counts[k])
     return f"{origin} ({label.shape[0]}x{label.shape[1]}): {shares}"

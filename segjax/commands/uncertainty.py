@@ -83,6 +83,11 @@ def uncertainty(
     predictors += [Predictor.from_workdir(workdir) for workdir in workdirs[1:]]
     first, is_ensemble = predictors[0], len(predictors) > 1
     config, classes = first.config, first.classes
+    if any(predictor.head.name != "softmax" for predictor in predictors):
+        raise ValueError(
+            "uncertainty is measured of classes that exclude one another, but the run has "
+            "model.head='sigmoid'; use evaluate, which finds its best thresholds"
+        )
     if is_ensemble:
         _check_members(workdirs, predictors)
     else:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
+from segjax.data.classes import ClassTable
 from segjax.data.counts import LabelCounts, SplitCounts, label_counts, split_counts
 from segjax.data.errors import DataError, as_data_error, joined
 from segjax.data.files.ids import class_ids, count_ids
@@ -41,16 +42,16 @@ def check_source(
     Raises:
       DataError: if the split has fewer than `min_images` samples; one error for all bad samples
         (unreadable, sizes that differ, colour masks, bad ids), the first 10 of them named; or if
-        only the first of two classes occurs, beside ignored pixels (a 0/255 mask).
+        masks of 0 and 255 lose their foreground, see `lost_foreground`.
     """
-    images, num_classes = len(source), len(source.classes)
+    images, classes = len(source), source.classes
     if images < max(1, min_images):
         raise too_few_images(split, images, min_images)
     if limit is not None and limit < 1:
         raise DataError(f"limit={limit} samples to check", "use 1 or more, or None for all")
     places = np.linspace(0, images - 1, min(limit or images, images))
     indices = np.unique(places.round().astype(int)).tolist()
-    id_map, unreadable = class_ids(num_classes), []
+    id_map, unreadable = class_ids(len(classes.values)), []
 
     def check(index: int) -> LabelCounts | DataError | None:
         try:
@@ -63,7 +64,7 @@ def check_source(
             id_map.labels_of(label, name)
         except DataError as error:
             return error
-        return label_counts(label.shape, count_ids(label), id_map.labels, num_classes)
+        return label_counts(label.shape, count_ids(label), id_map.labels, classes)
 
     counts, problems = [], []
     for done, result in enumerate(in_threads(check, indices), 1):
@@ -76,8 +77,8 @@ def check_source(
     if problems:
         heading = f"data split {split!r}: {len(problems)} of {len(indices)} samples are bad:"
         raise joined(problems, heading)
-    total = split_counts(counts, images, num_classes)
-    lost = lost_foreground(split, source.classes.names, total)
+    total = split_counts(counts, images, len(classes))
+    lost = lost_foreground(split, classes, total)
     if lost:
         raise lost
     return total
@@ -126,12 +127,16 @@ def too_few_images(split: str, images: int, needed: int) -> DataError:
     )
 
 
-def lost_foreground(split: str, names: tuple[str, ...], counts: SplitCounts) -> DataError | None:
-    """The error for two-class masks of 0 and 255 whose foreground is all ignored, if they are."""
-    if len(names) != 2 or counts.class_pixels[1] or not counts.ignored_pixels:
+def lost_foreground(split: str, classes: ClassTable, counts: SplitCounts) -> DataError | None:
+    """The error for masks of 0 and 255 whose foreground is all ignored, if they are: of two
+    classes only the first occurs, or of labels as bits none, beside ignored pixels."""
+    names, pixels = classes.names, counts.class_pixels
+    lost = not pixels.any() if classes.multilabel else len(names) == 2 and not pixels[1]
+    if not lost or not counts.ignored_pixels:
         return None
+    missing = f"any class ({', '.join(names)})" if classes.multilabel else f"class 1 ({names[1]!r})"
     return DataError(
-        f"data split {split!r}: no pixel of class 1 ({names[1]!r}) in {counts.counted} masks, but "
+        f"data split {split!r}: no pixel of {missing} in {counts.counted} masks, but "
         f"{counts.ignored_pixels} ignored ones: 255 means ignore, so a 0/255 mask loses its "
         "foreground",
         "use data.ignore_ids=() if 255 is the foreground (folder), or ids 0 and 1 "

@@ -1,7 +1,8 @@
 """Class tables: the names and colours of a data set's classes, and the ignore label.
 
-Inside segjax a label map holds ids 0..K-1, and `IGNORE` for every pixel that does not count (void,
-unlabelled, outside the image, padding). A data set's source maps its own void ids to `IGNORE`.
+Inside segjax a label map holds ids 0..K-1, or bits where a pixel may have several classes or none
+(`ClassTable.multilabel`), and `IGNORE` for every pixel that does not count (void, unlabelled,
+outside the image, padding). A data set's source maps its own void ids to `IGNORE`.
 """
 
 import colorsys
@@ -12,11 +13,12 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from segjax.data.errors import DataError
 
 IGNORE = 255
+MAX_LABELS = 7  # bits of a multi-label map; with the eighth, all labels together would be IGNORE
 _TABLES = pathlib.Path(__file__).parent / "sets" / "tables"
 
 Color = tuple[int, int, int]
@@ -26,19 +28,30 @@ Color = tuple[int, int, int]
 class ClassTable:
     """Names and RGB colours (0..255) of K classes, in id order.
 
+    A pixel of a label map has one class, whose id it holds. With `multilabel` it has any number of
+    them: bit k of its value is set where class k is present, and 0 is none (with one class: 1 is
+    the foreground, 0 the background).
+
     Raises:
       DataError: if names and palette differ in length, a name occurs twice, or there are no
-        classes or more than 255 of them (id 255 is the ignore label).
+        classes or too many: 255 (id 255 is the ignore label), with `multilabel` 7.
     """
 
     names: tuple[str, ...]
     palette: tuple[Color, ...]
+    multilabel: bool = False
 
     def __post_init__(self):
         if not 1 <= len(self.names) <= IGNORE:
             raise DataError(
                 f"a class table needs 1 to {IGNORE} classes, found {len(self.names)}",
                 f"use another class list (id {IGNORE} is the ignore label)",
+            )
+        if self.multilabel and len(self.names) > MAX_LABELS:
+            raise DataError(
+                f"{len(self.names)} classes, of which a pixel may have several",
+                f"use at most {MAX_LABELS}: a label map keeps a bit for each in one byte, beside "
+                f"the ignore label {IGNORE}; or train a run for each {MAX_LABELS} of them",
             )
         if len(self.names) != len(self.palette):
             found = f"{len(self.names)} class names but {len(self.palette)} colours"
@@ -50,11 +63,33 @@ class ClassTable:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def values(self) -> range:
+        """What labelled pixels may hold: ids, or with `multilabel` every set of classes as bits."""
+        return range(2 ** len(self) if self.multilabel else len(self))
+
+    @functools.cached_property
+    def classes_of(self) -> Bool[np.ndarray, "256 k"]:
+        """Whether a pixel of each value 0..255 shows each class; `IGNORE` shows none."""
+        values, classes = np.arange(IGNORE + 1)[:, None], np.arange(len(self))
+        shown = (values >> classes) & 1 == 1 if self.multilabel else values == classes
+        return shown & (values < len(self.values))
+
+    @functools.cached_property
+    def colors(self) -> UInt8[np.ndarray, "256 3"]:
+        """The colour of each value 0..255: the mean over its classes, black without any."""
+        shown = self.classes_of.astype(np.float64)
+        mean = shown @ np.array(self.palette) / np.maximum(shown.sum(1, keepdims=True), 1)
+        return np.rint(mean).astype(np.uint8)
+
     def colorize(self, label: np.typing.ArrayLike) -> UInt8[np.ndarray, "h w 3"]:
-        """Paints a label map [h, w] in the palette's colours; ignored pixels are black."""
-        table = np.zeros((256, 3), np.uint8)
-        table[: len(self)] = self.palette
-        return table[np.asarray(label, np.uint8)]
+        """Paints a label map [h, w] in the palette's colours; pixels that are ignored, or have no
+        class, are black."""
+        return self.colors[np.asarray(label, np.uint8)]
+
+    def is_painted(self, label: np.typing.ArrayLike) -> Bool[np.ndarray, "h w"]:
+        """Where a label map [h, w] shows a class."""
+        return self.classes_of.any(1)[np.asarray(label, np.uint8)]
 
 
 def default_palette(num_classes: int) -> tuple[Color, ...]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from segjax.data.classes import IGNORE
+from segjax.data.classes import IGNORE, ClassTable
 
 
 class LabelCounts(NamedTuple):
@@ -26,20 +26,24 @@ class LabelCounts(NamedTuple):
 
 
 def label_counts(
-    size: tuple[int, int], pixels: Mapping[int, int], labels: Mapping[int, int], num_classes: int
+    size: tuple[int, int],
+    pixels: Mapping[int, int],
+    labels: Mapping[int, int],
+    classes: ClassTable,
 ) -> LabelCounts:
     """Sums the pixels of ids to those of labels.
 
     Args:
       size: (height, width) of the mask.
       pixels: of each id in it, see `ids.count_ids`.
-      labels: of each known id, 0..num_classes-1 or 255.
+      labels: of each known id, one of `classes.values` or 255.
+      classes: the K classes.
     """
     by_label = np.zeros(IGNORE + 1, np.int64)
     for id_, label in labels.items():
         by_label[label] += pixels.get(id_, 0)
     unknown = {id_: count for id_, count in pixels.items() if id_ not in labels}
-    return LabelCounts(size, by_label[:num_classes], int(by_label[IGNORE]), unknown)
+    return LabelCounts(size, by_label @ classes.classes_of, int(by_label[IGNORE]), unknown)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +60,18 @@ class SplitCounts:
     ignored_pixels: int  # pixels of the ignore label
     unknown_pixels: int  # pixels of ids without a label
     void_images: int  # images all of whose pixels are ignored
+    pixels: int  # all
 
     @property
     def void_share(self) -> float:
         """The share of ignored pixels; NaN without pixels."""
-        pixels = int(self.class_pixels.sum()) + self.ignored_pixels + self.unknown_pixels
-        return self.ignored_pixels / pixels if pixels else float("nan")
+        return self.ignored_pixels / self.pixels if self.pixels else float("nan")
+
+    @property
+    def labelled_pixels(self) -> int:
+        """Pixels that are neither ignored nor of an unknown id. Each has one class, or any number
+        of them with `ClassTable.multilabel`."""
+        return self.pixels - self.ignored_pixels - self.unknown_pixels
 
 
 def split_counts(labels: Iterable[LabelCounts], images: int, num_classes: int) -> SplitCounts:
@@ -81,4 +91,5 @@ def split_counts(labels: Iterable[LabelCounts], images: int, num_classes: int) -
         ignored_pixels=sum(label.ignored for label in labels),
         unknown_pixels=sum(sum(label.unknown.values()) for label in labels),
         void_images=sum(0 < label.ignored == label.pixels for label in labels),
+        pixels=int(pixels.sum()),
     )

@@ -37,7 +37,7 @@ DATASETS: Mapping[str, DatasetSpec] = {
     "idd_lite": idd_lite.SPEC,
 }
 
-_ANY_CHANNELS = ("folder", "prepared")
+_ANY_CHANNELS = _MULTILABEL = ("folder", "prepared")
 
 
 def spec_of(config: Mapping[str, Any]) -> DatasetSpec:
@@ -95,11 +95,22 @@ def class_table(config: Mapping[str, Any]) -> ClassTable:
 
 def _class_map(config: Mapping[str, Any], spec: DatasetSpec) -> ClassMap | None:
     own, path = _own_classes(config, spec), config["class_map"]
+    if path and own.multilabel:
+        raise DataError(
+            f"data.class_map={path} with a bit for each class (data.masks)",
+            "leave it empty: a class map merges and drops class ids",
+        )
     return read_class_map(path, own) if path else None
 
 
 def _own_classes(config: Mapping[str, Any], spec: DatasetSpec) -> ClassTable:
     """The data set's classes before the map."""
+    masks = config.get("masks", "ids")  # runs of earlier versions have no such option
+    if masks not in folder.MASKS:
+        raise DataError(f"data.masks={masks!r} is unknown", f"use {', '.join(folder.MASKS)}")
+    if masks != "ids" and config["name"] not in _MULTILABEL:
+        found = f"data.masks={masks!r}, but masks of {config['name']} hold class ids"
+        raise DataError(found, f"use data.masks=ids, or data.name={' or '.join(_MULTILABEL)}")
     expected, table = config["num_classes"], spec.classes(_resolved(config, spec))
     if expected and expected != len(table):
         raise DataError(

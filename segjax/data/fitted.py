@@ -168,7 +168,7 @@ class FittedDataset:
         files = files_of(self.source)
         if files is None:
             return [f"sample {index} of {type(self.source).__name__}"]
-        return [str(files.image_paths[index]), str(files.mask_paths[index])]
+        return [str(files.image_paths[index]), *map(str, files.masks_of(index))]
 
     def being_read(self, awaited: Iterable[SupportsInt] = ()) -> str:
         """The files that this process is reading; without any, those of the samples `awaited`,

@@ -137,20 +137,20 @@ def class_presence(
     Raises:
       DataError: for a mask that cannot be read or holds other ids.
     """
-    num_classes = len(source.classes)
 
     def classes_of(index: int) -> list[int]:
         if isinstance(source, PairedFiles):
             label = source.id_map.labels_of(source.ids(index), source.mask_paths[index])
         else:
             label = source[index]["label"]
-        return [id_ for id_ in count_ids(np.asarray(label)) if id_ < num_classes]
+        shown = source.classes.classes_of[list(count_ids(np.asarray(label)))]
+        return np.flatnonzero(shown.any(0)).tolist()
 
     def count() -> dict:
         return {"classes": list(in_threads(classes_of, range(len(source))))}
 
     classes = cached_count(source, cache_file, count)["classes"]
-    presence = np.zeros((len(source), num_classes), bool)
+    presence = np.zeros((len(source), len(source.classes)), bool)
     for row, shown in zip(presence, classes, strict=True):
         row[shown] = True
     return presence

@@ -137,6 +137,7 @@ def fingerprint_of(source: Source, *, times: bool = True) -> str | None:
     its `repr`. None if a file is missing, or for a source with neither files nor its own `repr`.
     """
     paths = [*getattr(source, "image_paths", ()), *getattr(source, "mask_paths", ())]
+    paths += [path for masks in getattr(source, "more_masks", ()) for path in masks]
     if not paths and type(source).__repr__ is object.__repr__:
         return None
     id_map = getattr(source, "id_map", None)

@@ -4,7 +4,8 @@ An artifact is one zip file, NAME.segjax:
 
 - `metadata.json`: classes, palette, preprocessing, input and output, versions, scores;
 - `model.stablehlo`: the program, as `jax.export` serialises it, without its weights. It takes the
-  weights and uint8 images, normalises, runs the network and returns the best class of each pixel;
+  weights and uint8 images, normalises, runs the network and returns the best class of each pixel,
+  or of a sigmoid head (`metadata["head"]`) bits, bit k set where class k is present;
 - `weights.npz`: the weights, float32, by name;
 - `test.npz`: `images` [1, H, W, c] and the `labels` [1, H, W] that the network gave at the export;
 - `sha256.json`: the SHA-256 of each of the others.
@@ -37,7 +38,8 @@ class ExportedModel:
     Attributes:
       metadata: of the artifact, a dict; `segjax.export.program` writes it.
       classes: the names, in id order.
-      palette: their RGB colours, 0..255.
+      palette: the RGB colour, 0..255, of each value that the model gives: of each class, or with a
+        sigmoid head of each set of classes.
       size: (H, W) of the canvas on which the model was trained, evaluated and tested.
       multiple: the model takes images whose H and W are multiples of it; None: only of `size`.
     """
@@ -52,14 +54,14 @@ class ExportedModel:
         self._weights = jax.device_put(dict(weights))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """The class of each pixel.
+        """The label map.
 
         Args:
           images: uint8 [n, H, W, c] as read from image files (RGB, 0..255), n >= 1; for H and W
             see `size` and `multiple`. Each new shape compiles once.
 
         Returns:
-          uint8 [n, H, W], ids 0..K-1.
+          uint8 [n, H, W]: ids 0..K-1, or bits of a sigmoid head.
 
         Raises:
           ValueError: for images of another dtype or shape.

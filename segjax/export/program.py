@@ -12,14 +12,16 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import UInt8
 
-from segjax import metrics
 from segjax.data.batches import eval_batches
+from segjax.data.classes import ClassTable
 from segjax.data.files.atomic import replacing
 from segjax.data.fitted import FittedDataset
 from segjax.export import load as exported
 from segjax.inference.predictor import Predictor
+from segjax.metrics.protocols import DEFAULT_PROTOCOL
 from segjax.training.evaluation import eval_batch_size
 from segjax.training.forward import Forward
+from segjax.training.head import SOFTMAX, Head
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # Tried as divisors of free H and W: some networks take any multiple of their stride, 16 or 32.
@@ -47,7 +49,8 @@ def write(
 
     The program takes uint8 images [n, H, W, c] of the canvas's size and returns uint8 labels
     [n, H, W]. n is free; so are H and W if the network can be traced without knowing them (see
-    `make_program`). Normalisation and argmax are part of the program.
+    `make_program`). Normalisation and the head's decision (argmax, or thresholds of a sigmoid head,
+    whose labels are bits) are part of the program.
 
     Args:
       path: of the file; ends in .segjax.
@@ -70,7 +73,7 @@ def write(
         raise ValueError(f"--output={path}; an exported model's name ends in {exported.SUFFIX}")
     data = predictor.config["data"]
     weights = flatten(predictor.variables)
-    labels = labels_fn(predictor.forward)
+    labels = labels_fn(predictor.forward, predictor.head)
     image_shape = (*data["image_size"], data["channels"])
     program, multiple = make_program(labels, weights, image_shape, platforms)
     described = _describe(predictor, platforms, multiple, environment)
@@ -107,16 +110,17 @@ def flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in flat.items()}
 
 
-def labels_fn(forward: Forward) -> Labels:
+def labels_fn(forward: Forward, head: Head = SOFTMAX) -> Labels:
     """The function to export: weights by path and uint8 images to uint8 labels.
 
     Args:
       forward: of `segjax.training.forward.logits_fn`.
+      head: what the logits mean.
     """
 
     def labels(weights, images):
         logits = forward(unflatten_dict(weights, sep="/"), images)
-        return jnp.argmax(logits, -1).astype(jnp.uint8)
+        return head.predict(logits).astype(jnp.uint8)
 
     return labels
 
@@ -200,20 +204,20 @@ def compare(
       `split`, `images`, `protocol`, `miou_before`, `miou_after` (None if nothing is labelled) and
       `pixels_differing`, the share of all pixels.
     """
-    config, classes = predictor.config, len(predictor.classes)
-    confusions, differing, pixels = [np.zeros((classes, classes), np.int64) for _ in range(2)], 0, 0
+    config, classes, head = predictor.config, len(predictor.classes), predictor.head
+    confusions = [np.zeros(head.counts_shape(classes), np.int64) for _ in range(2)]
+    differing, pixels = 0, 0
     for batch in eval_batches(canvas, eval_batch_size(config)):
         count = int(np.sum(batch["index"] >= 0))
-        predictions = [labels(batch["image"])[:count] for labels in (before, after)]
+        predictions = [predict(batch["image"])[:count] for predict in (before, after)]
         for confusion, prediction in zip(confusions, predictions, strict=True):
-            confusion += np.asarray(
-                metrics.confusion_matrix(batch["label"][:count], jnp.asarray(prediction), classes)
-            )
+            labels = jnp.asarray(batch["label"][:count])
+            confusion += np.asarray(head.counts(labels, jnp.asarray(prediction), classes))
         differing += int(np.sum(predictions[0] != predictions[1]))
         pixels += predictions[0].size
-    scores = [metrics.mean_iou(confusion)[0] for confusion in confusions]
+    scores = [head.mean_iou(confusion) for confusion in confusions]
     height, width = config["data"]["image_size"]
-    protocol = metrics.DEFAULT_PROTOCOL.description
+    protocol = DEFAULT_PROTOCOL.description
     return {
         "split": config["data"]["val_split"],
         "images": len(canvas),
@@ -250,13 +254,14 @@ def _describe(
         "model": _plain(config["model"]),
         "dtype": config["dtype"],
         "classes": list(predictor.classes.names),
-        "palette": [list(map(int, color)) for color in predictor.classes.palette],
+        "palette": _colors(predictor.classes),
+        "head": predictor.head.name,
         "channels": channels,
         "size": [height, width],
         "multiple": multiple,
         "fixed_size_because": _why_fixed((height, width), multiple),
         "input": {"dtype": "uint8", "shape": ["b", *sides, channels]},
-        "output": {"dtype": "uint8", "shape": ["b", *sides], "values": "class ids"},
+        "output": {"dtype": "uint8", "shape": ["b", *sides], "values": _values(predictor)},
         "preprocessing": {
             "outside": f"resize to fit {height}x{width} with the same shape (antialiased "
             "bilinear), top left; the rest is the image's mean colour",
@@ -272,6 +277,17 @@ def _describe(
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")},
         **(environment or {}),
     }
+
+
+def _colors(classes: ClassTable) -> list[list[int]]:
+    """The colour of each value that the program may give."""
+    return classes.colors[: len(classes.values)].tolist()
+
+
+def _values(predictor: Predictor) -> str:
+    """What the program's values mean, in words."""
+    rule = predictor.head.rule
+    return f"bits: bit k is set where class k is present; {rule}" if rule else "class ids"
 
 
 def test_tolerance(platforms: Sequence[str], dtype: str) -> dict[str, float]:

@@ -24,6 +24,7 @@ from segjax.inference.windows import bucket
 from segjax.models import build
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.forward import logits_fn
+from segjax.training.head import make_head
 from segjax.transforms.normalize import Normalization
 
 
@@ -59,6 +60,10 @@ class Predictor:
     Attributes:
       normalization: of the run.
       forward: see `segjax.training.forward.logits_fn`.
+      head: what the logits mean, see `segjax.training.head`.
+
+    Raises:
+      ValueError: for a head that does not suit the classes, see `make_head`.
     """
 
     def __init__(
@@ -70,10 +75,15 @@ class Predictor:
         options: InferenceOptions | None = None,
     ):
         self.model, self.classes, self.config = model, classes, config
-        self.variables = variables
+        self.variables, self.head = variables, make_head(config, classes)
         self.normalization = Normalization.from_config(config["data"])
         self.forward = logits_fn(model, self.normalization)
         self.options = options = options or InferenceOptions()
+        if options.crf and self.head.name != "softmax":
+            raise ValueError(
+                f"--crf with model.head={self.head.name}: a dense CRF gives each pixel one class; "
+                "leave --crf out"
+            )
         self._canvas = tuple(config["data"]["image_size"])
         devices = jax.local_devices()
         self._batch_size = -(-options.batch_size // len(devices)) * len(devices)
@@ -85,7 +95,9 @@ class Predictor:
         self._view_logits = jax.jit(functools.partial(view_logits, self.forward, options.flip))
         if options.inference == "slide":
             window = options.window or self._canvas
-            self._windows = SlidingWindows(self.forward, window, len(classes), options, self._put)
+            self._windows = SlidingWindows(
+                self.forward, window, len(classes), options, self._put, self.head
+            )
 
     @classmethod
     def from_workdir(
@@ -120,7 +132,9 @@ class Predictor:
     def predict(
         self, image: UInt8[np.ndarray, "h w c"], out: UInt8[np.ndarray, "h w"] | None = None
     ) -> UInt8[np.ndarray, "h w"]:
-        """The label map of one image of any size, ids 0..K-1.
+        """The label map of one image of any size: ids 0..K-1, or of a sigmoid head bits.
+
+        Bit k is set where label k is present; `classes.classes_of[label_map]` is bool [h, w, K].
 
         Args:
           image: with `data.channels` channels. For sliding windows it may be a `np.memmap`, of
@@ -166,11 +180,12 @@ class Predictor:
         return labels
 
     def logits(self, image: UInt8[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w k"]:
-        """float32 scores of one image at its own size; their softmax is the class probabilities.
+        """float32 scores of one image at its own size; `head.probabilities`, a softmax or sigmoids,
+        turns them into the class probabilities.
 
-        They are the model's logits, or the logarithm of the mean probabilities where several
-        views or windows are averaged, or of the probabilities that the dense CRF gives. Needs
-        4 * h * w * K bytes, unlike `predict` without a CRF.
+        They are the model's logits, or where several views or windows are averaged scores of the
+        mean probabilities, or of the probabilities that the dense CRF gives. Needs 4 * h * w * K
+        bytes, unlike `predict` without a CRF.
         """
         image = self._check_image(image)
         scores = self._scores(image)
@@ -255,6 +270,7 @@ class Predictor:
             tuple(interpolation(fit.image_size[0], height) for fit in fits),
             tuple(interpolation(fit.image_size[1], width) for fit in fits),
             labels=labels,
+            head=self.head,
         )
         return np.asarray(result)[:height, :width]
 

@@ -19,9 +19,11 @@ from segjax.metrics.boundary import Boundaries, distance_to_boundary
 from segjax.metrics.by_object import StratifiedIoU
 from segjax.metrics.calibration import add_counts, calibration_counts, summarize_calibration
 from segjax.metrics.confusion import confusion_matrix
+from segjax.metrics.multilabel import best_thresholds, threshold_counts
 from segjax.metrics.protocols import compare_protocols, find_protocol
 from segjax.training.distributed import gather
 from segjax.training.evaluation import Evaluation, ImageCounts, device_outputs
+from segjax.training.head import SOFTMAX, Head
 from segjax.training.mesh import Devices
 from segjax.training.step import Batch, make_eval_step
 from segjax.transforms.normalize import Normalization
@@ -69,11 +71,43 @@ class FullEvaluation(Evaluation):
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class LabelEvaluation(Evaluation):
+    """An evaluation of a sigmoid head at the end of a run.
+
+    Attributes:
+      best_threshold: see `segjax.metrics.multilabel.best_thresholds`.
+      protocol: as of `FullEvaluation`; there is one.
+    """
+
+    best_threshold: Mapping[str, Any]
+    protocol: str = "segjax"
+
+    def summary(self) -> dict[str, Any]:
+        """As `Evaluation.summary`, with `protocol` and, one per label, `best_threshold` and
+        `best_threshold_iou`."""
+        return {
+            **super().summary(),
+            "best_threshold": list(self.best_threshold["threshold"]),
+            "best_threshold_iou": list(self.best_threshold["iou"]),
+            "protocol": self.protocol,
+        }
+
+
 def make_scoring_step(
-    model: nn.Module, normalization: Normalization
+    model: nn.Module, normalization: Normalization, head: Head = SOFTMAX
 ) -> Callable[[Any, Batch], tuple[dict[str, Any], dict[str, Any]]]:
-    """Returns the step of `training.step.make_eval_step` with two more outputs: `prediction`, uint8
-    [n, h, w] at the labels' size, per image, and `calibration`, sums over the batch."""
+    """Returns the step of `training.step.make_eval_step` with more outputs.
+
+    With a softmax: `prediction`, uint8 [n, h, w] at the labels' size, per image, and `calibration`,
+    sums over the batch. With a sigmoid head: `thresholds`, sums of `threshold_counts`.
+    """
+
+    def of_thresholds(logits, labels):
+        return {}, {"thresholds": threshold_counts(logits, labels)}
+
+    if head.name == "sigmoid":
+        return make_eval_step(model, normalization, of_thresholds, head)
 
     def extra(logits, labels):
         prediction = jnp.argmax(logits, -1).astype(jnp.uint8)
@@ -102,7 +136,8 @@ def evaluate_fully(
     protocol: str = "segjax",
     threads: int | None = None,
     crf: DenseCRF | None = None,
-) -> FullEvaluation:
+    head: Head = SOFTMAX,
+) -> FullEvaluation | LabelEvaluation:
     """Runs a compiled step of `make_scoring_step` over every sample of a split, once.
 
     Threads measure boundaries and objects of a batch's label maps while the device works on the
@@ -115,11 +150,20 @@ def evaluate_fully(
       threads: one per core by default.
       crf: refines the probabilities before anything is measured; `scoring_step` is then one of
         `make_probabilities_step`.
+      head: of the step. Boundaries, objects and calibration are measured of a softmax alone; of a
+        sigmoid head thresholds are.
 
     Raises:
-      ValueError: for an unknown protocol, before anything runs.
+      ValueError: for an unknown protocol, or one that does not suit the head, before anything runs.
     """
     find_protocol(protocol)  # raises
+    if protocol not in head.protocols:
+        raise ValueError(
+            f"protocol {protocol!r} divides the pixels of classes that exclude one another, unlike "
+            f"the labels of model.head={head.name!r}; use {', '.join(head.protocols)}"
+        )
+    if head.name == "sigmoid":
+        return _evaluate_labels(scoring_step, variables, canvas, batch_size, devices, head)
     threads = threads or os.cpu_count() or 1
     measures = _HostMeasures(num_classes)
     images, loss_sum = ImageCounts(canvas.names), 0.0
@@ -197,6 +241,29 @@ def _score(probabilities: Float[jax.Array, "n h w k"], labels: UInt8[jax.Array, 
     )
     counts = calibration_counts(probabilities, labels, from_probabilities=True)
     return {"confusion": confusion, "prediction": prediction}, counts
+
+
+def _evaluate_labels(
+    scoring_step: Callable,
+    variables: Any,
+    canvas: FittedDataset,
+    batch_size: int,
+    devices: Devices,
+    head: Head,
+) -> LabelEvaluation:
+    images, loss_sum, pixels, thresholds = ImageCounts(canvas.names, head), 0.0, 0, 0
+    for batch, rows, sums in device_outputs(scoring_step, variables, canvas, batch_size, devices):
+        images.add(batch["index"], rows["confusion"])
+        loss_sum += float(sums["loss_sum"])
+        pixels += int(sums["pixels"])
+        thresholds = thresholds + np.asarray(sums["thresholds"], np.int64)
+    names, confusions = images.of_all_processes()
+    return LabelEvaluation(
+        names=names,
+        confusions=confusions,
+        loss=loss_sum / pixels if pixels else float("nan"),
+        best_threshold=best_thresholds(np.asarray(thresholds)),
+    )
 
 
 class _HostMeasures:

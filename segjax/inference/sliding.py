@@ -2,9 +2,9 @@
 
 Windows are computed in batches, from the top row of windows down. Their probabilities, weighted by
 the blend, are added to a strip on the device that is as tall as one window. Rows that no later
-window touches are finished there (argmax) and written to the result, and the strip moves down. An
-image too wide for `STRIP_BYTES` is cut into bands of columns, each with its own strip; windows
-across a cut are computed for both bands.
+window touches are finished there (labels, or scores) and written to the result, and the strip
+moves down. An image too wide for `STRIP_BYTES` is cut into bands of columns, each with its own
+strip; windows across a cut are computed for both bands.
 
 Probabilities are averaged, not logits, as in test-time augmentation: a window that is very sure
 near its border, where it sees least, cannot outvote the others.
@@ -25,6 +25,7 @@ from segjax.inference.tta import view_logits
 from segjax.inference.windows import bands, blend_weights, bucket, starts
 from segjax.layers import resize_bilinear
 from segjax.training.forward import Forward
+from segjax.training.head import SOFTMAX, Head
 
 # Size of the strip of scores, unless two windows side by side need more.
 STRIP_BYTES = 2**28
@@ -39,6 +40,7 @@ class SlidingWindows:
       num_classes: K.
       options: overlap, blend, scales, flip and batch_size are used.
       put: places (variables, arrays...) on the devices, arrays divided along their first axis.
+      head: what the logits mean.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class SlidingWindows:
         num_classes: int,
         options: InferenceOptions,
         put: Callable[..., tuple[Any, ...]] | None = None,
+        head: Head = SOFTMAX,
     ):
-        self.window, self.num_classes, self.options = window, num_classes, options
+        self.window, self.options, self.head = window, options, head
+        self._planes = num_classes + head.extra_planes
         self._put = put or (lambda *arrays: arrays)
         devices = jax.local_device_count()
         self._batch = -(-options.batch_size // devices) * devices
@@ -57,14 +61,15 @@ class SlidingWindows:
 
         @jax.jit
         def scores(variables, windows, sizes):
-            return _probabilities(forward, options, variables, windows, sizes) * weights
+            mean = _probabilities(forward, options, variables, windows, sizes, head)
+            return head.planes(mean) * weights
 
         self._scores = scores
 
     def strip_columns(self, width: int) -> int:
         """Columns of the strip for an image of `width` columns; bounded, and one of few sizes."""
         tall, wide = self.window
-        most = STRIP_BYTES // (4 * tall * self.num_classes)
+        most = STRIP_BYTES // (4 * tall * self._planes)
         return max(min(bucket(max(width, wide)), most), 2 * wide)
 
     def run(
@@ -75,7 +80,8 @@ class SlidingWindows:
     ) -> Shaped[np.ndarray, "h w *k"]:
         """Fills `out` row by row, and returns it.
 
-        A uint8 [h, w] gets labels; a float32 [h, w, K] the logarithm of the mean probabilities.
+        A uint8 [h, w] gets labels; a float32 [h, w, K] the head's `scores` of the mean
+        probabilities.
         """
         height, width = image.shape[:2]
         (tall, wide), overlap = self.window, self.options.overlap
@@ -84,14 +90,14 @@ class SlidingWindows:
         strip_columns = self.strip_columns(width)
         unfinished: tuple = ()
         for band in bands(lefts, width, wide, strip_columns):
-            strip = jnp.zeros((tall, strip_columns, self.num_classes))
+            strip = jnp.zeros((tall, strip_columns, self._planes))
             first = band.lefts[0]
             columns = slice(band.begin - first, band.end - first)
             for top, after in zip(tops, [*tops[1:], height], strict=True):
                 for start in range(0, len(band.lefts), self._batch):
                     lefts_now = band.lefts[start : start + self._batch]
                     strip = self._add_windows(strip, variables, image, top, lefts_now, first)
-                result, strip = _finish(strip, after - top, labels=out.ndim == 2)
+                result, strip = _finish(strip, after - top, labels=out.ndim == 2, head=self.head)
                 if unfinished:  # copied while the device computes the next row of windows
                     _write(out, *unfinished)
                 unfinished = top, after, band, columns, result
@@ -139,6 +145,7 @@ def _probabilities(
     variables: Any,
     windows: UInt8[Array, "n h w c"],
     sizes: Int[Array, "n 2"],
+    head: Head,
 ) -> Float[Array, "n h w k"]:
     """The mean over the views of each window, of which the image fills `sizes`."""
     count, height, width, channels = windows.shape
@@ -153,17 +160,17 @@ def _probabilities(
             scaled = jnp.round(scaled).astype(jnp.uint8)
             scaled_sizes = jnp.ceil(sizes * scale).astype(jnp.int32)
         for logits in view_logits(forward, options.flip, variables, scaled, scaled_sizes):
-            total += jax.nn.softmax(resize_bilinear(logits, (height, width)))
+            total += head.probabilities(resize_bilinear(logits, (height, width)))
     return total / options.views
 
 
-@functools.partial(jax.jit, static_argnames="labels", donate_argnums=0)
-def _finish(strip: Float[Array, "h w k"], rows: int | Int[Array, ""], *, labels: bool):
+@functools.partial(jax.jit, static_argnames=("labels", "head"), donate_argnums=0)
+def _finish(
+    strip: Float[Array, "h w planes"], rows: int | Int[Array, ""], *, labels: bool, head: Head
+):
     """The strip's labels or scores, and the strip moved down by `rows`, which are finished."""
-    if labels:
-        result = jnp.argmax(strip, -1).astype(jnp.uint8)
-    else:  # the probabilities of a window sum to 1, so a pixel's sum is its total weight
-        result = jnp.log(strip / jnp.sum(strip, -1, keepdims=True))
+    mean = head.weighted_mean(strip)
+    result = head.decide(mean).astype(jnp.uint8) if labels else head.scores(mean)
     return result, jnp.take(
         strip, jnp.arange(strip.shape[0]) + rows, axis=0, mode="fill", fill_value=0
     )

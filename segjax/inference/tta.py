@@ -1,9 +1,10 @@
 """Test-time augmentation: the views of an image (scales, mirrored), and their mean.
 
 The order is the same everywhere: the logits of each view are mirrored back, cut to the part that
-the image fills, resized to the image's size, and turned into probabilities; their unweighted mean
-decides. The logits of a single view stay logits. (The PSPNet authors' published "single scale"
-numbers include the mirrored view; here an image is mirrored only with `flip`.)
+the image fills, resized to the image's size, and turned into probabilities by the head (softmax, or
+sigmoids); their unweighted mean decides. The logits of a single view stay logits. (The PSPNet
+authors' published "single scale" numbers include the mirrored view; here an image is mirrored only
+with `flip`.)
 """
 
 import functools
@@ -18,6 +19,7 @@ from jaxtyping import Array, Float, Int, Shaped, UInt8
 from segjax.inference.windows import bucket
 from segjax.layers.resize import source_positions
 from segjax.training.forward import Forward
+from segjax.training.head import SOFTMAX, Head
 
 # Rows of the result whose scores exist at a time; divides every bucket.
 ROWS = 32
@@ -74,12 +76,13 @@ def interpolation(fitted: int, size: int) -> Interpolation:
     return Interpolation(low, high, (position - low).astype(np.float32))
 
 
-@functools.partial(jax.jit, static_argnames="labels")
+@functools.partial(jax.jit, static_argnames=("labels", "head"))
 def combine(
     views: tuple[Float[Array, "v _ _ k"], ...],
     rows: tuple[Interpolation, ...],
     columns: tuple[Interpolation, ...],
     labels: bool,
+    head: Head = SOFTMAX,
 ) -> Shaped[Array, "h w *k"]:
     """Resizes all views of one image to its size and averages them, strip by strip of rows.
 
@@ -87,11 +90,12 @@ def combine(
       views: logits of one image, an array per scale.
       rows, columns: from each array to the image.
       labels: whether to return labels; then no more than a strip of scores exists at a time.
+      head: what the logits mean.
 
     Returns:
-      uint8 best classes; or float32 scores: the logits of a single view, else the logarithm of
-      the mean probabilities. Both have the size of the image's bucket; the part beyond the image
-      is undefined.
+      uint8 labels; or float32 scores: the logits of a single view, else the head's `scores` of the
+      mean probabilities. Both have the size of the image's bucket; the part beyond the image is
+      undefined.
     """
     count = sum(view.shape[0] for view in views)
 
@@ -102,10 +106,9 @@ def combine(
         ]
         if count == 1:
             scores = resized[0][0]
-        else:
-            scores = sum(jax.nn.softmax(view).sum(0) for view in resized) / count
-            scores = scores if labels else jnp.log(scores)
-        return jnp.argmax(scores, -1).astype(jnp.uint8) if labels else scores
+            return head.predict(scores).astype(jnp.uint8) if labels else scores
+        mean = jnp.asarray(sum(head.probabilities(view).sum(0) for view in resized)) / count
+        return head.decide(mean).astype(jnp.uint8) if labels else head.scores(mean)
 
     result = lax.map(strip, jax.tree.map(lambda row: row.reshape(-1, ROWS), rows))
     return result.reshape(-1, *result.shape[2:])

@@ -16,6 +16,13 @@ from typing import Any, NamedTuple
 
 import jax
 
+from segjax.losses.binary import (
+    binary_cross_entropy,
+    binary_dice,
+    binary_divisor,
+    binary_focal,
+    binary_jaccard,
+)
 from segjax.losses.boundary import boundary_cross_entropy
 from segjax.losses.divisors import divisor
 from segjax.losses.focal import focal
@@ -32,10 +39,13 @@ class Loss(NamedTuple):
       function: see the module.
       divisor: `(labels, num_classes, class_weights, divide_by) -> number`, see `losses.divisors`.
         Losses with the same divisor and `divide_by` share it. None = needs the whole batch.
+      head: of the networks that it trains: "softmax", for label maps of ids, or "sigmoid", for
+        label maps of bits.
     """
 
     function: Callable[..., jax.Array]
     divisor: Callable[..., jax.Array] | None = None
+    head: str = "softmax"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -57,5 +67,13 @@ LOSSES = {
     "tversky": Loss(tversky),
     "lovasz_softmax": Loss(lovasz_softmax),
     "ohem": Loss(ohem),
+    "binary_cross_entropy": Loss(binary_cross_entropy, binary_divisor, "sigmoid"),
+    "binary_focal": Loss(binary_focal, binary_divisor, "sigmoid"),
+    "binary_dice": Loss(binary_dice, head="sigmoid"),
+    "binary_jaccard": Loss(binary_jaccard, head="sigmoid"),
 }
-ALIASES = {"lovasz": "lovasz_softmax"}
+# Further names by the head. A name without "binary_" suits both heads.
+ALIASES = {
+    "softmax": {"lovasz": "lovasz_softmax"},
+    "sigmoid": {n.removeprefix("binary_"): n for n, row in LOSSES.items() if row.head == "sigmoid"},
+}

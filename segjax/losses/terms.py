@@ -37,26 +37,30 @@ class Term(NamedTuple):
 CROSS_ENTROPY = (Term(1.0, "cross_entropy"),)
 
 
-def parse_terms(text: str, option: str = "loss.terms") -> tuple[Term, ...]:
+def parse_terms(
+    text: str, option: str = "loss.terms", *, head: str = "softmax"
+) -> tuple[Term, ...]:
     """The terms of a loss.
 
     Args:
       text: see the module.
       option: of the config, named in errors.
+      head: see `Loss.head`. With "sigmoid" names mean the binary losses: cross_entropy is
+        binary_cross_entropy.
 
     Raises:
-      ValueError: for what is no sum of losses, an unknown loss or option, or a value or factor out
-        of its range.
+      ValueError: for what is no sum of losses, an unknown loss or option, another head's loss, or a
+        value or factor out of its range.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")
-        terms = tuple(_terms(tree.body, 1.0))
+        terms = tuple(_terms(tree.body, 1.0, head))
         for term in terms:
             _try(term)
     except (SyntaxError, RecursionError):
         problem = (
             'cannot be read; write a sum such as "cross_entropy + 0.5 * dice(smooth=1)" of '
-            + ", ".join(LOSSES)
+            + ", ".join(_names(head))
         )
         raise ValueError(f"{option}={text!r} {problem}") from None
     except ValueError as error:
@@ -64,13 +68,13 @@ def parse_terms(text: str, option: str = "loss.terms") -> tuple[Term, ...]:
     return terms
 
 
-def parse_aux_terms(text: str) -> tuple[Term, ...]:
+def parse_aux_terms(text: str, *, head: str = "softmax") -> tuple[Term, ...]:
     """The terms of `loss.aux_terms`; none if it is empty, which stands for those of `loss.terms`.
 
     Raises:
       ValueError: as `parse_terms`.
     """
-    return parse_terms(text, "loss.aux_terms") if text.strip() else ()
+    return parse_terms(text, "loss.aux_terms", head=head) if text.strip() else ()
 
 
 def term_names(terms: Sequence[Term]) -> tuple[str, ...]:
@@ -82,26 +86,26 @@ def term_names(terms: Sequence[Term]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _terms(node: ast.expr, factor: float) -> list[Term]:
+def _terms(node: ast.expr, factor: float, head: str) -> list[Term]:
     match node:
         case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return _terms(left, factor) + _terms(right, factor)
+            return _terms(left, factor, head) + _terms(right, factor, head)
         case ast.BinOp(left=left, op=ast.Mult(), right=right):
             for number, rest in ((left, right), (right, left)):
                 value = _number(number)
                 if value is not None:
                     _check_factor(value)
                     _check_factor(factor * value)  # of many small or large ones
-                    return _terms(rest, factor * value)
+                    return _terms(rest, factor * value, head)
             raise ValueError(f"{ast.unparse(node)!r} has no number; use a number * a loss")
         case ast.Name(id=name):
-            return [_term(factor, name, [])]
+            return [_term(factor, name, [], head)]
         case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords):
-            return [_term(factor, name, keywords)]
+            return [_term(factor, name, keywords, head)]
         case ast.Call(func=ast.Name(id=name), args=[first, *_]):
             raise ValueError(
                 f"{name} is given {ast.unparse(first)!r}; use {name}(option=value), with "
-                f"{_options_of(_known(name))}"
+                f"{_options_of(_known(name, head))}"
             )
         case ast.UnaryOp(op=ast.USub()) | ast.BinOp(op=ast.Sub()):
             raise ValueError(
@@ -110,7 +114,8 @@ def _terms(node: ast.expr, factor: float) -> list[Term]:
     if _number(node) is not None:
         raise ValueError(f"{ast.unparse(node)} is no loss; use a number * a loss")
     raise ValueError(
-        f"{ast.unparse(node)!r} is no loss; use {', '.join(LOSSES)}, with *, + and (option=value)"
+        f"{ast.unparse(node)!r} is no loss; use {', '.join(_names(head))}, with *, + and "
+        "(option=value)"
     )
 
 
@@ -133,10 +138,19 @@ def _check_factor(value: float) -> None:
         raise ValueError(f"the factor {value:g}; use a number above 0")
 
 
-def _known(name: str) -> str:
-    name = ALIASES.get(name, name)
+def _names(head: str) -> list[str]:
+    return [name for name, row in LOSSES.items() if row.head == head]
+
+
+def _known(given: str, head: str) -> str:
+    name, known = ALIASES[head].get(given, given), (*_names(head), *ALIASES[head])
     if name not in LOSSES:
-        raise ValueError(f"{name!r} is unknown; known losses: {', '.join((*LOSSES, *ALIASES))}")
+        raise ValueError(f"{given!r} is unknown; known losses: {', '.join(known)}")
+    if LOSSES[name].head != head:
+        raise ValueError(
+            f"{name} is a loss of {LOSSES[name].head} heads, but model.head={head}; use "
+            f"{', '.join(known)}"
+        )
     return name
 
 
@@ -144,8 +158,8 @@ def _options_of(name: str) -> str:
     return ", ".join(f"{option}={value}" for option, value in LOSSES[name].options.items())
 
 
-def _term(factor: float, name: str, keywords: Sequence[ast.keyword]) -> Term:
-    name = _known(name)
+def _term(factor: float, name: str, keywords: Sequence[ast.keyword], head: str) -> Term:
+    name = _known(name, head)
     known = LOSSES[name].options
     options = {}
     for keyword in keywords:

@@ -21,6 +21,14 @@ from segjax.metrics.confusion import (
     ratio,
     summarize,
 )
+from segjax.metrics.multilabel import (
+    LabelConfusions,
+    best_thresholds,
+    label_confusion,
+    mean_label_iou,
+    summarize_labels,
+    threshold_counts,
+)
 from segjax.metrics.paired import PairedTest, paired_test
 from segjax.metrics.protocols import (
     DEFAULT_PROTOCOL,
@@ -35,10 +43,12 @@ __all__ = [
     "PROTOCOLS",
     "Boundaries",
     "ImageConfusions",
+    "LabelConfusions",
     "PairedTest",
     "Protocol",
     "StratifiedIoU",
     "add_counts",
+    "best_thresholds",
     "calibration_counts",
     "class_average_accuracy",
     "compare_protocols",
@@ -46,13 +56,17 @@ __all__ = [
     "find_protocol",
     "frequency_weighted_iou",
     "global_accuracy",
+    "label_confusion",
     "mean_iou",
     "mean_iou_by_image",
+    "mean_label_iou",
     "mean_of_finite",
     "paired_test",
     "ratio",
     "summarize",
     "summarize_calibration",
+    "summarize_labels",
     "summarize_risk",
+    "threshold_counts",
     "uncertainty_counts",
 ]

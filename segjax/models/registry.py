@@ -39,6 +39,9 @@ MODELS: dict[str, type[nn.Module]] = {
     "smp_pspnet": SMPPSPNet,
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+# What the logits mean, see `segjax.training.head`: options of every model, of which no network
+# depends. `threshold`: of a label's probability for its presence, one number or one per label.
+HEAD = {"head": "softmax", "threshold": (0.5,)}
 # Fields that `build` sets itself, or that linen adds.
 _NOT_OPTIONS = ("num_classes", "dtype", "parent", "name")
 
@@ -56,12 +59,12 @@ def model_options(name: str) -> dict[str, Any]:
 
 
 def model_defaults(name: str) -> dict[str, Any]:
-    """The `model` section of a config: the name, and every option at its default.
+    """The `model` section of a config: the name, the head, and every option at its default.
 
     Raises:
       ValueError: listing the models, for an unknown name.
     """
-    return {"name": name, **model_options(name)}
+    return {"name": name, **HEAD, **model_options(name)}
 
 
 def build(model_config: Mapping[str, Any], num_classes: int, dtype: str = "float32") -> nn.Module:
@@ -69,7 +72,7 @@ def build(model_config: Mapping[str, Any], num_classes: int, dtype: str = "float
 
     Args:
       model_config: `name`, and options of that model (see `model_options`); the others have their
-        defaults. Lists become tuples.
+        defaults. Lists become tuples. The options of `HEAD` change nothing here.
       num_classes: K, channels of the logits.
       dtype: compute dtype, "float32" or "bfloat16"; parameters, statistics and logits stay
         float32.
@@ -82,7 +85,7 @@ def build(model_config: Mapping[str, Any], num_classes: int, dtype: str = "float
     Raises:
       ValueError: for an unknown model, option, dtype or value, naming what is known.
     """
-    options = dict(model_config)
+    options = {option: value for option, value in model_config.items() if option not in HEAD}
     if "name" not in options:
         raise ValueError(f"model.name is missing; known models: {', '.join(MODELS)}")
     name = options.pop("name")

@@ -129,7 +129,7 @@ def _samples(diagnosis: Diagnosis, album: _Album) -> dict[str, list[tuple[str, s
 def class_shares(diagnosis: Diagnosis) -> figures.Panel:
     """Each class's share of the labelled pixels, a bar per split, on a logarithmic scale."""
     values = {
-        split: 100 * numbers.class_pixels / max(1, numbers.class_pixels.sum())
+        split: 100 * numbers.class_pixels / max(1, numbers.labelled_pixels)
         for split, numbers in diagnosis.splits.items()
     }
     title = "Share of the labelled pixels (×: none)"
@@ -141,7 +141,7 @@ def _classes(diagnosis: Diagnosis) -> Table:
     header, columns = ["class"], [list(diagnosis.classes.names)]
     for split, numbers in diagnosis.splits.items():
         header += [f"{split}: pixels", "images"]
-        total = max(1, int(numbers.class_pixels.sum()))
+        total = max(1, numbers.labelled_pixels)
         pixels = numbers.class_pixels.tolist()
         columns.append([f"{100 * n / total:.3g} %" if n else ABSENT for n in pixels])
         columns.append([f"{n:,}" for n in numbers.class_images.tolist()])

@@ -64,7 +64,7 @@ def _read(source: Any, index: int, classes: ClassTable):
         except (ValueError, OSError):
             return None, None, None
         label = np.asarray(sample["label"]).astype(np.int16)
-        label[(label >= len(classes)) & (label != IGNORE)] = -1
+        label[(label >= len(classes.values)) & (label != IGNORE)] = -1
         return rgb_view(sample["image"]), label, _colorize(label, classes)
     image = label = mask = None
     with contextlib.suppress(ValueError, OSError):

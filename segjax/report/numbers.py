@@ -17,6 +17,27 @@ _ROWS = (
     ("class_average_accuracy", "class average accuracy"),
     ("fw_iou", "frequency-weighted IoU"),
 )
+# Of a sigmoid head, in the place of `_ROWS`.
+_LABEL_ROWS = (
+    ("miou", "mIoU"),
+    ("mean_dice", "mean Dice (F1)"),
+    ("mean_precision", "mean precision"),
+    ("mean_recall", "mean recall"),
+    ("global_accuracy", "accuracy of all decisions"),
+)
+# Of each of its labels.
+LABEL_COLUMNS = (
+    ("iou", "IoU"),
+    ("dice", "Dice (F1)"),
+    ("precision", "precision"),
+    ("recall", "recall"),
+    ("best_threshold", "best threshold"),
+    ("best_threshold_iou", "IoU there"),
+)
+THRESHOLD_NOTE = (
+    "Best threshold: of the label's probability, by its IoU on this split. Choose model.threshold "
+    "by another split than the one to report on."
+)
 _OPTIONAL_ROWS = (
     ("boundary_f1", "boundary F1"),
     ("boundary_iou", "boundary IoU"),
@@ -63,7 +84,8 @@ def result_rows(
                 f"{len(classes)} classes; use the class table of the evaluation"
             )
     optional = [row for row in _OPTIONAL_ROWS if any(row[0] in r for r in results.values())]
-    keys = (*_ROWS, *optional, ("loss", "loss"), ("images", "images"))
+    rows = _LABEL_ROWS if classes.multilabel else _ROWS
+    keys = (*rows, *optional, ("loss", "loss"), ("images", "images"))
     overall = [
         (title, [format_number(r.get(key)) for r in results.values()]) for key, title in keys
     ]
@@ -72,6 +94,20 @@ def result_rows(
         for k, name in enumerate(classes.names)
     ]
     return overall, per_class
+
+
+def label_rows(numbers: Mapping[str, Any], classes: ClassTable) -> list[tuple[str, ...]]:
+    """A row for each label of a sigmoid head: its name, and the texts of `LABEL_COLUMNS`.
+
+    Args:
+      numbers: `LabelEvaluation.summary` of a split; a missing key shows `ABSENT`.
+      classes: the class table.
+    """
+    columns = [numbers.get(key) or [None] * len(classes) for key, _ in LABEL_COLUMNS]
+    return [
+        (name, *(format_number(column[k]) for column in columns))
+        for k, name in enumerate(classes.names)
+    ]
 
 
 def most_confused(

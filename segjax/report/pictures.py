@@ -42,10 +42,10 @@ def overlay(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The image tinted with the palette: `alpha` 0 is the image alone, 1 the colours alone.
 
-    Ignored pixels keep the image.
+    Pixels that are ignored, or have no class, keep the image.
     """
     blended = np.rint((1 - alpha) * image + alpha * classes.colorize(label)).astype(np.uint8)
-    return np.where((label == IGNORE)[..., None], image, blended)
+    return np.where(classes.is_painted(label)[..., None], blended, image)
 
 
 def error_map(
@@ -104,7 +104,8 @@ def classes_shown(
 def sample_legend(samples: Sequence[Mapping], classes: ClassTable) -> Legend:
     """The legend of sample pictures."""
     maps = [sample[key] for sample in samples for key in ("label", "prediction")]
-    return [*classes_shown(maps, classes), ("wrong", WRONG), ("ignored", (0, 0, 0))]
+    black = "no class, or ignored" if classes.multilabel else "ignored"
+    return [*classes_shown(maps, classes), ("wrong", WRONG), (black, (0, 0, 0))]
 
 
 def resize(picture: Picture, zoom: float | int) -> Picture:

@@ -35,8 +35,8 @@ def write_report(
     seconds: float | None = None,
     other_data: bool = False,
 ) -> pathlib.Path:
-    """Writes results.json, results.md, curves.png, confusion_matrix.png, class_iou.png,
-    samples/grid.png and report.html.
+    """Writes results.json, results.md, curves.png, class_iou.png, samples/grid.png, report.html,
+    and confusion_matrix.png, which a sigmoid head has not.
 
     Args:
       workdir: of a training run.
@@ -55,7 +55,7 @@ def write_report(
     scores = Scores(
         classes,
         results={split: evaluation.summary() for split, evaluation in evaluations.items()},
-        confusion={split: evaluation.confusion for split, evaluation in evaluations.items()},
+        confusion={} if classes.multilabel else {s: e.confusion for s, e in evaluations.items()},
         protocol=protocol,
     )
     split = config["data"]["val_split"]
@@ -101,9 +101,11 @@ def _write_pictures(
     """Writes the PNG files: curves of the run, the matrix, bars and samples of a split."""
     panels = {
         "curves": figures.curves(history),
-        "confusion_matrix": [figures.confusion(split, scores.confusion[split], scores.classes)],
         "class_iou": [figures.class_iou(split, scores.results[split], scores.classes)],
     }
+    if split in scores.confusion:
+        matrix = figures.confusion(split, scores.confusion[split], scores.classes)
+        panels["confusion_matrix"] = [matrix]
     for name, row in panels.items():
         figures.save_png(row, workdir / f"{name}.png", columns=2 if name == "curves" else 1)
     everything = [sample for group in samples.values() for sample in group]

@@ -12,8 +12,11 @@ from segjax.data.classes import ClassTable
 from segjax.report import figures, pictures
 from segjax.report.numbers import (
     ABSENT,
+    LABEL_COLUMNS,
+    THRESHOLD_NOTE,
     best_step,
     format_number,
+    label_rows,
     most_confused,
     result_rows,
     series,
@@ -118,6 +121,8 @@ def write_run_page(
         results=[(title, *values) for title, values in overall],
         protocols=_protocols(scores),
         class_iou=[figures.class_iou(s, r, classes) for s, r in scores.results.items()],
+        labels=_labels(scores),
+        threshold_note=THRESHOLD_NOTE,
         class_rows=[(name, k) for k, name in enumerate(classes.names)],
         curves=figures.curves(run.history),
         samples=_samples(samples, classes),
@@ -142,8 +147,11 @@ def _headlines(run: Run, scores: Scores) -> list[tuple[str, str, str]]:
         numbers = scores.results[split]
         values = [
             ("accuracy", numbers["global_accuracy"], "of all pixels"),
-            ("class accuracy", numbers["class_average_accuracy"], "mean over classes"),
+            ("class accuracy", numbers.get("class_average_accuracy"), "mean over classes"),
         ]
+        if scores.classes.multilabel:
+            names = ("dice", "precision", "recall")
+            values = [(name, numbers[f"mean_{name}"], "mean over labels") for name in names]
         if numbers.get("boundary"):
             values.append(("BF score", numbers["boundary"]["bf"], "boundaries"))
         if numbers.get("calibration"):
@@ -161,6 +169,14 @@ def _headlines(run: Run, scores: Scores) -> list[tuple[str, str, str]]:
     if count := run.record["environment"].get("parameters"):
         tiles.append(("parameters", f"{count / 1e6:.3g} M", f"{count:,}"))
     return tiles
+
+
+def _labels(scores: Scores) -> list[tuple[str, Sequence[str], Sequence[Sequence[str]]]]:
+    """(split, header, rows) of the labels of a sigmoid head; nothing of a softmax."""
+    if not scores.classes.multilabel:
+        return []
+    header = ("", *(title for _, title in LABEL_COLUMNS))
+    return [(s, header, label_rows(r, scores.classes)) for s, r in scores.results.items()]
 
 
 def _protocols(scores: Scores) -> Table | None:

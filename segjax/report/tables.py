@@ -11,7 +11,14 @@ from rich.text import Text
 
 from segjax.data.classes import ClassTable
 from segjax.metrics.protocols import DEFAULT_PROTOCOL
-from segjax.report.numbers import ABSENT, format_number, result_rows
+from segjax.report.numbers import (
+    ABSENT,
+    LABEL_COLUMNS,
+    THRESHOLD_NOTE,
+    format_number,
+    label_rows,
+    result_rows,
+)
 from segjax.training.progress import print_line
 
 
@@ -73,10 +80,35 @@ def results_markdown(
     lines = ["| " + " | ".join(["", *headings]).strip() + " |"]
     lines += ["|:---" + "|---:" * len(results) + "|"]
     lines += ["| " + " | ".join([title, *values]) + " |" for title, values in rows]
-    return "\n".join(lines) + f"\n\n{_caption(protocol)}\n" + _protocols_markdown(results)
+    more = _labels_markdown if classes.multilabel else _protocols_markdown
+    return "\n".join(lines) + f"\n\n{_caption(protocol)}\n" + more(results, classes)
 
 
-def _protocols_markdown(results: Mapping[str, Mapping]) -> str:
+def labels_table(results: Mapping[str, Mapping], classes: ClassTable) -> Table:
+    """The metrics of each label of a sigmoid head, for each split; see `numbers.label_rows`."""
+    table = Table(box=rich.box.SIMPLE_HEAD, caption=Text(THRESHOLD_NOTE), caption_justify="left")
+    for place, title in enumerate(("", *(title for _, title in LABEL_COLUMNS))):
+        table.add_column(title, justify="right" if place else "left", overflow="fold")
+    for split, numbers in results.items():
+        table.add_row(Text(split, style="dim italic"))
+        for name, *values in label_rows(numbers, classes):
+            table.add_row(Text(f"  {name}"), *values)
+    return table
+
+
+def _labels_markdown(results: Mapping[str, Mapping], classes: ClassTable) -> str:
+    """`labels_table` as Markdown tables."""
+    lines = []
+    for split, numbers in results.items():
+        titles = [title for _, title in LABEL_COLUMNS]
+        lines += ["", "| " + " | ".join([_markdown(split), *titles]) + " |"]
+        lines += ["|:---" + "|---:" * len(titles) + "|"]
+        rows = label_rows(numbers, classes)
+        lines += ["| " + " | ".join([_markdown(name), *values]) + " |" for name, *values in rows]
+    return "\n".join([*lines, "", THRESHOLD_NOTE, ""])
+
+
+def _protocols_markdown(results: Mapping[str, Mapping], classes: ClassTable) -> str:
     """`protocols_table` as a Markdown table; "" if there are no such rows."""
     if not all("protocols" in numbers for numbers in results.values()):
         return ""

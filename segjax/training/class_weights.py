@@ -15,7 +15,7 @@ from segjax.losses.table import LOSSES
 from segjax.losses.terms import parse_aux_terms, parse_terms
 
 
-def check_loss(loss: Mapping[str, Any]) -> None:
+def check_loss(loss: Mapping[str, Any], head: str = "softmax") -> None:
     """Checks the terms of `config.loss`, and whether class weights would change any.
 
     Class weights apply to the losses that take them. They are refused where no loss does.
@@ -23,12 +23,14 @@ def check_loss(loss: Mapping[str, Any]) -> None:
     Raises:
       ValueError: naming the option that is wrong.
     """
-    terms = parse_terms(loss["terms"]) + parse_aux_terms(loss["aux_terms"])
+    terms = parse_terms(loss["terms"], head=head) + parse_aux_terms(loss["aux_terms"], head=head)
     weights = loss["class_weights"]
     if isinstance(weights, str) and weights == "none":
         return
     if not any(LOSSES[term.name].takes_class_weights for term in terms):
-        taking = ", ".join(name for name, row in LOSSES.items() if row.takes_class_weights)
+        taking = ", ".join(
+            name for name, row in LOSSES.items() if row.takes_class_weights and row.head == head
+        )
         raise ValueError(
             f"loss.class_weights={weights!r} with loss.terms={loss['terms']!r}, none of which "
             f"takes class weights; use loss.class_weights=none, or add one of {taking}"

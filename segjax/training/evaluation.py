@@ -18,7 +18,9 @@ from segjax.data.batches import eval_batches
 from segjax.data.files.atomic import replacing
 from segjax.data.fitted import FittedDataset
 from segjax.metrics.confusion import ImageConfusions
+from segjax.metrics.multilabel import LabelConfusions
 from segjax.training.distributed import gather
+from segjax.training.head import SOFTMAX, Head
 from segjax.training.mesh import Devices
 
 
@@ -28,12 +30,13 @@ class Evaluation:
 
     Attributes:
       names: of the images, in the order of the split.
-      confusions: pixels per image, row = label, column = prediction.
-      loss: mean cross-entropy over the labelled pixels, unweighted; NaN if there are none.
+      confusions: pixels per image, by label and prediction.
+      loss: mean cross-entropy of the head over the labelled pixels, unweighted; NaN if there are
+        none.
     """
 
     names: Sequence[str]
-    confusions: ImageConfusions
+    confusions: ImageConfusions | LabelConfusions
     loss: float
 
     def __post_init__(self):
@@ -41,18 +44,31 @@ class Evaluation:
             raise ValueError(f"{len(self.names)} names for {len(self.confusions)} images")
 
     @functools.cached_property
-    def confusion(self) -> Int[np.ndarray, "k k"]:
-        """int64 pixels of the whole split."""
+    def confusion(self) -> Int[np.ndarray, "k ..."]:
+        """int64 pixels of the whole split: [k, k], or of a sigmoid head [k, 2, 2]."""
         return self.confusions.total()
 
     @functools.cached_property
     def image_miou(self) -> Float[np.ndarray, "n"]:
-        """The mIoU of each image on its own; NaN where no pixel is labelled."""
+        """The mIoU of each image on its own; NaN where no pixel is labelled, or of a sigmoid head
+        no label is present or predicted."""
+        if isinstance(self.confusions, LabelConfusions):
+            return self.confusions.mean_iou_by_image()
         return metrics.mean_iou_by_image(self.confusions)
 
+    @property
+    def class_pixels(self) -> Int[np.ndarray, "n k"]:
+        """The pixels of each image that have each class."""
+        if isinstance(self.confusions, LabelConfusions):
+            return self.confusions.label_pixels()
+        return self.confusions.class_pixels()[1]
+
     def summary(self) -> dict[str, Any]:
-        """`metrics.summarize` with `loss` and the number of `images`."""
-        return {**metrics.summarize(self.confusion), "loss": self.loss, "images": len(self.names)}
+        """`metrics.summarize`, of a sigmoid head `metrics.summarize_labels`, with `loss` and the
+        number of `images`."""
+        multilabel = isinstance(self.confusions, LabelConfusions)
+        summarize = metrics.summarize_labels if multilabel else metrics.summarize
+        return {**summarize(self.confusion), "loss": self.loss, "images": len(self.names)}
 
     def save(self, path: str | pathlib.Path) -> None:
         """Writes names, confusion matrices and loss as one .npz file, atomically."""
@@ -62,10 +78,7 @@ class Evaluation:
             np.savez_compressed(
                 file,
                 names=np.array(self.names, np.str_),
-                num_classes=self.confusions.num_classes,
-                starts=self.confusions.starts,
-                cells=self.confusions.cells,
-                counts=self.confusions.counts,
+                **dataclasses.asdict(self.confusions),
                 loss=self.loss,
             )
 
@@ -82,11 +95,15 @@ class Evaluation:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            confusions = ImageConfusions(
-                int(arrays["num_classes"]), arrays["starts"], arrays["cells"], arrays["counts"]
-            )
             names, loss = arrays["names"].tolist(), float(arrays["loss"])
-            _check(confusions, names)
+            if "num_classes" in arrays:
+                confusions = ImageConfusions(
+                    int(arrays["num_classes"]), arrays["starts"], arrays["cells"], arrays["counts"]
+                )
+                _check(confusions, names)
+            else:
+                _check_labels(arrays["counts"], names)
+                confusions = LabelConfusions(arrays["counts"])
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             problem = f"{type(error).__name__}: {error}"
             raise ValueError(f"evaluation {path} cannot be read ({problem}); {remedy}") from error
@@ -111,6 +128,16 @@ def _check(confusions: ImageConfusions, names: list) -> None:
         raise ValueError(f"a cell lies outside {num_classes} x {num_classes}")
     if np.any(counts <= 0):
         raise ValueError("a stored cell holds no pixel")
+
+
+def _check_labels(counts: np.ndarray, names: list) -> None:
+    """Raises ValueError if counts from a file are not those of a sigmoid head."""
+    if counts.dtype.kind not in "iu" or counts.ndim != 4 or counts.shape[2:] != (2, 2):
+        raise ValueError(f"counts are {counts.dtype} {counts.shape}, not integers [n, k, 2, 2]")
+    if not isinstance(names, list) or len(names) != len(counts):
+        raise ValueError(f"names are not those of {len(counts)} images")
+    if np.any(counts < 0):
+        raise ValueError("a count is negative")
 
 
 def eval_batch_size(config: Mapping[str, Any]) -> int:
@@ -138,6 +165,7 @@ def evaluate(
     batch_size: int,
     devices: Devices,
     stop: Callable[[], str] = lambda: "",
+    head: Head = SOFTMAX,
 ) -> Evaluation | None:
     """Runs a compiled `eval_step` over every sample of a split, once.
 
@@ -146,11 +174,12 @@ def evaluate(
 
     Args:
       stop: called after each batch, in every process; a text that is not empty ends the evaluation.
+      head: of the step.
 
     Returns:
       The evaluation, or None if `stop` ended it.
     """
-    images, loss_sum, pixels = ImageCounts(canvas.names), 0.0, 0
+    images, loss_sum, pixels = ImageCounts(canvas.names, head), 0.0, 0
     for batch, rows, sums in device_outputs(eval_step, variables, canvas, batch_size, devices):
         images.add(batch["index"], rows["confusion"])
         loss_sum += float(sums["loss_sum"])
@@ -166,25 +195,26 @@ class ImageCounts:
 
     Args:
       names: name by index, of each image that this process reads.
+      head: whose `counts` are added.
     """
 
-    def __init__(self, names: Mapping[int, str]):
-        self._names = names
+    def __init__(self, names: Mapping[int, str], head: Head = SOFTMAX):
+        self._names, self._kind = names, head.confusions
         self._indices: list[int] = []
-        self._confusions: list[ImageConfusions] = []
+        self._confusions: list[Any] = []
 
-    def add(self, indices: Int[np.ndarray, "n"], confusions: Int[np.ndarray, "n k k"]) -> None:
+    def add(self, indices: Int[np.ndarray, "n"], confusions: Int[np.ndarray, "n k ..."]) -> None:
         self._indices += indices.tolist()
-        self._confusions.append(ImageConfusions.from_dense(confusions))
+        self._confusions.append(self._kind.from_dense(confusions))
 
-    def of_all_processes(self) -> tuple[list[str], ImageConfusions]:
+    def of_all_processes(self) -> tuple[list[str], Any]:
         """Names and matrices of the whole split, in its order; every process must call it."""
         names = [self._names[index] for index in self._indices]
-        own = self._indices, names, ImageConfusions.joined(self._confusions)
+        own = self._indices, names, self._kind.joined(self._confusions)
         indices, names, confusions = zip(*gather(own), strict=True)
         order = np.argsort(list(itertools.chain(*indices)))
         names = list(itertools.chain(*names))
-        return [names[i] for i in order], ImageConfusions.joined(confusions).take(order)
+        return [names[i] for i in order], self._kind.joined(confusions).take(order)
 
 
 def device_outputs(

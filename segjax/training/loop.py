@@ -145,6 +145,7 @@ class _Run:
                 batch_size=config["batch_size"],
                 log_every=config["log_every"],
                 epoch_images=len(setup.train),
+                head=setup.objective.head,
             )
             while True:
                 if setup.evaluates_at(step) and run_state.evaluated < step:
@@ -183,6 +184,7 @@ class _Run:
             eval_batch_size(self.setup.config),
             self.setup.devices,
             stop=stop,
+            head=self.setup.objective.head,
         )
 
     def validate(self, state, run_state: RunState, step: int, log, writer) -> TrainState:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from segjax.metrics.confusion import mean_iou
+from segjax.training.head import SOFTMAX, Head
 from segjax.training.progress import ProgressBar
 from segjax.training.run_state import RunState
 from segjax.training.writers import MetricsWriter
@@ -29,6 +29,7 @@ class MetricsLogger:
       batch_size: images a step.
       log_every: steps a row.
       epoch_images: images an epoch.
+      head: of the confusion matrices.
     """
 
     _LAG = 2
@@ -42,10 +43,11 @@ class MetricsLogger:
         batch_size: int,
         log_every: int,
         epoch_images: int,
+        head: Head = SOFTMAX,
     ):
         self._writer, self._bar, self._run_state = writer, bar, run_state
         self._batch_size, self._log_every, self._epoch_images = batch_size, log_every, epoch_images
-        self._pending = collections.deque()
+        self._head, self._pending = head, collections.deque()
         self._window, self._confusion = [], 0
         self.restart_clock()
 
@@ -103,7 +105,8 @@ class MetricsLogger:
             values = [row[name] for row in self._window]
             row[name] = float(np.mean(values)) if values else float("nan")
         row |= {"learning_rate": last["learning_rate"], "images_per_second": rate}
-        row["miou"] = mean_iou(np.asarray(self._confusion))[0] if self._window else float("nan")
+        counts = np.asarray(self._confusion)
+        row["miou"] = self._head.mean_iou(counts) if self._window else float("nan")
         if self._run_state.skipped_steps:
             row["skipped_steps"] = float(self._run_state.skipped_steps)
         self._writer.scalars(step, "train", row)

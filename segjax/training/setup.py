@@ -23,6 +23,7 @@ from segjax.models import build
 from segjax.training import optim, schedules
 from segjax.training.class_weights import class_weights
 from segjax.training.evaluation import eval_batch_size
+from segjax.training.head import SOFTMAX, Head, make_head
 from segjax.training.mesh import Devices, make_devices
 from segjax.training.options import check_options
 from segjax.training.pretrained import (
@@ -144,7 +145,7 @@ class Setup:
 
     def eval_step(self):
         """The compiled evaluation step."""
-        step = make_eval_step(self.model, self.objective.normalization)
+        step = make_eval_step(self.model, self.objective.normalization, head=self.objective.head)
         return self.devices.compile_eval(step)
 
 
@@ -161,7 +162,7 @@ def setup_run(config: Mapping[str, Any], workdir: str | pathlib.Path | None = No
     """
     check_options(config)
     data = Splits(config["data"], config["seed"])
-    _check_head(config, data.classes)
+    make_head(config, data.classes)  # checks the kind of the labels before files are read
     model = build(config["model"], len(data.classes), config["dtype"])
     initial = None if has_checkpoint(workdir) else read_initial(config, model)
     config = with_normalization(config, initial, workdir)
@@ -198,7 +199,7 @@ def setup_programs(config: Mapping[str, Any], devices: Sequence[jax.Device] | No
     """
     check_options(config)
     data = Splits(config["data"], config["seed"])
-    _check_head(config, data.classes)
+    make_head(config, data.classes)  # checks the kind of the labels before files are read
     model = build(config["model"], len(data.classes), config["dtype"])
     config = with_normalization(config, None, None)
     devices = make_devices(config["parallel"], config["data"]["image_size"][0], devices)
@@ -207,16 +208,6 @@ def setup_programs(config: Mapping[str, Any], devices: Sequence[jax.Device] | No
     weights = (1.0,) * len(data.classes) if counted else class_weights(config, data, None)
     objective = dataclasses.replace(setup.objective, class_weights=weights)
     return dataclasses.replace(setup, objective=objective)
-
-
-def _check_head(config: Mapping[str, Any], classes: ClassTable) -> None:
-    """Raises ValueError for one class with softmax, which gives it a probability of 1 always."""
-    if len(classes) == 1 and config["model"].get("head", "softmax") == "softmax":
-        raise ValueError(
-            f"data.name={config['data']['name']} has one class ({classes.names[0]}), of which "
-            "softmax is 1 at every pixel, so that nothing is learned; use model.head=sigmoid, or "
-            "a second class for the rest (background)"
-        )
 
 
 def _without_data(
@@ -230,11 +221,13 @@ def _without_data(
     schedule = schedules.make_schedule(
         config["optim"], total_steps or config["optim"]["warmup_steps"] + 10**6
     )
+    head = make_head(config, splits.classes)
     objective = Objective(
         augmentation=Augmentation.from_config(config),
         normalization=Normalization.from_config(config["data"]),
-        terms=parse_terms(config["loss"]["terms"]),
-        aux_terms=parse_aux_terms(config["loss"]["aux_terms"]),
+        head=head,
+        terms=parse_terms(config["loss"]["terms"], head=head.name),
+        aux_terms=parse_aux_terms(config["loss"]["aux_terms"], head=head.name),
         aux_weight=config["loss"]["aux_weight"],
         accumulate=train["accumulate"],
         ema_decay=train["ema_decay"],
@@ -256,9 +249,13 @@ def _without_data(
     )
 
 
-def describe_protocol(config: Mapping[str, Any], protocol: Protocol = DEFAULT_PROTOCOL) -> str:
-    """How the numbers of a run are made, in words: the protocol, and the sizes it applies to."""
+def describe_protocol(
+    config: Mapping[str, Any], protocol: Protocol = DEFAULT_PROTOCOL, head: Head = SOFTMAX
+) -> str:
+    """How the numbers of a run are made, in words: the protocol, the decisions, and the sizes it
+    applies to."""
+    described = f"{protocol.description}{'; ' * bool(head.rule)}{head.rule}"
     height, width = config["data"]["image_size"]
     scored = "x".join(map(str, scored_size(config["data"])))
     sizes = f"images at {height}x{width}, scored at {scored}"
-    return f"{protocol.description}; {sizes}, single scale, no flip"
+    return f"{described}; {sizes}, single scale, no flip"

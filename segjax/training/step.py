@@ -20,12 +20,10 @@ import optax
 from jaxtyping import Float, Int
 
 from segjax.layers import resize_bilinear
-from segjax.losses.labels import is_labelled
-from segjax.losses.pixelwise import cross_entropy_sum
 from segjax.losses.terms import CROSS_ENTROPY, Term
-from segjax.metrics.confusion import confusion_matrix
 from segjax.training.batch_loss import BatchLoss, WholeBatch, microbatches
 from segjax.training.forward import logits_fn
+from segjax.training.head import SOFTMAX, Head
 from segjax.training.mesh import ON_ONE_DEVICE, BatchPlacement
 from segjax.training.remat import rematerialised
 from segjax.training.shared_batch import shared_batch
@@ -44,6 +42,7 @@ class Objective:
     Attributes:
       augmentation: the random views.
       normalization: of the views.
+      head: what the logits mean.
       terms: the losses that are added up, see `losses.terms`.
       aux_terms: those of the auxiliary head; () = the same.
       class_weights: one factor per class, or None.
@@ -59,6 +58,7 @@ class Objective:
 
     augmentation: Augmentation
     normalization: Normalization
+    head: Head = SOFTMAX
     terms: tuple[Term, ...] = CROSS_ENTROPY
     aux_terms: tuple[Term, ...] = ()
     class_weights: tuple[float, ...] | None = None
@@ -95,8 +95,9 @@ def make_train_step(
     It takes a batch of uint8 `image` [n, H, W, 3], `label` [n, H, W] and int32 `index` [n], and
     returns the new state and float32 scalars: `loss` (the sum of the terms, plus the weighted
     auxiliary loss), of several terms `loss_NAME` of each one of the main head (without its factor),
-    `accuracy`, `grad_norm`, `learning_rate`, `skipped` (0 or 1); and `confusion`, int32 [K, K]
-    pixels of the views by label and prediction. All are those of the whole batch, on every device.
+    `accuracy`, `grad_norm`, `learning_rate`, `skipped` (0 or 1); and `confusion`, int32 pixels of
+    the views by label and prediction, of the head's `counts_shape`. All are those of the whole
+    batch, on every device.
 
     Args:
       key: all randomness comes from it.
@@ -110,7 +111,8 @@ def make_train_step(
         placement.axis_name,
     )
     forward = make_forward(model, placement)
-    loss_sum = make_loss_sum(forward, batch_loss, model.num_classes, objective.remat)
+    head, counts_shape = objective.head, objective.head.counts_shape(model.num_classes)
+    loss_sum = make_loss_sum(forward, batch_loss, head, model.num_classes, objective.remat)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         view_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
@@ -129,19 +131,20 @@ def make_train_step(
             run = functools.partial(forward, state.params)
             whole = batch_loss.of_whole_batch(run, state.batch_stats, examples, keys)
         sums, batch_stats = sum_over_microbatches(
-            loss_sum, state, examples, keys, whole, divisors, batch_loss.names, model.num_classes
+            loss_sum, state, examples, keys, whole, divisors, batch_loss.names, counts_shape
         )
         sums = placement.sum_over_devices(sums)
         unit = batch_loss.unit(divisors)
         gradients = jax.tree.map(lambda g: g / unit, sums.gradients)
-        pixels = placement.sum_over_devices(jnp.sum(is_labelled(labels, model.num_classes)))
+        labelled = head.labelled(labels, model.num_classes)
+        pixels = placement.sum_over_devices(jnp.sum(labelled))
 
         ema_decay = objective.ema_decay_at(state.step)
         new_state = updated(state, gradients, batch_stats, optimizer, ema_decay)
         metrics = {
             "loss": sums.loss / unit,
             **{name: value / unit for name, value in sums.terms.items()},
-            "accuracy": jnp.trace(sums.confusion) / jnp.maximum(pixels, 1),
+            "accuracy": head.right(sums.confusion) / jnp.maximum(pixels, 1),
             "grad_norm": optax.tree.norm(gradients),
             "learning_rate": schedule(state.step) * state.lr_scale,
             "skipped": jnp.zeros(()),
@@ -186,7 +189,7 @@ def make_forward(model: nn.Module, placement: BatchPlacement) -> Callable:
 
 
 def make_loss_sum(
-    forward: Callable, batch_loss: BatchLoss, num_classes: int, remat: str
+    forward: Callable, batch_loss: BatchLoss, head: Head, num_classes: int, remat: str
 ) -> Callable:
     """Returns `loss_sum(params, batch_stats, images, labels, index, dropout_key, whole, divisors)`:
     what a micro-batch adds to the loss (see `BatchLoss.part_of`), and (new batch_stats, what it
@@ -195,8 +198,8 @@ def make_loss_sum(
     def loss_sum(params, batch_stats, images, labels, index, dropout_key, whole, divisors):
         outputs, batch_stats = forward(params, batch_stats, images, index, dropout_key)
         loss, terms = batch_loss.part_of(outputs, labels, divisors, whole)
-        predictions = jnp.argmax(outputs["logits"], -1)
-        return loss, (batch_stats, terms, confusion_matrix(labels, predictions, num_classes))
+        counts = head.counts(labels, head.predict(outputs["logits"]), num_classes)
+        return loss, (batch_stats, terms, counts)
 
     return rematerialised(loss_sum, remat)
 
@@ -218,7 +221,7 @@ def sum_over_microbatches(
     whole: WholeBatch | None,
     divisors: tuple[jax.Array, ...],
     terms: Sequence[str],
-    num_classes: int,
+    counts_shape: tuple[int, ...],
 ) -> tuple[BatchSums, Any]:
     """Differentiates `loss_sum` one micro-batch after the other.
 
@@ -228,6 +231,7 @@ def sum_over_microbatches(
       keys: one for each micro-batch's dropout.
       whole, divisors: see `BatchLoss.part_of`.
       terms: names of the loss's terms.
+      counts_shape: of the confusion matrix.
 
     Returns:
       The sums, and the running statistics after the last micro-batch.
@@ -246,7 +250,7 @@ def sum_over_microbatches(
         gradients=jax.tree.map(jnp.zeros_like, state.params),
         loss=jnp.zeros(()),
         terms={name: jnp.zeros(()) for name in terms},
-        confusion=jnp.zeros((num_classes, num_classes), jnp.int32),
+        confusion=jnp.zeros(counts_shape, jnp.int32),
     )
     carry = zeros, state.batch_stats
     if len(keys) == 1:
@@ -277,25 +281,27 @@ def make_eval_step(
     model: nn.Module,
     normalization: Normalization,
     extra: Callable[[jax.Array, jax.Array], tuple[dict, dict]] = lambda logits, labels: ({}, {}),
+    head: Head = SOFTMAX,
 ) -> Callable[[Any, Batch], tuple[dict[str, Any], dict[str, Any]]]:
     """Returns `eval_step`, to be jitted or pmapped.
 
     It takes variables and a batch of uint8 `image` [n, H, W, 3] and `label` [n, h, w]. It returns a
-    dict of outputs per image, `confusion` [n, K, K], and a dict of sums over the batch, `loss_sum`
-    (unweighted cross-entropy of the main head) and `pixels`. If the labels have another size than
-    the images, the logits are resized to it; labels never are.
+    dict of outputs per image, `confusion` ([n, K, K], or [n, *head.counts_shape(K)]), and a dict of
+    sums over the batch, `loss_sum` (unweighted loss of the main head) and `pixels`. If the labels
+    have another size than the images, the logits are resized to it; labels never are.
 
     Args:
       extra: `extra(logits, labels)`, at the labels' size, returns entries to add to each dict.
+      head: what the logits mean.
     """
     forward = logits_fn(model, normalization)
 
     def eval_step(variables, batch):
         labels = batch["label"].astype(jnp.int32)
         logits = resize_bilinear(forward(variables, batch["image"]), labels.shape[1:3])
-        loss_sum, pixels = cross_entropy_sum(logits, labels)
-        confusion = jax.vmap(confusion_matrix, (0, 0, None))(
-            labels, jnp.argmax(logits, -1), model.num_classes
+        loss_sum, pixels = head.loss_sum(logits, labels)
+        confusion = jax.vmap(head.counts, (0, 0, None))(
+            labels, head.predict(logits), model.num_classes
         )
         rows, sums = extra(logits, labels)
         return {"confusion": confusion, **rows}, {"loss_sum": loss_sum, "pixels": pixels, **sums}

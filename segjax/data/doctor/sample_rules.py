@@ -110,7 +110,7 @@ def lost_foregrounds(split: Split) -> Iterator[Finding]:
     usable = [i for i, f in enumerate(facts) if f.raw_ids and not f.problems]
     binary = [i for i in usable if facts[i].raw_ids <= {0, 255}]
     both = [i for i in binary if facts[i].raw_ids == {0, 255}]
-    lost = lost_foreground(split.name, split.classes.names, numbers)
+    lost = lost_foreground(split.name, split.classes, numbers)
     if both and (lost or len(binary) >= numbers.usable):
         yield split.finding_of_files(
             "mask-0-255",

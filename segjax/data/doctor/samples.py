@@ -118,9 +118,8 @@ def _from_files(source: Source, files: PairedFiles, index: int) -> dict[str, Any
         if not problems and source is not files:  # the outer source has labels of its own
             sample = attempt("bad-sample", read_sample, source, index)
             if sample is not None:
-                pixels, count = count_ids(sample[1]), len(source.classes)
-                labels = class_ids(count).labels
-                facts["counts"] = label_counts(sample[1].shape, pixels, labels, count)
+                pixels, labels = count_ids(sample[1]), class_ids(len(source.classes.values)).labels
+                facts["counts"] = label_counts(sample[1].shape, pixels, labels, source.classes)
     return facts | {"problems": tuple(problems)}
 
 
@@ -130,7 +129,7 @@ def _from_sample(source: Source, index: int) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         problem = Problem("bad-sample", as_data_error(error))
         return {"name": f"sample {index}", "problems": (problem,)}
-    facts, problems = _mask_facts(label, class_ids(len(source.classes)), source, name)
+    facts, problems = _mask_facts(label, class_ids(len(source.classes.values)), source, name)
     return {"name": name, "problems": tuple(problems), **image_facts(image), **facts}
 
 
@@ -157,7 +156,7 @@ def _mask_facts(
 ) -> tuple[dict[str, Any], list[Problem]]:
     """The `SampleFacts` that come from the ids of a mask, and the problem with unknown ids."""
     pixels, changes = count_ids(ids), transitions(ids)
-    counts = label_counts(ids.shape, pixels, id_map.labels, len(source.classes))
+    counts = label_counts(ids.shape, pixels, id_map.labels, source.classes)
     facts = {
         "counts": counts,
         "raw_ids": frozenset(pixels),

@@ -149,26 +149,32 @@ def imbalance(split: Split, settings: Settings) -> Iterator[Finding]:
     pixels, names = split.numbers.class_pixels, split.classes.names
     if split.name != settings.train_split or not pixels.any():
         return
-    share, images = pixels / pixels.sum(), split.numbers.class_images
+    share, images = pixels / split.numbers.labelled_pixels, split.numbers.class_images
     rare = [k for k in np.argsort(share, kind="stable") if 0 < share[k] < _RARE]
     if not rare:
         return
     lines = [f"{names[k]}: {100 * share[k]:.3g}% of the pixels, {images[k]} images" for k in rare]
-    weights = findings.weight_option(class_weights(split)["median_present"])
+    if split.classes.multilabel:
+        remedy = "--config.loss.class_weights with a factor per class on the pixels that have it"
+    else:
+        weights = findings.weight_option(class_weights(split)["median_present"])
+        remedy = (
+            f"--config.loss.class_weights=median_present, which is {weights}; others in the report"
+        )
     yield split.finding(
         "class-imbalance",
         INFO,
         f"{len(rare)} of {len(names)} classes have less than {_RARE:.0%} of the pixels each",
         first_lines(lines),
-        f"--config.loss.class_weights=median_present, which is {weights}; others in the report; "
-        "or --config.data.sampling=repeat_factor",
+        f"{remedy}; or --config.data.sampling=repeat_factor",
     )
 
 
 def class_weights(split: Split) -> dict[str, tuple[float, ...]]:
-    """The loss weights of each kind; empty if no class occurs."""
+    """The loss weights of each kind; empty if no class occurs, and for labels as bits, whose
+    pixels are not divided among the classes."""
     pixels, present = split.numbers.class_pixels, split.numbers.present_pixels
-    kinds = statistics.WEIGHTINGS if pixels.any() else {}
+    kinds = statistics.WEIGHTINGS if pixels.any() and not split.classes.multilabel else {}
     return {name: tuple(kind(pixels, present).tolist()) for name, kind in kinds.items()}
 
 

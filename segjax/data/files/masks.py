@@ -39,7 +39,7 @@ def read_listed_mask(
     if mask.mode == "P" and any(listed.colors):
         _check_palette(mask, listed, ignore_ids, path)
     if len(listed.classes) == 2 and listed.labels[:2] == (0, 1) and IGNORE not in ignore_ids:
-        return _foreground(ids, path)
+        return foreground(ids, path)
     return ids
 
 
@@ -136,8 +136,8 @@ def _check_palette(
         )
 
 
-def _foreground(ids: Integer[np.ndarray, "h w"], file: Any) -> Integer[np.ndarray, "h w"]:
-    """255 as 1, unless a 1 beside it shows that 255 is something else."""
+def foreground(ids: Integer[np.ndarray, "h w"], file: Any) -> Integer[np.ndarray, "h w"]:
+    """255 as 1; DataError if a 1 beside it shows that 255 is something else."""
     high = ids == IGNORE
     if not high.any():
         return ids

@@ -24,7 +24,8 @@ _NUMBER = re.compile(r"(?<![^\W_])\d|\d(?![^\W_])")
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class PairedFiles:
-    """A split whose samples are an image file and a mask file each; see `source.Source`.
+    """A split whose samples are an image file and a mask file each, or a mask file per class; see
+    `source.Source`.
 
     `image(i)` and `ids(i)` are the content of the files, before any check of the two together.
 
@@ -41,9 +42,11 @@ class PairedFiles:
     id_map: IdMap  # from the ids in a mask to labels
     # Decodes a path to uint8 [h, w, c]
     read_image: Callable[[pathlib.Path], UInt8[np.ndarray, "h w c"]] = read_image
-    # Decodes a path to the raw ids, an integer array [h, w]
-    read_ids: Callable[[pathlib.Path], Integer[np.ndarray, "h w"]] = read_mask
+    # Decodes a sample's mask files to the raw ids, an integer array [h, w]
+    read_ids: Callable[..., Integer[np.ndarray, "h w"]] = read_mask
     pairing: str = ""  # the rule by which names were paired, where that was a guess
+    # Per sample, its masks after the first, where each class has a file of its own
+    more_masks: Sequence[tuple[pathlib.Path, ...]] = ()
 
     def __len__(self) -> int:
         return len(self.image_paths)
@@ -52,7 +55,12 @@ class PairedFiles:
         return self.read_image(self.image_paths[index])
 
     def ids(self, index: int) -> Integer[np.ndarray, "h w"]:
-        return self.read_ids(self.mask_paths[index])
+        return self.read_ids(*self.masks_of(index))
+
+    def masks_of(self, index: int) -> tuple[pathlib.Path, ...]:
+        """All mask files of a sample."""
+        more = self.more_masks[index] if self.more_masks else ()
+        return self.mask_paths[index], *more
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image, ids = self.image(index), self.ids(index)
@@ -84,7 +92,10 @@ class PairedFiles:
 
 
 def pair_files(
-    images: pathlib.Path, masks: pathlib.Path, image_suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+    images: pathlib.Path,
+    masks: pathlib.Path,
+    image_suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+    mask_stem: Callable[[str], str | None] = str,
 ) -> tuple[list[str], list[pathlib.Path], list[pathlib.Path], str]:
     """Pairs the files of two folders one to one: (names, image paths, mask paths, rule in words).
 
@@ -92,10 +103,18 @@ def pair_files(
     `a.jpg` with `a_mask.png`, `img_003` with `mask_003`. An affix ends where a word ends and holds
     no number, so it takes no part of an id: `seq1_04` is not `seq2_04`.
 
+    Args:
+      images, masks: the folders.
+      image_suffixes: of the images' files.
+      mask_stem: from the stem of a mask's file to the stem that is paired, None for a mask that
+        takes no part.
+
     Raises:
       DataError: if two files share a name, or a file has no partner; up to 5 are named.
     """
     sides = [_files_by_name(images, image_suffixes), _files_by_name(masks, IMAGE_SUFFIXES)]
+    stems = {key: mask_stem(key[1]) for key in sides[1]}
+    sides[1] = {(key[0], stem): sides[1][key] for key, stem in stems.items() if stem is not None}
     keyings = sorted(
         itertools.product(*map(_keyings, sides)),
         key=lambda keying: sum(len(pattern) for pattern, _ in keying),

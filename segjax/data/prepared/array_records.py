@@ -47,12 +47,12 @@ def features(encoding: str, channels: int) -> Any:
 
 
 def fitted_sample(
-    source: Source, index: int, num_classes: int, size: tuple[int, int] | None
+    source: Source, index: int, num_values: int, size: tuple[int, int] | None
 ) -> dict[str, Any]:
     """A sample, fitted to `size` as by `fitted.FittedDataset`; DataError if the arrays are not
-    those of a source, or an id is no class."""
+    those of a source, or a labelled pixel holds `num_values` or more."""
     image, label, name = read_sample(source, index)
-    label = class_ids(num_classes).labels_of(label, name)
+    label = class_ids(num_values).labels_of(label, name)
     if size is not None:
         image, label = fit_image(image, size), fit_label(label, size)
     return {"image": image, "label": label, "name": name}
@@ -110,7 +110,7 @@ def write_shard(source: Source, first: int, shard: Shard, manifest: Manifest) ->
     with replacing(manifest.path(shard)) as partial:
         writer = array_record_module.ArrayRecordWriter(str(partial), _OPTIONS)
         for index in range(first, first + shard.samples):
-            sample = fitted_sample(source, index, len(manifest.classes), manifest.size)
+            sample = fitted_sample(source, index, len(manifest.classes.values), manifest.size)
             writer.write(record(sample, described, manifest.encoding))
         writer.close()
         reader = array_record_module.ArrayRecordReader(str(partial))

@@ -99,6 +99,8 @@ class Manifest:
         values.pop("folder")
         table = zip(self.classes.names, self.classes.palette, strict=True)
         values["classes"] = [{"name": name, "color": list(color)} for name, color in table]
+        if self.classes.multilabel:
+            values["multilabel"] = True
         with replacing(self.folder / FILE) as partial:
             partial.write_text(json.dumps({"format": 1, **values}, indent=1))
 
@@ -111,7 +113,7 @@ def load(folder: pathlib.Path) -> Manifest:
         if values.pop("format") != 1:
             raise ValueError("written by another version of segjax")
         rows = [(row["name"], tuple(row["color"])) for row in values.pop("classes")]
-        classes = ClassTable(*zip(*rows, strict=True))
+        classes = ClassTable(*zip(*rows, strict=True), values.pop("multilabel", False))
         splits = {
             name: Split(split["source"], tuple(Shard(**shard) for shard in split["shards"]))
             for name, split in values.pop("splits").items()

@@ -73,7 +73,9 @@ def write_prepared(
       RuntimeError: if a worker process dies.
     """
     _check(sources, name, version, size, workers, shard_mb)
-    first = {split: fitted_sample(sources[split], 0, len(classes), size) for split in sources}
+    first = {
+        split: fitted_sample(sources[split], 0, len(classes.values), size) for split in sources
+    }
     channels = next(iter(first.values()))["image"].shape[2]
     described = features(encoding, channels)
     sizes = {split: len(record(sample, described, encoding)) for split, sample in first.items()}

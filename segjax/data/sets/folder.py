@@ -1,5 +1,6 @@
 """The `folder` data set: your own images and masks, paired by a list or by folder and name."""
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -14,6 +15,7 @@ from segjax.data.files.archive import existing_root
 from segjax.data.files.ids import IdMap, class_ids
 from segjax.data.files.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, read_image, some
 from segjax.data.files.masks import read_listed_mask
+from segjax.data.files.multilabel import pair_label_files, read_bits, read_label_files
 from segjax.data.files.paired import (
     PairedFiles,
     listed_pair,
@@ -22,6 +24,7 @@ from segjax.data.files.paired import (
 )
 from segjax.data.source import DatasetSpec
 
+MASKS = ("ids", "bits", "per_class")  # values of data.masks
 _LISTS = ("{}.txt", "{}.csv", "list/{}.txt", "list/{}.csv")
 _LAYOUTS = (
     "images/<split> with masks/<split>, or <split>/images with <split>/masks, or a list of "
@@ -36,6 +39,7 @@ def open_folder(
     *,
     ignore_ids: Sequence[int] = (IGNORE,),
     channels: int = 3,
+    masks: str = "ids",
 ) -> PairedFiles:
     """The image and mask files of a split.
 
@@ -51,22 +55,43 @@ def open_folder(
       classes: the K classes, or the class list with the ids and colours in the masks.
       ignore_ids: ids in the mask files that become 255, also class ids.
       channels: of the images; see `read_image`. If not 3, .npy files are images too.
+      masks: what they hold. "ids": one class per pixel. "bits" (see `read_bits`) and "per_class"
+        (a file for each class, see `pair_label_files` and `read_label_files`): any number of
+        classes per pixel; the labels are those of `ClassTable.multilabel`.
 
     Raises:
       DataError: if there are several lists, or neither a list nor both folders; a list names a
         missing file, or an image twice; or files do not pair one to one.
     """
     listed = classes if isinstance(classes, ClassList) else class_tables.listed(classes)
+    if masks != "ids":
+        listed = _multilabel(listed)
     root, ignore_ids = existing_root(root, _LAYOUTS), tuple(int(i) for i in ignore_ids)
-    listing = _listing(root, split)
+    listing, more_masks = _listing(root, split), []
+    if listing and masks == "per_class":
+        raise DataError(
+            f"data.masks='per_class' with the list {listing}, which names one mask an image",
+            "use folders of images and of masks, or data.masks=bits",
+        )
     if listing:
         image_paths, mask_paths = read_listing(root, listing)
         names = _names(image_paths, listing)
         pairing = f"as listed in {listing.relative_to(root).as_posix()}"
     else:
         suffixes = IMAGE_SUFFIXES + (ARRAY_SUFFIX,) * (channels != 3)
-        images, masks = _split_folders(root, split)
-        names, image_paths, mask_paths, pairing = pair_files(images, masks, suffixes)
+        folders = _split_folders(root, split)
+        if masks == "per_class":
+            paired = pair_label_files(*folders, listed.classes.names, suffixes)
+            names, image_paths, (mask_paths, *others), pairing = paired
+            more_masks = list(zip(*others, strict=True))
+        else:
+            names, image_paths, mask_paths, pairing = pair_files(*folders, suffixes)
+    read_ids = functools.partial(read_listed_mask, listed=listed, ignore_ids=ignore_ids)
+    if masks == "bits":
+        one = len(listed.classes) == 1
+        read_ids = functools.partial(read_bits, one_label=one, ignore_ids=ignore_ids)
+    if masks == "per_class":
+        read_ids = functools.partial(read_label_files, ignore_ids=ignore_ids)
     return PairedFiles(
         "Folder",
         split,
@@ -74,11 +99,23 @@ def open_folder(
         names,
         image_paths,
         mask_paths,
-        _id_map(listed, ignore_ids),
+        _id_map(listed, ignore_ids, masks),
         read_image=functools.partial(read_image, channels=channels),
-        read_ids=functools.partial(read_listed_mask, listed=listed, ignore_ids=ignore_ids),
+        read_ids=read_ids,
         pairing=pairing,
+        more_masks=more_masks,
     )
+
+
+def _multilabel(listed: ClassList) -> ClassList:
+    """The list with labels as bits."""
+    if IGNORE in listed.labels:
+        raise DataError(
+            "data.classes has lines that end with `ignore`, which masks of bits cannot use",
+            "leave these lines out, and mark void pixels with one of data.ignore_ids",
+        )
+    classes = dataclasses.replace(listed.classes, multilabel=True)
+    return dataclasses.replace(listed, classes=classes)
 
 
 def _listing(root: pathlib.Path, split: str) -> pathlib.Path | None:
@@ -103,7 +140,14 @@ def _names(image_paths: list[pathlib.Path], listing: pathlib.Path) -> list[str]:
     return stems if len(set(stems)) == len(stems) else [name.as_posix() for name in names]
 
 
-def _id_map(listed: ClassList, ignore_ids: tuple[int, ...]) -> IdMap:
+def _id_map(listed: ClassList, ignore_ids: tuple[int, ...], masks: str) -> IdMap:
+    if listed.classes.multilabel:
+        count = len(listed.classes.values)
+        if masks == "per_class":  # `read_label_files` has mapped the ignored ids
+            return class_ids(count)
+        words = f"0..{count - 1}, a bit for each of {len(listed.classes)} classes"
+        id_map = class_ids(count, ignore_ids)
+        return dataclasses.replace(id_map, allowed=f"{words}, and data.ignore_ids={ignore_ids}")
     labels = dict(enumerate(listed.labels))
     id_map = class_ids(len(labels), ignore_ids)
     if IGNORE not in listed.labels:
@@ -157,18 +201,24 @@ def _class_list(data: Mapping[str, Any]) -> ClassList:
     return class_tables.listed(class_tables.from_names(names))
 
 
+def _class_table(data: Mapping[str, Any]) -> ClassTable:
+    listed = _class_list(data)
+    return (listed if data.get("masks", "ids") == "ids" else _multilabel(listed)).classes
+
+
 SPEC = DatasetSpec(
     title="folder: your own images and masks",
     licence="yours",
     url="",
     layout=_LAYOUTS,
     splits=("train", "val", "test"),
-    classes=lambda data: _class_list(data).classes,
+    classes=lambda data: _class_table(data),
     open=lambda data, split: open_folder(
         data["root"],
         split,
         _class_list(data),
         ignore_ids=tuple(data["ignore_ids"]),
         channels=data["channels"],
+        masks=data.get("masks", "ids"),
     ),
 )
