@@ -76,7 +76,8 @@ def test_each_flag_is_a_parameter_of_the_command(mode):
         ),
         (
             ["--mode=predict", "--workdir=a", "--input=b", "--config.data.root=c"],
-            "does not take --config.data.root: it has the config of the run; it takes no --config",
+            "does not take --config.data.root: it has the config of the run; it takes "
+            "--config.model.threshold",
         ),
         (["--config=pspnet", "--profile=0:2"], "--profile=0:2: use START:STEPS"),
         (["--config=pspnet", "--mode=prepare", "--size=240"], "--size=240: use HEIGHTxWIDTH"),

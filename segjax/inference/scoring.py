@@ -18,7 +18,7 @@ from segjax.inference.crf import DenseCRF, dense_crf
 from segjax.metrics.boundary import Boundaries, distance_to_boundary
 from segjax.metrics.by_object import StratifiedIoU
 from segjax.metrics.calibration import add_counts, calibration_counts, summarize_calibration
-from segjax.metrics.confusion import confusion_matrix
+from segjax.metrics.confusion import ImageConfusions, confusion_matrix
 from segjax.metrics.multilabel import best_thresholds, threshold_counts
 from segjax.metrics.protocols import compare_protocols, find_protocol
 from segjax.training.distributed import gather
@@ -57,14 +57,16 @@ class FullEvaluation(Evaluation):
           `calibration` and `by_object`; and their main numbers as `boundary_f1`, `boundary_iou`,
           `ece` and `brier`.
         """
+        confusions = self.confusions
+        assert isinstance(confusions, ImageConfusions)
         return {
             **super().summary(),
-            **find_protocol(self.protocol).score(self.confusions),
+            **find_protocol(self.protocol).score(confusions),
             "boundary_f1": self.boundary["bf"],
             "boundary_iou": self.boundary["boundary_iou"],
             **{key: self.calibration[key] for key in ("ece", "brier")},
             "protocol": self.protocol,
-            "protocols": compare_protocols(self.confusions),
+            "protocols": compare_protocols(confusions),
             "boundary": dict(self.boundary),
             "calibration": dict(self.calibration),
             "by_object": dict(self.by_object),
