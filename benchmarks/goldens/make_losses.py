@@ -218,7 +218,8 @@ CASES = [
         True,
     ),
     ("smp", "dice", {}, smp_loss(smp.DiceLoss)),
-    ("smp", "dice", {"smooth": 2.0}, smp_loss(smp.DiceLoss, smooth=2.0)),
+    # Its score is (both + smooth) / ((predicted + labelled) / 2 + smooth).
+    ("smp", "dice", {"smooth": 4.0}, smp_loss(smp.DiceLoss, smooth=2.0)),
     (
         "mmsegmentation",
         "dice",

@@ -35,8 +35,9 @@ def dice(
     """1 - (2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth) of each class, and their mean; p is
     its probability by softmax, t is 1 where it is the label.
 
-    segmentation_models.pytorch has these defaults; mmsegmentation's are smooth=1, squared=True,
-    per_image=True, absent="count", except that its p counts at ignored pixels too.
+    segmentation_models.pytorch has these defaults (its `smooth` is half of this one);
+    mmsegmentation's are smooth=1, squared=True, per_image=True, absent="count", except that its p
+    counts at ignored pixels too.
 
     Args:
       logits: float32 or less; sums are in float32.

@@ -128,6 +128,9 @@ def _number(node: ast.expr) -> float | None:
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             value = _number(operand)
             return None if value is None else -value
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            factors = _number(left), _number(right)
+            return None if None in factors else factors[0] * factors[1]
         case ast.Name(id="nan" | "inf" as name):
             return float(name)
     return None

@@ -68,6 +68,16 @@ BAD_NUMBERS = [
     ({"train.ema_decay": -0.1}, r"train\.ema_decay=-0\.1"),
     ({"data.workers": -1}, r"data\.workers=-1"),
     ({"loss.aux_weight": -0.4}, r"loss\.aux_weight=-0\.4"),
+    ({"loss.aux_weight": float("nan")}, r"loss\.aux_weight=nan; use 0 or more"),
+    ({"loss.aux_weight": float("inf")}, r"loss\.aux_weight=inf; use 0 or more"),
+    ({"loss.terms": "dyce"}, r"loss\.terms='dyce': 'dyce' is unknown; known losses: cross_ent"),
+    ({"loss.terms": "-1 * dice"}, r"loss\.terms='-1 \* dice': the factor -1; use a number above"),
+    ({"loss.aux_terms": "focal("}, r"loss\.aux_terms='focal\(' cannot be read"),
+    (
+        {"loss.terms": "dice", "loss.class_weights": "1,1,1,1,1,1,2"},
+        r"loss\.class_weights='1,.*' with loss\.terms='dice', none of which takes class weights; "
+        r"use loss\.class_weights=none, or add one of cross_entropy, focal, boundary_cr.*, ohem",
+    ),
     ({"report.samples": 0}, r"report\.samples=0"),
     ({"data.local_contrast": 4}, r"data\.local_contrast=4; use 0 for none, or the odd side"),
     ({"data.local_contrast": 35}, r"data\.local_contrast=35; .* from 3 to 33"),
@@ -180,6 +190,25 @@ def test_prepare_steps_sizes_and_structure():
     assert {x.sharding.is_fully_replicated for x in jax.tree.leaves(state)} == {True}
 
 
+def test_terms_of_the_loss():
+    options = {"loss.terms": "ohem + 0.5*lovasz", "loss.aux_terms": "dice", "loss.aux_weight": 0.2}
+    objective = setup_run(tiny(**options, **{"loss.class_weights": "1,2,1,1,1,1,0"})).objective
+    assert [(t.factor, t.name) for t in objective.terms] == [(1, "ohem"), (0.5, "lovasz_softmax")]
+    assert [t.name for t in objective.aux_terms] == ["dice"]
+    assert objective.aux_weight == 0.2
+    assert objective.class_weights == (1, 2, 1, 1, 1, 1, 0)
+
+
+def test_one_class_needs_a_sigmoid(tmp_path):
+    """Softmax of one class is 1 everywhere: a loss of 0 and an IoU of 1 from the start."""
+    config = median_folder(tmp_path)
+    config.data.classes = "road"
+    with pytest.raises(
+        ValueError, match=r"has one class \(road\).*; use model\.head=sigmoid, or a"
+    ):
+        setup_run(config)
+
+
 def test_epochs_become_steps_and_evaluations_are_once_an_epoch():
     # 10 images in batches of 4: 2.5 steps an epoch.
     options = {"train.steps": 0, "train.epochs": 3.0, "train.eval_every": 0}
@@ -235,11 +264,12 @@ def test_class_weights_as_given(option, expected):
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
-    "option", ["median", "", "1,2", (1.0, 2.0), (1, 2, 3, 4), (1, -1, 1), "1,nan,1", None, 0.5]
+    "option",
+    ["median", "", "1,2", (1.0, 2.0), (1, 2, 3, 4), (1, -1, 1), "1,nan,1", "0,0,0", None, 0.5],
 )
 def test_class_weights_that_will_not_do_name_the_options(option):
     message = rf"loss\.class_weights={re.escape(repr(option))}; use none, published, median_present"
-    with pytest.raises(ValueError, match=message + r".* or 3 numbers .*\(a, b, c\)"):
+    with pytest.raises(ValueError, match=message + r".* or 3 numbers .*not all 0 \(a, b, c\)"):
         weights_for(option)
 
 
