@@ -20,7 +20,7 @@ import optax
 from jaxtyping import Float, Int
 
 from segjax.layers import resize_bilinear
-from segjax.losses.terms import CROSS_ENTROPY, Term
+from segjax.losses.terms import Term, parse_terms
 from segjax.training.batch_loss import BatchLoss, WholeBatch, microbatches
 from segjax.training.forward import logits_fn
 from segjax.training.head import SOFTMAX, Head
@@ -43,7 +43,7 @@ class Objective:
       augmentation: the random views.
       normalization: of the views.
       head: what the logits mean.
-      terms: the losses that are added up, see `losses.terms`.
+      terms: the losses that are added up, see `losses.terms`; () = the head's cross-entropy.
       aux_terms: those of the auxiliary head; () = the same.
       class_weights: one factor per class, or None.
       aux_weight: factor on the auxiliary head's loss.
@@ -59,7 +59,7 @@ class Objective:
     augmentation: Augmentation
     normalization: Normalization
     head: Head = SOFTMAX
-    terms: tuple[Term, ...] = CROSS_ENTROPY
+    terms: tuple[Term, ...] = ()
     aux_terms: tuple[Term, ...] = ()
     class_weights: tuple[float, ...] | None = None
     aux_weight: float = 0.4
@@ -104,7 +104,7 @@ def make_train_step(
       placement: of the batch on the devices, see `mesh.Devices.batch_placement`.
     """
     batch_loss = BatchLoss(
-        objective.terms,
+        objective.terms or parse_terms("cross_entropy", head=objective.head.name),
         objective.aux_terms,
         objective.aux_weight,
         objective.class_weights,

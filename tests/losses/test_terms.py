@@ -107,3 +107,17 @@ def test_terms_of_the_auxiliary_head():
     assert parse_aux_terms("cross_entropy") == CROSS_ENTROPY
     with pytest.raises(ValueError, match=r"^loss\.aux_terms='dyce': 'dyce' is unknown"):
         parse_aux_terms("dyce")
+
+
+def test_names_are_those_of_the_head():
+    terms = parse_terms("cross_entropy + 0.5 * binary_dice(smooth=1)", head="sigmoid")
+    assert terms == (
+        Term(1.0, "binary_cross_entropy"),
+        Term(0.5, "binary_dice", (("smooth", 1.0),)),
+    )
+    message = "binary_dice is a loss of sigmoid heads, but model.head=softmax; use cross_entropy, "
+    with pytest.raises(ValueError, match=message):
+        parse_terms("binary_dice")
+    message = "lovasz_softmax is a loss of softmax heads, but model.head=sigmoid; use binary_cross"
+    with pytest.raises(ValueError, match=message):
+        parse_terms("lovasz_softmax", head="sigmoid")

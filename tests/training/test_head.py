@@ -61,7 +61,7 @@ def bits_batch():
 @pytest.mark.parametrize("weights", [None, (2.0, 0.5, 1.0)])
 def test_a_step_with_a_sigmoid_head_is_the_gradient_by_hand(weights):
     model, batch, state = Plain(aux=True), bits_batch(), new_state(Plain(aux=True))
-    objective = Objective(STILL, NORMALIZATION, HEAD, weights, aux_weight=0.5)
+    objective = Objective(STILL, NORMALIZATION, HEAD, class_weights=weights, aux_weight=0.5)
     step = make_train_step(model, optax.sgd(RATE, 0.9), lambda _: RATE, objective, KEY)
     after, metrics = jax.jit(step)(state, batch)
     images = (batch["image"] / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
