@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.transforms.augment import Augmentation, augment, blur, jitter_colours
+from segjax.transforms.augment import Augmentation, augment
+from segjax.transforms.colours import blur, jitter_colours
 
 SIZE = (6, 10)
 PLAIN = Augmentation(crop_size=SIZE, scale=(1.0, 1.0), flip=False)
