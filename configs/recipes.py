@@ -128,15 +128,6 @@ def mmseg(config):
     )
 
 
-def small(config):
-    """For a few hundred images: class-mix of half of the views (Olsson et al., WACV 2021, with
-    labels in place of predictions), on top of zoom, flip and colours. Of no paper as a whole."""
-    deeplab(config)
-    config.augment.update(
-        crop_size=(0, 0), brightness=0.25, contrast=0.25, saturation=0.25, hue=0.02, classmix=0.5
-    )
-
-
 def crop(config, height: int, width: int):
     """Crops of that size, at most the canvas."""
     sides = zip((height, width), config.data.image_size, strict=True)
@@ -150,5 +141,4 @@ RECIPES = {
     "pspnet": pspnet,
     "torchvision": torchvision,
     "mmseg": mmseg,
-    "small": small,
 }

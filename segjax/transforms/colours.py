@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from segjax.transforms.draws import happens, key_of, where
@@ -80,51 +81,74 @@ _HUES = 180  # steps of a turn in OpenCV's 8-bit HSV
 def distort_colours(
     key: PRNGKeyArray, image: Float[Array, "h w c"], config: Augmentation
 ) -> Float[Array, "h w c"]:
-    """mmsegmentation's PhotoMetricDistortion, each change with its probability.
+    """mmsegmentation's PhotoMetricDistortion (1.2.2, mmseg/datasets/transforms/transforms.py), each
+    change with its probability.
 
-    On 8 bits, as there: the image is rounded to them first, and each change is clipped and cut to
-    them (towards 0; conversions of colour round). Brightness is added, `config.brightness` being a
-    share of 255; contrast is a factor on all values; saturation is a factor on S, and hue a shift
-    of H, of OpenCV's 8-bit HSV. Hue is a whole number of its 180 steps a turn, drawn from [-n, n).
-    By the toss of a coin, contrast comes before saturation and hue or after them. Saturation and
-    hue do not change images of another number of channels than 3.
-
-    Reference: mmsegmentation 1.2.2, mmseg/datasets/transforms/transforms.py.
+    By the toss of a coin, contrast comes before saturation and hue or after them, see `distorted`.
+    A hue of v is a shift by a whole number of the 180 steps a turn, drawn from [-180 v, 180 v).
     """
-
-    def of_changes(change):
-        return happens(key, f"{change}_coin", getattr(config, f"{change}_probability"))
 
     def factor(change):
         amount = getattr(config, change)
-        return jax.random.uniform(key_of(key, change), (), minval=1 - amount, maxval=1 + amount)
+        value = jax.random.uniform(key_of(key, change), (), minval=1 - amount, maxval=1 + amount)
+        return where(is_made(change), value, 1.0)
 
-    coloured = image.shape[-1] == 3
-    image = jnp.clip(jnp.round(255 * image), 0, 255)
-    if config.brightness:
-        most = 255 * config.brightness
-        delta = jax.random.uniform(key_of(key, "brightness"), (), minval=-most, maxval=most)
-        image = where(of_changes("brightness"), _to_bytes(image + delta), image)
+    def is_made(change):
+        return happens(key, f"{change}_coin", getattr(config, f"{change}_probability"))
 
-    def contrasted(image, now):
-        changed = _to_bytes(image * factor("contrast"))
-        return jnp.where(of_changes("contrast") & now, changed, image)
-
-    first = jax.random.bernoulli(key_of(key, "contrast_first"))
-    if config.contrast:
-        image = contrasted(image, first)
-    if config.saturation and coloured:
-        hsv = _to_hsv(image)
-        hsv = hsv.at[..., 1].set(_to_bytes(hsv[..., 1] * factor("saturation")))
-        image = where(of_changes("saturation"), _from_hsv(hsv), image)
+    brightness = 255 * config.brightness
+    delta = jax.random.uniform(key_of(key, "brightness"), (), minval=-brightness, maxval=brightness)
     steps = round(_HUES * config.hue)
-    if steps and coloured:
-        hsv = _to_hsv(image)
-        shift = jax.random.randint(key_of(key, "hue"), (), -steps, steps)
-        hsv = hsv.at[..., 0].set((hsv[..., 0] + shift) % _HUES)
-        image = where(of_changes("hue"), _from_hsv(hsv), image)
-    if config.contrast:
-        image = contrasted(image, ~first)
+    # The bounds of randint must differ.
+    shift = jax.random.randint(key_of(key, "hue"), (), -steps, steps) if steps else 0
+    return distorted(
+        image,
+        delta=where(is_made("brightness"), delta, 0.0),
+        contrast=factor("contrast"),
+        contrast_first=jax.random.bernoulli(key_of(key, "contrast_first")),
+        saturation=factor("saturation"),
+        shift=where(is_made("hue"), shift, 0),
+        saturates=is_made("saturation") if config.saturation else False,
+        shifts=is_made("hue") if steps else False,
+    )
+
+
+def distorted(
+    image: Float[Array, "h w c"],
+    *,
+    delta: ArrayLike,
+    contrast: ArrayLike,
+    contrast_first: ArrayLike,
+    saturation: ArrayLike,
+    shift: ArrayLike,
+    saturates: ArrayLike,
+    shifts: ArrayLike,
+) -> Float[Array, "h w c"]:
+    """Brightness, contrast, saturation and hue as OpenCV has them on 8 bits.
+
+    The image is rounded to 8 bits, and the result of each change is clipped and cut to them. Images
+    of another number of channels than 3 have no saturation and hue.
+
+    Args:
+      image: in [0, 1].
+      delta: to add to all values, in 255ths.
+      contrast: factor on all values.
+      contrast_first: whether contrast comes before saturation and hue, or after them.
+      saturation: factor on S of HSV.
+      shift: of H of HSV, a whole number of 180 steps a turn.
+      saturates, shifts: whether these two changes are made; even a factor of 1 and a shift of 0
+        change colours, which go to HSV on 8 bits and back.
+    """
+    image = jnp.clip(jnp.round(255 * image), 0, 255)
+    image = _to_bytes(image + delta)
+    image = _to_bytes(image * jnp.where(contrast_first, contrast, 1.0))
+    if image.shape[-1] == 3:
+        hue, chroma, value = _to_hsv(image)
+        chroma = _to_bytes(chroma * saturation)
+        image = jnp.where(saturates, _from_hsv(hue, chroma, value), image)
+        hue, chroma, value = _to_hsv(image)
+        image = jnp.where(shifts, _from_hsv((hue + shift) % _HUES, chroma, value), image)
+    image = _to_bytes(image * jnp.where(contrast_first, 1.0, contrast))
     return image / 255
 
 
@@ -132,7 +156,9 @@ def _to_bytes(values):
     return jnp.floor(jnp.clip(values, 0, 255))
 
 
-def _to_hsv(rgb: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
+def _to_hsv(
+    rgb: Float[Array, "*n 3"],
+) -> tuple[Float[Array, "*n"], Float[Array, "*n"], Float[Array, "*n"]]:
     """OpenCV's 8-bit RGB2HSV of whole numbers in [0, 255]: H in [0, 180), S and V in [0, 255]."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     value = jnp.max(rgb, -1)
@@ -145,17 +171,25 @@ def _to_hsv(rgb: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
     sixth = jnp.where(value == red, green - blue, sixth)
     hue = (sixth.astype(jnp.int32) * per_spread + 2048) >> 12
     hue = jnp.where(hue < 0, hue + _HUES, hue)
-    return jnp.stack([hue.astype(value.dtype), saturation.astype(value.dtype), value], -1)
+    return hue.astype(rgb.dtype), saturation.astype(rgb.dtype), value
 
 
-def _from_hsv(hsv: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
-    """OpenCV's 8-bit HSV2RGB: the inverse of `_to_hsv`, rounded."""
-    hue, saturation, value = hsv[..., 0] * (6 / _HUES), hsv[..., 1] / 255, hsv[..., 2] / 255
-
-    def channel(offset):
-        # 1 in the third of the circle about the channel's own hue, 0 in the opposite third.
-        distance = jnp.abs((hue - offset + 3) % 6 - 3)
-        share = jnp.clip(2 - distance, 0, 1)
-        return jnp.round(255 * value * (1 - saturation * (1 - share)))
-
-    return jnp.stack([channel(0), channel(2), channel(4)], -1)
+def _from_hsv(
+    hue: Float[Array, "*n"], saturation: Float[Array, "*n"], value: Float[Array, "*n"]
+) -> Float[Array, "*n 3"]:
+    """OpenCV's 8-bit HSV2RGB, which cuts to whole numbers where its vectors reach: in all but the
+    last pixels of an image's rows, which it rounds."""
+    # Products with rounded factors, as there: a quotient cuts to another number here and there.
+    sixth, saturation = hue * np.float32(6 / _HUES), saturation * np.float32(1 / 255)
+    value = value * np.float32(1 / 255)
+    sector = jnp.floor(sixth)
+    along = sixth - sector
+    least = value * (1 - saturation)
+    falling, rising = value * (1 - saturation * along), value * (1 - saturation * (1 - along))
+    channels = (
+        (value, falling, least, least, rising, value),
+        (rising, value, value, falling, least, least),
+        (least, least, rising, value, value, falling),
+    )
+    sector = jnp.clip(sector, 0, 5).astype(jnp.int32)
+    return jnp.stack([jnp.floor(255 * jax.lax.select_n(sector, *c)) for c in channels], -1)

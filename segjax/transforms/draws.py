@@ -22,7 +22,7 @@ def happens(key: PRNGKeyArray, change: str, probability: float) -> Bool[Array, "
 
 def where(
     condition: Bool[Array, "..."] | bool, changed: ArrayLike, unchanged: ArrayLike
-) -> jax.Array:
+) -> ArrayLike:
     """`jnp.where`, and `changed` itself where the condition is the constant True: so a change that
     is always made compiles to what it was before changes had probabilities, bit for bit."""
     return changed if condition is True else jnp.where(condition, changed, unchanged)

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from segjax.data.classes import IGNORE
 from segjax.transforms.draws import happens, key_of
@@ -36,7 +36,7 @@ def cutout_mask(key: PRNGKeyArray, config: Augmentation) -> Bool[Array, "h w"]:
 
 
 def mixed(
-    keys: PRNGKeyArray,
+    keys: Key[Array, "n"],
     views: Views,
     index: Int[Array, "n"],
     config: Augmentation,

@@ -47,7 +47,7 @@ def test_rows_are_of_what_is_on():
         "no class over 75% of a crop, where one of 10 will do",
         "turn by up to 10 degrees",
         "mirror, half of the time",
-        "5x5 Gaussian blur, with probability 0.5",
+        "5x5 Gaussian blur, half of the time",
         "brightness 0.1, hue 0.02",
     ]
     alone = dict(scale=(1.0, 1.0), flip=False)
