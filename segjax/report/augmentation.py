@@ -151,12 +151,8 @@ def _one_by_one(recipe: Augmentation, canvas: tuple[int, int]) -> list[tuple[str
     ]
     if colours:
         probabilities = [f"{name}_probability" for name in colours]
-        values = ", ".join(
-            f"{name} {getattr(recipe, name):.3g}{_often(getattr(recipe, probability), ' ')}"
-            for name, probability in zip(colours, probabilities, strict=True)
-        )
-        model = "; in HSV, on 8 bits" if recipe.colour_model == "hsv" else ""
-        add(values + model, canvas, *colours, *probabilities, "colour_model")
+        title = _colours(recipe, colours, [getattr(recipe, name) for name in probabilities])
+        add(title, canvas, *colours, *probabilities, "colour_model")
     if recipe.noise and recipe.noise_probability:
         title = f"noise {recipe.noise:g}{_often(recipe.noise_probability)}"
         add(title, canvas, "noise", "noise_probability")
@@ -172,11 +168,22 @@ def _one_by_one(recipe: Augmentation, canvas: tuple[int, int]) -> list[tuple[str
     return rows
 
 
-def _often(probability: float, before: str = ", ") -> str:
+def _colours(recipe: Augmentation, names: Sequence[str], probabilities: Sequence[float]) -> str:
+    values = [f"{name} {getattr(recipe, name):.3g}" for name in names]
+    if len(set(probabilities)) == 1:
+        often = _often(probabilities[0])
+        often = often.replace(", ", ", each ") if len(names) > 1 else often
+    else:
+        values = [f"{value} ({p:.0%})" for value, p in zip(values, probabilities, strict=True)]
+        often = ""
+    return ", ".join(values) + often + (", in HSV" if recipe.colour_model == "hsv" else "")
+
+
+def _often(probability: float) -> str:
     """The probability in words; nothing for 1."""
     if probability == 1:
         return ""
-    return before + ("half of the time" if probability == 0.5 else f"{probability:.0%} of the time")
+    return ", half of the time" if probability == 0.5 else f", {probability:.0%} of the time"
 
 
 def _most_different(views: Sequence[View], count: int) -> list[View]:
