@@ -68,14 +68,38 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     config.augment = augment = ml_collections.ConfigDict()
     augment.crop_size = (0, 0)  # (H, W) that the model trains on; (0, 0) = the canvas
     augment.scale = (0.5, 2.0)  # random zoom, uniform; (1, 1) = off
+    augment.aspect = (1.0, 1.0)  # width over height of a square, uniform; (1, 1) = off
+    augment.antialias = True  # shrinking smooths first, as PIL; False: four pixels, as OpenCV
     augment.rotate = 0.0  # degrees, from [-v, v]; 0 = off
-    augment.flip = True  # mirror left-right, half of the time
+    augment.rotate_probability = 1.0
+    # An image smaller than the crop lies in it: around (anywhere), centre, end (at the top left).
+    augment.padding = "around"
     augment.max_class_share = 1.0  # of a crop's labels: above it another crop is drawn; 1 = off
+    augment.flip = True  # mirror left-right
+    augment.flip_probability = 0.5
+    augment.flip_vertical = 0.0  # probability of mirroring top-bottom; 0 = off
+    augment.quarter_turns = 0.0  # probability of a turn by 90, 180 or 270 degrees; 0 = off
     augment.blur = 0.0  # probability of a 5x5 Gaussian blur; 0 = off
     augment.brightness = 0.25  # factor from [1 - v, 1 + v]; 0 = off
     augment.contrast = 0.25
     augment.saturation = 0.25
     augment.hue = 0.02  # turns, from [-v, v]
+    augment.brightness_probability = 1.0  # of each change
+    augment.contrast_probability = 1.0
+    augment.saturation_probability = 1.0
+    augment.hue_probability = 1.0
+    # yiq; hsv: as mmsegmentation's PhotoMetricDistortion, where brightness is added, from [-v, v]
+    augment.colour_model = "yiq"
+    augment.noise = 0.0  # standard deviation of Gaussian noise, of images in [0, 1]; 0 = off
+    augment.noise_probability = 1.0
+    augment.cutout = 0  # squares that show nothing; 0 = off
+    augment.cutout_size = 0.25  # their side, as a share of the crop's shorter side
+    augment.cutout_probability = 1.0
+    augment.cutout_labels = "kept"  # kept, ignored
+    # Probability of pasting, from another view of the batch and with its labels: a box of half of
+    # the area; the pixels of half of its classes.
+    augment.cutmix = 0.0
+    augment.classmix = 0.0
 
     config.loss = loss = ml_collections.ConfigDict()
     # A sum of losses of segjax.losses, each with its options and a factor, such as

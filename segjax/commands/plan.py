@@ -148,11 +148,14 @@ def _changes(
 def _draw_augmentation(setup: Setup, path: pathlib.Path, console: Console) -> None:
     """Draws what augmentation does to the first training image, if the data set is here."""
     config = setup.config
+    count = 4 if setup.objective.augmentation.mixes else 1
     try:
-        sample = setup.data.source(config["data"]["train_split"])[0]
+        source = setup.data.source(config["data"]["train_split"])
+        samples = [source[index] for index in range(min(count, len(source)))]
     except (ValueError, OSError) as error:
         print_line(console, f"no picture of the augmentation: {error}")
         return
     key = jax.random.key(config["seed"])
-    augmentation_sheet(sample["image"], sample["label"], setup.classes, config, key, path)
+    first, *others = [(sample["image"], sample["label"]) for sample in samples]
+    augmentation_sheet(*first, setup.classes, config, key, path, others=others)
     print_line(console, f"augmentation: {path}")

@@ -28,7 +28,7 @@ from segjax.training.mesh import ON_ONE_DEVICE, BatchPlacement
 from segjax.training.remat import rematerialised
 from segjax.training.shared_batch import shared_batch
 from segjax.training.state import TrainState
-from segjax.transforms.augment import Augmentation, augment
+from segjax.transforms.augment import Augmentation, augment_batch
 from segjax.transforms.normalize import Normalization
 
 Batch = dict[str, jax.Array]
@@ -117,7 +117,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         view_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
         batch = jax.tree.map(placement.shard_batch_only, batch)
-        images, labels = augmented(view_key, batch, objective)
+        images, labels = augmented(view_key, batch, objective, placement.axis_name)
         images, labels = map(placement.shard_batch_and_rows, (images, labels))
         if placement.padded:
             labels = jnp.where(batch["index"][:, None, None] < 0, -1, labels)
@@ -160,13 +160,20 @@ def make_train_step(
 
 
 def augmented(
-    view_key: jax.Array, batch: Batch, objective: Objective
+    view_key: jax.Array, batch: Batch, objective: Objective, axis_name: str | None = None
 ) -> tuple[Float[jax.Array, "n h w c"], Int[jax.Array, "n h w"]]:
-    """The random views of a batch: normalised images, 0 outside the image, and int32 labels."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(view_key, batch["index"])
-    images, labels, inside = jax.vmap(
-        lambda key, image, label: augment(key, image, label, objective.augmentation)
-    )(keys, batch["image"], batch["label"])
+    """The random views of a batch: normalised images, 0 where they show nothing, and int32 labels.
+
+    `axis_name` is pmap's, over which views take pixels from those of other devices.
+    """
+    images, labels, inside = augment_batch(
+        view_key,
+        batch["image"],
+        batch["label"],
+        batch["index"],
+        objective.augmentation,
+        axis_name,
+    )
     return objective.normalization(images, inside), labels
 
 

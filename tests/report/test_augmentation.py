@@ -1,5 +1,6 @@
 """The sheet of what augmentation does."""
 
+import dataclasses
 import io
 
 import jax
@@ -47,13 +48,65 @@ def test_rows_are_of_what_is_on():
         "no class over 75% of a crop, where one of 10 will do",
         "turn by up to 10 degrees",
         "mirror, half of the time",
-        "5x5 Gaussian blur, with probability 0.5",
+        "5x5 Gaussian blur, half of the time",
         "brightness 0.1, hue 0.02",
     ]
     alone = dict(scale=(1.0, 1.0), flip=False)
     assert rows[2][1] == Augmentation((32, 48), rotate=10.0, **alone)
     assert rows[5][1] == Augmentation((32, 48), brightness=0.1, hue=0.02, **alone)
     assert rows[1][1] == Augmentation((16, 24), (0.5, 2.0), flip=False, max_class_share=0.75)
+
+
+def test_rows_say_how_often():
+    recipe = Augmentation(
+        (32, 48),
+        (1.0, 1.0),
+        aspect=(0.8, 1.25),
+        rotate=10.0,
+        rotate_probability=0.5,
+        flip=False,
+        flip_vertical=0.3,
+        quarter_turns=1.0,
+        colour_model="hsv",
+        brightness=0.1,
+        brightness_probability=0.5,
+        hue=0.05,
+        hue_probability=0.5,
+        noise=0.02,
+        cutout=2,
+        cutout_labels="ignored",
+        cutmix=0.5,
+        classmix=0.25,
+    )
+    assert [title for title, _ in _one_by_one(recipe, (32, 48))] == [
+        "aspect 0.8 to 1.25",
+        "turn by up to 10 degrees, half of the time",
+        "mirror top-bottom, 30% of the time",
+        "quarter turns",
+        "brightness 0.1, hue 0.05, each half of the time, in HSV",
+        "noise 0.02",
+        "cutout of 2 squares, labels ignored",
+        "CutMix, half of the time",
+        "class-mix, 25% of the time",
+    ]
+    uneven = dataclasses.replace(recipe, hue_probability=1.0)
+    assert "brightness 0.1 (50%), hue 0.05 (100%), in HSV" in dict(_one_by_one(uneven, (32, 48)))
+    never = dict.fromkeys(("cutmix", "classmix", "quarter_turns", "flip_vertical"), 0.0)
+    never |= {f"{n}_probability": 0.0 for n in ("rotate", "noise", "cutout", "brightness", "hue")}
+    rows = _one_by_one(dataclasses.replace(recipe, **never), (32, 48))
+    assert [title for title, _ in rows] == ["aspect 0.8 to 1.25"]
+
+
+def test_mixes_are_drawn_with_the_other_samples(config):
+    config.augment.cutmix = 1.0
+    other = np.full((32, 48, 3), (200, 0, 0), np.uint8), np.full((32, 48), 2, np.uint8)
+    picture, _ = drawn(config, others=[other])
+    top = 8 + 2 * 24 + 64 + 8
+    view = picture[top : top + 64, 8 : 8 + 96].astype(int)  # of CutMix
+    red = np.all(np.abs(view - (200, 0, 0)) < 8, -1)
+    assert red.mean() == pytest.approx(0.5, abs=0.05)
+    legend = picture[-24:]
+    assert np.any(np.all(legend == CLASSES.palette[2], -1))  # a class that only the other has
 
 
 def test_the_views_that_differ_the_most_are_taken():

@@ -189,8 +189,12 @@ def test_deep_networks_in_float32_at_a_low_rate(mode, model, accumulate):
     assert largest_move(alone) > 1e-4
 
 
-def test_views_are_the_same_on_any_devices():
-    setup = setup_run(small_config())
+@pytest.mark.parametrize("mixes", [{}, {"cutmix": 0.5, "classmix": 0.5}], ids=str)
+def test_views_are_the_same_on_any_devices(mixes):
+    """A batch of 6, with 2 rows of padding."""
+    config = small_config()
+    config.augment.update(mixes)
+    setup = setup_run(config)
     batch = next(train_iterator(setup.train, 6, seed=0, rows=slice(0, 8)))
     views = {}
     for count in (1, 4):

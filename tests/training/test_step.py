@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from segjax.training.mesh import BatchPlacement
 from segjax.training.step import augmented, make_train_step, microbatches
 from segjax.transforms.augment import Augmentation
 from segjax.transforms.normalize import Normalization
@@ -21,6 +22,7 @@ from tests.training.toys import (
     RATE,
     SIZE,
     STD,
+    VIEWS,
     WEIGHTS,
     Fragile,
     K,
@@ -170,6 +172,30 @@ def test_views_belong_to_the_example_and_not_to_its_place():
     assert differ(images[0], images[1])
     assert differ(labels[0], labels[1])
     assert differ(view(jax.random.fold_in(KEY, 1), alike)[0], images)
+
+
+def test_devices_of_pmap_mix_the_images_of_all_of_them():
+    views = dataclasses.replace(VIEWS, cutmix=0.5, classmix=0.5)
+    objective, batch = dataclasses.replace(MOVING, augmentation=views), make_batch()
+    images, labels = jax.jit(lambda batch: augmented(KEY, batch, objective))(batch)
+    shards = jax.tree.map(lambda x: x.reshape(4, 1, *x.shape[1:]), batch)  # one image each
+    shared = jax.pmap(
+        lambda batch: augmented(KEY, batch, objective, "data"),
+        "data",
+        devices=jax.devices()[:4],
+    )(shards)
+    np.testing.assert_allclose(shared[0][:, 0], images, atol=1e-5)
+    np.testing.assert_array_equal(shared[1][:, 0], labels)
+    plain = jax.jit(lambda batch: augmented(KEY, batch, MOVING))(batch)
+    assert differ(labels, plain[1])
+    # The step hands its axis on: without it, no device would have another image to take from.
+    placement = BatchPlacement(axis_name="data")
+    model, schedule = Plain(), optax.constant_schedule(RATE)
+    step = make_train_step(model, optax.sgd(RATE, 0.9), schedule, objective, KEY, placement)
+    step = jax.pmap(step, "data", in_axes=(None, 0), out_axes=None, devices=jax.devices()[:4])
+    alone = make_train_step(model, optax.sgd(RATE, 0.9), schedule, objective, KEY)
+    after, expected = step(new_state(model), shards)[0], jax.jit(alone)(new_state(model), batch)[0]
+    assert_close(after.params, expected.params, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{}, {"rotate": 30.0, "blur": 1.0, "brightness": 0.5}])
