@@ -64,8 +64,8 @@ def test_the_table_holds_the_public_functions():
     for name, row in LOSSES.items():
         assert row.function is getattr(losses, name)
         assert (row.divisor is not None) <= ("divide_by" in row.options)
-    for head, names in ALIASES.items():
-        assert all(LOSSES[name].head == head for name in names.values())
+    for head, aliases in ALIASES.items():
+        assert all(LOSSES[name].head == head for name in aliases.values())
     assert LOSSES["ohem"].options == {"threshold": 0.7, "min_kept": 100_000, "divide_by": "kept"}
 
 
