@@ -3,7 +3,7 @@
 import json
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import ml_collections
@@ -42,6 +42,23 @@ _DECIDED = ("data.mean", "data.std")
 
 Config = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Mapping
 
+# Options that older runs lack, and the values that mean what those runs did.
+_SINCE = {"optim.lr_scale": "", "optim.layer_decay": 1.0, "train.freeze": []}
+
+
+class ByPart(ml_collections.FieldReference):
+    """An option of factors by part of a network: the text "head=10,bias=2", which is what the
+    command line gives and config.json holds. Set to {"head": 10, "bias": 2} it is that text.
+    """
+
+    def __init__(self, text: str):
+        super().__init__(text, str)
+
+    def set(self, value: Any, type_safe: bool = True) -> None:
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
+            value = ",".join(f"{name}={factor}" for name, factor in value.items())
+        super().set(value, type_safe)
+
 
 def plain(config: Config) -> dict[str, Any]:
     """Nested dicts and lists, as JSON holds them."""
@@ -73,7 +90,7 @@ def save(config: Config, workdir: pathlib.Path) -> None:
 
 
 def load(workdir: str | pathlib.Path) -> Any:
-    """Reads a run's config.json, as a ConfigDict.
+    """Reads a run's config.json, as a ConfigDict. An older run's has today's options.
 
     Raises:
       ValueError: if the folder holds no run.
@@ -84,7 +101,19 @@ def load(workdir: str | pathlib.Path) -> Any:
             f"workdir {workdir} holds no run (there is no {CONFIG_FILE}); give the --workdir of "
             "a training run"
         )
-    return ml_collections.ConfigDict(json.loads(path.read_text()))
+    return ml_collections.ConfigDict(_with_todays_options(json.loads(path.read_text())))
+
+
+def _with_todays_options(values: dict[str, Any]) -> dict[str, Any]:
+    optimizer = values.get("optim", {})
+    if "decay_scale" not in optimizer and "decay_biases_and_norms" in optimizer:
+        everywhere = optimizer.pop("decay_biases_and_norms")
+        optimizer["decay_scale"] = "" if everywhere else "bias=0,norm=0"
+    for option, value in _SINCE.items():
+        section, _, name = option.partition(".")
+        if section in values:
+            values[section].setdefault(name, value)
+    return values
 
 
 def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Any:
@@ -134,10 +163,13 @@ def copy_run(workdir: pathlib.Path, output: pathlib.Path) -> None:
             shutil.copy2(workdir / name, output / name)
 
 
-def check_same_run(config: Config, workdir: pathlib.Path) -> None:
+def check_same_run(config: Config, workdir: pathlib.Path, except_for: Collection[str] = ()) -> None:
     """Refuses to resume in a workdir that was started with another config.
 
     A model's option that one of the two lacks has the model's default there.
+
+    Args:
+      except_for: options that may differ.
 
     Raises:
       ValueError: listing the options that differ.
@@ -148,7 +180,7 @@ def check_same_run(config: Config, workdir: pathlib.Path) -> None:
     different = {
         name: values
         for name, values in difference(theirs, ours).items()
-        if name not in _FREE
+        if name not in (*_FREE, *except_for)
         and name.split(".")[0] not in _FREE_SECTIONS
         and not (name in _DECIDED and not values[1])
     }

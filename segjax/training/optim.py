@@ -13,6 +13,11 @@ SCHEDULES = ("constant", "poly", "cosine", "step")
 Schedule = Callable[[Any], Any]
 
 
+def kernels_only(params: Any) -> Any:
+    """True for convolution kernels, False for biases and normalisation parameters."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
 def make_schedule(config: Mapping[str, Any], total_steps: int) -> Schedule:
     """The learning rate as a function of the step. A resumed run continues it.
 
@@ -61,12 +66,20 @@ def make_schedule(config: Mapping[str, Any], total_steps: int) -> Schedule:
     return optax.join_schedules([rise, schedule], [warmup])
 
 
-def make_optimizer(config: Mapping[str, Any], schedule: Schedule) -> optax.GradientTransformation:
+def make_optimizer(
+    config: Mapping[str, Any],
+    schedule: Schedule,
+    decayed: Callable[[Any], Any] | None = kernels_only,
+) -> optax.GradientTransformation:
     """Chains gradient clipping, weight decay and the update rule with its learning rate.
 
     With sgd, adam and adadelta, weight decay adds `weight_decay * parameter` to the gradient, as
-    torch and Caffe do; adamw decays the weights apart from the gradient. It applies to kernels
-    only, unless `decay_biases_and_norms` is set.
+    torch and Caffe do; adamw decays the weights apart from the gradient.
+
+    Args:
+      config: `config.optim`. What it has for parts of a network is left to `parts.Parts`.
+      schedule: of the learning rate.
+      decayed: which parameters decay, as a tree of bool made from theirs; None: all.
 
     Raises:
       ValueError: naming the field that is unknown or out of range.
@@ -78,12 +91,11 @@ def make_optimizer(config: Mapping[str, Any], schedule: Schedule) -> optax.Gradi
         raise ValueError(f"optim.weight_decay={decay}; use 0 or more")
     if config["clip_norm"] < 0:
         raise ValueError(f"optim.clip_norm={config['clip_norm']}; use 0 (off) or more")
-    mask = None if config["decay_biases_and_norms"] else kernels_only
     chain = []
     if config["clip_norm"]:
         chain.append(optax.clip_by_global_norm(config["clip_norm"]))
     if decay and name != "adamw":
-        chain.append(optax.add_decayed_weights(decay, mask))
+        chain.append(optax.add_decayed_weights(decay, decayed))
     if name == "sgd":
         chain.append(optax.sgd(schedule, config["momentum"] or None, config["nesterov"]))
     elif name == "adam":
@@ -96,14 +108,9 @@ def make_optimizer(config: Mapping[str, Any], schedule: Schedule) -> optax.Gradi
                 config["beta2"],
                 config["epsilon"],
                 weight_decay=decay,
-                mask=mask,
+                mask=decayed,
             )
         )
     else:
         chain.append(optax.adadelta(schedule, config["rho"], config["epsilon"]))
     return optax.chain(*chain)
-
-
-def kernels_only(params: Any) -> Any:
-    """True for convolution kernels, False for biases and normalisation parameters."""
-    return jax.tree.map(lambda p: p.ndim > 1, params)

@@ -22,6 +22,7 @@ from segjax.layers import resize_bilinear
 from segjax.losses.pixelwise import cross_entropy_sum
 from segjax.metrics.confusion import confusion_matrix
 from segjax.training.forward import logits_fn
+from segjax.training.frozen import NOTHING, Frozen, joined
 from segjax.training.mesh import ON_ONE_DEVICE, BatchPlacement
 from segjax.training.remat import rematerialised
 from segjax.training.shared_batch import shared_batch
@@ -46,6 +47,7 @@ class Objective:
         normalisation sees one micro-batch at a time.
       ema_decay: of the running average of the weights; 0 = none.
       remat: what the backward pass computes again, see `training.remat`.
+      frozen: the parameters and statistics that a step leaves as they are.
       skip_nonfinite: whether a step whose loss or gradient is not finite leaves all of the state
         as it was, the step number apart.
     """
@@ -57,6 +59,7 @@ class Objective:
     accumulate: int = 1
     ema_decay: float = 0.0
     remat: str = "none"
+    frozen: Frozen = NOTHING
     skip_nonfinite: bool = False
 
 
@@ -95,13 +98,14 @@ def make_train_step(
             dropout_key,
             count=objective.accumulate,
             num_classes=model.num_classes,
+            frozen=objective.frozen,
         )
         sums = placement.sum_over_devices(sums)
         pixels = placement.sum_over_devices(jnp.sum(labels < model.num_classes))
         pixels = jnp.maximum(pixels, 1)
         gradients = jax.tree.map(lambda g: g / pixels, sums.gradients)
 
-        new_state = updated(state, gradients, batch_stats, optimizer, objective.ema_decay)
+        new_state = updated(state, gradients, batch_stats, optimizer, objective)
         metrics = {
             "loss": sums.loss / pixels,
             "accuracy": jnp.trace(sums.confusion) / pixels,
@@ -136,7 +140,12 @@ def make_loss_sum(model: nn.Module, objective: Objective, placement: BatchPlacem
     weights = None if objective.class_weights is None else jnp.array(objective.class_weights)
 
     def loss_sum(params, batch_stats, images, labels, index, dropout_key):
-        with shared_batch(index, axis_name=placement.axis_name, padded=placement.padded):
+        with shared_batch(
+            index,
+            axis_name=placement.axis_name,
+            padded=placement.padded,
+            frozen_norms=objective.frozen.norms,
+        ):
             outputs, variables = model.apply(
                 {"params": params, "batch_stats": batch_stats},
                 images,
@@ -155,8 +164,8 @@ def make_loss_sum(model: nn.Module, objective: Objective, placement: BatchPlacem
 
 
 class BatchSums(NamedTuple):
-    """Sums over the labelled pixels of a batch: gradients of the loss, the loss, the confusion
-    matrix."""
+    """Sums over the labelled pixels of a batch: gradients of the loss (None for frozen
+    parameters), the loss, the confusion matrix."""
 
     gradients: Any
     loss: jax.Array
@@ -171,6 +180,7 @@ def sum_over_microbatches(
     *,
     count: int,
     num_classes: int,
+    frozen: Frozen = NOTHING,
 ) -> tuple[BatchSums, Any]:
     """Differentiates `loss_sum` one micro-batch after the other.
 
@@ -178,22 +188,28 @@ def sum_over_microbatches(
       loss_sum: see `make_loss_sum`.
       examples: images, labels and indices of the batch.
       count: of micro-batches.
+      frozen: the parameters to differentiate by none of.
 
     Returns:
       The sums, and the running statistics after the last micro-batch.
     """
-    gradients_of = jax.value_and_grad(loss_sum, has_aux=True)
+    trained, rest = frozen.split(state.params)
+
+    def loss_of_trained(trained, *arguments):
+        return loss_sum(joined(trained, rest), *arguments)
+
+    gradients_of = jax.value_and_grad(loss_of_trained, has_aux=True)
 
     def add(carry, microbatch):
         sums, batch_stats = carry
         (loss, (batch_stats, confusion)), gradients = gradients_of(
-            state.params, batch_stats, *microbatch
+            trained, batch_stats, *microbatch
         )
         gradients = jax.tree.map(jnp.add, sums.gradients, gradients)
         return BatchSums(gradients, sums.loss + loss, sums.confusion + confusion), batch_stats
 
     zeros = BatchSums(
-        gradients=jax.tree.map(jnp.zeros_like, state.params),
+        gradients=jax.tree.map(jnp.zeros_like, trained),
         loss=jnp.zeros(()),
         confusion=jnp.zeros((num_classes, num_classes), jnp.int32),
     )
@@ -216,16 +232,21 @@ def updated(
     gradients: Any,
     batch_stats: Any,
     optimizer: optax.GradientTransformation,
-    ema_decay: float,
+    objective: Objective,
 ) -> TrainState:
     """The state after the optimiser's update and the running average's; `step` stays."""
+    gradients = jax.tree.map(
+        lambda p, g: jnp.zeros_like(p) if g is None else g, state.params, gradients
+    )
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     updates = jax.tree.map(lambda u: u * state.lr_scale, updates)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
         variables = {"params": params, "batch_stats": batch_stats}
-        ema = optax.incremental_update(variables, ema, 1 - ema_decay)
+        average = optax.incremental_update(variables, ema, 1 - objective.ema_decay)
+        # The average of equal numbers is not quite that number.
+        ema = objective.frozen.keep(average, ema)
     return state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
 
 
