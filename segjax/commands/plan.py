@@ -41,8 +41,9 @@ def plan(
 
     Returns:
       What is in plan.json: `parameters`; `parts`, the fields of each `parts.Row`; `train` and
-      `evaluate`, each what `plan_tables.step_figures` gives; `flops`, `arguments`, `temporaries`, `outputs` and `peak`
-      of the training step again; with a target `changes`, where the training step does not fit.
+      `evaluate`, each what `plan_tables.step_figures` gives; `flops`, `arguments`, `temporaries`,
+      `outputs` and `peak` of the training step again; with a target `changes`, where the training
+      step does not fit.
 
     Raises:
       ValueError: for an invalid config, an unknown target, or a target whose compiler is not

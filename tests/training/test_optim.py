@@ -7,7 +7,13 @@ import optax
 import pytest
 
 from configs import base
-from segjax.training.optim import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
+from segjax.training.optim import (
+    OPTIMIZERS,
+    SCHEDULES,
+    kernels_only,
+    make_optimizer,
+    make_schedule,
+)
 
 pytestmark = pytest.mark.versions
 
@@ -56,10 +62,10 @@ def test_warm_up_rises_from_zero_and_joins_the_schedule(schedule):
     assert result == pytest.approx([0, 0.1, *alone])
 
 
-def steps_of(params, gradients, **options):
+def steps_of(params, gradients, decayed=kernels_only, **options):
     """The parameters after a step with each of the gradients."""
     config = optim_config(**options)
-    optimizer = make_optimizer(config, make_schedule(config, 10))
+    optimizer = make_optimizer(config, make_schedule(config, 10), decayed)
     state, path = optimizer.init(params), []
     for gradient in gradients:
         updates, state = optimizer.update(gradient, state, params)
@@ -121,8 +127,9 @@ def test_adadelta_is_the_papers_rule():
 def test_decay_is_for_kernels_unless_asked(name, everywhere):
     params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)}
     nothing = jax.tree.map(jnp.zeros_like, params)
-    options = dict(name=name, weight_decay=0.5, decay_biases_and_norms=everywhere)
-    (after,) = steps_of(params, [nothing], **options)
+    options = dict(name=name, weight_decay=0.5)
+    decayed = None if everywhere else kernels_only
+    (after,) = steps_of(params, [nothing], decayed, **options)
     assert np.all(after["kernel"] < 3)
     assert np.all(after["bias"] < 3) == everywhere
 
