@@ -406,8 +406,8 @@ def _names(chosen: Sequence[str], all_of: Sequence[str], group: str) -> str:
         prefixes = ["/".join(steps[: n + 1]) for n in range(len(steps))]
         outer = (p for p in prefixes if not any(f"{o}/".startswith(f"{p}/") for o in others))
         names[next(outer)] = None
-    # The group has the plain name.
-    listed = [f"{name}/.*" if name in GROUPS else name for name in names]
+    # The plain name is that of the group.
+    listed = [f"{name}/.*" if name == group else name for name in names]
     if len(listed) > _SHOWN:
         return f"{listed[0]} ... {listed[-1]} ({len(listed)} modules)"
     return ", ".join(listed)
