@@ -355,8 +355,8 @@ def test_rows_say_how_each_part_is_trained():
     assert sum(row.parameters for row in rows) == sum(p.size for p in parts.parameters)
     features = 4 * 512 * 2048 + 4096 * 512 * 9 + 512 * K
     assert rows == [
-        Row("encoder", "norm", rows[0].parameters, 0, 0, True),
-        Row("encoder", "kernel", rows[1].parameters, 0.01, 1e-4, False),
+        Row("encoder", "kernel", rows[0].parameters, 0.01, 1e-4, False),
+        Row("encoder", "norm", rows[1].parameters, 0, 0, True),
         Row("head", "bias", K, 0.2, 0, False),
         Row("head", "kernel", features, 0.1, 1e-4, False),
         Row("head", "norm", 2 * 5 * 512, 0, 0, True),
