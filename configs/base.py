@@ -84,15 +84,19 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     loss.aux_weight = 0.4  # of the auxiliary head, where the model has one
 
     config.optim = optim = ml_collections.ConfigDict()
-    optim.name = "sgd"  # sgd, adam, adamw, adadelta
+    # sgd, adam, adamw, adadelta, nadam, rmsprop, lamb, lion, muon. What is said of an option below
+    # is which of them read it.
+    optim.name = "sgd"
+    optim.optimizer_function = None  # in place of name: a function of the config file
     optim.learning_rate = 0.01
-    optim.momentum = 0.9  # sgd
+    optim.momentum = 0.9  # sgd, rmsprop, muon
     optim.nesterov = False  # sgd
-    optim.beta1 = 0.9  # adam, adamw
-    optim.beta2 = 0.999  # adam, adamw
-    optim.rho = 0.95  # adadelta
-    optim.epsilon = 1e-8  # adam, adamw, adadelta
-    optim.weight_decay = 1e-4  # added to the gradient; decoupled for adamw
+    optim.beta1 = 0.9  # adam, adamw, nadam, lamb, lion, muon
+    optim.beta2 = 0.999  # adam, adamw, nadam, lamb, lion, muon
+    optim.rho = 0.95  # adadelta, rmsprop
+    optim.epsilon = 1e-8  # adam, adamw, adadelta, nadam, rmsprop, lamb, muon
+    # Added to the gradient; apart from it (decoupled) for adamw, lamb, lion, muon.
+    optim.weight_decay = 1e-4
     # Factors on the learning rate and on the weight decay of parts of the network, which multiply
     # where a parameter is in several: {"head": 10, "bias": 2}, or "head=10,bias=2". Parts are
     # encoder, head (neither encoder nor aux), aux, classifier (what makes the logits), kernel,
@@ -102,12 +106,23 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     optim.decay_scale = ByPart("bias=0,norm=0")
     optim.layer_decay = 1.0  # factor on the rate from each stage of the encoder to the one before
     optim.clip_norm = 0.0  # largest global gradient norm; 0 = off
-    optim.schedule = "poly"  # constant, poly, cosine, step
-    optim.poly_power = 0.9
+    # constant, poly, cosine, step, cosine_restarts, exponential, one_cycle
+    optim.schedule = "poly"
+    optim.schedule_function = None  # in place of schedule: a function of the config file
+    optim.poly_power = 0.9  # poly
     optim.step_at = (0.6, 0.85)  # step: shares of the run
     optim.step_factor = 0.1  # step: factor at each of them
-    optim.end_factor = 0.0  # poly, cosine: share of the rate that is left at the end
-    optim.warmup_steps = 0  # linear rise from 0
+    # The rate at the end, as a share of learning_rate or (eta_min) as it is, of which one is 0.
+    optim.end_factor = 0.0  # poly, cosine, cosine_restarts, exponential
+    optim.eta_min = 0.0  # poly, cosine, cosine_restarts, exponential
+    optim.cycles = 4  # cosine_restarts: falls in the run
+    optim.cycle_mult = 1.0  # cosine_restarts: each fall is so many times as long as the last one
+    optim.pct_start = 0.3  # one_cycle: share of the run that rises to learning_rate
+    optim.div_factor = 25.0  # one_cycle: starts at learning_rate / div_factor
+    optim.final_div_factor = 1e4  # one_cycle: ends at the first rate / final_div_factor
+    optim.warmup_steps = 0  # before the schedule, which has the other steps
+    optim.warmup_kind = "linear"  # rises to learning_rate; constant: stays ("slow start")
+    optim.warmup_start_factor = 0.0  # share of learning_rate that a warm-up starts at
     optim.plateau_patience = 0  # evaluations without a better val mIoU; 0 = off
     optim.plateau_factor = 0.2
     optim.plateau_min_rate = 0.0
@@ -129,6 +144,7 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     # statistics. On the command line also --config.train.freeze=encoder,norm
     train.freeze = ()
     train.ema_decay = 0.0  # running average of the weights, which is then evaluated; 0 = off
+    train.ema_warmup = False  # a shorter average in the first steps: min(ema_decay, (1+t)/(10+t))
     train.eval_every = 0  # steps between evaluations; 0 = once an epoch
     train.save_every = 0  # steps between further checkpoints; 0 = at evaluations only
     train.early_stop_patience = 0  # evaluations without a better val mIoU; 0 = off

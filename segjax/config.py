@@ -1,5 +1,8 @@
 """Configs as plain data: saved with the run, read back, compared."""
 
+import functools
+import hashlib
+import inspect
 import json
 import pathlib
 import shutil
@@ -42,9 +45,6 @@ _DECIDED = ("data.mean", "data.std")
 
 Config = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Mapping
 
-# Options that older runs lack, and the values that mean what those runs did.
-_SINCE = {"optim.lr_scale": "", "optim.layer_decay": 1.0, "train.freeze": []}
-
 
 class ByPart(ml_collections.FieldReference):
     """An option of factors by part of a network: the text "head=10,bias=2", which is what the
@@ -61,9 +61,26 @@ class ByPart(ml_collections.FieldReference):
 
 
 def plain(config: Config) -> dict[str, Any]:
-    """Nested dicts and lists, as JSON holds them."""
+    """Nested dicts and lists, as JSON holds them; a function is the text of `_identity`."""
     values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
-    return json.loads(json.dumps(values))
+    return json.loads(json.dumps(values, default=_identity))
+
+
+def _identity(function: Any) -> str:
+    """A config file's function as the run's JSON records it: the name, the start of the SHA-256 of
+    its source, and what `functools.partial` binds, so that no run is resumed with another one. It
+    is never read as code."""
+    if isinstance(function, functools.partial):
+        bound = json.dumps([function.args, function.keywords], default=_identity)
+        return f"{_identity(function.func)}, with {bound}"
+    if not callable(function):
+        raise TypeError(f"{function!r} cannot be saved as JSON")
+    name = getattr(function, "__name__", type(function).__name__)
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):  # typed in, or built in
+        return name
+    return f"{name}, source {hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
 
 def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
@@ -90,7 +107,7 @@ def save(config: Config, workdir: pathlib.Path) -> None:
 
 
 def load(workdir: str | pathlib.Path) -> Any:
-    """Reads a run's config.json, as a ConfigDict. An older run's has today's options.
+    """Reads a run's config.json, as a ConfigDict. Options of older runs have today's names.
 
     Raises:
       ValueError: if the folder holds no run.
@@ -101,19 +118,11 @@ def load(workdir: str | pathlib.Path) -> Any:
             f"workdir {workdir} holds no run (there is no {CONFIG_FILE}); give the --workdir of "
             "a training run"
         )
-    return ml_collections.ConfigDict(_with_todays_options(json.loads(path.read_text())))
-
-
-def _with_todays_options(values: dict[str, Any]) -> dict[str, Any]:
-    optimizer = values.get("optim", {})
-    if "decay_scale" not in optimizer and "decay_biases_and_norms" in optimizer:
-        everywhere = optimizer.pop("decay_biases_and_norms")
-        optimizer["decay_scale"] = "" if everywhere else "bias=0,norm=0"
-    for option, value in _SINCE.items():
-        section, _, name = option.partition(".")
-        if section in values:
-            values[section].setdefault(name, value)
-    return values
+    values = json.loads(path.read_text())
+    everywhere = values.get("optim", {}).pop("decay_biases_and_norms", None)
+    if everywhere is not None:
+        values["optim"]["decay_scale"] = "" if everywhere else "bias=0,norm=0"
+    return ml_collections.ConfigDict(values)
 
 
 def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Any:
@@ -163,12 +172,20 @@ def copy_run(workdir: pathlib.Path, output: pathlib.Path) -> None:
             shutil.copy2(workdir / name, output / name)
 
 
-def check_same_run(config: Config, workdir: pathlib.Path, except_for: Collection[str] = ()) -> None:
+def check_same_run(
+    config: Config,
+    workdir: pathlib.Path,
+    base: Config | None = None,
+    except_for: Collection[str] = (),
+) -> None:
     """Refuses to resume in a workdir that was started with another config.
 
-    A model's option that one of the two lacks has the model's default there.
+    An option that one of the two lacks, as runs of older versions do, has its default there.
 
     Args:
+      config: of the run that is to start.
+      workdir: that it is to start in.
+      base: the defaults of all options but the model's, which it knows.
       except_for: options that may differ.
 
     Raises:
@@ -176,7 +193,7 @@ def check_same_run(config: Config, workdir: pathlib.Path, except_for: Collection
     """
     if not (workdir / CONFIG_FILE).is_file():
         return
-    theirs, ours = _with_model_defaults(load(workdir)), _with_model_defaults(config)
+    theirs, ours = (_with_defaults(each, base or {}) for each in (load(workdir), config))
     different = {
         name: values
         for name, values in difference(theirs, ours).items()
@@ -193,9 +210,11 @@ def check_same_run(config: Config, workdir: pathlib.Path, except_for: Collection
         )
 
 
-def _with_model_defaults(config: Config) -> dict[str, Any]:
+def _with_defaults(config: Config, base: Config) -> dict[str, Any]:
     config = plain(config)
-    return {**config, "model": plain(model_defaults(config["model"]["name"])) | config["model"]}
+    defaults = {**plain(base), "model": plain(model_defaults(config["model"]["name"]))}
+    sections = {k: v | config.get(k, {}) for k, v in defaults.items() if isinstance(v, dict)}
+    return {**defaults, **config, **sections}
 
 
 def load_classes(config: Mapping[str, Any], workdir: str | pathlib.Path) -> ClassTable:

@@ -1,3 +1,4 @@
+import functools
 import json
 
 import ml_collections
@@ -90,3 +91,32 @@ def test_another_run_is_refused_with_the_options_that_differ(tmp_path):
 def test_classes_round_trip(tmp_path):
     configs.save_classes(CAMVID, tmp_path)
     assert from_file(tmp_path / configs.CLASSES_FILE) == CAMVID
+
+
+def a_rule(rate, scale=1.0):
+    return rate * scale
+
+
+def test_functions_are_saved_by_name_and_source_and_come_back_as_text(tmp_path):
+    config = base.get_config()
+    config.optim.optimizer_function = a_rule
+    configs.save(config, tmp_path)
+    saved = configs.load(tmp_path).optim.optimizer_function
+    assert saved.startswith("a_rule, source ")
+    configs.check_same_run(config, tmp_path)  # the function of the config file again
+    config.optim.optimizer_function = functools.partial(a_rule, scale=2.0)
+    with pytest.raises(ValueError, match=r"optimizer_function: 'a_rule, source .*\]' now"):
+        configs.check_same_run(config, tmp_path)
+    with pytest.raises(TypeError, match="cannot be saved as JSON"):
+        configs.plain({"a": object()})
+
+
+def test_an_option_that_an_older_run_lacks_has_its_default(tmp_path):
+    config = base.get_config("pspnet")
+    older = base.get_config("pspnet")
+    del older.optim.eta_min, older.optim.optimizer_function, older.train.ema_warmup
+    configs.save(older, tmp_path)
+    configs.check_same_run(config, tmp_path, base.get_config("pspnet"))
+    config.optim.eta_min = 0.001
+    with pytest.raises(ValueError, match=r"optim\.eta_min: 0\.0 there, 0\.001 now"):
+        configs.check_same_run(config, tmp_path, base.get_config("pspnet"))

@@ -36,7 +36,7 @@ def train(
     Args:
       config: see configs/base.py.
       workdir: made if it does not exist.
-      base: the config that the report lists differences from.
+      base: the defaults, of options that an older run lacks, and for the report's differences.
       profile: (first step, number of steps) to trace into the workdir.
 
     Returns:
@@ -50,7 +50,7 @@ def train(
     console, workdir = console or Console(), pathlib.Path(workdir)
     first = is_first()
     with WorkdirLock(workdir) if first else contextlib.nullcontext() as lock:
-        configs.check_same_run(config, workdir, except_for=LENGTH)
+        configs.check_same_run(config, workdir, base, except_for=LENGTH)
         setup = setup_run(config, workdir)
         check_length(setup, workdir)
         if first:

@@ -5,6 +5,7 @@ that is no field is an error, so no option is ignored in silence.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,11 +104,16 @@ def build(model_config: Mapping[str, Any], num_classes: int, dtype: str = "float
 
 def _check_values(options: Mapping[str, Any]) -> None:
     """Checks options that several models have; each model checks its own."""
-    if options.get("width", 1) <= 0:
+    if not 0 < options.get("width", 1) < math.inf:
         raise ValueError(f"model.width={options['width']}; use a number above 0 (1 is the paper's)")
-    for option in ("features", "fc_features"):
-        if options.get(option, 1) < 1:
-            raise ValueError(f"model.{option}={options[option]}; use 1 or more")
+    for option, low in (("features", 1), ("fc_features", 1), ("aspp_features", 0)):
+        if options.get(option, low) < low:
+            raise ValueError(f"model.{option}={options[option]}; use {low} or more")
+    if not 0 <= options.get("momentum", 0) < 1:
+        raise ValueError(
+            f"model.momentum={options['momentum']}; use a number in [0, 1): the share of the "
+            "running statistics that a step keeps (torch's 0.1 is 0.9 here)"
+        )
     if not 0 <= options.get("dropout_rate", 0) < 1:
         raise ValueError(
             f"model.dropout_rate={options['dropout_rate']}; use a number from 0 to below 1"

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax import config as configs
-from segjax.training import optim
 from segjax.training.checkpoint import CheckpointStore, has_checkpoint
+from segjax.training.schedules import make_schedule
 from segjax.training.setup import Setup, steps_of
 
 # The options that set the number of steps, which a run that goes on may raise.
@@ -36,8 +36,8 @@ def check_length(setup: Setup, workdir: str | pathlib.Path) -> None:
             "more, or another --workdir"
         )
     steps = jnp.arange(done)
-    schedules = (optim.make_schedule(config, before), setup.schedule)
-    rates = [np.asarray(jax.vmap(schedule)(steps)) for schedule in schedules]
+    of_both = (make_schedule(config, before), setup.schedule)
+    rates = [np.asarray(jax.vmap(schedule)(steps)) for schedule in of_both]
     if not np.array_equal(*rates):
         raise ValueError(
             f"workdir {workdir} holds {done} steps of a run of {before}; in a run of {now} (train."

@@ -1,16 +1,112 @@
-"""Optimisers and learning-rate schedules of `config.optim`."""
+"""Optimisers: `optim.name`, with gradient clipping and weight decay.
 
-import math
+A row of OPTIMIZERS is a function of the learning rate; its keyword parameters are the options of
+`config.optim` that it reads.
+"""
+
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import optax
+from optax import contrib
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "adadelta")
-SCHEDULES = ("constant", "poly", "cosine", "step")
+from segjax.training.ranges import check_numbers
+from segjax.training.rows import chosen
+from segjax.training.schedules import Schedule
 
-Schedule = Callable[[Any], Any]
+
+def sgd(rate: Schedule, *, momentum, nesterov) -> optax.GradientTransformation:
+    return optax.sgd(rate, momentum or None, nesterov)
+
+
+def adam(rate, *, beta1, beta2, epsilon) -> optax.GradientTransformation:
+    return optax.adam(rate, beta1, beta2, epsilon)
+
+
+def adamw(rate, *, beta1, beta2, epsilon, weight_decay, decay_mask) -> optax.GradientTransformation:
+    return optax.adamw(rate, beta1, beta2, epsilon, weight_decay=weight_decay, mask=decay_mask)
+
+
+def adadelta(rate, *, rho, epsilon) -> optax.GradientTransformation:
+    return optax.adadelta(rate, rho, epsilon)
+
+
+def nadam(rate, *, beta1, beta2, epsilon) -> optax.GradientTransformation:
+    """Dozat, "Incorporating Nesterov Momentum into Adam", 2016, with one beta1 for all steps; the
+    NAdam of torch and Keras warms it up."""
+    return optax.nadam(rate, beta1, beta2, epsilon)
+
+
+def rmsprop(rate, *, rho, epsilon, momentum) -> optax.GradientTransformation:
+    """torch's: epsilon outside the root, and momentum of steps without the learning rate, which
+    optax's own name would put inside. `rho` is torch's alpha."""
+    return optax.chain(
+        optax.scale_by_rms(rho, epsilon, eps_in_sqrt=False),
+        optax.trace(momentum) if momentum else optax.identity(),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def lamb(rate, *, beta1, beta2, epsilon, weight_decay, decay_mask) -> optax.GradientTransformation:
+    """You et al., "Large Batch Optimization for Deep Learning", ICLR 2020 (epsilon 1e-6)."""
+    return optax.lamb(rate, beta1, beta2, epsilon, weight_decay=weight_decay, mask=decay_mask)
+
+
+def lion(rate, *, beta1, beta2, weight_decay, decay_mask) -> optax.GradientTransformation:
+    """Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023 (betas 0.9 and 0.99, a
+    rate 3 to 10 times below AdamW's, a decay as many times above)."""
+    return optax.lion(rate, beta1, beta2, weight_decay=weight_decay, mask=decay_mask)
+
+
+def muon(
+    rate, *, momentum, beta1, beta2, epsilon, weight_decay, decay_mask
+) -> optax.GradientTransformation:
+    """Jordan et al., "Muon", 2024 (momentum 0.95), with Nesterov momentum: the update of a kernel
+    [h, w, in, out] is made orthogonal as a matrix of h*w*in rows and `out` columns. Biases and
+    norms take Adam, with Nesterov momentum too.
+
+    Updates are scaled to the size of AdamW's, so that AdamW's rate and decay fit: Liu et al., "Muon
+    is Scalable for LLM Training", 2025, section 2.2 (0.2 * sqrt(max(rows, columns))).
+    """
+    direction = contrib.muon(
+        learning_rate=-1.0,  # the direction as it is: the rate follows, after the decay
+        beta=momentum,
+        eps=epsilon,
+        adam_b1=beta1,
+        adam_b2=beta2,
+        muon_weight_dimension_numbers=_as_matrices,
+        consistent_rms=0.2,
+    )
+    return optax.chain(
+        direction,
+        optax.add_decayed_weights(weight_decay, decay_mask),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+def _as_matrices(params: Any) -> Any:
+    """How Muon reads each kernel as a matrix: the last axis is the output. None: not by Muon."""
+
+    def dimensions(p):
+        if p.ndim < 2:
+            return None
+        return contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
+
+    return jax.tree.map(dimensions, params)
+
+
+OPTIMIZERS: Mapping[str, Callable[..., optax.GradientTransformation]] = {
+    "sgd": sgd,
+    "adam": adam,
+    "adamw": adamw,
+    "adadelta": adadelta,
+    "nadam": nadam,
+    "rmsprop": rmsprop,
+    "lamb": lamb,
+    "lion": lion,
+    "muon": muon,
+}
 
 
 def kernels_only(params: Any) -> Any:
@@ -18,99 +114,40 @@ def kernels_only(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def make_schedule(config: Mapping[str, Any], total_steps: int) -> Schedule:
-    """The learning rate as a function of the step. A resumed run continues it.
-
-    The rate rises linearly from 0 to `learning_rate` over `warmup_steps`. With t in [0, 1], the
-    share of the steps after the warm-up that are done, it then follows `schedule`:
-
-    * constant: `learning_rate`.
-    * poly: falls as (1 - t) ** `poly_power` to `end_factor` times `learning_rate`.
-    * cosine: falls as half a cosine to `end_factor` times `learning_rate`.
-    * step: multiplied by `step_factor` at each t in `step_at`.
-
-    Args:
-      config: `config.optim`.
-      total_steps: number of steps of the run.
-
-    Raises:
-      ValueError: naming the field that is out of range.
-
-    Reference: "poly" with power 0.9 is Liu et al., "ParseNet", 2015, as PSPNet and DeepLab use it.
-    """
-    name, rate, warmup = config["schedule"], config["learning_rate"], config["warmup_steps"]
-    if name not in SCHEDULES:
-        raise ValueError(f"optim.schedule={name!r} is unknown; known: {', '.join(SCHEDULES)}")
-    if not 0 < rate < math.inf:
-        raise ValueError(f"optim.learning_rate={rate}; use a number above 0")
-    if not 0 <= warmup < total_steps:
-        raise ValueError(f"optim.warmup_steps={warmup}; use 0 .. {total_steps - 1} (train.steps-1)")
-    if not 0 <= config["end_factor"] <= 1:
-        raise ValueError(f"optim.end_factor={config['end_factor']}; use a share in [0, 1]")
-    if not all(0 < share < 1 for share in config["step_at"]):
-        raise ValueError(f"optim.step_at={tuple(config['step_at'])}; use shares in (0, 1)")
-    steps = total_steps - warmup
-    end = rate * config["end_factor"]
-    if name == "constant":
-        schedule = optax.constant_schedule(rate)
-    elif name == "poly":
-        schedule = optax.polynomial_schedule(rate, end, config["poly_power"], steps)
-    elif name == "cosine":
-        schedule = optax.cosine_decay_schedule(rate, steps, alpha=config["end_factor"])
-    else:
-        at = {round(share * steps): config["step_factor"] for share in config["step_at"]}
-        schedule = optax.piecewise_constant_schedule(rate, at)
-    if not warmup:
-        return schedule
-    rise = optax.linear_schedule(0.0, rate, warmup)
-    return optax.join_schedules([rise, schedule], [warmup])
-
-
 def make_optimizer(
     config: Mapping[str, Any],
     schedule: Schedule,
-    decayed: Callable[[Any], Any] | None = kernels_only,
+    decay_mask: Callable[[Any], Any] | None = kernels_only,
 ) -> optax.GradientTransformation:
     """Chains gradient clipping, weight decay and the update rule with its learning rate.
 
-    With sgd, adam and adadelta, weight decay adds `weight_decay * parameter` to the gradient, as
-    torch and Caffe do; adamw decays the weights apart from the gradient.
+    A rule that reads `weight_decay` (adamw, lamb, lion, muon) decays the weights apart from the
+    gradient. For the others `weight_decay * parameter` is added to the gradient, as torch and Caffe
+    do.
 
     Args:
-      config: `config.optim`. What it has for parts of a network is left to `parts.Parts`.
-      schedule: of the learning rate.
-      decayed: which parameters decay, as a tree of bool made from theirs; None: all.
+      config: `config.optim`. `optimizer_function`, if it is set, is called as `function(schedule,
+        option=...)` with the options that its keyword parameters without a default name, and
+        returns an optax transformation. `decay_mask` is one of these. What the config has for
+        parts of a network is left to `parts.Parts`.
+      schedule: the learning rate as a function of the step.
+      decay_mask: optax's mask of the parameters that decay; None: all.
 
     Raises:
       ValueError: naming the field that is unknown or out of range.
     """
-    name, decay = config["name"], config["weight_decay"]
-    if name not in OPTIMIZERS:
-        raise ValueError(f"optim.name={name!r} is unknown; known: {', '.join(OPTIMIZERS)}")
-    if decay < 0:
-        raise ValueError(f"optim.weight_decay={decay}; use 0 or more")
-    if config["clip_norm"] < 0:
-        raise ValueError(f"optim.clip_norm={config['clip_norm']}; use 0 (off) or more")
+    check_numbers({"optim": config})
+    decay = config["weight_decay"]
+    options = {**config, "decay_mask": decay_mask}
+    rule = chosen(options, "name", "optimizer_function", OPTIMIZERS)
     chain = []
     if config["clip_norm"]:
         chain.append(optax.clip_by_global_norm(config["clip_norm"]))
-    if decay and name != "adamw":
-        chain.append(optax.add_decayed_weights(decay, decayed))
-    if name == "sgd":
-        chain.append(optax.sgd(schedule, config["momentum"] or None, config["nesterov"]))
-    elif name == "adam":
-        chain.append(optax.adam(schedule, config["beta1"], config["beta2"], config["epsilon"]))
-    elif name == "adamw":
-        chain.append(
-            optax.adamw(
-                schedule,
-                config["beta1"],
-                config["beta2"],
-                config["epsilon"],
-                weight_decay=decay,
-                mask=decayed,
-            )
+    if decay and "weight_decay" not in rule.keywords:
+        chain.append(optax.add_decayed_weights(decay, decay_mask))
+    transformation = rule(schedule)
+    if not isinstance(transformation, optax.GradientTransformation):
+        raise ValueError(
+            f"optim.optimizer_function returned {transformation!r}; return an optax transformation"
         )
-    else:
-        chain.append(optax.adadelta(schedule, config["rho"], config["epsilon"]))
-    return optax.chain(*chain)
+    return optax.chain(*chain, transformation)

@@ -1,11 +1,11 @@
 """Validates options before anything is built."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from segjax.data import sampling
 from segjax.data.splits import scored_size
+from segjax.training.ranges import check_numbers
 from segjax.training.remat import POLICIES
 from segjax.transforms import normalize
 
@@ -16,6 +16,7 @@ def check_options(config: Mapping[str, Any]) -> None:
     Raises:
       ValueError: naming the first option that is out of range, or that contradicts another one.
     """
+    check_numbers(config)
     data, train, augment = config["data"], config["train"], config["augment"]
     image_size = tuple(data["image_size"])
     for name, size in (
@@ -24,8 +25,9 @@ def check_options(config: Mapping[str, Any]) -> None:
         ("augment.crop_size", tuple(augment["crop_size"])),
     ):
         unset = name != "data.image_size" and size == (0, 0)
-        if len(size) != 2 or (min(size) < 16 and not unset):
-            raise ValueError(f"{name}={size}; use (height, width), each 16 or more")
+        whole = all(isinstance(side, int) for side in size)
+        if len(size) != 2 or not whole or (min(size) < 16 and not unset):
+            raise ValueError(f"{name}={size}; use (height, width), whole numbers of 16 or more")
     height, width = scored_size(data)
     if abs(height * image_size[1] - width * image_size[0]) > max(height, width):
         raise ValueError(
@@ -34,22 +36,6 @@ def check_options(config: Mapping[str, Any]) -> None:
         )
     normalize.check_window(data["local_contrast"], image_size)
     sampling.check(data)
-    for name, value, low in (
-        ("train.steps", train["steps"], 0),
-        ("train.epochs", train["epochs"], 0),
-        ("train.batch_size", train["batch_size"], 1),
-        ("train.eval_batch_size", train["eval_batch_size"], 0),
-        ("train.accumulate", train["accumulate"], 1),
-        ("train.eval_every", train["eval_every"], 0),
-        ("train.save_every", train["save_every"], 0),
-        ("train.early_stop_patience", train["early_stop_patience"], 0),
-        ("train.log_every", train["log_every"], 1),
-        ("data.workers", data["workers"], 0),
-        ("loss.aux_weight", config["loss"]["aux_weight"], 0),
-        ("report.samples", config["report"]["samples"], 1),
-    ):
-        if value < low:
-            raise ValueError(f"{name}={value}; use {low} or more")
     if not train["steps"] and not train["epochs"] and not config["init_from"]:
         raise ValueError(
             "train.steps=0 and train.epochs=0; set one of them, or init_from to evaluate weights "
@@ -77,14 +63,6 @@ def check_options(config: Mapping[str, Any]) -> None:
     ):
         if value not in known:
             raise ValueError(f"{name}={value!r}; use {', '.join(known)}")
-    for name, value in (
-        ("data.timeout_s", data["timeout_s"]),
-        ("train.nonfinite_factor", train["nonfinite_factor"]),
-    ):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name}={value}; use a number above 0")
-    if not 0 <= train["ema_decay"] < 1:
-        raise ValueError(f"train.ema_decay={train['ema_decay']}; use a number in [0, 1)")
     channels, lengths = data["channels"], (len(data["mean"]), len(data["std"]))
     if lengths not in ((0, 0), (channels, channels)) or min(data["std"], default=1) <= 0:
         raise ValueError(

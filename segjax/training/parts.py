@@ -25,6 +25,7 @@ from flax.traverse_util import flatten_dict
 
 from segjax.training import optim
 from segjax.training.frozen import Frozen
+from segjax.training.schedules import Schedule
 
 GROUPS = ("encoder", "head", "aux", "classifier")
 KINDS = ("kernel", "bias", "norm")
@@ -115,7 +116,7 @@ class Parts:
         return all(p.decay == (p.kind == "kernel") for p in self.parameters)
 
     def make_optimizer(
-        self, config: Mapping[str, Any], schedule: optim.Schedule
+        self, config: Mapping[str, Any], schedule: Schedule
     ) -> optax.GradientTransformation:
         """The optimiser of `config.optim`, in which each parameter has its rate and decay.
 
@@ -129,8 +130,8 @@ class Parts:
           ValueError: as `optim.make_optimizer`.
         """
         if self.plain:
-            decayed = optim.kernels_only if self._kernels_decay else None
-            return optim.make_optimizer(config, schedule, decayed)
+            decay_mask = optim.kernels_only if self._kernels_decay else None
+            return optim.make_optimizer(config, schedule, decay_mask)
         optim.make_optimizer(config, schedule)  # checks the options as the config has them
         rates = {p.path: p.rate for p in self.parameters}
         labels = {p.path: "frozen" if p.frozen else f"decay {p.decay}" for p in self.parameters}
@@ -197,8 +198,6 @@ def read_parts(config: Mapping[str, Any], model: nn.Module, variables: Mapping[s
     rates = factors("optim.lr_scale", optimizer["lr_scale"], above=True)
     decays = factors("optim.decay_scale", optimizer["decay_scale"])
     layer_decay = optimizer["layer_decay"]
-    if not 0 < layer_decay <= 1:
-        raise ValueError(f"optim.layer_decay={layer_decay}; use a number in (0, 1], 1 = off")
     parameters = parameters_of(model, variables["params"])
     for option, names in (
         ("optim.lr_scale", rates),

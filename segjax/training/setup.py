@@ -19,7 +19,7 @@ from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits, scored_size
 from segjax.metrics.protocols import DEFAULT_PROTOCOL, Protocol
 from segjax.models import build
-from segjax.training import optim
+from segjax.training import schedules
 from segjax.training.class_weights import class_weights
 from segjax.training.evaluation import eval_batch_size
 from segjax.training.mesh import Devices, make_devices
@@ -66,7 +66,7 @@ class Setup:
     variables: Mapping[str, Any]
     parts: Parts
     optimizer: optax.GradientTransformation
-    schedule: optim.Schedule
+    schedule: schedules.Schedule
     objective: Objective
     devices: Devices
     total_steps: int
@@ -247,8 +247,8 @@ def _without_data(
     devices.check_batch_size(train["batch_size"], train["accumulate"])
     total_steps = steps_of(train, images)
     # A run of no steps needs no schedule; the options are checked all the same.
-    schedule = optim.make_schedule(
-        config["optim"], total_steps or config["optim"]["warmup_steps"] + 1
+    schedule = schedules.make_schedule(
+        config["optim"], total_steps or config["optim"]["warmup_steps"] + 10**6
     )
     variables = abstract_variables(model, config["data"]["channels"])
     parts = read_parts(config, model, variables)
@@ -258,6 +258,7 @@ def _without_data(
         aux_weight=config["loss"]["aux_weight"],
         accumulate=train["accumulate"],
         ema_decay=train["ema_decay"],
+        ema_warmup=train["ema_warmup"],
         remat=train["remat"],
         skip_nonfinite=train["on_nonfinite"] == "skip",
         frozen=parts.frozen,

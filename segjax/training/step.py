@@ -46,6 +46,7 @@ class Objective:
       accumulate: micro-batches per step; the loss is that of the whole batch, but batch
         normalisation sees one micro-batch at a time.
       ema_decay: of the running average of the weights; 0 = none.
+      ema_warmup: whether the decay grows up to `ema_decay` in the first steps.
       remat: what the backward pass computes again, see `training.remat`.
       frozen: the parameters and statistics that a step leaves as they are.
       skip_nonfinite: whether a step whose loss or gradient is not finite leaves all of the state
@@ -58,9 +59,22 @@ class Objective:
     aux_weight: float = 0.4
     accumulate: int = 1
     ema_decay: float = 0.0
+    ema_warmup: bool = False
     remat: str = "none"
     frozen: Frozen = NOTHING
     skip_nonfinite: bool = False
+
+    def ema_decay_at(self, step: jax.Array) -> float | jax.Array:
+        """The decay of the running average in the update after `step` others.
+
+        With `ema_warmup` it is min(ema_decay, (1 + t) / (10 + t)) at the t-th update, as TensorFlow
+        (ExponentialMovingAverage with num_updates) and torch_ema have it: the average forgets the
+        random weights of the start.
+        """
+        if not self.ema_warmup:
+            return self.ema_decay
+        updates = step + 1
+        return jnp.minimum(self.ema_decay, (1 + updates) / (10 + updates))
 
 
 def make_train_step(
@@ -244,7 +258,7 @@ def updated(
     ema = state.ema
     if ema is not None:
         variables = {"params": params, "batch_stats": batch_stats}
-        average = optax.incremental_update(variables, ema, 1 - objective.ema_decay)
+        average = optax.incremental_update(variables, ema, 1 - objective.ema_decay_at(state.step))
         # The average of equal numbers is not quite that number.
         ema = objective.frozen.keep(average, ema)
     return state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)

@@ -24,7 +24,7 @@ from segjax.layers import atrous_conv
 from segjax.metrics.confusion import mean_iou
 from segjax.models import build
 from segjax.report.provenance import save_run
-from segjax.training import optim
+from segjax.training import optim, schedules
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.mesh import make_devices
 from segjax.training.run_state import RunState
@@ -38,7 +38,7 @@ def quiet():
 def drawn_run(workdir, config, seed=0, ema=False):
     """A run folder as training leaves it; every array is drawn by numpy."""
     model = build(config.model, 7)
-    optimizer = optim.make_optimizer(config.optim, optim.make_schedule(config.optim, 6))
+    optimizer = optim.make_optimizer(config.optim, schedules.make_schedule(config.optim, 6))
     shape = (*config.data.image_size, 3)
     state = jax.eval_shape(
         lambda key: create_state(model, optimizer, shape, key, ema=ema), jax.random.key(0)

@@ -13,7 +13,7 @@ from configs import base, presets, recipes
 from segjax import models
 from segjax.data.datasets import class_table
 from segjax.models.segnet_basic import TABLE1
-from segjax.training import mesh, optim
+from segjax.training import mesh, optim, schedules
 from segjax.training.options import check_options
 from segjax.transforms.augment import Augmentation
 
@@ -72,7 +72,7 @@ def test_preset_builds(name, preset):
     num_classes = len(class_table(config.data))
     model = models.build(config.model, num_classes, config.dtype)
     total = config.train.steps or 100
-    schedule = optim.make_schedule(config.optim, total)
+    schedule = schedules.make_schedule(config.optim, total)
     assert 0 < float(schedule(total // 2)) <= config.optim.learning_rate
     optimizer = optim.make_optimizer(config.optim, schedule)
     mesh.make_devices({**config.parallel, "data": 1}, config.data.image_size[0])

@@ -1,5 +1,7 @@
 """From a config to a model: what `build` refuses, and what it says then."""
 
+import math
+
 import pytest
 
 from segjax.models import build
@@ -17,6 +19,14 @@ K = 5
         ({"name": "segnet", "dtype": 1}, "float32", r"model\.dtype: segnet has no such option"),
         ({"name": "segnet"}, "float16", "dtype='float16' is unknown; known: float32, bfloat16"),
         ({"name": "segnet", "width": 0}, "float32", "model.width=0; use a number above 0"),
+        ({"name": "segnet", "width": math.nan}, "float32", "model.width=nan; use a number above 0"),
+        (
+            {"name": "segnet", "momentum": 2.0},
+            "float32",
+            "model.momentum=2.0; use a number in",
+        ),
+        ({"name": "fcn", "momentum": math.nan}, "float32", "model.momentum=nan; use a number in"),
+        ({"name": "deeplabv3", "aspp_features": -1}, "float32", "aspp_features=-1; use 0 or more"),
         ({"name": "fcn", "width": -1.0}, "float32", "model.width=-1.0; use a number above 0"),
         ({"name": "fcn", "output_stride": 4}, "float32", "output_stride=4; use 8, 16 or 32"),
         ({"name": "pspnet", "stem": "5x5"}, "float32", "model.stem='5x5'; use \"7x7\" or"),

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs import base
 from segjax.layers import Conv, ConvNormAct
 from segjax.training.frozen import Frozen, joined
 from segjax.training.parts import read_parts
@@ -17,19 +18,8 @@ from segjax.training.step import make_train_step
 from tests.training.test_shared_batch import assert_close
 from tests.training.toys import KEY, MOVING, RATE, SIZE, K, make_batch
 
-CONFIG = {
-    "optim": {
-        "name": "sgd",
-        "learning_rate": RATE,
-        "momentum": 0.9,
-        "nesterov": False,
-        "weight_decay": 0.01,
-        "clip_norm": 0.0,
-        "lr_scale": "",
-        "layer_decay": 1.0,
-        "decay_scale": "",
-    }
-}
+CONFIG = base.get_config()
+CONFIG.optim.update(learning_rate=RATE, weight_decay=0.01, decay_scale="")
 
 
 class Network(nn.Module):

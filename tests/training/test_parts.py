@@ -13,9 +13,10 @@ from rich.console import Console
 from configs import base
 from segjax.models import MODELS, build, model_defaults
 from segjax.report.plan_tables import parts_table
-from segjax.training import optim
 from segjax.training.frozen import Frozen
+from segjax.training.optim import OPTIMIZERS, kernels_only, make_optimizer
 from segjax.training.parts import Row, factors, parameters_of, read_parts
+from segjax.training.schedules import make_schedule
 from segjax.weights.transfer import abstract_variables
 
 # A number of classes that no layer has as its channels by chance.
@@ -177,7 +178,7 @@ def optimizer_of(freeze=(), params=PARAMS, **options):
     config.optim.update({"learning_rate": 0.1, "weight_decay": 0.05, **options})
     config.train.freeze = freeze
     parts = read_parts(config, build({"name": "fcn"}, K), {"params": params})
-    schedule = optim.make_schedule(config.optim, 10)
+    schedule = make_schedule(config.optim, 10)
     return parts, parts.make_optimizer(config.optim, schedule), config.optim, schedule
 
 
@@ -221,7 +222,7 @@ def test_sgd_is_torchs_rule_with_a_rate_and_a_decay_for_each_group():
     assert_close(ours, p)
 
 
-@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_each_parameter_moves_as_one_alone_with_its_rate_and_decay(name):
     _, optimizer, config, schedule = optimizer_of(
         name=name, lr_scale=LR_SCALE, decay_scale=DECAY_SCALE
@@ -231,7 +232,7 @@ def test_each_parameter_moves_as_one_alone_with_its_rate_and_decay(name):
         rate, decay, result = (
             functools.reduce(lambda t, k: t[k.key], path, tree) for tree in (RATES, DECAYS, ours)
         )
-        alone = optim.make_optimizer(
+        alone = make_optimizer(
             {**config, "weight_decay": 0.05 * decay},
             lambda step, rate=rate: rate * schedule(step),
             None,
@@ -271,7 +272,7 @@ def test_the_gradient_is_clipped_by_the_norm_of_all_that_is_trained():
     assert float(updates["encoder"]["conv1"]["kernel"][0, 0]) == 0
 
 
-@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_frozen_parameters_have_no_state_and_do_not_move(name):
     parts, optimizer, _, _ = optimizer_of(("encoder", "norm"), name=name)
     ours, state = trained(optimizer, PARAMS)
@@ -284,7 +285,8 @@ def test_frozen_parameters_have_no_state_and_do_not_move(name):
         )
     )
     shapes = {x.shape for x in jax.tree.leaves(state)}
-    assert shapes <= {(), (1, 1), (1,)}  # counts, and moments of the classifier
+    assert (1, 1) in shapes  # moments of the classifier
+    assert not shapes & {(1, 2), (2,)}  # of the encoder and the norm
     assert parts.frozen.params == {
         "encoder/conv1/kernel",
         "encoder/conv1/bias",
@@ -293,16 +295,14 @@ def test_frozen_parameters_have_no_state_and_do_not_move(name):
     }
 
 
-@pytest.mark.parametrize(
-    "decay_scale, decayed", [("bias=0,norm=0", optim.kernels_only), ("", None)]
-)
+@pytest.mark.parametrize("decay_scale, decayed", [("bias=0,norm=0", kernels_only), ("", None)])
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_without_options_the_state_is_that_of_the_plain_optimiser(name, decay_scale, decayed):
     """Checkpoints of runs before there were parts have that state."""
     parts, optimizer, config, schedule = optimizer_of(name=name, decay_scale=decay_scale)
     assert parts.plain
     assert parts.frozen == Frozen()
-    plain = optim.make_optimizer(config, schedule, decayed)
+    plain = make_optimizer(config, schedule, decayed)
     ours, theirs = trained(optimizer, PARAMS), trained(plain, PARAMS)
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
@@ -434,9 +434,6 @@ FROZEN = r"trains what train\.freeze=encoder freezes; remove one of the two"
         ((), {"lr_scale": "head=inf"}, r"optim\.lr_scale: head=inf; use a number above 0"),
         ((), {"lr_scale": "head=0"}, r"head=0; .* train\.freeze for a part that is not to learn"),
         ((), {"decay_scale": "head=-2"}, r"optim\.decay_scale: head=-2; use a number of 0 or more"),
-        ((), {"layer_decay": 0.0}, r"optim\.layer_decay=0\.0; use a number in \(0, 1\]"),
-        ((), {"layer_decay": 1.5}, r"optim\.layer_decay=1\.5"),
-        ((), {"layer_decay": float("nan")}, r"optim\.layer_decay=nan"),
         (
             ("kernel", "bias", "norm"),
             {},

@@ -16,7 +16,7 @@ from segjax.data.classes import IDD_LEVEL1, from_names
 from segjax.data.splits import Splits
 from segjax.training.class_weights import class_weights
 from segjax.training.options import check_options
-from segjax.training.setup import describe_protocol, setup_run
+from segjax.training.setup import describe_protocol, setup_programs, setup_run
 
 
 def tiny(**options):
@@ -42,9 +42,10 @@ def tiny(**options):
 
 # Faults that are seen before any data are.
 BAD_NUMBERS = [
-    ({"data.image_size": (0, 0)}, r"data\.image_size=\(0, 0\); use \(height, width\), each 16"),
+    ({"data.image_size": (0, 0)}, r"data\.image_size=\(0, 0\); use \(height, width\), whole"),
     ({"data.image_size": (33, 8)}, r"data\.image_size=\(33, 8\)"),
     ({"data.image_size": (33, 49, 3)}, r"data\.image_size=\(33, 49, 3\)"),
+    ({"data.image_size": (33.5, 49.0)}, r"data\.image_size=\(33\.5, 49\.0\); .* whole numbers"),
     ({"data.label_size": (0, 49)}, r"data\.label_size=\(0, 49\)"),
     ({"augment.crop_size": (8, 49)}, r"augment\.crop_size=\(8, 49\)"),
     (
@@ -73,6 +74,7 @@ BAD_NUMBERS = [
     ({"data.sampling": "rare"}, r"data\.sampling='rare' is unknown; use uniform, repeat_factor"),
     ({"data.repeat_threshold": 0.0}, r"data\.repeat_threshold=0\.0"),
     ({"data.std": (0.2, 0.0, 0.2)}, r"data\.std above 0"),
+    ({"data.mean": (0.5, np.nan, 0.5)}, r"data\.mean=\(0\.5, nan, 0\.5\); use finite numbers"),
     ({"data.mean": (0.5,)}, r"data\.std have 1 and 0 numbers; use 3 each"),
 ]
 
@@ -81,6 +83,52 @@ BAD_NUMBERS = [
 def test_numbers_that_no_run_can_have(options, message):
     with pytest.raises(ValueError, match=message):
         check_options(tiny(**options))
+
+
+NUMBERS = {
+    name: value
+    for name, value in configs.flatten(base.get_config("pspnet")).items()
+    if type(value) in (int, float) and not name.startswith("model.")
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_option_takes_a_number_that_is_none_or_below_zero(name):
+    bad = [-1] if isinstance(NUMBERS[name], int) else [-1.0, np.nan, np.inf]
+    for value in bad:
+        with pytest.raises(ValueError, match=rf"{re.escape(name)}={value}"):
+            setup_programs(tiny(**{name: value}))
+
+
+@pytest.mark.parametrize(
+    "name, value, allowed",
+    [
+        ("optim.momentum", 2.0, r"a number in \[0, 1\)"),
+        ("optim.beta1", 1.5, r"a number in \[0, 1\)"),
+        ("optim.beta2", 1.0, r"a number in \[0, 1\)"),
+        ("optim.rho", 1.0, r"a number in \[0, 1\)"),
+        ("optim.epsilon", 0.0, "a number above 0"),
+        ("optim.poly_power", 0.0, "a number above 0"),
+        ("optim.step_factor", 1.0, r"a number in \(0, 1\)"),
+        ("optim.plateau_factor", -2.0, r"a number in \(0, 1\)"),
+        ("optim.plateau_factor", 1.0, r"a number in \(0, 1\)"),
+        ("optim.plateau_min_rate", -1e-5, "0 or more"),
+        ("optim.pct_start", 1.0, r"a number in \(0, 1\)"),
+        ("optim.cycles", 0, "1 or more"),
+        ("optim.warmup_start_factor", 2.0, r"a number in \[0, 1\]"),
+        ("loss.aux_weight", np.nan, "0 or more"),
+        ("data.eval_images", 0, "1 or more"),
+        ("seed", 2**32, r"a number in \[0, 4294967295\]"),
+    ],
+)
+def test_ranges(name, value, allowed):
+    with pytest.raises(ValueError, match=rf"{re.escape(name)}={value}; use {allowed}"):
+        check_options(tiny(**{name: value}))
+
+
+def test_the_ends_that_belong_to_a_range_pass():
+    config = {"optim.momentum": 0.0, "optim.end_factor": 1.0, "seed": 2**32 - 1}
+    check_options(tiny(**config, **{"data.eval_images": 1, "optim.beta1": 0.0}))
 
 
 @pytest.mark.parametrize("label_size", [(66, 98), (99, 147), (16, 24), (0, 0)])
@@ -100,7 +148,7 @@ def test_label_sizes_of_the_images_shape(label_size):
         ({"data.val_split": "dev"}, r"split.*dev"),
         ({"data.eval_splits": ("val", "quiz")}, r"split.*quiz"),
         ({"train.batch_size": 12}, r"has 10 images but train\.batch_size=12; use .*<=10"),
-        ({"optim.name": "lion"}, r"optim\.name='lion' is unknown"),
+        ({"optim.name": "lions"}, r"optim\.name='lions' is unknown"),
         ({"optim.schedule": "exp"}, r"optim\.schedule='exp' is unknown"),
         ({"optim.warmup_steps": 720}, r"optim\.warmup_steps=720; use 0 \.\. 719"),
         ({"augment.scale": (2.0, 1.0)}, r"augment\.scale=\(2\.0, 1\.0\)"),

@@ -225,6 +225,19 @@ def test_batch_statistics_move_and_the_average_follows(compiled):
     assert plain.eval_variables() == {"params": plain.params, "batch_stats": plain.batch_stats}
 
 
+@pytest.mark.parametrize("ema_decay, expected", [(0.999, (2 / 11, 3 / 12)), (0.2, (2 / 11, 0.2))])
+def test_average_with_warm_up_forgets_the_start(compiled, ema_decay, expected):
+    """The decay of the t-th update is (1 + t) / (10 + t), until it reaches `ema_decay`."""
+    model, batch = Normalised(), make_batch()
+    objective = dataclasses.replace(MOVING, ema_decay=ema_decay, ema_warmup=True)
+    state = new_state(model, ema=True)
+    for decay in expected:
+        before, (state, _) = state, compiled(model, objective)(state, batch)
+        now = {"params": state.params, "batch_stats": state.batch_stats}
+        mixed = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, before.ema, now)
+        assert_close(state.ema, mixed)
+
+
 def test_bfloat16_model_keeps_float32_parameters(compiled):
     batch, objective = make_batch(), dataclasses.replace(MOVING, class_weights=WEIGHTS)
     model = Plain(dtype=jnp.bfloat16)
