@@ -1,5 +1,6 @@
 """More steps after the end of a run: the same as a longer run, or refused."""
 
+import contextlib
 import io
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from segjax.commands.train import train
-from segjax.training.setup import steps_of
+from segjax.training.length import check_length
+from segjax.training.setup import setup_run, steps_of
 from tests.conftest import make_tiny_config
 from tests.training.runs import left_by
 
@@ -65,11 +67,32 @@ def test_more_steps_of_another_schedule_are_refused(tmp_path):
     )
     with pytest.raises(ValueError, match=message):
         run(config_of(4, **{"optim.schedule": "poly"}), tmp_path)
-    # Here the rate falls at step 3 of 4, and at step 1 of 2.
     with pytest.raises(ValueError, match=r"optim\.schedule: 'poly' there, 'step' now"):
         run(config_of(4, **{"optim.schedule": "step"}), tmp_path)
     with pytest.raises(ValueError, match=r"train\.steps=1, but the run in workdir .* has done 2"):
         run(config_of(1, **{"optim.schedule": "poly"}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options, steps, refused",
+    [
+        # The rate falls after step 6 of 6 (0.95 * 6 is nearly 6), and after step 11 of 12.
+        ({"schedule": "step", "step_at": (0.95,)}, 12, False),
+        ({"schedule": "step", "step_at": (0.5, 0.95)}, 12, True),
+        ({"schedule": "constant", "warmup_steps": 4}, 12, False),
+        ({"schedule": "cosine"}, 12, True),
+        ({"schedule": "cosine"}, 6, False),
+    ],
+    ids=str,
+)
+def test_schedules_must_agree_over_the_steps_that_are_done(finished, options, steps, refused):
+    """6 steps of a run of 6. (Other options than those of its length are checked elsewhere.)"""
+    workdir = finished[1][0]
+    setup = setup_run(
+        config_of(steps, **{f"optim.{name}": value for name, value in options.items()}), workdir
+    )
+    with pytest.raises(ValueError, match="init_from") if refused else contextlib.nullcontext():
+        check_length(setup, workdir)
 
 
 def test_steps_of_a_run():
