@@ -1,5 +1,6 @@
-"""Two stages, as DeepLabV3 is trained: first at output stride 16, then at stride 8 from its weights,
-with frozen batch norms and another rate (Chen et al., arXiv 1706.05587, section 4.1).
+"""Two stages, as DeepLabV3 is trained (Chen et al., arXiv 1706.05587, section 4.1).
+
+First at output stride 16, then at 8 from its weights, with frozen batch norms and another rate.
 """
 
 import io
