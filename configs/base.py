@@ -6,6 +6,7 @@ with `--config.section.option=value`.
 
 import ml_collections
 
+from segjax.config import ByPart
 from segjax.models import model_defaults
 
 
@@ -129,7 +130,14 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     optim.epsilon = 1e-8  # adam, adamw, adadelta, nadam, rmsprop, lamb, muon
     # Added to the gradient; apart from it (decoupled) for adamw, lamb, lion, muon.
     optim.weight_decay = 1e-4
-    optim.decay_biases_and_norms = False
+    # Factors on the learning rate and on the weight decay of parts of the network, which multiply
+    # where a parameter is in several: {"head": 10, "bias": 2}, or "head=10,bias=2". Parts are
+    # encoder, head (neither encoder nor aux), aux, classifier (what makes the logits), kernel,
+    # bias, norm, or a regular expression for paths of parameters or modules; --mode=plan lists
+    # them. Without decay_scale all parameters decay.
+    optim.lr_scale = ByPart("")
+    optim.decay_scale = ByPart("bias=0,norm=0")
+    optim.layer_decay = 1.0  # factor on the rate from each stage of the encoder to the one before
     optim.clip_norm = 0.0  # largest global gradient norm; 0 = off
     # constant, poly, cosine, step, cosine_restarts, exponential, one_cycle
     optim.schedule = "poly"
@@ -165,6 +173,9 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     # rollback (to the last checkpoint, with the learning rate times nonfinite_factor).
     train.on_nonfinite = "stop"
     train.nonfinite_factor = 0.5
+    # Parts, as above, that keep their weights; their batch norms keep and use their running
+    # statistics. On the command line also --config.train.freeze=encoder,norm
+    train.freeze = ()
     train.ema_decay = 0.0  # running average of the weights, which is then evaluated; 0 = off
     train.ema_warmup = False  # a shorter average in the first steps: min(ema_decay, (1+t)/(10+t))
     train.eval_every = 0  # steps between evaluations; 0 = once an epoch

@@ -75,7 +75,7 @@ def torchvision(config):
     recipes.torchvision(config)
     config.model.update(output_stride=8, contract_dilation=True)
     config.loss.aux_weight = 0.5
-    config.optim.update(learning_rate=0.02, decay_biases_and_norms=True)
+    config.optim.update(learning_rate=0.02, decay_scale="")
     config.train.update(epochs=30.0, batch_size=32)
 
 

@@ -84,9 +84,7 @@ def paper(config):
     """ADE20K's recipe (section 5.2): SGD 0.01, poly, batch 16, 150,000 updates."""
     config.data.update(name="ade20k", root="data/ADEChallengeData2016", image_size=(473, 473))
     recipes.pspnet(config)
-    config.optim.update(
-        name="sgd", learning_rate=0.01, schedule="poly", decay_biases_and_norms=True
-    )
+    config.optim.update(name="sgd", learning_rate=0.01, schedule="poly", decay_scale="")
     config.train.update(steps=150_000, batch_size=16, eval_every=5000)
 
 

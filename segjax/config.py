@@ -7,7 +7,7 @@ import inspect
 import json
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import ml_collections
@@ -45,6 +45,20 @@ _DECIDED = ("data.mean", "data.std")
 
 
 Config = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Mapping
+
+
+class ByPart(ml_collections.FieldReference):
+    """An option of factors by part of a network: the text "head=10,bias=2", which is what the
+    command line gives and config.json holds. Set to {"head": 10, "bias": 2} it is that text.
+    """
+
+    def __init__(self, text: str):
+        super().__init__(text, str)
+
+    def set(self, value: Any, type_safe: bool = True) -> None:
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
+            value = ",".join(f"{name}={factor}" for name, factor in value.items())
+        super().set(value, type_safe)
 
 
 def plain(config: Config) -> dict[str, Any]:
@@ -94,7 +108,7 @@ def save(config: Config, workdir: pathlib.Path) -> None:
 
 
 def load(workdir: str | pathlib.Path) -> Any:
-    """Reads a run's config.json, as a ConfigDict.
+    """Reads a run's config.json, as a ConfigDict. Options of older runs have today's names.
 
     Raises:
       ValueError: if the folder holds no run.
@@ -105,7 +119,11 @@ def load(workdir: str | pathlib.Path) -> Any:
             f"workdir {workdir} holds no run (there is no {CONFIG_FILE}); give the --workdir of "
             "a training run"
         )
-    return ml_collections.ConfigDict(json.loads(path.read_text()))
+    values = json.loads(path.read_text())
+    everywhere = values.get("optim", {}).pop("decay_biases_and_norms", None)
+    if everywhere is not None:
+        values["optim"]["decay_scale"] = "" if everywhere else "bias=0,norm=0"
+    return ml_collections.ConfigDict(values)
 
 
 def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Any:
@@ -155,7 +173,12 @@ def copy_run(workdir: pathlib.Path, output: pathlib.Path) -> None:
             shutil.copy2(workdir / name, output / name)
 
 
-def check_same_run(config: Config, workdir: pathlib.Path, base: Config | None = None) -> None:
+def check_same_run(
+    config: Config,
+    workdir: pathlib.Path,
+    base: Config | None = None,
+    except_for: Collection[str] = (),
+) -> None:
     """Refuses to resume in a workdir that was started with another config.
 
     An option that one of the two lacks, as runs of older versions do, has its default there.
@@ -164,6 +187,7 @@ def check_same_run(config: Config, workdir: pathlib.Path, base: Config | None = 
       config: of the run that is to start.
       workdir: that it is to start in.
       base: the defaults of all options but the model's, which it knows.
+      except_for: options that may differ.
 
     Raises:
       ValueError: listing the options that differ.
@@ -174,7 +198,7 @@ def check_same_run(config: Config, workdir: pathlib.Path, base: Config | None = 
     different = {
         name: values
         for name, values in difference(theirs, ours).items()
-        if name not in _FREE
+        if name not in (*_FREE, *except_for)
         and name.split(".")[0] not in _FREE_SECTIONS
         and not (name in _DECIDED and not values[1])
     }

@@ -120,3 +120,42 @@ def test_an_option_that_an_older_run_lacks_has_its_default(tmp_path):
     config.optim.eta_min = 0.001
     with pytest.raises(ValueError, match=r"optim\.eta_min: 0\.0 there, 0\.001 now"):
         configs.check_same_run(config, tmp_path, base.get_config("pspnet"))
+
+
+def test_factors_by_part_are_text_in_every_config(tmp_path):
+    config = base.get_config().lock()
+    config.optim.lr_scale = {"head": 10, "encoder/stage[23].*": 0.5}
+    assert config.optim.lr_scale == "head=10,encoder/stage[23].*=0.5"
+    config.optim.update(decay_scale={"bias": 0}, lr_scale="aux=2")
+    assert (config.optim.decay_scale, config.optim.lr_scale) == ("bias=0", "aux=2")
+    configs.save(config, tmp_path)
+    assert configs.load(tmp_path).optim.decay_scale == "bias=0"
+    assert config.copy_and_resolve_references().optim.lr_scale == "aux=2"
+    changed = configs.with_overrides(
+        config, {"optim.lr_scale": "head=10,aux=10,bias=2", "train.freeze": "encoder,norm"}
+    )
+    assert changed.optim.lr_scale == "head=10,aux=10,bias=2"
+    assert changed.train.freeze == ("encoder,norm",)
+
+
+@pytest.mark.parametrize("everywhere, text", [(True, ""), (False, "bias=0,norm=0")])
+def test_the_decay_of_an_older_run_keeps_its_meaning(tmp_path, everywhere, text):
+    config = base.get_config().to_dict()
+    for section, name in (
+        ("optim", "lr_scale"),
+        ("optim", "decay_scale"),
+        ("optim", "layer_decay"),
+        ("train", "freeze"),
+    ):
+        del config[section][name]
+    config["optim"]["decay_biases_and_norms"] = everywhere
+    configs.save(config, tmp_path)
+    loaded = configs.load(tmp_path)
+    assert loaded.optim.decay_scale == text
+    assert "decay_biases_and_norms" not in loaded.optim
+    ours = base.get_config()
+    ours.optim.decay_scale = text
+    configs.check_same_run(ours, tmp_path, base.get_config())
+    ours.train.freeze = ("norm",)
+    with pytest.raises(ValueError, match=r"train\.freeze: \[\] there, \['norm'\] now"):
+        configs.check_same_run(ours, tmp_path, base.get_config())

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from segjax.accelerators import DEVICES, Device, Program, TooLargeError, parse
 from segjax.report.augmentation import augmentation_sheet
-from segjax.report.plan_tables import plan_table, step_figures
+from segjax.report.plan_tables import parts_table, plan_table, step_figures
 from segjax.training import planning
 from segjax.training.evaluation import eval_batch_size
 from segjax.training.planning import STEPS
@@ -40,9 +40,10 @@ def plan(
         data set there is no picture).
 
     Returns:
-      What is in plan.json: `parameters`; `train` and `evaluate`, each what
-      `plan_tables.step_figures` gives; `flops`, `arguments`, `temporaries`, `outputs` and `peak`
-      of the training step again; with a target `changes`, where the training step does not fit.
+      What is in plan.json: `parameters`; `parts`, the fields of each `parts.Row`; `train` and
+      `evaluate`, each what `plan_tables.step_figures` gives; `flops`, `arguments`, `temporaries`,
+      `outputs` and `peak` of the training step again; with a target `changes`, where the training
+      step does not fit.
 
     Raises:
       ValueError: for an invalid config, an unknown target, or a target whose compiler is not
@@ -59,7 +60,11 @@ def plan(
     if not accelerator:
         overview = parameter_overview.get_parameter_overview(params, include_stats=False)
         print(overview, file=console.file)
+    parts = setup.parts.rows(config["optim"])
+    console.print(parts_table(parts))
     print_line(console, _headline(setup, parameters, kind))
+    if warning := setup.warning():
+        print_line(console, warning)
 
     programs = {step: _program(setup, step) for step in STEPS}
     figures = {
@@ -72,6 +77,7 @@ def plan(
         "device": kind,
         "mesh": dict(setup.devices.mesh.shape),
         "parameters": parameters,
+        "parts": [dataclasses.asdict(row) for row in parts],
         **_of_training(programs["train"]),
         **figures,
     }

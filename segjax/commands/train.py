@@ -14,9 +14,11 @@ from segjax.commands.evaluate import evaluate
 from segjax.inference.predictor import Predictor
 from segjax.report import run as run_report
 from segjax.report.numbers import evenly_spaced
+from segjax.report.plan_tables import parts_table
 from segjax.report.provenance import save_run
 from segjax.training import loop
 from segjax.training.distributed import is_first
+from segjax.training.length import LENGTH, check_length
 from segjax.training.progress import print_line
 from segjax.training.setup import Setup, setup_run
 from segjax.training.workdir_lock import WorkdirLock
@@ -48,8 +50,9 @@ def train(
     console, workdir = console or Console(), pathlib.Path(workdir)
     first = is_first()
     with WorkdirLock(workdir) if first else contextlib.nullcontext() as lock:
-        configs.check_same_run(config, workdir, base)
+        configs.check_same_run(config, workdir, base, except_for=LENGTH)
         setup = setup_run(config, workdir)
+        check_length(setup, workdir)
         if first:
             configs.save(setup.config, workdir)
             configs.save_classes(setup.classes, workdir)
@@ -80,8 +83,11 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str
         )
     lines += [notice] if notice else []
     lines += [str(setup.initial.report)] if setup.initial else []
+    lines += [setup.warning()] if setup.warning() else []
     for line in lines:
         print_line(console, line)
+    if not setup.parts.plain:
+        console.print(parts_table(setup.parts.rows(config["optim"])))
 
 
 def _preview(setup: Setup):

@@ -51,7 +51,8 @@ def train_iterator(
     order = shuffled(len(dataset), seed) if order is None else order
     rows = slice(0, batch_size) if rows is None else rows
     return PrefetchIterator(
-        order.batch(batch_size),
+        # Cut, as the number of batches of one would be more than an int that Python indexes with.
+        order[: 2**62].batch(batch_size),
         functools.partial(_load, dataset, rows, indices_only),
         workers=0 if indices_only else workers,
         timeout_s=dataset.timeout_s,

@@ -5,6 +5,7 @@ CVPR 2015 (PAMI 2017 by Shelhamer et al.), sections 3.3 and 4.2, figure 3.
 """
 
 from functools import partial
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -50,6 +51,8 @@ class FCNVGG(nn.Module):
     Raises:
       ValueError: for another stride.
     """
+
+    classifiers: ClassVar[tuple[str, ...]] = ("score", "score_pool3", "score_pool4")
 
     num_classes: int
     stride: int = 8

@@ -6,6 +6,7 @@ DeepLab-LargeFOV, without the CRF.
 """
 
 from functools import partial
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -42,6 +43,8 @@ class DeepLabLargeFOV(nn.Module):
     Raises:
       ValueError: for a rate below 1.
     """
+
+    classifiers: ClassVar[tuple[str, ...]] = ("fc8",)
 
     num_classes: int
     rate: int = 12

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from segjax.accelerators import Device, Program, TooLargeError, bound, peak_of, usable_memory
+from segjax.training.parts import Row
 
 Step = Mapping[str, Any]
 
@@ -63,6 +64,20 @@ def plan_table(figures: Mapping[str, Step]) -> Table:
         cells = [text(step) if key in step else "" for step in figures.values()]
         if any(cells):
             table.add_row(title, *cells)
+    return table
+
+
+def parts_table(rows: Iterable[Row]) -> Table:
+    """How each part of the network is trained: a row for each `parts.Row`."""
+    table = Table(title="parts", title_justify="left")
+    for name in ("part", "kind"):
+        table.add_column(name, overflow="fold")
+    for name in ("parameters", "learning rate", "weight decay"):
+        table.add_column(name, justify="right", overflow="fold")
+    for row in rows:
+        rates = ("frozen", "") if row.frozen else (row.learning_rate, row.weight_decay)
+        texts = [f"{x:.4g}" if isinstance(x, float) else x for x in rates]
+        table.add_row(row.part, row.kinds, f"{row.parameters:,}", *texts)
     return table
 
 

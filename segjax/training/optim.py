@@ -109,26 +109,35 @@ OPTIMIZERS: Mapping[str, Callable[..., optax.GradientTransformation]] = {
 }
 
 
-def make_optimizer(config: Mapping[str, Any], schedule: Schedule) -> optax.GradientTransformation:
+def kernels_only(params: Any) -> Any:
+    """True for convolution kernels, False for biases and normalisation parameters."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def make_optimizer(
+    config: Mapping[str, Any],
+    schedule: Schedule,
+    decay_mask: Callable[[Any], Any] | None = kernels_only,
+) -> optax.GradientTransformation:
     """Chains gradient clipping, weight decay and the update rule with its learning rate.
 
     A rule that reads `weight_decay` (adamw, lamb, lion, muon) decays the weights apart from the
     gradient. For the others `weight_decay * parameter` is added to the gradient, as torch and Caffe
-    do. Decay applies to kernels only, unless `decay_biases_and_norms` is set.
+    do.
 
     Args:
       config: `config.optim`. `optimizer_function`, if it is set, is called as `function(schedule,
         option=...)` with the options that its keyword parameters without a default name, and
-        returns an optax transformation. `decay_mask` is one of these: optax's mask of the
-        parameters that decay.
+        returns an optax transformation. `decay_mask` is one of these. What the config has for
+        parts of a network is left to `parts.Parts`.
       schedule: the learning rate as a function of the step.
+      decay_mask: optax's mask of the parameters that decay; None: all.
 
     Raises:
       ValueError: naming the field that is unknown or out of range.
     """
     check_numbers({"optim": config})
     decay = config["weight_decay"]
-    decay_mask = None if config["decay_biases_and_norms"] else kernels_only
     options = {**config, "decay_mask": decay_mask}
     rule = chosen(options, "name", "optimizer_function", OPTIMIZERS)
     chain = []
@@ -142,8 +151,3 @@ def make_optimizer(config: Mapping[str, Any], schedule: Schedule) -> optax.Gradi
             f"optim.optimizer_function returned {transformation!r}; return an optax transformation"
         )
     return optax.chain(*chain, transformation)
-
-
-def kernels_only(params: Any) -> Any:
-    """True for convolution kernels, False for biases and normalisation parameters."""
-    return jax.tree.map(lambda p: p.ndim > 1, params)

@@ -52,6 +52,11 @@ def check_options(config: Mapping[str, Any]) -> None:
             f"train.steps={train['steps']} and train.epochs={train['epochs']} are both set; "
             "set one of them to 0"
         )
+    if "decay_biases_and_norms" in config["optim"]:
+        raise ValueError(
+            'optim.decay_biases_and_norms is now optim.decay_scale: "" in place of True, '
+            '"bias=0,norm=0" (the default) in place of False'
+        )
     if train["batch_size"] % train["accumulate"]:
         raise ValueError(
             f"train.accumulate={train['accumulate']} does not divide "

@@ -26,6 +26,7 @@ RANGES = {
     "optim.rho": "[0, 1)",
     "optim.epsilon": "(0, inf)",
     "optim.weight_decay": "[0, inf)",
+    "optim.layer_decay": "(0, 1]",
     "optim.clip_norm": "[0, inf)",
     "optim.poly_power": "(0, inf)",
     "optim.step_factor": "(0, 1)",

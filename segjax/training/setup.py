@@ -20,12 +20,13 @@ from segjax.data.splits import Splits, scored_size
 from segjax.losses.terms import parse_aux_terms, parse_terms
 from segjax.metrics.protocols import DEFAULT_PROTOCOL, Protocol
 from segjax.models import build
-from segjax.training import optim, schedules
+from segjax.training import schedules
 from segjax.training.class_weights import class_weights
 from segjax.training.evaluation import eval_batch_size
 from segjax.training.head import SOFTMAX, Head, make_head
 from segjax.training.mesh import Devices, make_devices
 from segjax.training.options import check_options
+from segjax.training.parts import Parts, read_parts
 from segjax.training.pretrained import (
     Initial,
     has_checkpoint,
@@ -33,10 +34,12 @@ from segjax.training.pretrained import (
     start_from,
     with_normalization,
 )
-from segjax.training.state import TrainState, create_state
+from segjax.training.shared_batch import norms_of_one_value
+from segjax.training.state import TrainState, create_state, state_of
 from segjax.training.step import Objective, make_eval_step, make_train_step
 from segjax.transforms.augment import Augmentation
 from segjax.transforms.normalize import Normalization
+from segjax.weights.transfer import abstract_variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Setup:
       data: the splits of the data set; opens them when asked.
       classes: names and colours.
       model, optimizer, schedule, objective: see their modules.
+      variables: shapes of the model's.
+      parts: how each of its parameters is trained.
       devices: see `mesh`.
       total_steps, eval_every: in steps; 0 = not known without the files.
       train, validation: the training split, and the split that decides the best checkpoint. None
@@ -60,6 +65,8 @@ class Setup:
     data: Splits
     classes: ClassTable
     model: nn.Module
+    variables: Mapping[str, Any]
+    parts: Parts
     optimizer: optax.GradientTransformation
     schedule: schedules.Schedule
     objective: Objective
@@ -90,13 +97,17 @@ class Setup:
 
     @functools.cached_property
     def _state_shapes(self) -> TrainState:
-        """Cached: tracing a deep network takes seconds, and a start needs the shapes thrice."""
-        return jax.eval_shape(self._create_state, jax.random.key(0))
+        """Cached: a start needs them thrice."""
+        make = functools.partial(state_of, optimizer=self.optimizer, ema=self._ema)
+        return jax.eval_shape(make, self.variables)
 
     def _create_state(self, key):
-        ema = self.objective.ema_decay > 0
         shape = (*self.crop_size, self.config["data"]["channels"])
-        return create_state(self.model, self.optimizer, shape, key, ema=ema)
+        return create_state(self.model, self.optimizer, shape, key, ema=self._ema)
+
+    @property
+    def _ema(self) -> bool:
+        return self.objective.ema_decay > 0
 
     @property
     def padded_batch_size(self) -> int:
@@ -130,6 +141,28 @@ class Setup:
     def evaluates_at(self, step: int) -> bool:
         """Whether the model is evaluated after `step` steps."""
         return step > 0 and (step % self.eval_every == 0 or step == self.total_steps)
+
+    def warning(self) -> str:
+        """What will not work as it looks, and what to do about it; "" if there is nothing.
+
+        Batch normalisation over one value: PSPNet's pyramid or the image pooling of DeepLabV3 has a
+        map of one bin, and a micro-batch of one image makes that one value.
+        """
+        train = self.config["train"]
+        images = train["batch_size"] // train["accumulate"]
+        if images > 1:
+            return ""
+        shape = (images, *self.crop_size, self.config["data"]["channels"])
+        norms = norms_of_one_value(self.model, shape, self.parts.frozen.norms)
+        if not norms:
+            return ""
+        fewer = f"fewer micro-batches than train.accumulate={train['accumulate']}, "
+        return (
+            f"warning: train.batch_size={train['batch_size']} leaves {', '.join(norms)} one value "
+            "to normalise by: in training the output is the bias whatever the image shows, and the "
+            f"gradient zero; use a batch of 2 or more, {fewer * (train['accumulate'] > 1)}or "
+            "train.freeze=norm with the statistics of init_from"
+        )
 
     def train_step(self):
         """The compiled training step; it donates the state it is given."""
@@ -216,12 +249,14 @@ def _without_data(
     """The parts of a run that depend on no more of the data than the number of training images."""
     train = config["train"]
     devices.check_batch_size(train["batch_size"], train["accumulate"])
-    total_steps = train["steps"] or math.ceil(train["epochs"] * images / train["batch_size"])
+    total_steps = steps_of(train, images)
     # A run of no steps needs no schedule; the options are checked all the same.
     schedule = schedules.make_schedule(
         config["optim"], total_steps or config["optim"]["warmup_steps"] + 10**6
     )
     head = make_head(config, splits.classes)
+    variables = abstract_variables(model, config["data"]["channels"])
+    parts = read_parts(config, model, variables)
     objective = Objective(
         augmentation=Augmentation.from_config(config),
         normalization=Normalization.from_config(config["data"]),
@@ -234,19 +269,27 @@ def _without_data(
         ema_warmup=train["ema_warmup"],
         remat=train["remat"],
         skip_nonfinite=train["on_nonfinite"] == "skip",
+        frozen=parts.frozen,
     )
     return Setup(
         config=config,
         data=splits,
         classes=splits.classes,
         model=model,
-        optimizer=optim.make_optimizer(config["optim"], schedule),
+        variables=variables,
+        parts=parts,
+        optimizer=parts.make_optimizer(config["optim"], schedule),
         schedule=schedule,
         objective=objective,
         devices=devices,
         total_steps=total_steps,
         eval_every=train["eval_every"] or math.ceil(images / train["batch_size"]),
     )
+
+
+def steps_of(train: Mapping[str, Any], images: int) -> int:
+    """The steps of a run of `config.train` on so many training images."""
+    return train["steps"] or math.ceil(train["epochs"] * images / train["batch_size"])
 
 
 def describe_protocol(

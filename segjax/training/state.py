@@ -1,5 +1,6 @@
 """The training state: what a step reads and writes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -51,7 +52,13 @@ def create_state(
       key: seed of the parameters.
       ema: whether to keep a running average of the variables.
     """
-    variables = model.init(key, jnp.zeros((1, *image_shape)), train=False)
+    return state_of(model.init(key, jnp.zeros((1, *image_shape)), train=False), optimizer, ema=ema)
+
+
+def state_of(
+    variables: Mapping[str, Any], optimizer: optax.GradientTransformation, *, ema: bool = False
+) -> TrainState:
+    """A state at step 0 with given variables, "params" and, where there are any, "batch_stats"."""
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),

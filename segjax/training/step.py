@@ -23,6 +23,7 @@ from segjax.layers import resize_bilinear
 from segjax.losses.terms import Term, parse_terms
 from segjax.training.batch_loss import BatchLoss, WholeBatch, microbatches
 from segjax.training.forward import logits_fn
+from segjax.training.frozen import NOTHING, Frozen, joined
 from segjax.training.head import SOFTMAX, Head
 from segjax.training.mesh import ON_ONE_DEVICE, BatchPlacement
 from segjax.training.remat import rematerialised
@@ -52,6 +53,7 @@ class Objective:
       ema_decay: of the running average of the weights; 0 = none.
       ema_warmup: whether the decay grows up to `ema_decay` in the first steps.
       remat: what the backward pass computes again, see `training.remat`.
+      frozen: the parameters and statistics that a step leaves as they are.
       skip_nonfinite: whether a step whose loss or gradient is not finite leaves all of the state
         as it was, the step number apart.
     """
@@ -67,6 +69,7 @@ class Objective:
     ema_decay: float = 0.0
     ema_warmup: bool = False
     remat: str = "none"
+    frozen: Frozen = NOTHING
     skip_nonfinite: bool = False
 
     def ema_decay_at(self, step: jax.Array) -> float | jax.Array:
@@ -110,7 +113,7 @@ def make_train_step(
         objective.class_weights,
         placement.axis_name,
     )
-    forward = make_forward(model, placement)
+    forward = make_forward(model, placement, objective.frozen)
     head, counts_shape = objective.head, objective.head.counts_shape(model.num_classes)
     loss_sum = make_loss_sum(forward, batch_loss, head, model.num_classes, objective.remat)
 
@@ -131,7 +134,15 @@ def make_train_step(
             run = functools.partial(forward, state.params)
             whole = batch_loss.of_whole_batch(run, state.batch_stats, examples, keys)
         sums, batch_stats = sum_over_microbatches(
-            loss_sum, state, examples, keys, whole, divisors, batch_loss.names, counts_shape
+            loss_sum,
+            state,
+            examples,
+            keys,
+            whole,
+            divisors,
+            batch_loss.names,
+            counts_shape,
+            objective.frozen,
         )
         sums = placement.sum_over_devices(sums)
         unit = batch_loss.unit(divisors)
@@ -139,8 +150,7 @@ def make_train_step(
         labelled = head.labelled(labels, model.num_classes)
         pixels = placement.sum_over_devices(jnp.sum(labelled))
 
-        ema_decay = objective.ema_decay_at(state.step)
-        new_state = updated(state, gradients, batch_stats, optimizer, ema_decay)
+        new_state = updated(state, gradients, batch_stats, optimizer, objective)
         metrics = {
             "loss": sums.loss / unit,
             **{name: value / unit for name, value in sums.terms.items()},
@@ -177,12 +187,17 @@ def augmented(
     return objective.normalization(images, inside), labels
 
 
-def make_forward(model: nn.Module, placement: BatchPlacement) -> Callable:
+def make_forward(model: nn.Module, placement: BatchPlacement, frozen: Frozen = NOTHING) -> Callable:
     """Returns `forward(params, batch_stats, images, index, dropout_key)`: the outputs for a
     micro-batch in training, and the new batch_stats."""
 
     def forward(params, batch_stats, images, index, dropout_key):
-        with shared_batch(index, axis_name=placement.axis_name, padded=placement.padded):
+        with shared_batch(
+            index,
+            axis_name=placement.axis_name,
+            padded=placement.padded,
+            frozen_norms=frozen.norms,
+        ):
             outputs, variables = model.apply(
                 {"params": params, "batch_stats": batch_stats},
                 images,
@@ -212,7 +227,8 @@ def make_loss_sum(
 
 
 class BatchSums(NamedTuple):
-    """Sums over a batch: gradients of the loss, the loss, its terms and the confusion matrix."""
+    """Sums over a batch: gradients of the loss (None for frozen parameters), the loss, its terms and
+    the confusion matrix."""
 
     gradients: Any
     loss: jax.Array
@@ -229,6 +245,7 @@ def sum_over_microbatches(
     divisors: tuple[jax.Array, ...],
     terms: Sequence[str],
     counts_shape: tuple[int, ...],
+    frozen: Frozen = NOTHING,
 ) -> tuple[BatchSums, Any]:
     """Differentiates `loss_sum` one micro-batch after the other.
 
@@ -239,22 +256,28 @@ def sum_over_microbatches(
       whole, divisors: see `BatchLoss.part_of`.
       terms: names of the loss's terms.
       counts_shape: of the confusion matrix.
+      frozen: the parameters to differentiate by none of.
 
     Returns:
       The sums, and the running statistics after the last micro-batch.
     """
-    gradients_of = jax.value_and_grad(loss_sum, has_aux=True)
+    trained, rest = frozen.split(state.params)
+
+    def loss_of_trained(trained, *arguments):
+        return loss_sum(joined(trained, rest), *arguments)
+
+    gradients_of = jax.value_and_grad(loss_of_trained, has_aux=True)
 
     def add(carry, microbatch):
         sums, batch_stats = carry
         (loss, (batch_stats, values, confusion)), gradients = gradients_of(
-            state.params, batch_stats, *microbatch, divisors
+            trained, batch_stats, *microbatch, divisors
         )
         added = BatchSums(gradients, loss, values, confusion)
         return jax.tree.map(jnp.add, sums, added), batch_stats
 
     zeros = BatchSums(
-        gradients=jax.tree.map(jnp.zeros_like, state.params),
+        gradients=jax.tree.map(jnp.zeros_like, trained),
         loss=jnp.zeros(()),
         terms={name: jnp.zeros(()) for name in terms},
         confusion=jnp.zeros(counts_shape, jnp.int32),
@@ -271,16 +294,21 @@ def updated(
     gradients: Any,
     batch_stats: Any,
     optimizer: optax.GradientTransformation,
-    ema_decay: float | jax.Array,
+    objective: Objective,
 ) -> TrainState:
     """The state after the optimiser's update and the running average's; `step` stays."""
+    gradients = jax.tree.map(
+        lambda p, g: jnp.zeros_like(p) if g is None else g, state.params, gradients
+    )
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     updates = jax.tree.map(lambda u: u * state.lr_scale, updates)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
         variables = {"params": params, "batch_stats": batch_stats}
-        ema = optax.incremental_update(variables, ema, 1 - ema_decay)
+        average = optax.incremental_update(variables, ema, 1 - objective.ema_decay_at(state.step))
+        # The average of equal numbers is not quite that number.
+        ema = objective.frozen.keep(average, ema)
     return state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
 
 

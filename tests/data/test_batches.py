@@ -55,6 +55,13 @@ def test_every_epoch_is_another_permutation_though_the_batch_does_not_divide_it(
     assert all(sorted(indices[k : k + 3]) == [0, 1, 2] for k in range(0, 21, 3))
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_the_order_does_not_depend_on_the_size_of_a_batch(size):
+    """Batches of one included, of which there are more than an int of Python's indices counts."""
+    iterator = train_iterator(numbered(), size, seed=0)
+    assert order([next(iterator) for _ in range(12 // size)]) == order(batches(3)[0])
+
+
 @pytest.mark.versions
 @pytest.mark.parametrize("taken", [0, 1, 4])
 def test_a_restored_position_goes_on_exactly(taken):

@@ -135,6 +135,17 @@ def test_devices_are_one(options):
     assert_same(run(steps=5, **options), alone)
 
 
+@pytest.mark.parametrize(
+    "options", [{"mode": "pmap", "data": 2}, {"mode": "jit", "data": 4, "shard": True}], ids=str
+)
+def test_devices_are_one_where_a_part_is_frozen(options):
+    """Clipping included: the gradient's norm is over what is trained."""
+    freeze = ("encoder[12]", "decoder.*/norm")
+    alone = run(steps=5, freeze=freeze)
+    assert alone.losses[-1] < alone.losses[0]
+    assert_same(run(steps=5, freeze=freeze, **options), alone)
+
+
 @pytest.fixture(autouse=True)
 def no_program_is_kept():
     """All programs of this file together need more memory maps than Linux gives a process."""

@@ -26,10 +26,10 @@ def optim_config(**options):
     return optim
 
 
-def steps_of(params, gradients, total=10, **options):
+def steps_of(params, gradients, total=10, mask=kernels_only, **options):
     """The parameters after a step with each of the gradients."""
     config = optim_config(**options)
-    optimizer = make_optimizer(config, make_schedule(config, total))
+    optimizer = make_optimizer(config, make_schedule(config, total), mask)
     state, path = optimizer.init(params), []
     for gradient in gradients:
         updates, state = optimizer.update(gradient, state, params)
@@ -92,8 +92,8 @@ def test_adadelta_is_the_papers_rule():
 def test_decay_is_for_kernels_unless_asked(name, everywhere):
     params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)}
     nothing = jax.tree.map(jnp.zeros_like, params)
-    options = dict(name=name, weight_decay=0.5, decay_biases_and_norms=everywhere)
-    (after,) = steps_of(params, [nothing], **options)
+    mask = None if everywhere else kernels_only
+    (after,) = steps_of(params, [nothing], mask=mask, name=name, weight_decay=0.5)
     assert np.all(after["kernel"] < 3)
     assert np.all(after["bias"] < 3) == everywhere
 
@@ -234,10 +234,9 @@ def test_checkpoints_of_older_runs_fit():
     ):
         options = optim_config(name=name, weight_decay=0.0)
         assert structure(make_optimizer(options, schedule)) == structure(optax.chain(rule))
-        options.update(weight_decay=0.1, clip_norm=1.0, decay_biases_and_norms=True)
+        options.update(weight_decay=0.1, clip_norm=1.0)
         expected = optax.chain(optax.clip_by_global_norm(1.0), decay, rule)
-        assert structure(make_optimizer(options, schedule)) == structure(expected)
-        options.decay_biases_and_norms = False
+        assert structure(make_optimizer(options, schedule, None)) == structure(expected)
         masked = optax.add_decayed_weights(0.1, kernels_only)
         expected = optax.chain(optax.clip_by_global_norm(1.0), masked, rule)
         assert structure(make_optimizer(options, schedule)) == structure(expected)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from segjax.layers import BatchNorm
-from segjax.training.shared_batch import shared_batch
+from segjax.models import build
+from segjax.training.shared_batch import norms_of_one_value, shared_batch
 
 INDEX = jnp.array([3, 9, 4, 20])
 X = jax.random.normal(jax.random.key(1), (4, 6, 5, 8)) * 2 + 1
@@ -117,3 +118,58 @@ def test_dropout_masks_belong_to_the_example():
         y = channels.apply({}, jnp.ones_like(X), rngs={"dropout": jax.random.key(2)})
     assert set(np.unique(y)) == {0, 2}
     np.testing.assert_array_equal(y, jnp.broadcast_to(y[:, :1, :1], y.shape))
+
+
+@pytest.mark.parametrize("norm", [BatchNorm, nn.BatchNorm], ids=["ours", "linen"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_frozen_norm_uses_its_running_statistics_and_keeps_them(norm, padded):
+    model = Block(norm=norm)
+    given = variables(model)
+    options = dict(train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(5)})
+    with shared_batch(INDEX, padded=padded, frozen_norms=frozenset({"norm"})):
+        y, new = model.apply(given, X, **options)
+    assert_close(y, model.apply(given, X, train=False))
+    jax.tree.map(np.testing.assert_array_equal, new["batch_stats"], given["batch_stats"])
+    with shared_batch(INDEX, padded=padded, frozen_norms=frozenset({"other/norm"})):
+        _, new = model.apply(given, X, **options)
+    assert np.all(new["batch_stats"]["norm"]["mean"] != given["batch_stats"]["norm"]["mean"])
+
+
+PSPNET, DEEPLAB = (
+    build({"name": name, "encoder": "resnet18", "width": 0.0625}, 3)
+    for name in ("pspnet", "deeplabv3")
+)
+
+
+@pytest.mark.parametrize(
+    "model, shape, frozen, expected",
+    [
+        (PSPNET, (1, 64, 96, 3), (), ["pyramid/bin1/norm"]),
+        (PSPNET, (2, 64, 96, 3), (), []),
+        (PSPNET, (1, 64, 96, 3), ("pyramid/bin1/norm",), []),
+        (DEEPLAB, (1, 64, 96, 3), (), ["aspp/image_pooling/norm"]),
+        # A map of one cell, after the stride of 16: all of ASPP and of the last stages.
+        (DEEPLAB, (1, 16, 16, 3), (), None),
+    ],
+    ids=["pspnet", "two images", "frozen", "deeplabv3", "one cell"],
+)
+def test_norms_of_one_value_are_found_from_shapes(model, shape, frozen, expected):
+    found = norms_of_one_value(model, shape, frozenset(frozen))
+    if expected is None:
+        assert {"aspp/image_pooling/norm", "aspp/project/norm", "aux_head/conv/norm"} <= set(found)
+        assert not any(path.startswith("encoder/st") and "stage" not in path for path in found)
+    else:
+        assert found == expected
+
+
+def test_a_norm_of_one_value_returns_its_bias_and_passes_no_gradient():
+    """What the warning says."""
+    model, x = BatchNorm(use_running_average=False), jnp.array([[[[3.0, -7.0]]]])
+    given = model.init(jax.random.key(0), x)
+    given["params"]["bias"] += jnp.array([0.5, 2.0])
+
+    def output(x):
+        return model.apply(given, x, mutable=["batch_stats"])[0]
+
+    np.testing.assert_array_equal(output(x)[0, 0, 0], [0.5, 2.0])
+    np.testing.assert_array_equal(jax.grad(lambda x: output(x).sum())(x), 0 * x)

@@ -1,0 +1,100 @@
+"""More steps after the end of a run: the same as a longer run, or refused."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from segjax.commands.train import train
+from segjax.training.length import check_length
+from segjax.training.setup import setup_run, steps_of
+from tests.conftest import make_tiny_config
+from tests.training.runs import left_by
+
+
+def config_of(steps, **options):
+    """Parts at their own rates, a frozen encoder and all state in use."""
+    config = make_tiny_config()
+    config.optim.update(name="adamw", schedule="constant", lr_scale={"classifier": 3, "bias": 2})
+    config.train.update(steps=steps, freeze=("encoder[12]", "norm"), ema_decay=0.9)
+    config.update_from_flattened_dict(options)
+    return config
+
+
+def run(config, workdir):
+    console = Console(file=io.StringIO(), width=200)
+    train(config, workdir, console=console)
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of 3 steps, one of 6, and what the latter printed."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("short", "long")]
+    return [(folder, run(config_of(n), folder)) for n, folder in zip((3, 6), folders, strict=True)]
+
+
+def test_a_run_that_goes_on_is_the_longer_run_bit_for_bit(finished):
+    """The state of each part, and what is frozen, are saved and resumed whole."""
+    (short, _), (long, printed) = finished
+    expected = left_by(long, 6, config_of(6))
+    assert "resumed at step 3 of 6" in run(config_of(6), short)
+    left_by(short, 6, config_of(6)).assert_equals(expected)
+    start = left_by(long, 3, config_of(6)).state
+    for part in ("encoder1", "encoder2"):
+        kernel = expected.state.params[part]["conv"]["kernel"]
+        np.testing.assert_array_equal(kernel, start.params[part]["conv"]["kernel"])
+        np.testing.assert_array_equal(kernel, expected.state.ema["params"][part]["conv"]["kernel"])
+    for module in ("encoder3", "decoder1"):
+        assert np.any(
+            expected.state.params[module]["conv"]["kernel"]
+            != start.params[module]["conv"]["kernel"]
+        )
+    for module, statistics in expected.state.batch_stats.items():
+        np.testing.assert_array_equal(statistics["norm"]["mean"], 0, err_msg=module)
+    # The table at the start.
+    assert "frozen" in printed
+    assert "0.15" in printed
+
+
+def test_more_steps_of_another_schedule_are_refused(tmp_path):
+    run(config_of(2, **{"optim.schedule": "poly"}), tmp_path)
+    message = (
+        r"holds 2 steps of a run of 2; in a run of 4 \(train\.steps\) optim\.schedule=poly would "
+        r"have given .* start another run: init_from=.* with another --workdir"
+    )
+    with pytest.raises(ValueError, match=message):
+        run(config_of(4, **{"optim.schedule": "poly"}), tmp_path)
+    with pytest.raises(ValueError, match=r"optim\.schedule: 'poly' there, 'step' now"):
+        run(config_of(4, **{"optim.schedule": "step"}), tmp_path)
+    with pytest.raises(ValueError, match=r"train\.steps=1, but the run in workdir .* has done 2"):
+        run(config_of(1, **{"optim.schedule": "poly"}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options, steps, refused",
+    [
+        # The rate falls after step 6 of 6 (0.95 * 6 is nearly 6), and after step 11 of 12.
+        ({"schedule": "step", "step_at": (0.95,)}, 12, False),
+        ({"schedule": "step", "step_at": (0.5, 0.95)}, 12, True),
+        ({"schedule": "constant", "warmup_steps": 4}, 12, False),
+        ({"schedule": "cosine"}, 12, True),
+        ({"schedule": "cosine"}, 6, False),
+    ],
+    ids=str,
+)
+def test_schedules_must_agree_over_the_steps_that_are_done(finished, options, steps, refused):
+    """6 steps of a run of 6. (Other options than those of its length are checked elsewhere.)"""
+    workdir = finished[1][0]
+    setup = setup_run(
+        config_of(steps, **{f"optim.{name}": value for name, value in options.items()}), workdir
+    )
+    with pytest.raises(ValueError, match="init_from") if refused else contextlib.nullcontext():
+        check_length(setup, workdir)
+
+
+def test_steps_of_a_run():
+    assert steps_of({"steps": 7, "epochs": 0.0, "batch_size": 4}, 0) == 7
+    assert steps_of({"steps": 0, "epochs": 2.5, "batch_size": 4}, 10) == 7
