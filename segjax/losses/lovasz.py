@@ -52,7 +52,7 @@ def _of_pixels(p: Float[Array, "p k"], labels: Int[Array, "p"], classes: str) ->
     counts, chosen = is_labelled(labels, num_classes), is_class(labels, num_classes).T
     errors = jnp.where(counts, jnp.where(chosen, 1 - p.T, p.T), 0)
     # One class after the other: the sort of a class needs several arrays of its pixels.
-    weights = lax.map(lambda x: _weights(*x, counts), (lax.stop_gradient(errors), chosen))
+    weights = lax.map(lambda x: _weights(x[0], x[1], counts), (lax.stop_gradient(errors), chosen))
     losses = jnp.sum(weights * errors, -1)
     if classes == "all":
         return jnp.where(jnp.any(counts), jnp.mean(losses), 0)

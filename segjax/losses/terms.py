@@ -129,8 +129,8 @@ def _number(node: ast.expr) -> float | None:
             value = _number(operand)
             return None if value is None else -value
         case ast.BinOp(left=left, op=ast.Mult(), right=right):
-            factors = _number(left), _number(right)
-            return None if None in factors else factors[0] * factors[1]
+            one, other = _number(left), _number(right)
+            return None if one is None or other is None else one * other
         case ast.Name(id="nan" | "inf" as name):
             return float(name)
     return None
@@ -191,8 +191,9 @@ def _value(keyword: ast.keyword, default: Any) -> Any:
         case str():
             valid, kind = isinstance(value, str), "a word"
         case int():
-            valid = number is not None and number.is_integer()
-            value, kind = int(number) if valid else value, "a whole number"
+            kind, valid = "a whole number", False
+            if number is not None and number.is_integer():
+                value, valid = int(number), True
         case _:
             valid = number is not None or (default is None and value is None)
             value, kind = value if number is None else number, "a number"

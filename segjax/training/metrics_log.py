@@ -101,7 +101,8 @@ class MetricsLogger:
     def _write(self, step: int, last: dict[str, float], rate: float) -> None:
         """Writes one row: means over the steps since the last row, without skipped ones."""
         row = {"epoch": self._epoch(step)}
-        for name in last:
+        terms = [name for name in last if name.startswith("loss_")]
+        for name in ("loss", *terms, "accuracy", "grad_norm"):
             values = [row[name] for row in self._window]
             row[name] = float(np.mean(values)) if values else float("nan")
         row |= {"learning_rate": last["learning_rate"], "images_per_second": rate}

@@ -227,8 +227,8 @@ def make_loss_sum(
 
 
 class BatchSums(NamedTuple):
-    """Sums over a batch: gradients of the loss (None for frozen parameters), the loss, its terms and
-    the confusion matrix."""
+    """Sums over a batch: gradients of the loss (None for frozen parameters), the loss, its terms
+    and the confusion matrix."""
 
     gradients: Any
     loss: jax.Array
