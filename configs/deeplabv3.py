@@ -5,8 +5,15 @@ Source: Chen et al., arXiv 1706.05587. Options: `segjax.models.DeepLabV3`.
   python launch.py --config=configs/deeplabv3.py:camvid_small  CamVid at 180x240, narrow ResNet-18
   python launch.py --config=configs/deeplabv3.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/deeplabv3.py:paper         the paper's network and recipe on VOC
+  python launch.py --config=configs/deeplabv3.py:paper_stage2  its second stage, from the weights of
+                                                    the first: --config.init_from=WORKDIR
   python launch.py --config=configs/deeplabv3.py:idd           the seed notebook's settings
+  python launch.py --config=configs/deeplabv3.py:idd_lite      IDD-Lite's published recipe
   python launch.py --config=configs/deeplabv3.py:torchvision   torchvision's deeplabv3_resnet50
+  python launch.py --config=configs/deeplabv3.py:mmseg         mmsegmentation's, on Cityscapes
+Both stages on streets, in minutes:
+  python launch.py --config=configs/deeplabv3.py:streets_stage1 --workdir=runs/stage1
+  python launch.py --config=configs/deeplabv3.py:streets_stage2 --config.init_from=runs/stage1
 What the sources of paper say:
   section 3: model.encoder=resnet101, model.multi_grid=1x2x4, model.rates=6x12x18,
     model.image_pooling=True
@@ -101,6 +108,60 @@ def paper(config):
     config.train.update(steps=30_000, batch_size=16, eval_every=2000)
 
 
+def paper_stage2(config):
+    """Section 4 again, from the first stage's weights: stride 8, batch norms frozen, rate 0.001, on
+    VOC's own training and validation images."""
+    paper(config)
+    config.data.update(variant="voc2012", train_split="trainval")
+    second_stage(config, 0.001)
+
+
+def second_stage(config, learning_rate: float):
+    """Output stride 8 in place of 16, batch norms frozen, a lower rate."""
+    config.model.output_stride = 8
+    config.optim.learning_rate = learning_rate
+    config.train.freeze = ("norm",)
+
+
+def streets_stage1(config):
+    streets(config)
+    config.model.output_stride = 16
+    config.train.update(steps=750, eval_every=250)
+
+
+def streets_stage2(config):
+    """A seventh of the first stage's rate, as in the paper."""
+    streets_stage1(config)
+    second_stage(config, config.optim.learning_rate / 7)
+
+
+def mmseg(config):
+    """mmsegmentation's deeplabv3_r50-d8 on Cityscapes, 40,000 updates of 4 GPUs' 2 images."""
+    config.data.update(name="cityscapes", root="data/cityscapes", image_size=(1024, 2048))
+    recipes.mmseg(config)
+    config.model.update(
+        encoder="resnet50",
+        stem="3x3",
+        output_stride=8,
+        contract_dilation=True,
+        multi_grid=(1, 1, 1),
+        rates=(6, 12, 18),
+        aspp_features=512,
+        dropout_rate=0.1,
+    )
+    config.loss.update(terms="cross_entropy(divide_by=all)", aux_weight=0.4)
+    config.optim.update(
+        name="sgd",
+        learning_rate=0.01,
+        weight_decay=5e-4,
+        decay_scale="",
+        schedule="poly",
+        poly_power=0.9,
+        eta_min=1e-4,
+    )
+    config.train.update(steps=40_000, batch_size=8, eval_every=4000)
+
+
 def torchvision(config):
     """torchvision's `deeplabv3_resnet50`, 42,004,074 parameters at 21 classes."""
     presets.torchvision(config)
@@ -119,6 +180,11 @@ PRESETS = dict(
     camvid=camvid,
     camvid_small=camvid_small,
     idd=idd,
+    idd_lite=presets.idd_lite,
     paper=paper,
+    paper_stage2=paper_stage2,
+    streets_stage1=streets_stage1,
+    streets_stage2=streets_stage2,
+    mmseg=mmseg,
     torchvision=torchvision,
 )

@@ -6,7 +6,10 @@ Options: `segjax.models.FCN`.
   python launch.py --config=configs/fcn.py:camvid_small  CamVid at 180x240, narrow ResNet-18
   python launch.py --config=configs/fcn.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/fcn.py:paper         ResNet-50, the PSPNet paper's recipe
+  python launch.py --config=configs/fcn.py:semseg        the recipe of hszhao/semseg's PSPNet
   python launch.py --config=configs/fcn.py:idd           the PSPNet notebook's settings
+  python launch.py --config=configs/fcn.py:idd_lite      IDD-Lite's published recipe, ResNet-50
+  python launch.py --config=configs/fcn.py:idd_lite_small  IDD-Lite at 128x256, narrow ResNet-18
   python launch.py --config=configs/fcn.py:torchvision   torchvision's fcn_resnet50, its training
 """
 

@@ -69,7 +69,7 @@ def paper(config):
     these are CamVid's 367.)"""
     presets.camvid(config)
     recipes.nothing(config)
-    config.optim.update(TABLE3_SOLVER)
+    config.optim.update(TABLE3_SOLVER, lr_scale="bias=2", decay_scale="bias=0")
     config.train.update(TABLE3_RUN)
 
 

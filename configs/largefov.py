@@ -5,6 +5,7 @@ Source: Chen et al., ICLR 2015 (arXiv 1412.7062). Options: `segjax.models.DeepLa
   python launch.py --config=configs/largefov.py:camvid_small  CamVid at 180x240, width 1/4
   python launch.py --config=configs/largefov.py:camvid        CamVid at 360x480, the paper's width
   python launch.py --config=configs/largefov.py:paper         the recipe of SegNet's table 3
+  python launch.py --config=configs/largefov.py:voc           the authors' own recipe on VOC
   python launch.py --config=configs/largefov.py:idd           the SegNet notebook's settings
 There is no batch normalisation: at full width it needs VGG16's weights, --config.init_from=FILE
 with torchvision's vgg16 file; the narrow presets train from nothing with Adam.
@@ -29,7 +30,10 @@ What the sources of voc say:
 Different in voc: the loss is taken at the full size, as above.
 """
 
-from configs import fcn_vgg, presets
+from configs import fcn_vgg, presets, recipes
+
+# The last layer learns ten times as fast, its bias twenty times.
+MULTIPLIERS = dict(lr_scale="classifier=10,bias=2", decay_scale="bias=0")
 
 
 def get_config(preset: str = "streets"):
@@ -47,10 +51,29 @@ def camvid_small(config):
     config.model.rate = 6
 
 
+def paper(config):
+    fcn_vgg.paper(config)
+    config.optim.update(MULTIPLIERS)
+
+
+def voc(config):
+    """The authors' release: SGD 0.001, a tenth after every 2,000 of 6,000 updates, crop 321."""
+    presets.voc(config, 500)  # VOC's longer side
+    recipes.nothing(config)
+    config.augment.flip = True
+    recipes.crop(config, 321, 321)
+    config.optim.update(
+        name="sgd", learning_rate=0.001, weight_decay=5e-4, schedule="step", step_at=(1 / 3, 2 / 3)
+    )
+    config.optim.update(MULTIPLIERS)
+    config.train.update(steps=6000, batch_size=30, eval_every=1000)
+
+
 PRESETS = dict(
     streets=streets,
     camvid=fcn_vgg.camvid,
     camvid_small=camvid_small,
     idd=presets.segnet_notebook,
-    paper=fcn_vgg.paper,
+    paper=paper,
+    voc=voc,
 )

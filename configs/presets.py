@@ -63,19 +63,41 @@ def voc(config, side: int):
     config.data.update(name="voc", variant="sbd", root="data/VOCdevkit", image_size=(side, side))
 
 
+def idd_lite(config):
+    """The recipe of the published baselines: AdamW 0.0024, cosine, batch 256, 200 epochs, zoom 1 to
+    1.2, crop 224x320, cross-entropy + 0.5 Lovasz, heads at four times the rate."""
+    config.data.update(name="idd_lite", root="data/idd_lite", image_size=(227, 320))
+    recipes.nothing(config)
+    config.augment.scale = (1.0, 1.2)
+    recipes.crop(config, 224, 320)
+    config.model.encoder = "resnet50"
+    config.loss.update(terms="cross_entropy + 0.5 * lovasz", class_weights="median_present")
+    config.optim.update(name="adamw", learning_rate=0.0024, schedule="cosine", lr_scale="head=4")
+    config.train.update(epochs=200.0, batch_size=256)
+
+
+def idd_lite_small(config):
+    """IDD-Lite at 128x256, for a laptop's CPU: a narrow network from random weights."""
+    config.data.update(name="idd_lite", root="data/idd_lite", image_size=(128, 256))
+    recipes.nothing(config)
+    config.augment.update(scale=(0.75, 1.5), flip=True)
+    recipes.crop(config, 96, 192)
+    config.optim.update(name="adamw", learning_rate=4e-3, schedule="cosine", warmup_steps=50)
+    config.train.update(steps=1500, batch_size=8, eval_every=500)
+
+
 def torchvision(config):
     """torchvision's network and, where there is an option for it, its reference training: SGD 0.02,
     batch 32, 30 epochs, poly, auxiliary loss 0.5, zoom 0.5 to 2 of 520, crop 480. (Its data are
     COCO's images of VOC's classes; here they are VOC's own.)
 
-    For `init_from=` a file of `torchvision.models.segmentation`. (Its auxiliary head learns ten
-    times faster than the rest; here all have one rate.)
+    For `init_from=` a file of `torchvision.models.segmentation`.
     """
     voc(config, 520)
     recipes.torchvision(config)
     config.model.update(output_stride=8, contract_dilation=True)
     config.loss.aux_weight = 0.5
-    config.optim.update(learning_rate=0.02, decay_scale="")
+    config.optim.update(learning_rate=0.02, lr_scale="aux=10", decay_scale="")
     config.train.update(epochs=30.0, batch_size=32)
 
 

@@ -5,7 +5,10 @@ Source: Zhao et al., CVPR 2017 (arXiv 1612.01105). Options: `segjax.models.PSPNe
   python launch.py --config=configs/pspnet.py:camvid_small  CamVid at 180x240, narrow ResNet-18
   python launch.py --config=configs/pspnet.py:camvid        CamVid at 360x480, ResNet-50
   python launch.py --config=configs/pspnet.py:paper         the paper's network and recipe on ADE20K
+  python launch.py --config=configs/pspnet.py:semseg        hszhao/semseg's network and recipe
   python launch.py --config=configs/pspnet.py:idd           the seed notebook's settings
+  python launch.py --config=configs/pspnet.py:idd_lite      IDD-Lite's published recipe, ResNet-50
+  python launch.py --config=configs/pspnet.py:idd_lite_small  IDD-Lite at 128x256, narrow ResNet-18
 Measured on 2 CPU cores (AMD EPYC, jax 0.10.2): streets, val mIoU 0.790, test 0.788, 3 m 43 s of
 training (4 m 00 s from an empty compilation cache to the finished report).
 What the sources of paper say:
@@ -88,6 +91,21 @@ def paper(config):
     config.train.update(steps=150_000, batch_size=16, eval_every=5000)
 
 
+def semseg(config):
+    """hszhao/semseg on ADE20K: as the paper, heads at ten times the rate, 100 epochs."""
+    config.data.update(name="ade20k", root="data/ADEChallengeData2016", image_size=(473, 473))
+    recipes.pspnet(config)
+    config.optim.update(
+        name="sgd", learning_rate=0.01, schedule="poly", lr_scale="head=10,aux=10", decay_scale=""
+    )
+    config.train.update(epochs=100.0, batch_size=16)
+
+
+def idd_lite_small(config):
+    presets.idd_lite_small(config)
+    config.model.update(NARROW)
+
+
 def idd(config):
     """The notebook's own narrow network is another architecture (`configs/notebooks.py:pspnet`);
     this is the paper's, a quarter as wide."""
@@ -95,4 +113,13 @@ def idd(config):
     config.model.update(width=0.25, aux=False)
 
 
-PRESETS = dict(streets=streets, camvid=camvid, camvid_small=camvid_small, idd=idd, paper=paper)
+PRESETS = dict(
+    streets=streets,
+    camvid=camvid,
+    camvid_small=camvid_small,
+    idd=idd,
+    idd_lite=presets.idd_lite,
+    idd_lite_small=idd_lite_small,
+    paper=paper,
+    semseg=semseg,
+)

@@ -16,21 +16,24 @@ What the sources of paper say:
   segnet_solver.prototxt: optim.weight_decay=0.0005
   segnet_train.prototxt: optim.lr_scale=bias:2, optim.decay_scale=bias:0;.*/norm/bias:0,
     model.dropout_rate=0, loss.terms=cross_entropy
-Different in paper: train.eval_every is 500 here. The best checkpoint is that of the best mIoU on
-  val, the paper's that of the best global accuracy; the paper trains until it converges, here
-  20,000 updates. The paper's text sums the loss over the pixels of a batch; the authors' Caffe
-  layer divides that by the labelled ones, as here.
+Different in paper: the best checkpoint is that of the best mIoU on val, the paper's that of the
+  best global accuracy; the paper trains until it converges, here 20,000 updates. The paper's text
+  sums the loss over the pixels of a batch; the authors' Caffe layer divides that by the labelled
+  ones, as here.
 What the sources of bayesian say:
   bayesian_segnet_solver.prototxt: optim.name=sgd, optim.momentum=0.9, optim.learning_rate=0.001,
     optim.schedule=constant, optim.weight_decay=0.0005, train.steps=60000
   bayesian_segnet_train.prototxt: data.name=camvid, train.batch_size=4, model.dropout_rate=0.5,
     loss.class_weights=published, optim.lr_scale=bias:2, optim.decay_scale=bias:0;.*/norm/bias:0,
     loss.terms=cross_entropy, augment.scale=1x1, augment.flip=False, augment.rotate=0
-Different in bayesian: loss.class_weights are computed here; the shipped ones are called published.
 """
 
 from configs import presets, recipes
 
+# The Caffe networks' multipliers: biases learn twice as fast and do not decay. SegNet's batch
+# norms have them too: their scale decays, their shift does not.
+CAFFE = dict(lr_scale="bias=2", decay_scale="bias=0")
+CAFFE_NORMS = dict(lr_scale="bias=2", decay_scale="bias=0,.*/norm/bias=0")
 # The paper's solver (section 3.3), but for the schedule: there the rate is constant.
 SOLVER = dict(name="sgd", learning_rate=0.1, momentum=0.9, weight_decay=5e-4, schedule="poly")
 
@@ -72,21 +75,34 @@ def camvid_small_run(config):
 
 def paper(config):
     """Section 3.3's controlled solver: SGD 0.1 fixed, momentum 0.9, batch 12, no augmentation."""
+    paper_run(config)
+    config.optim.update(CAFFE_NORMS)
+
+
+def paper_run(config):
+    """The data and the solver of `paper`, for any network."""
     presets.camvid(config)
     recipes.nothing(config)
     config.loss.class_weights = "median_present"
     config.optim.update(SOLVER, schedule="constant")
-    config.train.update(steps=20_000, batch_size=12, eval_every=500)
+    config.train.update(steps=20_000, batch_size=12, eval_every=1000)
 
 
 def bayesian(config):
     """The authors' published solver: SGD 0.001 fixed, batch 4, 60,000 updates; dropout 0.5."""
+    bayesian_run(config)
+    config.optim.update(CAFFE_NORMS, learning_rate=0.001)
+    config.train.steps = 60_000
+
+
+def bayesian_run(config):
+    """What both Bayesian networks have in common."""
     presets.camvid(config)
     recipes.nothing(config)
     config.model.dropout_rate = 0.5
-    config.loss.class_weights = "median_present"
-    config.optim.update(SOLVER, learning_rate=0.001, schedule="constant")
-    config.train.update(steps=60_000, batch_size=4, eval_every=500)
+    config.loss.class_weights = "published"
+    config.optim.update(SOLVER, schedule="constant")
+    config.train.update(batch_size=4, eval_every=500)
 
 
 PRESETS = dict(

@@ -30,8 +30,7 @@ What the sources of paper say:
   segnet_basic_solver.prototxt: optim.weight_decay=0.0005
   segnet_basic_train.prototxt: optim.lr_scale=bias:2, optim.decay_scale=bias:0,
     loss.terms=cross_entropy
-Different in paper: train.eval_every is 500 here. What configs/segnet.py says of its preset paper
-  holds here too.
+Different in paper: what configs/segnet.py says of its preset paper holds here too.
 What the sources of bayesian say:
   bayesian_segnet_basic_solver.prototxt: optim.name=sgd, optim.momentum=0.9,
     optim.learning_rate=0.1, optim.schedule=constant, optim.weight_decay=0.0005, train.steps=10000
@@ -39,8 +38,6 @@ What the sources of bayesian say:
     model.dropout_rate=0.5, model.input_lrn=True, loss.class_weights=published,
     optim.lr_scale=bias:2, optim.decay_scale=bias:0, loss.terms=cross_entropy, augment.scale=1x1,
     augment.flip=False, augment.rotate=0
-Different in bayesian: optim.learning_rate, train.steps and loss.class_weights are those of
-  configs/segnet.py:bayesian.
 """
 
 import functools
@@ -66,13 +63,17 @@ def camvid_small(config):
 def paper(config):
     """Section 3.3, with local contrast normalisation of the image; the authors' published network
     has a local response normalisation over the channels in its place (`bayesian`)."""
-    segnet.paper(config)
+    segnet.paper_run(config)
     recipes.segnet(config)
+    config.optim.update(segnet.CAFFE)
 
 
 def bayesian(config):
-    segnet.bayesian(config)
+    """The authors' published solver: SGD 0.1 fixed, batch 4, 10,000 updates; dropout 0.5."""
+    segnet.bayesian_run(config)
     config.model.input_lrn = True
+    config.optim.update(segnet.CAFFE, learning_rate=0.1)
+    config.train.steps = 10_000
 
 
 def table1(config, row: str):

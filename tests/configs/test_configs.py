@@ -148,16 +148,6 @@ def test_camvid_presets_are_the_authors_data(name):
     assert tuple(small.data.label_size) == (360, 480)  # scored at the published size
 
 
-@pytest.mark.parametrize("name", ["segnet", "segnet_basic"])
-def test_bayesian_presets_are_the_authors_solver(name):
-    config = load(name).get_config("bayesian")
-    assert config.model.dropout_rate == 0.5
-    assert (config.optim.name, config.optim.schedule) == ("sgd", "constant")
-    assert (config.optim.learning_rate, config.train.batch_size) == (0.001, 4)
-    assert config.train.steps == 60_000
-    assert load(name).get_config("paper").model.dropout_rate == 0
-
-
 def test_table1_presets_differ_from_the_papers_in_the_decoder_alone():
     plain = load("segnet_basic").get_config("paper")
     for row, options in TABLE1.items():

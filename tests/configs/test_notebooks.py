@@ -5,6 +5,7 @@ import pytest
 from configs import notebooks
 from segjax.data.datasets import class_table
 from segjax.models import model_options
+from segjax.models.registry import HEAD
 
 # Optimiser's rate, batch, epochs, early stopping, plateau's patience and its lowest rate.
 DOCUMENTS = {
@@ -54,7 +55,7 @@ def test_ncsu_preset_is_the_reports_first_test_case():
 @pytest.mark.parametrize("preset", ["streets", "segnet", "pspnet", "deeplabv3", "ncsu"])
 def test_presets_are_full_networks_but_for_streets(preset):
     model = notebooks.get_config(preset).model
-    known = model_options(model.name)
+    known = {**HEAD, **model_options(model.name)}
     assert set(model) - {"name"} == set(known)
     if preset != "streets":
         assert {option: model[option] for option in known} == known

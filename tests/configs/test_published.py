@@ -9,31 +9,8 @@ import pytest
 
 from tests.configs import published
 
-# Options and presets that are not there yet: remove a name once it is.
-PENDING_OPTIONS = {
-    "loss.terms",
-    "optim.lr_scale",
-    "optim.decay_scale",
-    "optim.eta_min",
-    "train.freeze",
-    "augment.rotate_probability",
-    "augment.aspect",
-    "augment.antialias",
-    "augment.padding",
-    "augment.colour_model",
-    "augment.brightness_probability",
-    "augment.contrast_probability",
-    "augment.saturation_probability",
-    "augment.hue_probability",
-}
-PENDING_PRESETS = {
-    "largefov:voc",
-    "pspnet:semseg",
-    "pspnet:idd_lite",
-    "deeplabv3:paper_stage2",
-    "deeplabv3:mmseg",
-    "deeplabv3:idd_lite",
-}
+
+SECTIONS = "augment|data|loss|model|optim|train"
 
 
 def module_of(name):
@@ -41,13 +18,7 @@ def module_of(name):
 
 
 def config_of(name):
-    """The preset; skips where it is still to come."""
-    preset = name.partition(":")[2]
-    if preset not in module_of(name).PRESETS:
-        assert name in PENDING_PRESETS, f"configs have no preset {name}"
-        pytest.skip(f"{name} is still to come")
-    assert name not in PENDING_PRESETS, f"{name} is there: take it from PENDING_PRESETS"
-    return module_of(name).get_config(preset)
+    return module_of(name).get_config(name.partition(":")[2])
 
 
 def value_of(config, option):
@@ -82,22 +53,17 @@ def named_as_different(name):
     found = re.search(
         rf"^Different in {preset}: (.*?)(?=\n\S|\Z)", module_of(name).__doc__, re.M | re.S
     )
-    return set(re.findall(r"\b[a-z]+\.[a-z_]+\b", found[1])) if found else set()
+    return set(re.findall(rf"\b(?:{SECTIONS})\.[a-z_]+\b", found[1])) if found else set()
 
 
 @pytest.mark.parametrize("name", published.TABLE)
 def test_a_preset_has_its_sources_values_or_its_head_names_the_difference(name):
-    config, different, compared = config_of(name), {}, set()
+    config, different = config_of(name), {}
     for option, wanted in published.options(name).items():
-        section, _, last = option.partition(".")
-        if last not in config[section]:
-            assert option in PENDING_OPTIONS, f"{name}: configs have no option {option}"
-            continue
-        compared.add(option)
         found = value_of(config, option)
         if not same(found, wanted):
             different[option] = f"{found!r}, and in its source {wanted!r}"
-    named = named_as_different(name) & (compared | set(published.options(name)) - PENDING_OPTIONS)
+    named = named_as_different(name)
     unnamed = {option: text for option, text in different.items() if option not in named}
     assert not unnamed, f"{name}: the head of the config does not name {unnamed}"
     stale = named - different.keys()
@@ -106,16 +72,9 @@ def test_a_preset_has_its_sources_values_or_its_head_names_the_difference(name):
 
 @pytest.mark.parametrize("name", published.TABLE)
 def test_a_head_lists_what_the_sources_say(name):
-    config_of(name)  # skips
     lines = re.sub(r"\s+", " ", module_of(name).__doc__)
     for line in published.head(name).splitlines():
         assert re.sub(r"\s+", " ", line).strip() in lines, f"{name}: its head lacks {line!r}"
-
-
-def test_nothing_that_is_there_is_still_to_come():
-    plain = importlib.import_module("configs.base").get_config("segnet")
-    there = {o for o in PENDING_OPTIONS if o.partition(".")[2] in plain[o.partition(".")[0]]}
-    assert not there, f"take these from PENDING_OPTIONS: {', '.join(sorted(there))}"
 
 
 def test_a_difference_is_found_and_must_be_named():
