@@ -101,16 +101,17 @@ def distort_colours(
     steps = round(_HUES * config.hue)
     # The bounds of randint must differ.
     shift = jax.random.randint(key_of(key, "hue"), (), -steps, steps) if steps else 0
-    return distorted(
-        image,
-        delta=where(is_made("brightness"), delta, 0.0),
-        contrast=factor("contrast"),
-        contrast_first=jax.random.bernoulli(key_of(key, "contrast_first")),
-        saturation=factor("saturation"),
-        shift=where(is_made("hue"), shift, 0),
-        saturates=is_made("saturation") if config.saturation else False,
-        shifts=is_made("hue") if steps else False,
-    )
+    drawn = {
+        "delta": where(is_made("brightness"), delta, 0.0),
+        "contrast": factor("contrast"),
+        "contrast_first": jax.random.bernoulli(key_of(key, "contrast_first")),
+        "saturation": factor("saturation"),
+        "shift": where(is_made("hue"), shift, 0),
+        "saturates": is_made("saturation") if config.saturation else False,
+        "shifts": is_made("hue") if steps else False,
+    }
+    # Without the barrier XLA draws the numbers again for each pixel, a hundred times as long.
+    return distorted(image, **jax.lax.optimization_barrier(drawn))
 
 
 def distorted(
@@ -139,30 +140,31 @@ def distorted(
       saturates, shifts: whether these two changes are made; even a factor of 1 and a shift of 0
         change colours, which go to HSV on 8 bits and back.
     """
-    image = jnp.clip(jnp.round(255 * image), 0, 255)
-    image = _to_bytes(image + delta)
-    image = _to_bytes(image * jnp.where(contrast_first, contrast, 1.0))
-    if image.shape[-1] == 3:
-        hue, chroma, value = _to_hsv(image)
-        chroma = _to_bytes(chroma * saturation)
-        image = jnp.where(saturates, _from_hsv(hue, chroma, value), image)
-        hue, chroma, value = _to_hsv(image)
-        image = jnp.where(shifts, _from_hsv((hue + shift) % _HUES, chroma, value), image)
-    image = _to_bytes(image * jnp.where(contrast_first, 1.0, contrast))
-    return image / 255
+    channels = [jnp.clip(jnp.round(255 * image[..., k]), 0, 255) for k in range(image.shape[-1])]
+    channels = [_to_bytes(x + delta) for x in channels]
+    channels = [_to_bytes(x * jnp.where(contrast_first, contrast, 1.0)) for x in channels]
+    if len(channels) == 3:
+        hue, chroma, value = _to_hsv(*channels)
+        changed = _from_hsv(hue, _to_bytes(chroma * saturation), value)
+        channels = [jnp.where(saturates, a, b) for a, b in zip(changed, channels, strict=True)]
+        hue, chroma, value = _to_hsv(*channels)
+        changed = _from_hsv((hue + shift) % _HUES, chroma, value)
+        channels = [jnp.where(shifts, a, b) for a, b in zip(changed, channels, strict=True)]
+    channels = [_to_bytes(x * jnp.where(contrast_first, 1.0, contrast)) for x in channels]
+    return jnp.stack(channels, -1) / 255
 
 
 def _to_bytes(values):
     return jnp.floor(jnp.clip(values, 0, 255))
 
 
-def _to_hsv(
-    rgb: Float[Array, "*n 3"],
-) -> tuple[Float[Array, "*n"], Float[Array, "*n"], Float[Array, "*n"]]:
+_Plane = Float[Array, "*n"]
+
+
+def _to_hsv(red: _Plane, green: _Plane, blue: _Plane) -> tuple[_Plane, _Plane, _Plane]:
     """OpenCV's 8-bit RGB2HSV of whole numbers in [0, 255]: H in [0, 180), S and V in [0, 255]."""
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    value = jnp.max(rgb, -1)
-    spread = value - jnp.min(rgb, -1)
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    spread = value - jnp.minimum(jnp.minimum(red, green), blue)
     # OpenCV divides by tables in fixed point, of 12 bits behind the point.
     per_value = jnp.round(255 * 4096 / jnp.maximum(value, 1)).astype(jnp.int32)
     per_spread = jnp.round(_HUES * 4096 / 6 / jnp.maximum(spread, 1)).astype(jnp.int32)
@@ -171,12 +173,10 @@ def _to_hsv(
     sixth = jnp.where(value == red, green - blue, sixth)
     hue = (sixth.astype(jnp.int32) * per_spread + 2048) >> 12
     hue = jnp.where(hue < 0, hue + _HUES, hue)
-    return hue.astype(rgb.dtype), saturation.astype(rgb.dtype), value
+    return hue.astype(value.dtype), saturation.astype(value.dtype), value
 
 
-def _from_hsv(
-    hue: Float[Array, "*n"], saturation: Float[Array, "*n"], value: Float[Array, "*n"]
-) -> Float[Array, "*n 3"]:
+def _from_hsv(hue: _Plane, saturation: _Plane, value: _Plane) -> tuple[_Plane, _Plane, _Plane]:
     """OpenCV's 8-bit HSV2RGB, which cuts to whole numbers where its vectors reach: in all but the
     last pixels of an image's rows, which it rounds."""
     # Products with rounded factors, as there: a quotient cuts to another number here and there.
@@ -186,10 +186,13 @@ def _from_hsv(
     along = sixth - sector
     least = value * (1 - saturation)
     falling, rising = value * (1 - saturation * along), value * (1 - saturation * (1 - along))
-    channels = (
-        (value, falling, least, least, rising, value),
-        (rising, value, value, falling, least, least),
-        (least, least, rising, value, value, falling),
-    )
     sector = jnp.clip(sector, 0, 5).astype(jnp.int32)
-    return jnp.stack([jnp.floor(255 * jax.lax.select_n(sector, *c)) for c in channels], -1)
+    red, green, blue = (
+        jax.lax.select_n(sector, *cases)
+        for cases in (
+            (value, falling, least, least, rising, value),
+            (rising, value, value, falling, least, least),
+            (least, least, rising, value, value, falling),
+        )
+    )
+    return jnp.floor(255 * red), jnp.floor(255 * green), jnp.floor(255 * blue)

@@ -117,33 +117,27 @@ def _box(key, labels):
 
 def _half_of_the_classes(key, labels):
     """The pixels of half of the classes."""
-    present = _present(labels)
-    scores = jax.random.uniform(key_of(key, "classmix_classes"), present.shape)
+    present = jax.lax.platform_dependent(labels, cpu=_seen_by_counting, default=_seen_by_comparing)
+    scores = jax.random.uniform(key_of(key, "classmix_classes"), (IGNORE,))
     scores = jnp.where(present, scores, jnp.inf)
     chosen = scores < jnp.sort(scores)[jnp.sum(present) // 2]
     return _is_in(labels, chosen)
 
 
-# Sets of class ids are kept as 8 words of 32 bits: to find and to look up classes takes neither a
-# scatter nor a gather over the pixels, which are slow on TPUs.
-_WORDS, _BITS = 8, 32
+def _seen_by_comparing(labels):
+    """Which ids occur. GPUs and TPUs store no comparison; there a scatter is slow."""
+    return jnp.any(labels[..., None] == jnp.arange(IGNORE), (0, 1))
 
 
-def _words(ids: Int[Array, "h w"]):
-    """[h, w, 8]: the bit of each id, in its word; 0 in the others."""
-    bit = jnp.uint32(1) << (ids % _BITS).astype(jnp.uint32)
-    return jnp.where(ids[..., None] // _BITS == jnp.arange(_WORDS), bit[..., None], 0)
+def _seen_by_counting(labels):
+    return jnp.bincount(labels.reshape(-1), length=IGNORE + 1)[:IGNORE] > 0
 
 
-def _present(labels: Int[Array, "h w"]) -> Bool[Array, "256"]:
-    """Which ids occur; 255 never does."""
-    words = jnp.bitwise_or.reduce(_words(labels).reshape(-1, _WORDS), 0)
-    bits = (words[:, None] >> jnp.arange(_BITS, dtype=jnp.uint32)) & 1
-    return (bits.reshape(-1) == 1) & (jnp.arange(_WORDS * _BITS) != IGNORE)
-
-
-def _is_in(labels: Int[Array, "h w"], chosen: Bool[Array, "256"]) -> Bool[Array, "h w"]:
-    """Whether each pixel's id is a chosen one."""
-    bits = chosen.reshape(_WORDS, _BITS).astype(jnp.uint32)
-    words = jnp.sum(bits << jnp.arange(_BITS, dtype=jnp.uint32), 1, dtype=jnp.uint32)
-    return jnp.any(_words(labels) & words != 0, -1)
+def _is_in(labels: Int[Array, "h w"], chosen: Bool[Array, "255"]) -> Bool[Array, "h w"]:
+    """Whether each pixel's id is a chosen one: its bit in the one of 8 words that holds it.
+    (A gather over the pixels is slow on TPUs.)"""
+    bits = jnp.append(chosen, False).reshape(8, 32).astype(jnp.uint32)
+    words = jnp.sum(bits << jnp.arange(32, dtype=jnp.uint32), 1, dtype=jnp.uint32)
+    of_pixel = jnp.where(labels[..., None] // 32 == jnp.arange(8), words, 0)
+    bit = of_pixel >> (labels[..., None] % 32).astype(jnp.uint32)
+    return jnp.any(bit & 1 == 1, -1)

@@ -191,10 +191,13 @@ def opencv():
 
 
 def test_hsv_is_opencvs(opencv):
-    to_hsv = jax.jit(colours._to_hsv)(opencv["image"].astype(np.float32))
-    np.testing.assert_array_equal(np.stack(to_hsv, -1), opencv["image_to_hsv"])
-    parts = np.moveaxis(opencv["hsv"].astype(np.float32), -1, 0)
-    np.testing.assert_array_equal(jax.jit(colours._from_hsv)(*parts), opencv["hsv_to_rgb"])
+    def planes(name):
+        return np.moveaxis(opencv[name], -1, 0)
+
+    to_hsv = jax.jit(colours._to_hsv)(*planes("image").astype(np.float32))
+    np.testing.assert_array_equal(to_hsv, planes("image_to_hsv"))
+    to_rgb = jax.jit(colours._from_hsv)(*planes("hsv").astype(np.float32))
+    np.testing.assert_array_equal(to_rgb, planes("hsv_to_rgb"))
 
 
 def test_distortions_are_mmsegmentations(opencv):

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from segjax.transforms.augment import Augmentation, augment, augment_batch
 from segjax.transforms.draws import key_of
-from segjax.transforms.mix import _is_in, _present
+from segjax.transforms.mix import _is_in, _seen_by_comparing, _seen_by_counting
 
 N, SIZE, KEY = 6, (16, 20), jax.random.key(5)
 STILL = Augmentation(crop_size=SIZE, scale=(1.0, 1.0), flip=False)
@@ -123,18 +123,23 @@ def test_classmix_of_a_partner_with_one_class_or_none_takes_nothing():
         np.testing.assert_array_equal(views[1], plain)
 
 
-def test_sets_of_classes():
+def test_ids_are_seen_in_both_forms():
     random = np.random.default_rng(0)
     for count in (1, 5, 200):
         ids = random.integers(0, 256, count)
         labels = jnp.array(random.choice(ids, (7, 9)), jnp.int32)
-        present = np.asarray(_present(labels))
         expected = sorted(set(np.unique(labels).tolist()) - {255})
-        np.testing.assert_array_equal(np.flatnonzero(present), expected)
-        chosen = random.random(256) < 0.5
-        np.testing.assert_array_equal(_is_in(labels, jnp.array(chosen)), chosen[labels])
-    everything = jnp.arange(256).reshape(16, 16)
-    np.testing.assert_array_equal(np.asarray(_present(everything)), np.arange(256) < 255)
+        for seen in (_seen_by_comparing, _seen_by_counting):
+            np.testing.assert_array_equal(np.flatnonzero(seen(labels)), expected)
+
+
+def test_chosen_ids_are_found():
+    random = np.random.default_rng(0)
+    labels = np.append(random.permutation(255), [255] * 33).reshape(16, 18).astype(np.int32)
+    for share in (0.0, 0.3, 1.0):
+        chosen = random.random(255) < share
+        expected = np.append(chosen, False)[labels]
+        np.testing.assert_array_equal(_is_in(jnp.array(labels), jnp.array(chosen)), expected)
 
 
 @pytest.mark.parametrize("change", ["cutmix", "classmix"])
