@@ -9,7 +9,6 @@ import pytest
 
 from tests.configs import published
 
-
 SECTIONS = "augment|data|loss|model|optim|train"
 
 
