@@ -1,6 +1,7 @@
 """The random numbers of a view: one key per kind of change, derived from the name of the change."""
 
 import zlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +21,7 @@ def happens(key: PRNGKeyArray, change: str, probability: float) -> Bool[Array, "
     return jax.random.bernoulli(key_of(key, change), probability)
 
 
-def where(
-    condition: Bool[Array, "..."] | bool, changed: ArrayLike, unchanged: ArrayLike
-) -> ArrayLike:
+def where(condition: Bool[Array, "..."] | bool, changed: ArrayLike, unchanged: ArrayLike) -> Any:
     """`jnp.where`, and `changed` itself where the condition is the constant True: so a change that
     is always made compiles to what it was before changes had probabilities, bit for bit."""
     return changed if condition is True else jnp.where(condition, changed, unchanged)

@@ -165,6 +165,7 @@ def _first_varied(labels_of, share, key):
 
 def _rotated(y, x, shape, frame: _Frame):
     """The window's positions, [h, w] each, rotated about the centre of the scaled image."""
+    assert frame.angle is not None
     down, right = (jnp.asarray(n - 1, jnp.float32) / 2 for n in shape)
     y, x = y[:, None] - down, x[None, :] - right
     cos, sin = jnp.cos(frame.angle), jnp.sin(frame.angle)
