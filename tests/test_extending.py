@@ -67,6 +67,7 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
+@pytest.mark.slow
 def test_an_optimiser_and_a_schedule(monkeypatch, tmp_path):
     """From the command line's --config to a run that was killed and goes on."""
     file = tmp_path / "lars.py"

@@ -112,9 +112,9 @@ def _check_values(options: Mapping[str, Any]) -> None:
     for option, low in (("features", 1), ("fc_features", 1), ("aspp_features", 0)):
         if options.get(option, low) < low:
             raise ValueError(f"model.{option}={options[option]}; use {low} or more")
-    if not 0 <= options.get("momentum", 0) < 1:
+    if not 0 <= options.get("momentum", 0) <= 1:
         raise ValueError(
-            f"model.momentum={options['momentum']}; use a number in [0, 1): the share of the "
+            f"model.momentum={options['momentum']}; use a number in [0, 1]: the share of the "
             "running statistics that a step keeps (torch's 0.1 is 0.9 here)"
         )
     if not 0 <= options.get("dropout_rate", 0) < 1:

@@ -138,6 +138,7 @@ def test_the_loss_is_that_of_the_whole_batch(sums, parallel, accumulate):
     check(objective_of(*SUMS[sums], accumulate=accumulate), parallel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, row in LOSSES.items() if row.head == "softmax"])
 def test_each_loss_alone_on_devices_with_microbatches(name):
     check(objective_of(name, accumulate=2), {"mode": "pmap", "data": 2})

@@ -36,6 +36,7 @@ def finished(tmp_path_factory):
     return [(folder, run(config_of(n), folder)) for n, folder in zip((3, 6), folders, strict=True)]
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_the_longer_run_bit_for_bit(finished):
     """The state of each part, and what is frozen, are saved and resumed whole."""
     (short, _), (long, printed) = finished

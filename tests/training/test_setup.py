@@ -204,7 +204,7 @@ def test_one_class_needs_a_sigmoid(tmp_path):
     config = median_folder(tmp_path)
     config.data.classes = "road"
     with pytest.raises(
-        ValueError, match=r"has one class \(road\).*; use model\.head=sigmoid, or a"
+        ValueError, match=r"'softmax' with one class \(road\).*; use model\.head=sigmoid with"
     ):
         setup_run(config)
 

@@ -50,6 +50,7 @@ def first(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_the_second_stage_starts_from_all_of_the_first_and_keeps_its_norms(first, tmp_path):
     trained = leaves(Predictor.from_workdir(first).variables)
     config = stage(8, **{"init_from": str(first), "train.freeze": ("norm",)})
