@@ -36,7 +36,7 @@ def small(name):
 @pytest.mark.parametrize("name", TABLE)
 def test_trains_for_20_steps(name, tmp_path):
     train(small(name), tmp_path)
-    losses = [row["train/loss"] for row in read_metrics(tmp_path) if "train/loss" in row]
+    losses = [row["loss"] for row in read_metrics(tmp_path) if row["split"] == "train"]
     assert len(losses) == 4
     assert np.all(np.isfinite(losses))
     results = json.loads((tmp_path / "results.json").read_text())["results"]
