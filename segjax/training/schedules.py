@@ -80,11 +80,8 @@ def one_cycle(
 
 
 def step(steps, *, learning_rate, step_at, step_factor) -> Schedule:
-    shares = tuple(step_at)
-    if not all(a < b for a, b in itertools.pairwise((0.0, *shares, 1.0))):
-        raise ValueError(f"optim.step_at={shares}; use rising shares in (0, 1)")
     at: dict[int, float] = {}
-    for share in shares:  # in a short run two may be at the same step
+    for share in step_at:  # in a short run two may be at the same step
         at[round(share * steps)] = at.get(round(share * steps), 1.0) * step_factor
     return optax.piecewise_constant_schedule(learning_rate, at)
 
@@ -152,6 +149,9 @@ def make_schedule(config: Mapping[str, Any], total_steps: int) -> Schedule:
     rate, warmup = config["learning_rate"], config["warmup_steps"]
     first, kind = config["warmup_start_factor"] * rate, config["warmup_kind"]
     row = chosen(config, "schedule", "schedule_function", SCHEDULES)
+    shares = tuple(config["step_at"])
+    if not all(a < b for a, b in itertools.pairwise((0.0, *shares, 1.0))):
+        raise ValueError(f"optim.step_at={shares}; use rising shares in (0, 1)")
     if warmup >= total_steps:
         raise ValueError(f"optim.warmup_steps={warmup}; use 0 .. {total_steps - 1} (train.steps-1)")
     if kind not in WARMUPS:

@@ -158,7 +158,7 @@ def test_slow_start_is_before_the_schedule(options, first):
         (dict(end_factor=1.5), r"optim\.end_factor=1\.5; use a number in \[0, 1\]"),
         (dict(schedule="step", step_at=(0.5, 60.0)), r"optim\.step_at=\(0\.5, 60\.0\); use rising"),
         (
-            dict(schedule="step", step_at=(0.9, 0.1)),
+            dict(schedule="poly", step_at=(0.9, 0.1)),  # also where no schedule reads it
             r"optim\.step_at=\(0\.9, 0\.1\); use rising shares in \(0, 1\)",
         ),
         (dict(schedule="step", step_at=(0.5, 0.5)), r"optim\.step_at=\(0\.5, 0\.5\)"),
