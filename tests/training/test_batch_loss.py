@@ -133,7 +133,7 @@ def check(objective, parallel):
 
 @pytest.mark.versions
 @pytest.mark.parametrize(("parallel", "accumulate"), PLACES, ids=str)
-@pytest.mark.parametrize("sums", range(len(SUMS)))
+@pytest.mark.parametrize("sums", [pytest.param(0, marks=pytest.mark.slow), 1, 2])
 def test_the_loss_is_that_of_the_whole_batch(sums, parallel, accumulate):
     check(objective_of(*SUMS[sums], accumulate=accumulate), parallel)
 
