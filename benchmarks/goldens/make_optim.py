@@ -96,17 +96,18 @@ def rates_of(name: str) -> np.ndarray:
     return np.array(rates)
 
 
-def main():
+def make() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     kernel = rng.standard_normal((2, 3)).astype(np.float32)
     gradients = rng.standard_normal((STEPS, 2, 3)).astype(np.float32)
     arrays = {"kernel": kernel, "gradients": gradients}
     arrays |= {f"optimizer/{name}": path_of(name, kernel, gradients) for name in OPTIMIZERS}
-    arrays |= {f"schedule/{name}": rates_of(name) for name in SCHEDULES}
-    path = Path(__file__).parents[2] / "tests" / "goldens" / "optim.npz"
-    np.savez_compressed(path, **arrays)
-    print(path.name, {name: array.shape for name, array in arrays.items()})
+    return arrays | {f"schedule/{name}": rates_of(name) for name in SCHEDULES}
 
 
 if __name__ == "__main__":
-    main()
+    arrays = make()
+    path = Path(__file__).parents[2] / "tests" / "goldens" / "optim.npz"
+    np.savez_compressed(path, **arrays)
+    size = path.stat().st_size
+    print(f"{path.name}: {len(arrays)} arrays, {size} bytes, torch {torch.__version__}")

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from configs import base
+from segjax.training.checkpoint import CheckpointStore
 from segjax.training.optim import OPTIMIZERS, kernels_only, make_optimizer
 from segjax.training.rows import options_of
 from segjax.training.schedules import SCHEDULES, make_schedule
@@ -241,6 +242,21 @@ def test_checkpoints_of_older_runs_fit():
         assert structure(make_optimizer(options, schedule)) == structure(expected)
     expected = optax.chain(optax.adamw(schedule, mask=kernels_only))
     assert structure(make_optimizer(optim_config(name="adamw"), schedule)) == structure(expected)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_checkpoint_has_the_whole_state(tmp_path, name):
+    config = optim_config(name=name, clip_norm=1.0)
+    optimizer = make_optimizer(config, make_schedule(config, 10))
+    params = {"kernel": jnp.full((2, 3), 3.0), "bias": jnp.full(3, 3.0)}
+    empty = optimizer.init(params)
+    _, state = optimizer.update(jax.tree.map(jnp.ones_like, params), empty, params)
+    with CheckpointStore(tmp_path) as store:
+        store.save(1, {"opt_state": state}, {})
+    with CheckpointStore(tmp_path, read_only=True) as store:
+        restored, _ = store.restore(1, {"opt_state": empty})
+    assert jax.tree.structure(restored["opt_state"]) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, restored["opt_state"], state)
 
 
 def test_base_says_which_rows_read_an_option():
