@@ -247,6 +247,9 @@ def test_plan(finished, tmp_path, capsys):
     assert numbers["parameters"] == convolutions + 8 * 8 + 4 * 7 + 7
     assert f"{numbers['parameters']:,} parameters" in printed
     assert "encoder1/conv/kernel" in printed
+    assert sum(row["parameters"] for row in numbers["parts"]) == numbers["parameters"]
+    assert {row["part"] for row in numbers["parts"]} == {"encoder", "head"}
+    assert "weight decay" in printed
     assert numbers["flops"] > 1e6
     assert 0 < numbers["temporaries"] <= numbers["peak"]
     assert json.loads((tmp_path / "plan.json").read_text()) == numbers
