@@ -85,20 +85,23 @@ def camvid_small_run(config):
 
 def paper(config):
     """ADE20K's recipe (section 5.2): SGD 0.01, poly, batch 16, 150,000 updates."""
-    config.data.update(name="ade20k", root="data/ADEChallengeData2016", image_size=(473, 473))
-    recipes.pspnet(config)
-    config.optim.update(name="sgd", learning_rate=0.01, schedule="poly", decay_scale="")
-    config.train.update(steps=150_000, batch_size=16, eval_every=5000)
+    ade20k_run(config)
+    config.train.update(steps=150_000, eval_every=5000)
 
 
 def semseg(config):
     """hszhao/semseg on ADE20K: as the paper, heads at ten times the rate, 100 epochs."""
+    ade20k_run(config)
+    config.optim.lr_scale = "head=10,aux=10"
+    config.train.epochs = 100.0
+
+
+def ade20k_run(config):
+    """The data, the views and the solver of `paper` and `semseg`."""
     config.data.update(name="ade20k", root="data/ADEChallengeData2016", image_size=(473, 473))
     recipes.pspnet(config)
-    config.optim.update(
-        name="sgd", learning_rate=0.01, schedule="poly", lr_scale="head=10,aux=10", decay_scale=""
-    )
-    config.train.update(epochs=100.0, batch_size=16)
+    config.optim.update(name="sgd", learning_rate=0.01, schedule="poly", decay_scale="")
+    config.train.batch_size = 16
 
 
 def idd_lite_small(config):

@@ -83,7 +83,8 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str
         )
     lines += [notice] if notice else []
     lines += [str(setup.initial.report)] if setup.initial else []
-    lines += [setup.warning()] if setup.warning() else []
+    if warning := setup.warning():
+        lines.append(warning)
     for line in lines:
         print_line(console, line)
     if not setup.parts.plain:

@@ -7,13 +7,16 @@ background.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
-from segjax.losses.divisors import divided
-from segjax.losses.options import require, require_one_of
+from segjax.losses.divisors import divided, divisor
+from segjax.losses.focal import check_options as check_focal
+from segjax.losses.focal import sigmoid_focal
+from segjax.losses.options import require_one_of
+from segjax.losses.overlap import check_options as check_overlap
+from segjax.losses.overlap import mean_over_classes, overlap_score
 
 BINARY_DIVISORS = ("labelled", "all", "none")
-_EPSILON = 1e-7  # keeps a quotient of two zeros finite
 
 
 def binary_cross_entropy(
@@ -85,15 +88,10 @@ def binary_focal(
 
     Reference: Lin et al., ICCV 2017 (arXiv 1708.02002), section 3.
     """
-    require(0 <= gamma < float("inf"), "gamma", gamma, "a number of 0 or more")
-    require(alpha is None or 0 <= alpha <= 1, "alpha", alpha, "a number in [0, 1]")
+    check_focal(gamma, alpha)
     require_one_of(BINARY_DIVISORS, "divide_by", divide_by)
     z, present, labelled = _prepared(logits, labels)
-    signed = jnp.where(present, z, -z)  # of what is true
-    # log(1 - p) = -softplus(signed), so no power of a number that rounds to 0.
-    losses = jnp.exp(-gamma * jax.nn.softplus(signed)) * jax.nn.softplus(-signed)
-    if alpha is not None:
-        losses *= jnp.where(present, alpha, 1 - alpha)
+    losses = sigmoid_focal(z, present, gamma, alpha)
     total = jnp.sum(jnp.where(labelled, jnp.mean(losses, -1), 0))
     return divided(total, binary_divisor(labels, logits.shape[-1], None, divide_by))
 
@@ -113,20 +111,20 @@ def binary_dice(
     Raises:
       ValueError: for an option out of its range.
     """
-    require(0 <= smooth < float("inf"), "smooth", smooth, "a number of 0 or more")
+    check_overlap(smooth)
     both, probability, present = _overlap(logits, labels)
-    score = (2 * both + smooth) / jnp.maximum(probability + present + smooth, _EPSILON)
-    return jnp.mean(jnp.where(present > 0, 1 - score, 0))
+    score = overlap_score(2 * both, probability + present, smooth)
+    return mean_over_classes(1 - score, present, "zero")
 
 
 def binary_jaccard(
     logits: Float[Array, "*shape k"], labels: Int[Array, "*shape"], *, smooth: float = 0.0
 ) -> Float[Array, ""]:
     """1 - intersection over union of probabilities and labels, as `binary_dice` for the rest."""
-    require(0 <= smooth < float("inf"), "smooth", smooth, "a number of 0 or more")
+    check_overlap(smooth)
     both, probability, present = _overlap(logits, labels)
-    score = (both + smooth) / jnp.maximum(probability + present - both + smooth, _EPSILON)
-    return jnp.mean(jnp.where(present > 0, 1 - score, 0))
+    score = overlap_score(both, probability + present - both, smooth)
+    return mean_over_classes(1 - score, present, "zero")
 
 
 def _overlap(logits, labels):
@@ -144,12 +142,12 @@ def binary_divisor(
     num_labels: int,
     class_weights: Float[Array, "k"] | None,
     divide_by: str,
-) -> Int[Array, ""]:
+) -> Real[Array, ""]:
     """The divisor of a batch, as `losses.divisors.divisor`."""
-    del class_weights  # they weight labels of a pixel, not pixels
-    if divide_by == "none":
-        return jnp.zeros((), jnp.int32)
-    return jnp.sum(labels >= 0 if divide_by == "all" else is_labelled(labels, num_labels))
+    if divide_by == "labelled":
+        return jnp.sum(is_labelled(labels, num_labels))
+    # The others are no matter of what labels mean; weights are of a pixel's labels, not of pixels.
+    return divisor(labels, num_labels, None, divide_by)
 
 
 def is_labelled(labels: Int[Array, "*shape"], num_labels: int) -> Bool[Array, "*shape"]:

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from segjax.losses.divisors import DIVISORS, divided, divisor
 from segjax.losses.labels import is_class, is_labelled, of_labelled
@@ -41,8 +41,7 @@ def focal(
 
     Reference: Lin et al., ICCV 2017 (arXiv 1708.02002), section 3.
     """
-    require(0 <= gamma < float("inf"), "gamma", gamma, "a number of 0 or more")
-    require(alpha is None or 0 <= alpha <= 1, "alpha", alpha, "a number in [0, 1]")
+    check_options(gamma, alpha)
     require_one_of(ACTIVATIONS, "activation", activation)
     require_one_of(DIVISORS, "divide_by", divide_by)
     if activation == "softmax" and alpha is not None:
@@ -56,7 +55,7 @@ def focal(
     if activation == "softmax":
         loss = _softmax_focal(z, chosen, gamma) * jnp.sum(jnp.where(chosen, weights, 0), -1)
     else:
-        loss = jnp.mean(_sigmoid_focal(z, chosen, gamma, alpha) * weights, -1)
+        loss = jnp.mean(sigmoid_focal(z, chosen, gamma, alpha) * weights, -1)
     total = jnp.sum(jnp.where(is_labelled(labels, num_classes), loss, 0))
     return divided(total, divisor(labels, num_classes, class_weights, divide_by))
 
@@ -68,7 +67,20 @@ def _softmax_focal(logits, chosen, gamma):
     return -(miss**gamma) * log_p
 
 
-def _sigmoid_focal(logits, chosen, gamma, alpha):
+def check_options(gamma: float, alpha: float | None) -> None:
+    """Raises ValueError for a `gamma` or `alpha` of `focal` out of its range."""
+    require(0 <= gamma < float("inf"), "gamma", gamma, "a number of 0 or more")
+    require(alpha is None or 0 <= alpha <= 1, "alpha", alpha, "a number in [0, 1]")
+
+
+def sigmoid_focal(
+    logits: Float[Array, "*shape k"],
+    chosen: Bool[Array, "*shape k"],
+    gamma: float,
+    alpha: float | None,
+) -> Float[Array, "*shape k"]:
+    """The binary focal loss of each class of each pixel; `chosen` is what is true. The other
+    arguments are those of `focal`."""
     wrong = jnp.where(chosen, -logits, logits)  # its sigmoid is the probability of what is false
     loss = jnp.exp(gamma * jax.nn.log_sigmoid(wrong)) * jax.nn.softplus(wrong)
     return loss if alpha is None else loss * jnp.where(chosen, alpha, 1 - alpha)

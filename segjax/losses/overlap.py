@@ -50,10 +50,10 @@ def dice(
     Raises:
       ValueError: for an option out of its range.
     """
-    _check(smooth, absent)
+    check_options(smooth, absent)
     both, predicted, labelled = _counts(logits, labels, per_image, squared)
-    score = _ratio(2 * both, predicted + labelled, smooth)
-    return _reduced(_over_classes(1 - score, labelled, absent), labels)
+    score = overlap_score(2 * both, predicted + labelled, smooth)
+    return _reduced(mean_over_classes(1 - score, labelled, absent), labels)
 
 
 def jaccard(
@@ -69,10 +69,10 @@ def jaccard(
 
     Args and errors: see `dice`.
     """
-    _check(smooth, absent)
+    check_options(smooth, absent)
     both, predicted, labelled = _counts(logits, labels, per_image)
-    score = _ratio(both, predicted + labelled - both, smooth)
-    return _reduced(_over_classes(1 - score, labelled, absent), labels)
+    score = overlap_score(both, predicted + labelled - both, smooth)
+    return _reduced(mean_over_classes(1 - score, labelled, absent), labels)
 
 
 def tversky(
@@ -106,16 +106,19 @@ def tversky(
     for name, value in (("alpha", alpha), ("beta", beta)):
         require(0 <= value < math.inf, name, value, "a number of 0 or more")
     require(0 < gamma < math.inf, "gamma", gamma, "a number above 0")
-    _check(smooth, absent)
+    check_options(smooth, absent)
     both, predicted, labelled = _counts(logits, labels, per_image)
-    score = _ratio(both, both + alpha * (predicted - both) + beta * (labelled - both), smooth)
-    mean = _over_classes(1 - score, labelled, absent)
+    score = overlap_score(
+        both, both + alpha * (predicted - both) + beta * (labelled - both), smooth
+    )
+    mean = mean_over_classes(1 - score, labelled, absent)
     if gamma != 1:  # 0 has no derivative below gamma = 1
         mean = jnp.where(mean > 0, jnp.where(mean > 0, mean, 1) ** gamma, 0)
     return _reduced(mean, labels)
 
 
-def _check(smooth, absent):
+def check_options(smooth: float, absent: str = "zero") -> None:
+    """Raises ValueError for a `smooth` or `absent` out of its range."""
     require(0 <= smooth < math.inf, "smooth", smooth, "a number of 0 or more")
     require_one_of(ABSENT, "absent", absent)
     if absent == "count" and not smooth:
@@ -137,12 +140,18 @@ def _counts(logits, labels, per_image, squared=False):
     return both, predicted, jnp.sum(chosen, axes).astype(p.dtype)
 
 
-def _ratio(a, b, smooth):
+def overlap_score(
+    a: Float[Array, "*n k"], b: Float[Array, "*n k"], smooth: float
+) -> Float[Array, "*n k"]:
+    """a / b with `smooth` added to both; 0 where both are 0."""
     return (a + smooth) / jnp.maximum(b + smooth, _LEAST)
 
 
-def _over_classes(losses, labelled, absent):
-    """The mean over the last axis."""
+def mean_over_classes(
+    losses: Float[Array, "*n k"], labelled: Float[Array, "*n k"], absent: str
+) -> Float[Array, "*n"]:
+    """The mean over the classes, of which `labelled` counts the pixels; see the module for
+    `absent`."""
     if absent == "count":
         return jnp.mean(losses, -1)
     present = labelled > 0

@@ -37,6 +37,7 @@ class Term(NamedTuple):
 CROSS_ENTROPY = (Term(1.0, "cross_entropy"),)
 
 
+@functools.cache  # a start reads them several times, and each reading traces the losses
 def parse_terms(
     text: str, option: str = "loss.terms", *, head: str = "softmax"
 ) -> tuple[Term, ...]:

@@ -27,8 +27,8 @@ class Frozen:
         A loss is differentiated by the first of them, so that nothing of the backward pass that
         only frozen parameters need is ever made.
         """
-        trained = _map(lambda path, x: None if path in self.params else x, params)
-        return trained, _map(lambda path, x: x if path in self.params else None, params)
+        trained = map_by_path(lambda path, x: None if path in self.params else x, params)
+        return trained, map_by_path(lambda path, x: x if path in self.params else None, params)
 
     def keep(self, new: Any, old: Any) -> Any:
         """New variables {"params", "batch_stats"}, with the old arrays of what is frozen."""
@@ -40,8 +40,8 @@ class Frozen:
             return x_old if path.rpartition("/")[0] in self.norms else x_new
 
         return {
-            "params": _map(params, new["params"], old["params"]),
-            "batch_stats": _map(statistics, new["batch_stats"], old["batch_stats"]),
+            "params": map_by_path(params, new["params"], old["params"]),
+            "batch_stats": map_by_path(statistics, new["batch_stats"], old["batch_stats"]),
         }
 
 
@@ -57,7 +57,7 @@ def _is_none(x: Any) -> bool:
     return x is None
 
 
-def _map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+def map_by_path(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """Maps `function(path, leaf, ...)` over a tree; a path is "encoder/stem/conv/kernel"."""
 
     def named(path, *leaves):

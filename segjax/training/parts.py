@@ -24,7 +24,7 @@ import optax
 from flax.traverse_util import flatten_dict
 
 from segjax.training import optim
-from segjax.training.frozen import Frozen
+from segjax.training.frozen import Frozen, map_by_path
 from segjax.training.schedules import Schedule
 
 GROUPS = ("encoder", "head", "aux", "classifier")
@@ -362,9 +362,7 @@ def _stats(variables: Mapping[str, Any]) -> Any:
 
 def _by_path(values: Mapping[str, Any], tree: Any) -> Any:
     """The values of the paths of a tree's leaves, as a tree of its structure."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: values[jax.tree_util.keystr(path, simple=True, separator="/")], tree
-    )
+    return map_by_path(lambda path, _: values[path], tree)
 
 
 def _groups(

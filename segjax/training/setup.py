@@ -195,7 +195,7 @@ def setup_run(config: Mapping[str, Any], workdir: str | pathlib.Path | None = No
     """
     check_options(config)
     data = Splits(config["data"], config["seed"])
-    make_head(config, data.classes)  # checks the kind of the labels before files are read
+    head = make_head(config, data.classes)
     model = build(config["model"], len(data.classes), config["dtype"])
     initial = None if has_checkpoint(workdir) else read_initial(config, model)
     config = with_normalization(config, initial, workdir)
@@ -203,7 +203,7 @@ def setup_run(config: Mapping[str, Any], workdir: str | pathlib.Path | None = No
     # All splits now, rather than the last ones at the end of the training.
     data.check(*data.used, batch_size=config["train"]["batch_size"])
     train = data.training()
-    setup = _without_data(config, data, model, devices, len(train))
+    setup = _without_data(config, data, head, model, devices, len(train))
     weights = class_weights(config, data, workdir)
     return dataclasses.replace(
         setup,
@@ -232,11 +232,11 @@ def setup_programs(config: Mapping[str, Any], devices: Sequence[jax.Device] | No
     """
     check_options(config)
     data = Splits(config["data"], config["seed"])
-    make_head(config, data.classes)  # checks the kind of the labels before files are read
+    head = make_head(config, data.classes)
     model = build(config["model"], len(data.classes), config["dtype"])
     config = with_normalization(config, None, None)
     devices = make_devices(config["parallel"], config["data"]["image_size"][0], devices)
-    setup = _without_data(config, data, model, devices)
+    setup = _without_data(config, data, head, model, devices)
     counted = config["loss"]["class_weights"] in statistics.WEIGHTINGS
     weights = (1.0,) * len(data.classes) if counted else class_weights(config, data, None)
     objective = dataclasses.replace(setup.objective, class_weights=weights)
@@ -244,7 +244,12 @@ def setup_programs(config: Mapping[str, Any], devices: Sequence[jax.Device] | No
 
 
 def _without_data(
-    config: Mapping[str, Any], splits: Splits, model: nn.Module, devices: Devices, images: int = 0
+    config: Mapping[str, Any],
+    splits: Splits,
+    head: Head,
+    model: nn.Module,
+    devices: Devices,
+    images: int = 0,
 ) -> Setup:
     """The parts of a run that depend on no more of the data than the number of training images."""
     train = config["train"]
@@ -254,7 +259,6 @@ def _without_data(
     schedule = schedules.make_schedule(
         config["optim"], total_steps or config["optim"]["warmup_steps"] + 10**6
     )
-    head = make_head(config, splits.classes)
     variables = abstract_variables(model, config["data"]["channels"])
     parts = read_parts(config, model, variables)
     objective = Objective(
