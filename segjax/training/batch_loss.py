@@ -144,7 +144,7 @@ class BatchLoss:
 
         outputs = jax.lax.scan(step, batch_stats, (split(images), split(index), keys))[1]
         (loss, values), gradients = jax.value_and_grad(self._shared_equally, has_aux=True)(
-            jax.tree.map(joined, outputs), labels
+            jax.tree.map(from_microbatches, outputs), labels
         )
         loss, values = jax.tree.map(lambda x: jnp.full(count, x / count), (loss, values))
         return WholeBatch(loss, values, jax.tree.map(split, gradients))
@@ -204,7 +204,7 @@ def microbatches(x: jax.Array, count: int) -> jax.Array:
     return jnp.moveaxis(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 1, 0)
 
 
-def joined(x: jax.Array) -> jax.Array:
+def from_microbatches(x: jax.Array) -> jax.Array:
     """The inverse of `microbatches`."""
     return jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])
 

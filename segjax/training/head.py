@@ -185,6 +185,18 @@ Head = Softmax | Sigmoid
 HEADS = (Softmax.name, Sigmoid.name)
 
 
+def head_name(model: Mapping[str, Any]) -> str:
+    """`model.head` of a config's `model` section; one without it has a softmax.
+
+    Raises:
+      ValueError: for an unknown head.
+    """
+    name = model.get("head", SOFTMAX.name)
+    if name not in HEADS:
+        raise ValueError(f"model.head={name!r} is unknown; use {', '.join(HEADS)}")
+    return name
+
+
 def make_head(config: Mapping[str, Any], classes: ClassTable) -> Head:
     """The head that `model.head` and `model.threshold` name, checked against the data's classes.
 
@@ -197,9 +209,7 @@ def make_head(config: Mapping[str, Any], classes: ClassTable) -> Head:
         have no meaning for the head.
     """
     model, count = config["model"], len(classes)
-    name = model.get("head", "softmax")
-    if name not in HEADS:
-        raise ValueError(f"model.head={name!r} is unknown; use {', '.join(HEADS)}")
+    name = head_name(model)
     if name == "softmax":
         if classes.multilabel:
             raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 from segjax.data import sampling
 from segjax.data.splits import scored_size
 from segjax.training.class_weights import check_loss
-from segjax.training.head import HEADS
+from segjax.training.head import head_name
 from segjax.training.ranges import check_numbers
 from segjax.training.remat import POLICIES
 from segjax.transforms import normalize
@@ -38,10 +38,7 @@ def check_options(config: Mapping[str, Any]) -> None:
         )
     normalize.check_window(data["local_contrast"], image_size)
     sampling.check(data)
-    head = config["model"].get("head", "softmax")
-    if head not in HEADS:
-        raise ValueError(f"model.head={head!r} is unknown; use {', '.join(HEADS)}")
-    check_loss(config["loss"], head)
+    check_loss(config["loss"], head_name(config["model"]))
     if not train["steps"] and not train["epochs"] and not config["init_from"]:
         raise ValueError(
             "train.steps=0 and train.epochs=0; set one of them, or init_from to evaluate weights "

@@ -13,7 +13,7 @@ import pytest
 from segjax.layers.checkpoint_names import block_output
 from segjax.losses.table import LOSSES
 from segjax.losses.terms import parse_aux_terms, parse_terms
-from segjax.training.batch_loss import BatchLoss, joined, microbatches
+from segjax.training.batch_loss import BatchLoss, from_microbatches, microbatches
 from segjax.training.head import SOFTMAX
 from segjax.training.mesh import ON_ONE_DEVICE, make_devices
 from segjax.training.step import (
@@ -186,7 +186,7 @@ def test_microbatches_go_backward_as_they_went_forward(model, remat):
             rows = (microbatches(x, 2)[part] for x in (images, index))
             output, stats = forward(params, stats, *rows, keys[part])
             outputs.append(output["logits"])
-        return total(terms, joined(jnp.stack(outputs)), labels)[0], stats
+        return total(terms, from_microbatches(jnp.stack(outputs)), labels)[0], stats
 
     def in_parts(params):
         examples, divisors = (images, labels, index), batch_loss.divisors(labels, K)
@@ -211,7 +211,7 @@ def test_microbatches_go_backward_as_they_went_forward(model, remat):
 
 def test_microbatches_join_again():
     x = np.arange(12).reshape(6, 2)
-    np.testing.assert_array_equal(joined(microbatches(jnp.array(x), 3)), x)
+    np.testing.assert_array_equal(from_microbatches(microbatches(jnp.array(x), 3)), x)
 
 
 def test_what_is_not_finite_reaches_the_loss():
