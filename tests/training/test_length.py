@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from segjax import config as configs
 from segjax.commands.train import train
+from segjax.training.checkpoint import CheckpointStore
 from segjax.training.length import check_length
 from segjax.training.setup import setup_run, steps_of
 from tests.conftest import make_tiny_config
@@ -29,17 +31,22 @@ def run(config, workdir):
     return console.file.getvalue()
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A run of 3 steps, one of 6, and what the latter printed."""
-    folders = [tmp_path_factory.mktemp(name) for name in ("short", "long")]
-    return [(folder, run(config_of(n), folder)) for n, folder in zip((3, 6), folders, strict=True)]
+def as_if_done(workdir, config):
+    """The workdir of a run that did its steps, as far as the next start looks before training."""
+    configs.save(config, workdir)
+    setup = setup_run(config, workdir)
+    configs.save_classes(setup.classes, workdir)
+    with CheckpointStore(workdir) as store:
+        store.save(config.train.steps, {"x": np.zeros(1)}, {})
+    return workdir
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_on_is_the_longer_run_bit_for_bit(finished):
+def test_a_run_that_goes_on_is_the_longer_run_bit_for_bit(tmp_path):
     """The state of each part, and what is frozen, are saved and resumed whole."""
-    (short, _), (long, printed) = finished
+    short, long = tmp_path / "short", tmp_path / "long"
+    run(config_of(3), short)
+    printed = run(config_of(6), long)
     expected = left_by(long, 6, config_of(6))
     assert "resumed at step 3 of 6" in run(config_of(6), short)
     left_by(short, 6, config_of(6)).assert_equals(expected)
@@ -61,7 +68,7 @@ def test_a_run_that_goes_on_is_the_longer_run_bit_for_bit(finished):
 
 
 def test_more_steps_of_another_schedule_are_refused(tmp_path):
-    run(config_of(2, **{"optim.schedule": "poly"}), tmp_path)
+    as_if_done(tmp_path, config_of(2, **{"optim.schedule": "poly"}))
     message = (
         r"holds 2 steps of a run of 2; in a run of 4 \(train\.steps\) optim\.schedule=poly would "
         r"have given .* start another run: init_from=.* with another --workdir"
@@ -86,9 +93,9 @@ def test_more_steps_of_another_schedule_are_refused(tmp_path):
     ],
     ids=str,
 )
-def test_schedules_must_agree_over_the_steps_that_are_done(finished, options, steps, refused):
+def test_schedules_must_agree_over_the_steps_that_are_done(tmp_path, options, steps, refused):
     """6 steps of a run of 6. (Other options than those of its length are checked elsewhere.)"""
-    workdir = finished[1][0]
+    workdir = as_if_done(tmp_path, config_of(6))
     setup = setup_run(
         config_of(steps, **{f"optim.{name}": value for name, value in options.items()}), workdir
     )
