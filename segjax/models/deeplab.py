@@ -56,7 +56,7 @@ class DeepLabV3(DilatedNetwork):
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Outputs:
-        c4, c5 = self.encode(images, train=train, multi_grid=tuple(self.multi_grid))
+        *_, c4, c5 = self.encode(images, train=train, multi_grid=tuple(self.multi_grid))
         features = self.aspp_features or c5.shape[-1] // 8
         x = AtrousSpatialPyramidPooling(
             self._rates_at_output_stride(),

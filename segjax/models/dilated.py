@@ -1,9 +1,10 @@
-"""The common trunk of FCN, PSPNet and DeepLabV3: a dilated ResNet, its options, and the heads.
+"""The common trunk of FCN, PSPNet and DeepLabV3: a dilated encoder, its options, and the heads.
 
 The three networks differ in what stands between the encoder's last map and the classifier: a
 convolution (FCN), averages over grids of bins (PSPNet), or atrous convolutions (DeepLabV3).
 """
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -14,20 +15,21 @@ from jaxtyping import Array, Float
 from segjax.layers import Conv, ConvNormAct, resize_bilinear, spatial_size
 from segjax.layers.precision import at_least_float32
 from segjax.models.arrays import Images, Outputs
-from segjax.models.resnet import ResNet, check_encoder
+from segjax.models.encoders import ENCODERS, Maps, check_encoder, make_encoder
 
 
 class DilatedNetwork(nn.Module):
-    """The abstract base of networks on a ResNet that keeps its resolution by atrous convolution.
+    """The abstract base of networks on an encoder that keeps its resolution by atrous convolution.
 
-    A subclass's `__call__` takes c4 and c5 from `encode`, makes scores of both, and returns them by
-    `outputs`. A subclass may change the defaults of these options and add its own.
+    A subclass's `__call__` takes the maps that it needs from `encode`, makes scores of them, and
+    returns them by `outputs`. A subclass may change the defaults of these options and add its own.
 
     Attributes:
       num_classes: K, channels of the logits.
-      encoder: "resnet18", "resnet34", "resnet50", "resnet101" or "resnet152".
-      output_stride, stem, width, contract_dilation, strided_1x1, zero_init_residual: as
-        `segjax.models.resnet.ResNet` has them.
+      encoder: a name in `segjax.models.encoders.ENCODERS`.
+      output_stride, width: as `segjax.models.encoders.make_encoder` has them.
+      stem, contract_dilation, strided_1x1, zero_init_residual: as `segjax.models.resnet.ResNet` has
+        them; other encoders have none of them.
       dropout_rate: dropout before the classifiers.
       aux: whether there is an auxiliary head on c4 (Zhao et al., CVPR 2017, section 3.3).
       align_corners: convention of bilinear resizing, see `segjax.layers.resize`.
@@ -53,8 +55,16 @@ class DilatedNetwork(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
-        check_encoder(self.encoder, self.output_stride, self.stem, self.strided_1x1)
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        options = self._encoder_options()
+        changed = {o: v for o, v in options.items() if v != defaults[o]}
+        check_encoder(self.encoder, self.output_stride, changed)
         super().__post_init__()
+
+    def _encoder_options(self) -> dict[str, Any]:
+        """The fields that some encoder has and others have not."""
+        names = dict.fromkeys(option for row in ENCODERS.values() for option in row.options)
+        return {name: getattr(self, name) for name in names}
 
     @property
     def norm(self) -> dict[str, Any]:
@@ -63,21 +73,17 @@ class DilatedNetwork(nn.Module):
 
     def encode(
         self, images: Images, *, train: bool, multi_grid: tuple[int, ...] = (1, 1, 1)
-    ) -> tuple[Float[Array, "n h4 w4 c4"], Float[Array, "n h5 w5 c5"]]:
-        """The encoder's last two maps; c5 has 1/output_stride of the image's size, rounded up."""
-        _, _, c4, c5 = ResNet(
+    ) -> Maps:
+        """The encoder's maps c1 to c5; c5 has 1/output_stride of the image's size, rounded up."""
+        encoder = make_encoder(
             self.encoder,
             output_stride=self.output_stride,
             multi_grid=multi_grid,
-            stem=self.stem,
             width=self.width,
-            contract_dilation=self.contract_dilation,
-            strided_1x1=self.strided_1x1,
-            zero_init_residual=self.zero_init_residual,
+            **self._encoder_options(),
             **self.norm,
-            name="encoder",
-        )(images, train=train)
-        return c4, c5
+        )
+        return encoder(images, train=train)
 
     def classifier_head(self, name: str, features: int | None = None) -> "ClassifierHead":
         """A submodule of that name with the network's dropout rate."""

@@ -25,7 +25,7 @@ class FCN(DilatedNetwork):
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Outputs:
-        c4, c5 = self.encode(images, train=train)
+        *_, c4, c5 = self.encode(images, train=train)
         scores = self.classifier_head("head")(c5, train=train)
         aux_scores = self.classifier_head("aux_head")(c4, train=train) if self.aux else None
         return self.outputs(images, scores, aux_scores)

@@ -36,7 +36,7 @@ class PSPNet(DilatedNetwork):
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Outputs:
-        c4, c5 = self.encode(images, train=train)
+        *_, c4, c5 = self.encode(images, train=train)
         pyramid = PyramidPooling(
             tuple(self.bins), align_corners=self.align_corners, **self.norm, name="pyramid"
         )

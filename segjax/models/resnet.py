@@ -103,7 +103,8 @@ VARIANTS = {
 
 
 class ResNet(nn.Module):
-    """A ResNet without its classifier; returns the outputs of its stages (c2, c3, c4, c5).
+    """A ResNet without its classifier; returns c1, the stem's map at stride 2 before it is pooled,
+    and the outputs of its stages, c2 to c5.
 
     Attributes:
       variant: a name in `VARIANTS`.
@@ -145,13 +146,13 @@ class ResNet(nn.Module):
             x = conv(base, 3, strides=2, name="stem1")(x, train=train)
             x = conv(base, 3, name="stem2")(x, train=train)
             x = conv(2 * base, 3, name="stem3")(x, train=train)
+        maps = [x]
         x = block_output(max_pool_3x3(x))
 
         block_class, depths = VARIANTS[self.variant]
-        if self.strided_1x1:  # `check_encoder` refuses it for basic blocks
+        if self.strided_1x1:  # `check_resnet` refuses it for basic blocks
             block_class = partial(block_class, strided_1x1=True)
         stride, rate = 4, 1
-        maps = []
         for s, blocks in enumerate(depths[: self.stages], 2):
             strides, rate_before = 1, rate
             if s > 2 and stride < self.output_stride:
@@ -180,13 +181,9 @@ def max_pool_3x3(x: Float[Array, "n H W c"]) -> Float[Array, "n h w c"]:
     return max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
 
-def check_encoder(encoder: str, output_stride: int, stem: str, strided_1x1: bool = False) -> None:
-    """Raises ValueError, naming the option, for a value that no ResNet encoder has."""
-    if encoder not in VARIANTS:
-        raise ValueError(f"model.encoder={encoder!r} is unknown; known: {', '.join(VARIANTS)}")
-    if output_stride not in (8, 16, 32):
-        raise ValueError(f"model.output_stride={output_stride}; use 8, 16 or 32")
+def check_resnet(variant: str, *, stem: str = "7x7", strided_1x1: bool = False, **_: Any) -> None:
+    """Raises ValueError, naming the option, for a value that this ResNet cannot have."""
     if stem not in ("7x7", "3x3"):
         raise ValueError(f'model.stem={stem!r}; use "7x7" or "3x3"')
-    if strided_1x1 and VARIANTS[encoder][0] is BasicBlock:
-        raise ValueError(f"model.strided_1x1=True; {encoder} has no 1x1 convolutions, use False")
+    if strided_1x1 and VARIANTS[variant][0] is BasicBlock:
+        raise ValueError(f"model.strided_1x1=True; {variant} has no 1x1 convolutions, use False")

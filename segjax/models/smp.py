@@ -15,7 +15,7 @@ from segjax.layers import Conv, ConvNormAct, adaptive_avg_pool, resize_bilinear,
 from segjax.layers.precision import at_least_float32
 from segjax.models.arrays import Images, Outputs
 from segjax.models.pspnet import check_bins
-from segjax.models.resnet import ResNet, check_encoder
+from segjax.models.resnet import VARIANTS, ResNet
 
 
 class SMPPSPNet(nn.Module):
@@ -55,7 +55,9 @@ class SMPPSPNet(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
-        check_encoder(self.encoder, output_stride=32, stem="7x7")
+        if self.encoder not in VARIANTS:
+            known = ", ".join(VARIANTS)
+            raise ValueError(f"model.encoder={self.encoder!r} is unknown; known: {known}")
         check_bins(self.bins)
         if self.encoder_depth not in (3, 4, 5):
             raise ValueError(f"model.encoder_depth={self.encoder_depth}; use 3, 4 or 5")

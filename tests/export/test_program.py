@@ -18,6 +18,7 @@ from segjax.export import load as exported
 from segjax.export import program as export
 from segjax.inference.predictor import Predictor
 from segjax.models import MODELS, build, model_options
+from segjax.models.encoders import ENCODERS
 from segjax.models.resnet import VARIANTS, BasicBlock
 from segjax.weights import files
 
@@ -92,6 +93,7 @@ def balance(predictor, image):
 @pytest.fixture(autouse=True)
 def shallow_encoder(monkeypatch):
     monkeypatch.setitem(VARIANTS, "shallow", (BasicBlock, (1, 1, 1, 1)))
+    monkeypatch.setitem(ENCODERS, "shallow", ENCODERS["resnet18"])
 
 
 # SegNets take any multiple of their stride; the others take the canvas only.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from segjax.models import MODELS, build, model_options, notebooks
+from segjax.models.encoders import ENCODERS
 from segjax.models.notebook_resnet import NotebookResNet
 from segjax.models.resnet import VARIANTS, Bottleneck
 
@@ -52,6 +53,7 @@ def shallow_encoder():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(VARIANTS, "shallow", (Bottleneck, (1, 1, 2, 3)))
+        patch.setitem(ENCODERS, "shallow", ENCODERS["resnet50"])
         patch.setattr(notebooks, "NotebookResNet", shallow)
         yield
 

@@ -67,7 +67,7 @@ def test_every_stage_of_the_encoder_halves_the_map(depth, size):
 
     with nn.intercept_methods(record):
         abstract(thin(encoder_depth=depth), (64, 96))
-    assert len(maps) == depth - 1
+    assert len(maps) == depth
     assert maps[-1].shape == (2, *size, 64 * 2 ** (depth - 2) // 8)
 
 

@@ -12,6 +12,7 @@ import pytest
 from segjax.layers.checkpoint_names import BLOCK, CONV, block_output, conv_output
 from segjax.losses.pixelwise import cross_entropy_sum
 from segjax.models import MODELS, build, model_options
+from segjax.models.encoders import ENCODERS
 from segjax.models.resnet import VARIANTS, Bottleneck
 from segjax.training.remat import rematerialised
 from tests.training import test_mesh
@@ -23,6 +24,7 @@ POLICIES = ("convs", "blocks")
 @pytest.fixture(autouse=True)
 def shallow_encoder(monkeypatch):
     monkeypatch.setitem(VARIANTS, "shallow", (Bottleneck, (1, 1, 2, 3)))
+    monkeypatch.setitem(ENCODERS, "shallow", ENCODERS["resnet50"])
 
 
 def toy(params, x, labels, key, *, axis=None):

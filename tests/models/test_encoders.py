@@ -1,0 +1,53 @@
+"""The table of encoders: every one under every head, by shapes; and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from segjax.models import build, encoders
+from segjax.models.encoders import ENCODERS
+
+HEADS = ("fcn", "pspnet", "deeplabv3")
+
+
+def test_options_of_encoders_are_fields_of_the_networks():
+    for row in ENCODERS.values():
+        assert set(row.options) <= set(row.module.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_maps(name, output_stride):
+    """Channels as the table says; sizes halved, rounded up, down to the output stride."""
+    size = (75, 101)
+    encoder = encoders.make_encoder(name, output_stride=output_stride, dtype=jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    init = lambda x: encoder.init_with_output(jax.random.key(0), x, train=False)[0]  # noqa: E731
+    maps = jax.eval_shape(init, images)
+    for stride, channels, found in zip(
+        (2, 4, 8, 16, 32), ENCODERS[name].channels, maps, strict=True
+    ):
+        if found is None:
+            assert channels == 0
+            continue
+        stride = min(stride, output_stride)
+        assert found.shape == (1, *(-(-s // stride) for s in size), channels), stride
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_encoder_under_every_head(head, encoder):
+    model = build({"name": head, "encoder": encoder}, 4)
+    images = jax.ShapeDtypeStruct((2, 67, 90, 3), jnp.float32)
+    init = lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0]  # noqa: E731
+    outputs = jax.eval_shape(init, images)
+    assert {x.shape for x in outputs.values()} == {(2, 67, 90, 4)}
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_an_option_of_another_encoder_is_refused(monkeypatch):
+    row = ENCODERS["resnet18"]._replace(options=("stem",))
+    monkeypatch.setitem(ENCODERS, "other", row)
+    build({"name": "pspnet", "encoder": "other", "stem": "7x7"}, 4)
+    with pytest.raises(ValueError, match=r"model.contract_dilation=True: other has no such option"):
+        build({"name": "pspnet", "encoder": "other", "contract_dilation": True}, 4)
