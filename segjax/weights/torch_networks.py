@@ -9,7 +9,7 @@ project's own constructor gives them; the classifier tells the number of classes
 import re
 from typing import Any
 
-from segjax.weights import torch_mobile
+from segjax.weights import torch_convnext, torch_mobile
 from segjax.weights.layout import Arrays, Layout, Names
 from segjax.weights.torch_encoders import (
     CLASSIFIERS,
@@ -272,6 +272,7 @@ LAYOUTS = (
     _SMP_PSPNET,
     *torch_mobile.NETWORKS,
     *torch_mobile.CLASSIFIERS,
+    *torch_convnext.CLASSIFIERS,
     *CLASSIFIERS,
 )
 # The layouts by which our models are written for torch; on encoders other than ResNets with their
