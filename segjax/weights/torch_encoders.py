@@ -121,7 +121,8 @@ CLASSIFIERS = (
         for title, norm in (("torchvision vgg16_bn", True), ("torchvision vgg16", False))
     ),
     Layout(
-        "torchvision resnet18/34/50/101/152, wide or resnext, or the PSPNet authors' with a 3x3 stem",
+        "torchvision resnet18/34/50/101/152, wide or resnext, or the PSPNet authors' with a 3x3 "
+        "stem",
         "torch",
         _is_resnet,
         _describe_resnet,

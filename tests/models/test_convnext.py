@@ -1,4 +1,4 @@
-"""ConvNeXt: atrous stages compute what strided ones do, stochastic depth, sizes that do not divide."""
+"""ConvNeXt: atrous stages compute what strided ones do; stochastic depth; what is fresh."""
 
 import functools
 
