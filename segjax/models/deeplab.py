@@ -10,12 +10,16 @@ from segjax.layers import AtrousSpatialPyramidPooling, Conv, ConvNormAct
 from segjax.models.arrays import Images, Outputs
 from segjax.models.dilated import ClassifierHead, DilatedNetwork
 
+AUX_MAPS = {"c2": 1, "c3": 2, "c4": 3, "c5": 4}
+
 
 class DeepLabV3(DilatedNetwork):
     """Encoder with multi-grid (1, 2, 4), ASPP with image pooling, classifier; figure 5.
 
     With `head_conv`, `contract_dilation`, `multi_grid=(1, 1, 1)` and `output_stride=8` it is
-    torchvision's `deeplabv3_resnet50`: 42,004,074 parameters at 21 classes.
+    torchvision's `deeplabv3_resnet50`: 42,004,074 parameters at 21 classes. On
+    `mobilenet_v3_large` at output stride 16, with `stage_maps="first"`, `aux_map="c3"`,
+    `rates=(12, 24, 36)` and `aspp_features=256` it is `deeplabv3_mobilenet_v3_large`: 11,029,328.
 
     Attributes:
       num_classes, encoder, output_stride, ...: see `DilatedNetwork`.
@@ -25,6 +29,7 @@ class DeepLabV3(DilatedNetwork):
       image_pooling: whether ASPP has a branch for the mean of the map.
       dropout_rate: dropout after ASPP's projection (0.5 in torchvision, none in the paper).
       head_conv: whether a 3x3 convolution stands before the classifier (torchvision's).
+      aux_map: the encoder's map that the auxiliary head reads, "c2" to "c5".
 
     Raises:
       ValueError: naming the option, for values that the encoder or ASPP cannot have.
@@ -37,12 +42,15 @@ class DeepLabV3(DilatedNetwork):
     aspp_features: int = 0
     image_pooling: bool = True
     head_conv: bool = False
+    aux_map: str = "c4"
 
     def __post_init__(self):
         for name in ("rates", "multi_grid"):
             values = getattr(self, name)
             if not values or min(values) < 1:
                 raise ValueError(f"model.{name}={tuple(values)}; use one or more numbers >= 1")
+        if self.aux_map not in AUX_MAPS:
+            raise ValueError(f"model.aux_map={self.aux_map!r}; use one of {', '.join(AUX_MAPS)}")
         super().__post_init__()
         rates = self._rates_at_output_stride()
         if min(rates) < 1 or len(set(rates)) < len(rates):
@@ -56,7 +64,8 @@ class DeepLabV3(DilatedNetwork):
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Outputs:
-        *_, c4, c5 = self.encode(images, train=train, multi_grid=tuple(self.multi_grid))
+        maps = self.encode(images, train=train, multi_grid=tuple(self.multi_grid))
+        c5 = maps[-1]
         features = self.aspp_features or c5.shape[-1] // 8
         x = AtrousSpatialPyramidPooling(
             self._rates_at_output_stride(),
@@ -71,4 +80,6 @@ class DeepLabV3(DilatedNetwork):
         scores = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")(x)
         # The paper has no auxiliary head; this is torchvision's, dropout included.
         aux_head = ClassifierHead(self.num_classes, dropout_rate=0.1, **self.norm, name="aux_head")
-        return self.outputs(images, scores, aux_head(c4, train=train) if self.aux else None)
+        aux_map = maps[AUX_MAPS[self.aux_map]]
+        assert aux_map is not None  # only c1 may be missing
+        return self.outputs(images, scores, aux_head(aux_map, train=train) if self.aux else None)

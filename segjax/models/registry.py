@@ -17,6 +17,7 @@ from segjax.models.deeplab import DeepLabV3
 from segjax.models.fcn import FCN
 from segjax.models.fcn_vgg import FCNVGG
 from segjax.models.largefov import DeepLabLargeFOV
+from segjax.models.lraspp import LRASPP
 from segjax.models.notebooks import NCSUSegNet, NotebookDeepLabV3, NotebookPSPNet, NotebookSegNet
 from segjax.models.pspnet import PSPNet
 from segjax.models.segnet import SegNet
@@ -37,6 +38,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "notebook_deeplabv3": NotebookDeepLabV3,
     "ncsu_segnet": NCSUSegNet,
     "smp_pspnet": SMPPSPNet,
+    "lraspp": LRASPP,
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # What the logits mean, see `segjax.training.head`: options of every model, of which no network

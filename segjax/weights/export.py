@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 from segjax.models import model_options
+from segjax.models.resnet import VARIANTS
 from segjax.weights import torch_networks
 from segjax.weights.files import (
     CLASSES_KEY,
@@ -87,7 +88,8 @@ def model_config(model: nn.Module) -> dict[str, Any]:
 def twin(model: nn.Module) -> Layout | None:
     """The layout of the torch network that has the model's layers, if there is one."""
     config = model_config(model)
-    layout = torch_networks.TWINS.get(config["name"])
+    name, encoder = config["name"], config.get("encoder")
+    layout = torch_networks.TWINS.get(name if encoder in VARIANTS else f"{name}/{encoder}")
     if layout is None:
         return None
     leaves = flatten_dict(abstract_variables(model), sep="/")

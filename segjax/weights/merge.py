@@ -15,6 +15,7 @@ from segjax.weights.report import Report
 _COUNTERS = ("num_batches_tracked",)
 # Options that describe the file's network in messages, and options that only training reads.
 _SHOWN = ("name", "encoder", "num_classes")
+_ENCODER_OPTIONS = ("encoder", "stem", "strided_1x1", "tensorflow")
 _TRAINING_ONLY = ("dropout_rate", "momentum", "zero_init_residual")
 
 
@@ -92,7 +93,7 @@ class Merge:
         options = model_options(model_name(self.model))
         for option, theirs in self.described.items():
             ours = getattr(self.model, option, None)
-            relevant = self.parts == "all" or option in ("encoder", "stem", "strided_1x1")
+            relevant = self.parts == "all" or option in _ENCODER_OPTIONS
             if option in ("aux", *_TRAINING_ONLY) or not relevant or option not in options:
                 continue
             if ours != theirs:
@@ -147,6 +148,8 @@ class Merge:
             return array + np.float32(names.var_shift)
         if role == "mean" and (bias := self._lost_bias(block)) is not None:
             return array - bias
+        if role == "scale" and names.scale:
+            return array.reshape(-1)  # [c, 1, 1] in torchvision's layer scale
         if role != "kernel":
             return array
         if array.ndim == 2 and array.size == np.prod(shape):  # a fully connected layer

@@ -9,6 +9,7 @@ project's own constructor gives them; the classifier tells the number of classes
 import re
 from typing import Any
 
+from segjax.weights import torch_convnext, torch_mobile
 from segjax.weights.layout import Arrays, Layout, Names
 from segjax.weights.torch_encoders import (
     CLASSIFIERS,
@@ -269,11 +270,16 @@ LAYOUTS = (
     _SEMSEG_PSPNET,
     _SMP_DEEPLABV3,
     _SMP_PSPNET,
+    *torch_mobile.NETWORKS,
+    *torch_mobile.CLASSIFIERS,
+    *torch_convnext.CLASSIFIERS,
     *CLASSIFIERS,
 )
-# The layouts by which our models are written for torch.
+# The layouts by which our models are written for torch; on encoders other than ResNets with their
+# names.
 TWINS = {
     "deeplabv3": _DEEPLABV3,
     "fcn": _FCN,
     "pspnet": _SEMSEG_PSPNET,
+    **torch_mobile.TWINS,
 }

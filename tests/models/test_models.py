@@ -39,6 +39,7 @@ PINNED = {
     "notebook_deeplabv3": ({}, 7, 39_144_327 - 56_192, "Keras's count of the document's network"),
     "ncsu_segnet": ({}, 101, 11_605_925 - 1_920, "the report's 11,604,365; see test_notebooks.py"),
     "smp_pspnet": ({}, 7, 1_528_871, "segmentation_models_pytorch 0.6: three stages, no layer3, 4"),
+    "lraspp": ({}, 21, 3_221_538, "torchvision 0.29 lraspp_mobilenet_v3_large"),
 }
 
 
