@@ -4,6 +4,7 @@ from segjax.layers.activation import relu
 from segjax.layers.adaptive import adaptive_avg_pool, adaptive_avg_pools
 from segjax.layers.context import AtrousSpatialPyramidPooling, PyramidPooling
 from segjax.layers.conv import Conv, ConvNormAct, atrous_conv
+from segjax.layers.depthwise import depthwise_conv
 from segjax.layers.norm import BatchNorm
 from segjax.layers.pooling import (
     max_pool,
@@ -15,6 +16,7 @@ from segjax.layers.pooling import (
     positions_to_indices,
 )
 from segjax.layers.resize import resize_bilinear, resize_nearest, spatial_size
+from segjax.layers.separable import SeparableConvNormAct
 from segjax.layers.transpose import (
     ConvTranspose,
     bilinear_conv_transpose,
@@ -29,12 +31,14 @@ __all__ = [
     "ConvNormAct",
     "ConvTranspose",
     "PyramidPooling",
+    "SeparableConvNormAct",
     "adaptive_avg_pool",
     "adaptive_avg_pools",
     "atrous_conv",
     "bilinear_conv_transpose",
     "bilinear_kernel",
     "conv_transpose",
+    "depthwise_conv",
     "max_pool",
     "max_pool_2x2",
     "max_pool_argmax",

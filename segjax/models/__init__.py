@@ -2,6 +2,7 @@
 
 from segjax.models.deconvnet import DeconvNet
 from segjax.models.deeplab import DeepLabV3
+from segjax.models.deeplab_plus import DeepLabV3Plus
 from segjax.models.fcn import FCN
 from segjax.models.fcn_vgg import FCNVGG
 from segjax.models.largefov import DeepLabLargeFOV
@@ -12,6 +13,7 @@ from segjax.models.resnet import ResNet
 from segjax.models.segnet import SegNet
 from segjax.models.segnet_basic import SegNetBasic
 from segjax.models.smp import SMPPSPNet
+from segjax.models.unet import UNet
 from segjax.models.vgg import VGGEncoder
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "DeconvNet",
     "DeepLabLargeFOV",
     "DeepLabV3",
+    "DeepLabV3Plus",
     "NCSUSegNet",
     "NotebookDeepLabV3",
     "NotebookPSPNet",
@@ -30,6 +33,7 @@ __all__ = [
     "SMPPSPNet",
     "SegNet",
     "SegNetBasic",
+    "UNet",
     "VGGEncoder",
     "build",
     "model_defaults",

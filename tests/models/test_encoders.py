@@ -7,7 +7,7 @@ import pytest
 from segjax.models import build, encoders
 from segjax.models.encoders import ENCODERS
 
-HEADS = ("fcn", "pspnet", "deeplabv3")
+HEADS = ("fcn", "pspnet", "deeplabv3", "deeplabv3plus", "unet")
 
 
 def test_options_of_encoders_are_fields_of_the_networks():
