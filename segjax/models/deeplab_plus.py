@@ -101,7 +101,7 @@ class DeepLabV3Plus(DilatedNetwork):
         x = resize_bilinear(block_output(x), spatial_size(c2), align_corners=self.align_corners)
         x = jnp.concatenate([x, c2], axis=-1)
         for i in range(1, self.decoder_convs + 1):
-            x = self._conv3x3(features, f"decoder{i}")(x, train=train)
+            x = block_output(self._conv3x3(features, f"decoder{i}")(x, train=train))
         scores = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")(x)
         aux_scores = self.classifier_head("aux_head")(c4, train=train) if self.aux else None
         return self.outputs(images, scores, aux_scores)

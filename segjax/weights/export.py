@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 from segjax.models import model_options
+from segjax.models.resnet import VARIANTS
 from segjax.weights import torch_networks
 from segjax.weights.files import (
     CLASSES_KEY,
@@ -38,9 +39,10 @@ def save(
     """Writes a safetensors file that `load` and `from_file` read back.
 
     FCN and DeepLabV3 with torchvision's layers get torchvision's names, PSPNet its authors'
-    (hszhao/semseg): kernels [o, i, h, w], for `load_state_dict`. Other models keep our paths
-    ("params/encoder/conv1_1/conv/kernel", [h, w, i, o]). The metadata hold the model's config,
-    the images' mean and std, and the classes' names.
+    (hszhao/semseg), U-Net and DeepLabV3+ with segmentation_models.pytorch's layers that project's:
+    kernels [o, i, h, w], for `load_state_dict`. Other models keep our paths
+    ("params/encoder/conv1_1/conv/kernel", [h, w, i, o]). The metadata hold the model's config, the
+    images' mean and std, and the classes' names.
 
     Args:
       path: the file; ends in .safetensors.
@@ -88,7 +90,7 @@ def twin(model: nn.Module) -> Layout | None:
     """The layout of the torch network that has the model's layers, if there is one."""
     config = model_config(model)
     layout = torch_networks.TWINS.get(config["name"])
-    if layout is None:
+    if layout is None or config["encoder"] not in VARIANTS:
         return None
     leaves = flatten_dict(abstract_variables(model), sep="/")
     blocks = {block for block, _ in map(role_of, leaves)}

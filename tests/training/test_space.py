@@ -30,6 +30,8 @@ MODELS = {
     "segnet": dict(name="segnet", width=1 / 16),
     "pspnet": dict(name="pspnet", encoder="resnet18", width=1 / 8),
     "deeplabv3": dict(name="deeplabv3", encoder="resnet18", width=1 / 8, aspp_features=8),
+    "deeplabv3plus": dict(name="deeplabv3plus", encoder="resnet18", width=1 / 8),
+    "unet": dict(name="unet", encoder="resnet18", width=1 / 8),
 }
 # The cells of a pyramid. Sums of maps this small are allowed; every map of the tests has more.
 POOLED = 1 + 4 + 9 + 36
@@ -135,7 +137,7 @@ def relative_error(result, expected) -> float:
 
 @pytest.mark.parametrize(
     "name",
-    ["segnet", *(pytest.param(n, marks=pytest.mark.slow) for n in ("deeplabv3", "pspnet"))],
+    ["segnet", *(pytest.param(n, marks=pytest.mark.slow) for n in MODELS if n != "segnet")],
 )
 def test_rows_on_four_devices(name, shallow):
     # Four images: the pyramid's bin 1 normalises over one value an image, and over two values the
