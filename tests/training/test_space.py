@@ -217,6 +217,8 @@ def test_gradients_in_float64(name, space):
         (dict(name="pspnet", encoder="resnet50", align_corners=False), (512, 512)),
         (dict(name="deeplabv3", encoder="resnet50"), (512, 256)),
         (dict(name="deeplabv3", encoder="resnet50", output_stride=8, head_conv=True), (512, 512)),
+        (dict(name="deeplabv3plus", encoder="resnet50"), (512, 256)),
+        (dict(name="unet", encoder="resnet34"), (512, 256)),
     ],
     ids=str,
 )

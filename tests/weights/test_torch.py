@@ -32,6 +32,13 @@ CLASSIFIERS = ("vgg16", "resnet", "semseg_resnet")
 NETWORKS = [name for name in KNOWN if not name.startswith(CLASSIFIERS)]
 # Whose tables are filled in the default run; the others differ in depth.
 SHALLOW = [name for name in NETWORKS if "101" not in name and "152" not in name]
+# Of the decoders of SMP and mmsegmentation one each.
+_ONE_EACH = ("smp_deeplabv3plus_resnet18", "smp_unet_resnet18", "mmseg_deeplabv3plus_resnet50")
+SHALLOW = [
+    name
+    for name in SHALLOW
+    if name in _ONE_EACH or not name.startswith(("smp_deeplabv3plus", "smp_unet", "mmseg"))
+]
 
 
 @pytest.mark.versions
