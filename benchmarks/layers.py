@@ -1,6 +1,6 @@
 """Times the layers against what they replace, side by side in one process.
 
-    python -m benchmarks.layers [pool] [atrous] [resize]
+    python -m benchmarks.layers [pool] [atrous] [depthwise] [grouped] [resize]
 
 The repeats of the compared programs alternate, so that a busy machine slows both; read the
 ratios, not the milliseconds. Each program is one jitted call that returns its output and, in
@@ -121,6 +121,49 @@ def atrous_programs(
     return {name: make(function) for name, function in functions.items()}
 
 
+def groups_programs(
+    size, channels, side, rate=1, strides=1, groups=None, backward=True
+) -> dict[str, Callable[[], jax.Array]]:
+    """A depthwise or grouped convolution of two images: XLA's, and the one of `segjax.layers`."""
+    groups = groups or channels
+    x, kernel = _normal(0, 2, *size, channels), _normal(1, side, side, channels // groups, channels)
+    pads, rates = ((rate * (side // 2),) * 2,) * 2, (rate, rate)
+
+    def xla(x, kernel):
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (strides, strides),
+            pads,
+            rhs_dilation=rates,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+
+    def ours(x, kernel):
+        return atrous_conv(x, kernel, rate=rate, strides=strides, groups=groups)
+
+    cotangent = _normal(2, *jax.eval_shape(ours, x, kernel).shape)
+    make = (
+        (lambda f: _with_gradients(f, cotangent, x, kernel))
+        if backward
+        else (lambda f: _forward(f, x, kernel))
+    )
+    return {"xla": make(xla), "atrous_conv": make(ours)}
+
+
+# Side, rate, step, and with which map and channels: MobileNetV2 and V3's, ConvNeXt's, ResNeXt's.
+_DEPTHWISE = (
+    (3, 1, 1, (64, 64), 96),
+    (3, 1, 2, (64, 64), 96),
+    (3, 2, 1, (32, 32), 256),
+    (5, 1, 1, (32, 32), 256),
+    (5, 2, 1, (16, 16), 672),
+    (7, 1, 1, (64, 64), 96),
+)
+_GROUPED = ((3, 1, 1, (64, 64), 128), (3, 1, 2, (32, 32), 512), (3, 2, 1, (16, 16), 1024))
+
+
 def resize_programs(
     size=(60, 80), channels=16, factor=8, backward=True
 ) -> dict[str, Callable[[], jax.Array]]:
@@ -150,6 +193,13 @@ def benchmarks(wanted: set[str]) -> Iterator[tuple[str, dict]]:
                         f"{title} {share:.0%}, {direction}",
                         atrous_programs(size, rate, backward=backward),
                     )
+        for kind, groups, cases in (("depthwise", None, _DEPTHWISE), ("grouped", 32, _GROUPED)):
+            for side, rate, step, size, channels in cases if kind in wanted else ():
+                title = f"{kind} {side}x{side} rate {rate} stride {step} at {size}, {channels}"
+                yield (
+                    f"{title}, {direction}",
+                    groups_programs(size, channels, side, rate, step, groups, backward),
+                )
         if "resize" in wanted:
             yield f"bilinear x8 from 2x60x80x16, {direction}", resize_programs(backward=backward)
 
@@ -167,4 +217,4 @@ def main(wanted: set[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(set(sys.argv[1:]) or {"pool", "atrous", "resize"})
+    main(set(sys.argv[1:]) or {"pool", "atrous", "depthwise", "grouped", "resize"})

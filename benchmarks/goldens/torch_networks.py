@@ -272,7 +272,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
     ),
     "smp_deeplabv3_resnet18": (lambda: smp_network("DeepLabV3", "resnet18"), (1, 104, 136)),
     "smp_deeplabv3plus_resnet18": (lambda: smp_network("DeepLabV3Plus", "resnet18"), (1, 208, 240)),
+    "smp_deeplabv3plus_mobilenet_v2": (
+        lambda: smp_network("DeepLabV3Plus", "mobilenet_v2"),
+        (1, 208, 240),
+    ),
     "smp_unet_resnet18": (lambda: smp_network("Unet", "resnet18"), (1, 61, 83)),
+    "smp_unet_mobilenet_v2": (lambda: smp_network("Unet", "mobilenet_v2"), (1, 61, 83)),
     "mmseg_fcn_resnet50": (lambda: MMSegNetwork("fcn", DEPTHS[50]), (1, 49, 66)),
     "mmseg_pspnet_resnet50": (lambda: MMSegNetwork("pspnet", DEPTHS[50]), (1, 49, 66)),
     "mmseg_deeplabv3_resnet50": (lambda: MMSegNetwork("deeplabv3", DEPTHS[50]), (1, 105, 114)),
@@ -282,7 +287,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
     ),
 }
 # Of the outputs of these, every fourth row and column is kept in place of every second.
-LARGE = ("smp_deeplabv3plus_resnet18", "mmseg_deeplabv3_resnet50", "mmseg_deeplabv3plus_resnet50")
+LARGE = (
+    "smp_deeplabv3plus_mobilenet_v2",
+    "smp_deeplabv3plus_resnet18",
+    "mmseg_deeplabv3_resnet50",
+    "mmseg_deeplabv3plus_resnet50",
+)
 NAMES_ONLY: dict[str, Callable[[], nn.Module]] = {
     **{f"resnet{n}": getattr(resnet, f"resnet{n}") for n in (34, 101, 152)},
     "fcn_resnet101": lambda: torchvision_network("fcn_resnet101"),

@@ -4,7 +4,7 @@ from segjax.layers.activation import relu
 from segjax.layers.adaptive import adaptive_avg_pool, adaptive_avg_pools
 from segjax.layers.context import AtrousSpatialPyramidPooling, PyramidPooling
 from segjax.layers.conv import Conv, ConvNormAct, atrous_conv
-from segjax.layers.depthwise import depthwise_conv
+from segjax.layers.depthwise import depthwise_conv, grouped_conv
 from segjax.layers.norm import BatchNorm
 from segjax.layers.pooling import (
     max_pool,
@@ -39,6 +39,7 @@ __all__ = [
     "bilinear_kernel",
     "conv_transpose",
     "depthwise_conv",
+    "grouped_conv",
     "max_pool",
     "max_pool_2x2",
     "max_pool_argmax",

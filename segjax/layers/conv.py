@@ -15,7 +15,14 @@ from jaxtyping import Array, Float
 
 from segjax.layers.banded import shift
 from segjax.layers.checkpoint_names import conv_output
-from segjax.layers.dilated import Pads, centered_padding, dilated_conv, dilated_conv_with_phases
+from segjax.layers.depthwise import depthwise_conv, grouped_conv
+from segjax.layers.dilated import (
+    Pads,
+    centered_padding,
+    dilated_conv,
+    dilated_conv_with_phases,
+    explicit_padding,
+)
 from segjax.layers.norm import BatchNorm
 
 # Below this share of taps that see the map at all, summing the taps one by one beats a convolution
@@ -31,12 +38,13 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 def atrous_conv(
-    x: Float[Array, "n H W i"],
+    x: Float[Array, "n H W c"],
     kernel: Float[Array, "kh kw i o"],
     *,
     rate: int = 1,
     strides: int = 1,
     padding: str | Pads = "CENTER",
+    groups: int = 1,
 ) -> Float[Array, "n h w o"]:
     """2-D convolution with `rate - 1` zeros between the kernel's taps.
 
@@ -46,7 +54,10 @@ def atrous_conv(
       rate: atrous (dilation) rate, at least 1.
       strides: output step, the same for rows and columns.
       padding: "CENTER" pads `rate * (k // 2)` zeros on every side, as torch with that explicit
-        padding (XLA's "SAME" differs from it at stride 2); or explicit pairs.
+        padding; "SAME" pads as TensorFlow does, which at stride 2 is one row less before; or
+        explicit pairs.
+      groups: c / i. As many groups as channels and outputs: `depthwise_conv`; other numbers above
+        1: `grouped_conv`.
 
     At large rates most taps fall outside the map (rate 24 on a 33x33 map: the corner taps see
     only 9x9 cells of it). On CPUs those products are left out: the same sum, several times faster.
@@ -54,17 +65,16 @@ def atrous_conv(
     the rows, none ever holds the complete map, whatever the rate, see `_sum_of_rows`.
 
     Raises:
-      ValueError: for an even kernel with "CENTER", or another string.
+      ValueError: for an even kernel with "CENTER", another string, or groups that do not divide.
 
     Reference: Chen et al., "Rethinking Atrous Convolution", arXiv 1706.05587, section 3.1.
     """
+    if groups > 1:
+        depthwise = groups == x.shape[-1] == kernel.shape[-1]
+        conv = depthwise_conv if depthwise else grouped_conv
+        return conv(x, kernel, rate=rate, strides=strides, padding=padding)
     centered = padding == "CENTER"
-    if isinstance(padding, str):
-        if not centered:
-            raise ValueError(f'padding={padding!r}; use "CENTER" or ((top, bottom), (left, right))')
-        if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
-            raise ValueError(f"an even kernel {kernel.shape[:2]} has no centre; give padding pairs")
-        padding = centered_padding(kernel, rate)
+    padding = explicit_padding(x, kernel, rate, strides, padding)
     if kernel.shape[:2] == (1, 1) and not any(map(any, padding)):
         return _pointwise(x, kernel, strides)
     # At rate 1 only tiny maps have so few taps inside, and there is nothing to gain: 49 products of
@@ -160,6 +170,7 @@ class Conv(nn.Module):
       features: output channels.
       kernel_size: k, rows and columns of the kernel.
       strides, rate, padding: see `atrous_conv`.
+      groups: of input channels and features, each convolved by itself.
       frozen_bias: the bias gets no gradient. Before a normalisation by the batch, which takes the
         mean away again, its gradient is zero, and computing that costs a pass over the map.
     """
@@ -171,12 +182,14 @@ class Conv(nn.Module):
     use_bias: bool = False
     frozen_bias: bool = False
     padding: str | Pads = "CENTER"
+    groups: int = 1
     dtype: DTypeLike = jnp.float32
     kernel_init: Callable = he_normal
 
     @nn.compact
     def __call__(self, x: Float[Array, "n H W i"]) -> Float[Array, "n h w o"]:
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        inputs = x.shape[-1] // self.groups
+        shape = (self.kernel_size, self.kernel_size, inputs, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         x = atrous_conv(
             x.astype(self.dtype),
@@ -184,6 +197,7 @@ class Conv(nn.Module):
             rate=self.rate,
             strides=self.strides,
             padding=self.padding,
+            groups=self.groups,
         )
         x = conv_output(x)
         if self.use_bias:
@@ -200,7 +214,7 @@ class ConvNormAct(nn.Module):
     devices.
 
     Attributes:
-      features, kernel_size, strides, rate, use_bias: see `Conv`.
+      features, kernel_size, strides, rate, use_bias, padding, groups: see `Conv`.
       activation: of each number by itself; None: none.
       momentum: share of the old statistics that stays at each step: 0.9 is torch's 0.1.
       epsilon: added to the variance.
@@ -214,6 +228,8 @@ class ConvNormAct(nn.Module):
     activation: Callable[[jax.Array], jax.Array] | None = nn.relu
     momentum: float = 0.9
     epsilon: float = 1e-5
+    padding: str | Pads = "CENTER"
+    groups: int = 1
     dtype: DTypeLike = jnp.float32
     kernel_init: Callable = he_normal
     scale_init: Callable = nn.initializers.ones
@@ -227,6 +243,8 @@ class ConvNormAct(nn.Module):
             self.rate,
             self.use_bias,
             frozen_bias=train,
+            padding=self.padding,
+            groups=self.groups,
             dtype=self.dtype,
             kernel_init=self.kernel_init,
             name="conv",

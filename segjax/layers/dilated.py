@@ -21,14 +21,45 @@ def centered_padding(kernel: Float[Array, "kh kw i o"], rate: int) -> Pads:
     return (rows, rows), (columns, columns)
 
 
+def explicit_padding(
+    x: Float[Array, "n H W c"],
+    kernel: Float[Array, "kh kw i o"],
+    rate: int,
+    strides: int,
+    padding: str | Pads,
+) -> Pads:
+    """The pairs that a padding is: "CENTER", "SAME" or pairs, see `segjax.layers.atrous_conv`.
+
+    Raises:
+      ValueError: for an even kernel with "CENTER", or another string.
+    """
+    if not isinstance(padding, str):
+        return padding
+    if padding == "SAME":
+        rows, columns = (
+            max(0, (-(-n // strides) - 1) * strides + rate * (k - 1) + 1 - n)
+            for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True)
+        )
+        return (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
+    if padding != "CENTER":
+        raise ValueError(
+            f'padding={padding!r}; use "CENTER", "SAME" or ((top, bottom), (left, right))'
+        )
+    if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
+        raise ValueError(f"an even kernel {kernel.shape[:2]} has no centre; give padding pairs")
+    return centered_padding(kernel, rate)
+
+
 def dilated_conv(
-    x: Float[Array, "n H W i"],
+    x: Float[Array, "n H W c"],
     kernel: Float[Array, "kh kw i o"],
     rate: int,
     padding: Pads,
     strides: int = 1,
+    groups: int = 1,
 ) -> Float[Array, "n h w o"]:
-    """XLA's convolution, channels-last, with `rate - 1` zeros between the kernel's taps."""
+    """XLA's convolution, channels-last, with `rate - 1` zeros between the kernel's taps; c is
+    groups * i."""
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -36,6 +67,7 @@ def dilated_conv(
         padding=padding,
         rhs_dilation=(rate, rate),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
     )
 
 

@@ -6,6 +6,8 @@ from segjax.models.deeplab_plus import DeepLabV3Plus
 from segjax.models.fcn import FCN
 from segjax.models.fcn_vgg import FCNVGG
 from segjax.models.largefov import DeepLabLargeFOV
+from segjax.models.lraspp import LRASPP
+from segjax.models.mobilenet import MobileNet
 from segjax.models.notebooks import NCSUSegNet, NotebookDeepLabV3, NotebookPSPNet, NotebookSegNet
 from segjax.models.pspnet import PSPNet
 from segjax.models.registry import MODELS, build, model_defaults, model_options
@@ -19,11 +21,13 @@ from segjax.models.vgg import VGGEncoder
 __all__ = [
     "FCN",
     "FCNVGG",
+    "LRASPP",
     "MODELS",
     "DeconvNet",
     "DeepLabLargeFOV",
     "DeepLabV3",
     "DeepLabV3Plus",
+    "MobileNet",
     "NCSUSegNet",
     "NotebookDeepLabV3",
     "NotebookPSPNet",

@@ -10,12 +10,16 @@ from segjax.layers import AtrousSpatialPyramidPooling, Conv, ConvNormAct
 from segjax.models.arrays import Images, Outputs
 from segjax.models.dilated import ClassifierHead, DilatedNetwork
 
+AUX_MAPS = {"c2": 1, "c3": 2, "c4": 3, "c5": 4}
+
 
 class DeepLabV3(DilatedNetwork):
     """Encoder with multi-grid (1, 2, 4), ASPP with image pooling, classifier; figure 5.
 
     With `head_conv`, `contract_dilation`, `multi_grid=(1, 1, 1)` and `output_stride=8` it is
-    torchvision's `deeplabv3_resnet50`: 42,004,074 parameters at 21 classes.
+    torchvision's `deeplabv3_resnet50`: 42,004,074 parameters at 21 classes. On
+    `mobilenet_v3_large` at output stride 16, with `stage_maps="first"`, `aux_map="c3"`,
+    `rates=(12, 24, 36)` and `aspp_features=256` it is `deeplabv3_mobilenet_v3_large`: 11,029,328.
 
     Attributes:
       num_classes, encoder, output_stride, ...: see `DilatedNetwork`.
@@ -26,6 +30,7 @@ class DeepLabV3(DilatedNetwork):
       project_kernel: side of the kernel that joins ASPP's branches (3 in mmsegmentation).
       dropout_rate: dropout after ASPP's projection (0.5 in torchvision, none in the paper).
       head_conv: whether a 3x3 convolution stands before the classifier (torchvision's).
+      aux_map: the encoder's map that the auxiliary head reads, "c2" to "c5".
 
     Raises:
       ValueError: naming the option, for values that the encoder or ASPP cannot have.
@@ -39,14 +44,18 @@ class DeepLabV3(DilatedNetwork):
     image_pooling: bool = True
     project_kernel: int = 1
     head_conv: bool = False
+    aux_map: str = "c4"
 
     def __post_init__(self):
+        if self.aux_map not in AUX_MAPS:
+            raise ValueError(f"model.aux_map={self.aux_map!r}; use one of {', '.join(AUX_MAPS)}")
         super().__post_init__()
         check_aspp(self.rates, self.multi_grid, self.output_stride, self.project_kernel)
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Outputs:
-        *_, c4, c5 = self.encode(images, train=train, multi_grid=tuple(self.multi_grid))
+        maps = self.encode(images, train=train, multi_grid=tuple(self.multi_grid))
+        c5 = maps[-1]
         features = self.aspp_features or c5.shape[-1] // 8
         x = AtrousSpatialPyramidPooling(
             rates_at(self.rates, self.output_stride),
@@ -62,7 +71,9 @@ class DeepLabV3(DilatedNetwork):
         scores = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")(x)
         # The paper has no auxiliary head; this is torchvision's, dropout included.
         aux_head = ClassifierHead(self.num_classes, dropout_rate=0.1, **self.norm, name="aux_head")
-        return self.outputs(images, scores, aux_head(c4, train=train) if self.aux else None)
+        aux_map = maps[AUX_MAPS[self.aux_map]]
+        assert aux_map is not None  # only c1 may be missing
+        return self.outputs(images, scores, aux_head(aux_map, train=train) if self.aux else None)
 
 
 def rates_at(rates: tuple[int, ...], output_stride: int) -> tuple[int, ...]:

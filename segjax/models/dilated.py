@@ -30,6 +30,7 @@ class DilatedNetwork(nn.Module):
       output_stride, width: as `segjax.models.encoders.make_encoder` has them.
       stem, contract_dilation, strided_1x1, zero_init_residual: as `segjax.models.resnet.ResNet` has
         them; other encoders have none of them.
+      stage_maps, tensorflow: as `segjax.models.mobilenet.MobileNet` has them.
       dropout_rate: dropout before the classifiers.
       aux: whether there is an auxiliary head on c4 (Zhao et al., CVPR 2017, section 3.3).
       align_corners: convention of bilinear resizing, see `segjax.layers.resize`.
@@ -48,6 +49,8 @@ class DilatedNetwork(nn.Module):
     contract_dilation: bool = False
     strided_1x1: bool = False
     zero_init_residual: bool = False
+    stage_maps: str = "last"
+    tensorflow: bool = False
     dropout_rate: float = 0.1
     aux: bool = True
     align_corners: bool = False

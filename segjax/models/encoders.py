@@ -12,6 +12,7 @@ import flax.linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from segjax.models.mobilenet import MobileNet, check_mobilenet
 from segjax.models.resnet import ResNet, check_resnet
 
 Map = Float[Array, "n _h _w _c"]
@@ -36,6 +37,7 @@ class Encoder(NamedTuple):
 
 
 _RESNET_OPTIONS = ("stem", "contract_dilation", "strided_1x1", "zero_init_residual")
+_MOBILE_OPTIONS = ("stage_maps", "tensorflow")
 _BASIC = Encoder(ResNet, (64, 64, 128, 256, 512), _RESNET_OPTIONS, check_resnet)
 _BOTTLENECK = Encoder(ResNet, (64, 256, 512, 1024, 2048), _RESNET_OPTIONS, check_resnet)
 
@@ -45,6 +47,13 @@ ENCODERS: dict[str, Encoder] = {
     "resnet50": _BOTTLENECK,
     "resnet101": _BOTTLENECK,
     "resnet152": _BOTTLENECK,
+    "mobilenet_v2": Encoder(MobileNet, (16, 24, 32, 96, 1280), _MOBILE_OPTIONS, check_mobilenet),
+    "mobilenet_v3_large": Encoder(
+        MobileNet, (16, 24, 40, 112, 960), _MOBILE_OPTIONS, check_mobilenet
+    ),
+    "efficientnet_lite0": Encoder(
+        MobileNet, (16, 24, 40, 112, 320), _MOBILE_OPTIONS, check_mobilenet
+    ),
 }
 
 

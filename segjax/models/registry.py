@@ -18,6 +18,7 @@ from segjax.models.deeplab_plus import DeepLabV3Plus
 from segjax.models.fcn import FCN
 from segjax.models.fcn_vgg import FCNVGG
 from segjax.models.largefov import DeepLabLargeFOV
+from segjax.models.lraspp import LRASPP
 from segjax.models.notebooks import NCSUSegNet, NotebookDeepLabV3, NotebookPSPNet, NotebookSegNet
 from segjax.models.pspnet import PSPNet
 from segjax.models.segnet import SegNet
@@ -41,6 +42,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "smp_pspnet": SMPPSPNet,
     "deeplabv3plus": DeepLabV3Plus,
     "unet": UNet,
+    "lraspp": LRASPP,
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # What the logits mean, see `segjax.training.head`: options of every model, of which no network

@@ -39,6 +39,7 @@ class UNet(nn.Module):
       encoder: a name in `segjax.models.encoders.ENCODERS`.
       stem, strided_1x1, zero_init_residual: as `segjax.models.resnet.ResNet` has them; other
         encoders have none of them.
+      stage_maps, tensorflow: as `segjax.models.mobilenet.MobileNet` has them.
       width: factor on every channel count.
       decoder_channels: of the five blocks, the coarsest first, at width 1.
       momentum: share of the old statistics that batch normalisation keeps at each step.
@@ -54,6 +55,8 @@ class UNet(nn.Module):
     width: float = 1.0
     strided_1x1: bool = False
     zero_init_residual: bool = False
+    stage_maps: str = "last"
+    tensorflow: bool = False
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
     momentum: float = 0.9
     dtype: DTypeLike = jnp.float32

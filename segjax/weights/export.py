@@ -89,8 +89,9 @@ def model_config(model: nn.Module) -> dict[str, Any]:
 def twin(model: nn.Module) -> Layout | None:
     """The layout of the torch network that has the model's layers, if there is one."""
     config = model_config(model)
-    layout = torch_networks.TWINS.get(config["name"])
-    if layout is None or config["encoder"] not in VARIANTS:
+    name, encoder = config["name"], config.get("encoder")
+    layout = torch_networks.TWINS.get(name if encoder in VARIANTS else f"{name}/{encoder}")
+    if layout is None:
         return None
     leaves = flatten_dict(abstract_variables(model), sep="/")
     blocks = {block for block, _ in map(role_of, leaves)}

@@ -15,6 +15,7 @@ from segjax.weights.report import Report
 _COUNTERS = ("num_batches_tracked",)
 # Options that describe the file's network in messages, and options that only training reads.
 _SHOWN = ("name", "encoder", "num_classes")
+_ENCODER_OPTIONS = ("encoder", "stem", "strided_1x1", "tensorflow")
 _TRAINING_ONLY = ("dropout_rate", "momentum", "zero_init_residual")
 
 
@@ -96,7 +97,7 @@ class Merge:
         options = model_options(model_name(self.model))
         for option, theirs in self.described.items():
             ours = getattr(self.model, option, None)
-            relevant = self.parts == "all" or option in ("encoder", "stem", "strided_1x1")
+            relevant = self.parts == "all" or option in _ENCODER_OPTIONS
             if option in ("aux", *_TRAINING_ONLY) or not relevant or option not in options:
                 continue
             if ours != theirs:

@@ -10,7 +10,7 @@ classifier tells the number of classes.
 import re
 from typing import Any
 
-from segjax.weights import torch_mmseg, torch_smp
+from segjax.weights import torch_mmseg, torch_mobile, torch_smp
 from segjax.weights.layout import Arrays, Layout, Names
 from segjax.weights.torch_encoders import (
     CLASSIFIERS,
@@ -138,13 +138,17 @@ LAYOUTS = (
     _SEMSEG_PSPNET,
     *torch_smp.LAYOUTS,
     *torch_mmseg.LAYOUTS,
+    *torch_mobile.NETWORKS,
+    *torch_mobile.CLASSIFIERS,
     *CLASSIFIERS,
 )
-# The layouts by which our models are written for torch.
+# The layouts by which our models are written for torch; on encoders other than ResNets with their
+# names.
 TWINS = {
     "deeplabv3": _DEEPLABV3,
     "fcn": _FCN,
     "pspnet": _SEMSEG_PSPNET,
     "deeplabv3plus": torch_smp.DEEPLABV3PLUS,
     "unet": torch_smp.UNET,
+    **torch_mobile.TWINS,
 }

@@ -6,6 +6,7 @@ values that the project's own constructor gives them.
 
 from typing import Any
 
+from segjax.models.encoders import ENCODERS
 from segjax.weights.layout import Arrays, Layout, Names
 from segjax.weights.torch_encoders import (
     STEM_7X7,
@@ -15,6 +16,7 @@ from segjax.weights.torch_encoders import (
     resnet_variant,
 )
 from segjax.weights.torch_heads import aspp_blocks, has, separable_blocks
+from segjax.weights.torch_mobile import is_variant, mobilenet_v2_blocks
 
 
 def _smp_deeplab_parts(arrays: Arrays) -> tuple[str, str, str]:
@@ -34,12 +36,29 @@ def _is_smp_deeplabv3(arrays: Arrays) -> bool:
 
 
 def _is_smp(arrays: Arrays) -> bool:
-    names = ("encoder.conv1.weight", "segmentation_head.0.weight")
-    return has(arrays, *names) and resnet_variant(arrays, "encoder.") is not None
+    return "segmentation_head.0.weight" in arrays and _encoder(arrays) is not None
+
+
+_MOBILENET_V2 = mobilenet_v2_blocks("encoder.features.")
+
+
+def _encoder(arrays: Arrays) -> str | None:
+    """The name of the encoder; None for one that we do not have."""
+    if "encoder.conv1.weight" in arrays:
+        return resnet_variant(arrays, "encoder.")
+    return "mobilenet_v2" if is_variant(arrays, "mobilenet_v2", _MOBILENET_V2) else None
+
+
+def _encoder_blocks(encoder: str, stages: int = 4) -> Blocks:
+    if encoder == "mobilenet_v2":
+        return _MOBILENET_V2
+    return resnet_blocks(encoder, STEM_7X7, "encoder.", stages)
 
 
 def _encoder_channels(arrays: Arrays) -> tuple[int, ...]:
     """Channels of c2, c3, c4 and c5."""
+    if "encoder.conv1.weight" not in arrays:
+        return ENCODERS["mobilenet_v2"].channels[1:]
     last = arrays["encoder.layer1.0.conv2.weight"]
     last = arrays.get("encoder.layer1.0.conv3.weight", last)  # bottlenecks have a third convolution
     return tuple(last.shape[0] * 2**s for s in range(4))
@@ -50,7 +69,7 @@ def _describe_smp_deeplabv3(arrays: Arrays) -> dict[str, Any]:
     features = arrays[f"{aspp}.convs.0.0.weight"].shape[0]
     config = {
         "name": "deeplabv3",
-        "encoder": resnet_variant(arrays, "encoder."),
+        "encoder": _encoder(arrays),
         "output_stride": 8,
         "stem": "7x7",
         "contract_dilation": False,
@@ -69,7 +88,7 @@ def _describe_smp_deeplabv3(arrays: Arrays) -> dict[str, Any]:
 
 def _smp_deeplabv3_blocks(config: Config, arrays: Arrays) -> Blocks:
     aspp, conv, norm = _smp_deeplab_parts(arrays)
-    blocks = resnet_blocks(config["encoder"], STEM_7X7, "encoder.") | aspp_blocks(aspp)
+    blocks = _encoder_blocks(config["encoder"]) | aspp_blocks(aspp)
     blocks["head_conv"] = Names(conv, norm)
     blocks["classifier"] = Names("segmentation_head.0")
     return blocks
@@ -81,7 +100,8 @@ _SMP_LEVEL = "decoder.psp.blocks.{}.pool.1"
 
 def _is_smp_pspnet(arrays: Arrays) -> bool:
     first = arrays.get(_SMP_LEVEL.format(0) + ".0.weight")
-    if first is None or not has(arrays, "decoder.conv.0.weight") or not _is_smp(arrays):
+    names = ("decoder.conv.0.weight", "encoder.conv1.weight")
+    if first is None or not has(arrays, *names) or not _is_smp(arrays):
         return False
     return first.shape[1] in _encoder_channels(arrays)[1:]
 
@@ -91,7 +111,7 @@ def _describe_smp_pspnet(arrays: Arrays) -> dict[str, Any]:
     inputs = arrays[_SMP_LEVEL.format(0) + ".0.weight"].shape[1]
     return {
         "name": "smp_pspnet",
-        "encoder": resnet_variant(arrays, "encoder."),
+        "encoder": _encoder(arrays),
         "encoder_depth": 2 + _encoder_channels(arrays).index(inputs),
         "bins": _BINS,
         "decoder_features": arrays["decoder.conv.0.weight"].shape[0],
@@ -103,7 +123,7 @@ def _describe_smp_pspnet(arrays: Arrays) -> dict[str, Any]:
 
 def _smp_pspnet_blocks(config: Config, _: Arrays) -> Blocks:
     stages = config["encoder_depth"] - 1
-    blocks = resnet_blocks(config["encoder"], STEM_7X7, "encoder.", stages)
+    blocks = _encoder_blocks(config["encoder"], stages)
     for i, bins in enumerate(_BINS):
         level = _SMP_LEVEL.format(i)
         blocks[f"pyramid{bins}"] = Names(f"{level}.0", f"{level}.1" if bins > 1 else "")
@@ -130,7 +150,7 @@ def _is_smp_deeplabv3plus(arrays: Arrays) -> bool:
 def _describe_smp_deeplabv3plus(arrays: Arrays) -> dict[str, Any]:
     return {
         "name": "deeplabv3plus",
-        "encoder": resnet_variant(arrays, "encoder."),
+        "encoder": _encoder(arrays),
         "output_stride": 16,
         "stem": "7x7",
         "contract_dilation": False,
@@ -153,7 +173,7 @@ def _describe_smp_deeplabv3plus(arrays: Arrays) -> dict[str, Any]:
 
 def _smp_deeplabv3plus_blocks(config: Config, _: Arrays) -> Blocks:
     return {
-        **resnet_blocks(config["encoder"], STEM_7X7, "encoder."),
+        **_encoder_blocks(config["encoder"]),
         **aspp_blocks("decoder.aspp.0", config["aspp_separable"]),
         **separable_blocks("head_conv", "decoder.aspp.1", "decoder.aspp.2"),
         "low_level": Names("decoder.block1.0", "decoder.block1.1"),
@@ -181,7 +201,7 @@ def _describe_smp_unet(arrays: Arrays) -> dict[str, Any]:
     kernels = [arrays[f"decoder.blocks.{b}.conv1.0.weight"] for b in range(_UNET_BLOCKS)]
     return {
         "name": "unet",
-        "encoder": resnet_variant(arrays, "encoder."),
+        "encoder": _encoder(arrays),
         "stem": "7x7",
         "decoder_channels": tuple(kernel.shape[0] for kernel in kernels),
         "num_classes": arrays["segmentation_head.0.weight"].shape[0],
@@ -189,7 +209,7 @@ def _describe_smp_unet(arrays: Arrays) -> dict[str, Any]:
 
 
 def _smp_unet_blocks(config: Config, _: Arrays) -> Blocks:
-    blocks = resnet_blocks(config["encoder"], STEM_7X7, "encoder.")
+    blocks = _encoder_blocks(config["encoder"])
     for b in range(_UNET_BLOCKS):
         for i in (1, 2):
             theirs = f"decoder.blocks.{b}.conv{i}"
@@ -199,14 +219,14 @@ def _smp_unet_blocks(config: Config, _: Arrays) -> Blocks:
 
 
 DEEPLABV3PLUS = Layout(
-    "segmentation_models.pytorch DeepLabV3Plus with resnet18/34/50/101/152",
+    "segmentation_models.pytorch DeepLabV3Plus with resnet18/34/50/101/152 or mobilenet_v2",
     "torch",
     _is_smp_deeplabv3plus,
     _describe_smp_deeplabv3plus,
     _smp_deeplabv3plus_blocks,
 )
 UNET = Layout(
-    "segmentation_models.pytorch Unet with resnet18/34/50/101/152",
+    "segmentation_models.pytorch Unet with resnet18/34/50/101/152 or mobilenet_v2",
     "torch",
     _is_smp_unet,
     _describe_smp_unet,
@@ -214,7 +234,7 @@ UNET = Layout(
 )
 LAYOUTS = (
     Layout(
-        "segmentation_models.pytorch DeepLabV3 with resnet18/34/50/101/152",
+        "segmentation_models.pytorch DeepLabV3 with resnet18/34/50/101/152 or mobilenet_v2",
         "torch",
         _is_smp_deeplabv3,
         _describe_smp_deeplabv3,

@@ -15,6 +15,8 @@ from segjax.layers import (
     adaptive_avg_pool,
     atrous_conv,
     bilinear_conv_transpose,
+    depthwise_conv,
+    grouped_conv,
     max_pool,
     max_pool_2x2,
     max_unpool_2x2,
@@ -38,6 +40,16 @@ def conv(rate=1, size=3, strides=1):
     return lambda x: atrous_conv(x, weights, rate=rate, strides=strides)
 
 
+def depthwise(rate=1, size=3, strides=1):
+    weights = kernel(size, size)[:, :, None, :, 0]
+    return lambda x: depthwise_conv(x, weights, rate=rate, strides=strides)
+
+
+def grouped(strides=1):
+    weights = kernel(3, 3)[:, :, :1, :2]
+    return lambda x: grouped_conv(jnp.concatenate([x, x], -1)[..., ::2], weights, strides=strides)
+
+
 # The function, the rows of its input, the devices.
 LAYERS = {
     "7x7 stride 2": (conv(size=7, strides=2), 32, 4),
@@ -48,6 +60,11 @@ LAYERS = {
     "rate of more": (conv(rate=18), 48, 8),  # by rows of the kernel
     "rate of more than half": (conv(rate=18), 32, 4),  # by taps
     "rate of almost all rows": (conv(rate=24), 32, 8),
+    "depthwise 7x7": (depthwise(size=7), 32, 4),
+    "depthwise 5x5 stride 2": (depthwise(size=5, strides=2), 32, 4),
+    "depthwise rate of several shares": (depthwise(rate=12), 64, 8),
+    "depthwise rate of almost all rows": (depthwise(rate=24), 32, 8),
+    "grouped stride 2": (grouped(strides=2), 32, 4),
     "3x3 max pooling": (lambda x: max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), 64, 8),
     "unpooling": (lambda x: max_unpool_2x2(*max_pool_2x2(x), x.shape[1:3]), 32, 8),
     "pyramid": (lambda x: [adaptive_avg_pool(x, (b, b)) for b in (1, 2, 3, 6)], 64, 8),

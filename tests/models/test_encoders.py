@@ -6,6 +6,7 @@ import pytest
 
 from segjax.models import build, encoders
 from segjax.models.encoders import ENCODERS
+from tests.models.probing import count
 
 HEADS = ("fcn", "pspnet", "deeplabv3", "deeplabv3plus", "unet")
 
@@ -13,6 +14,29 @@ HEADS = ("fcn", "pspnet", "deeplabv3", "deeplabv3plus", "unet")
 def test_options_of_encoders_are_fields_of_the_networks():
     for row in ENCODERS.values():
         assert set(row.options) <= set(row.module.__dataclass_fields__)
+
+
+# Parameters at width 1, and where the number is from.
+PARAMETERS = {
+    "resnet18": (11_176_512, "torchvision's 11,689,512 less a classifier of 513,000"),
+    "resnet34": (21_284_672, "torchvision's 21,797,672 less a classifier of 513,000"),
+    "resnet50": (23_508_032, "torchvision's 25,557,032 less a classifier of 2,049,000"),
+    "resnet101": (42_500_160, "torchvision's 44,549,160 less a classifier of 2,049,000"),
+    "resnet152": (58_143_808, "torchvision's 60,192,808 less a classifier of 2,049,000"),
+    "mobilenet_v2": (2_223_872, "torchvision's 3,504,872 less a classifier of 1,281,000"),
+    "mobilenet_v3_large": (2_971_952, "torchvision's 5,483,032 less classifiers of 2,511,080"),
+    "efficientnet_lite0": (
+        4_652_008 - 1_281_000 - 412_160,
+        "timm's 4,652,008 less a classifier and the 1x1 convolution before it",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_parameters(name):
+    encoder = encoders.make_encoder(name, dtype=jnp.float32)
+    wanted, source = PARAMETERS[name]
+    assert count(encoder) == wanted, source
 
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])

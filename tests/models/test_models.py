@@ -46,6 +46,7 @@ PINNED = {
         "segmentation_models_pytorch 0.6's count of its DeepLabV3Plus on resnet50",
     ),
     "unet": ({}, 1, 24_436_369, "segmentation_models_pytorch 0.6's count of its Unet on resnet34"),
+    "lraspp": ({}, 21, 3_221_538, "torchvision 0.29 lraspp_mobilenet_v3_large"),
 }
 
 

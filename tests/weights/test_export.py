@@ -26,11 +26,11 @@ CASES = [
     ({"name": "pspnet", **THIN}, "semseg PSPNet50/101/152"),
     (
         {"name": "unet", **THIN},
-        "segmentation_models.pytorch Unet with resnet18/34/50/101/152",
+        "segmentation_models.pytorch Unet with resnet18/34/50/101/152 or mobilenet_v2",
     ),
     pytest.param(
         {"name": "deeplabv3plus", **THIN, **SMP_PLUS},
-        "segmentation_models.pytorch DeepLabV3Plus with resnet18/34/50/101/152",
+        "segmentation_models.pytorch DeepLabV3Plus with resnet18/34/50/101/152 or mobilenet_v2",
         marks=pytest.mark.slow,
     ),
     ({"name": "deeplabv3", **THIN}, None),  # torchvision's has one more convolution

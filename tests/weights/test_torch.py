@@ -67,7 +67,8 @@ def test_every_array_has_its_place(name):
         assert left == set()
     assert set(named) <= arrays.keys()
     depth = re.findall(r"(?:resnet|pspnet)(\d+)", name)
-    assert found.get("encoder") == (f"resnet{depth[0]}" if depth else None)
+    mobile = "mobilenet_v2" if "mobilenet_v2" in name else None
+    assert found.get("encoder") == (f"resnet{depth[0]}" if depth else mobile)
 
 
 @pytest.mark.parametrize(
