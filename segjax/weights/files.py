@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from segjax.weights import hdf5
 
-SUFFIXES = ".pth, .pt, .safetensors, .h5, .hdf5, .keras or .whl"
+SUFFIXES = ".pth, .pt, .ckpt, .safetensors, .h5, .hdf5, .keras or .whl"
 # The metadata of a safetensors file that segjax.weights.export writes; all but the format are JSON.
 FORMAT_KEY, OWN_FORMAT = "format", "segjax"
 MODEL_KEY, MEAN_KEY, STD_KEY = "segjax_model", "segjax_mean", "segjax_std"
