@@ -56,13 +56,12 @@ What the sources of mmseg say:
     augment.saturation=0.5, augment.hue=0.1, augment.brightness_probability=0.5,
     augment.contrast_probability=0.5, augment.saturation_probability=0.5,
     augment.hue_probability=0.5
-  models/deeplabv3_r50-d8.py: model.encoder=resnet50, model.stem=3x3, model.output_stride=8,
+  models/deeplabv3_r50-d8.py: model.encoder=resnet50, model.stem=v1c, model.output_stride=8,
     model.contract_dilation=True, model.multi_grid=1x1x1, model.rates=6x12x18,
-    model.aspp_features=512, model.image_pooling=True, model.dropout_rate=0.1,
-    model.align_corners=False, loss.aux_weight=0.4, loss.terms=cross_entropy(divide_by=all),
-    loss.class_weights=none
-Different in mmseg: ASPP's branches are joined by a 3x3 convolution there, by a 1x1 convolution
-  here. Images are fitted to the canvas before they are zoomed.
+    model.aspp_features=512, model.project_kernel=3, model.image_pooling=True,
+    model.dropout_rate=0.1, model.align_corners=False, loss.aux_weight=0.4,
+    loss.terms=cross_entropy(divide_by=all), loss.class_weights=none
+Different in mmseg: images are fitted to the canvas before they are zoomed.
 What the sources of idd_lite say:
   the recipe published with the data set's baselines: data.name=idd_lite, model.encoder=resnet50,
     optim.name=adamw, optim.learning_rate=0.0024, optim.schedule=cosine, optim.lr_scale=head:4,
@@ -141,12 +140,13 @@ def mmseg(config):
     recipes.mmseg(config)
     config.model.update(
         encoder="resnet50",
-        stem="3x3",
+        stem="v1c",
         output_stride=8,
         contract_dilation=True,
         multi_grid=(1, 1, 1),
         rates=(6, 12, 18),
         aspp_features=512,
+        project_kernel=3,
         dropout_rate=0.1,
     )
     config.loss.update(terms="cross_entropy(divide_by=all)", aux_weight=0.4)

@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from segjax.models import build
 from segjax.weights import Pretrained, from_file, load
 from segjax.weights.files import SUFFIXES, WeightFile, read
+from segjax.weights.folder import is_model_folder, read_folder
 from segjax.weights.transfer import abstract_variables
 
 logger = logging.getLogger("segjax")
@@ -47,9 +48,9 @@ def create_model(
       name: a model in `segjax.models.MODELS`.
       num_classes: K, channels of the logits.
       weights: a weight file (.pth, .safetensors, .h5, .keras, .whl) of any project that
-        `segjax.weights` reads, or the workdir of a run, whose best checkpoint is taken; None: all
-        values are drawn. A classifier for another number of classes stays fresh, and so does all
-        but the encoder for a file with an encoder alone; the log says so.
+        `segjax.weights` reads, an exported folder, or the workdir of a run, whose best checkpoint
+        is taken; None: all values are drawn. A classifier for another number of classes stays
+        fresh, and so does all but the encoder for a file with an encoder alone; the log says so.
       parts: "all", or "encoder" to take the encoder alone from `weights`.
       encoder, output_stride, width, dropout_rate, aux, align_corners: the model's options, where it
         has them; None: its default.
@@ -99,11 +100,13 @@ def load_pretrained(source: str | os.PathLike[str]) -> Pretrained:
     >>> logits = net.model.apply(net.variables, images, train=False)["logits"]
 
     Args:
-      source: a file of a segmentation network that `segjax.weights` knows, or a run's workdir.
+      source: a file of a segmentation network that `segjax.weights` knows, a run's workdir, or a
+        folder that `--mode=export --format=huggingface` wrote.
 
     Returns:
       `model`, `variables`; `mean` and `std` of the RGB images in [0, 1] and the `classes`' names,
-      each None where the file does not say; and the `report` of the load.
+      each None where the file does not say; the `head` and its `threshold`; and the `report` of the
+      load.
 
     Raises:
       ValueError: naming the file, if it cannot be read, is incomplete, or holds an encoder alone.
@@ -121,6 +124,8 @@ def _drawn(model: nn.Module, channels: int, seed: int) -> dict[str, Any]:
 def _opened(source: str | os.PathLike[str]) -> WeightFile:
     """A weight file, or the best checkpoint of a run."""
     path = pathlib.Path(source)
+    if is_model_folder(path):
+        return read_folder(path)
     if path.is_dir():
         from segjax.training.pretrained import open_weights  # loads the libraries of training
 

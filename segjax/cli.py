@@ -95,9 +95,9 @@ COMMANDS: Mapping[str, Command] = {
         overrides=_DATA,
     ),
     "export": Command(
-        "write a run as one file: a StableHLO program or its weights",
+        "write a run as one file, a StableHLO program or its weights, or as a folder for a hub",
         needs=("workdir",),
-        takes=("output", "format"),
+        takes=("output", "format", "license"),
         overrides=_DATA + _LABELS,
     ),
     "plan": Command(

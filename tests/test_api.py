@@ -103,7 +103,7 @@ def test_the_seed_decides_what_is_drawn():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "unet"}, r"'unet' is unknown; known models: segnet, .*pspnet"),
+        ({"name": "linknet"}, r"'linknet' is unknown; known models: segnet, .*pspnet"),
         ({"bin": (1, 2)}, r"model\.bin: pspnet has no such option; it has encoder, .*bins"),
         ({"encoder": "vgg"}, r"model\.encoder='vgg' is unknown; known: resnet18, "),
         ({"num_classes": 0}, r"num_classes=0; a model needs at least 1 class"),

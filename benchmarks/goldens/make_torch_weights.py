@@ -13,7 +13,8 @@ no weights, but:
   layers, digests: JSON list of convolutions and normalisations, and `draw.digest` of each one's
     output in evaluation mode, channels-last, [layers, 9].
   stages: JSON list, and `stage_digests` likewise, of a classifier's feature maps.
-  output_logits, output_aux: of a segmentation network, every second row and column.
+  output_logits, output_aux: of a segmentation network, every second row and column; `kept`: every
+    so many (2 where it is not said).
   trained_*: (one network) a step in training mode without dropout: the `loss` (see `step`), both
     outputs, `parameters` (JSON list) and `gradients` [parameters, 2] (`gradient_sums` of each),
     `norms` (JSON list), `statistics` [norms, 2, 9] (digests of the running mean and variance after
@@ -33,7 +34,14 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import resnet
 
-from benchmarks.goldens.torch_networks import CLASSES, NAMES_ONLY, NETWORKS, smp, torchvision
+from benchmarks.goldens.torch_networks import (
+    CLASSES,
+    LARGE,
+    NAMES_ONLY,
+    NETWORKS,
+    smp,
+    torchvision,
+)
 from tests.goldens.draw import digest, draw, images
 from tests.goldens.training_step import IGNORE, gradient_sums, labels
 
@@ -110,7 +118,9 @@ def make(name: str) -> None:
             golden["stage_digests"] = np.stack([digest(channels_last(m)) for m in maps.values()])
         else:
             maps = outputs_of(network, x)
-            golden |= {f"output_{key}": thin(value) for key, value in maps.items()}
+            kept = 4 if name in LARGE else 2
+            golden["kept"] = np.array(kept)
+            golden |= {f"output_{key}": thin(value, kept) for key, value in maps.items()}
     for key, value in maps.items():
         print(f"  {key}: {tuple(value.shape)}, largest {value.abs().max():.3g}")
     golden["layers"] = json.dumps(list(digests))
@@ -122,8 +132,8 @@ def make(name: str) -> None:
     write(name, golden)
 
 
-def thin(x: torch.Tensor) -> np.ndarray:
-    return channels_last(x)[:, ::2, ::2].astype(np.float32)
+def thin(x: torch.Tensor, kept: int = 2) -> np.ndarray:
+    return channels_last(x)[:, ::kept, ::kept].astype(np.float32)
 
 
 def step(network: nn.Module, x: torch.Tensor, size: tuple[int, int, int]) -> dict[str, np.ndarray]:

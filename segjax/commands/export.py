@@ -8,14 +8,20 @@ from rich.console import Console
 
 from segjax import weights
 from segjax.data.splits import Splits
+from segjax.export import huggingface
 from segjax.export.load import SUFFIX
 from segjax.export.program import write as write_export
 from segjax.inference.predictor import Predictor
+from segjax.report.model_card import UNKNOWN_LICENSE, model_card
 from segjax.report.numbers import format_number
 from segjax.report.provenance import environment
 from segjax.training.progress import print_line
 
-_DEFAULT_NAMES = {"stablehlo": f"model{SUFFIX}", "safetensors": "model.safetensors"}
+_DEFAULT_NAMES = {
+    "stablehlo": f"model{SUFFIX}",
+    "safetensors": "model.safetensors",
+    "huggingface": "huggingface",
+}
 FORMATS = tuple(_DEFAULT_NAMES)
 
 
@@ -25,23 +31,29 @@ def export(
     format: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     console: Console | None = None,
+    license: str = UNKNOWN_LICENSE,
 ) -> pathlib.Path:
     """Writes the best checkpoint of a run as a program with its weights, or the weights alone.
 
     Args:
       workdir: of a training run.
-      output: the file; WORKDIR/model.segjax or WORKDIR/model.safetensors by default.
+      output: the file, or the folder of "huggingface"; by default WORKDIR/model.segjax,
+        WORKDIR/model.safetensors or WORKDIR/huggingface.
       format: "stablehlo": see `segjax.export.program`, and `segjax.load_exported` to run it; its
         validation mIoU is measured before and after. "safetensors": see `segjax.weights.save`.
+        "huggingface": a folder with a model card, see `segjax.export.huggingface`.
         By default what the output's suffix says, else stablehlo.
       overrides: of the run's config, for the data that the check reads; see
         `config.with_overrides`.
 
+      license: of the model, for its card: an identifier of the hub, such as "mit".
+
     Returns:
-      The file's path.
+      The path of the file or folder.
 
     Raises:
-      ValueError: for another format; if the exported program departs from the network.
+      ValueError: for another format, or a folder that holds something else; if the exported
+        program departs from the network.
     """
     if format not in (None, *FORMATS):
         raise ValueError(f"--format={format}; export has {', '.join(FORMATS)}")
@@ -53,6 +65,10 @@ def export(
     predictor = Predictor.from_workdir(workdir, overrides=overrides)
     if format == "stablehlo":
         text = _export_program(predictor, output)
+    elif format == "huggingface":
+        card = model_card(predictor, workdir, license)
+        text = huggingface.write(output, predictor, card)
+        text += f"\nload it with: segjax.load_pretrained({str(output)!r})"
     else:
         mean, std = (tuple(predictor.config["data"][key]) for key in ("mean", "std"))
         text = weights.save(

@@ -16,6 +16,7 @@ from segjax.layers.pooling import (
     positions_to_indices,
 )
 from segjax.layers.resize import resize_bilinear, resize_nearest, spatial_size
+from segjax.layers.separable import SeparableConvNormAct
 from segjax.layers.transpose import (
     ConvTranspose,
     bilinear_conv_transpose,
@@ -30,6 +31,7 @@ __all__ = [
     "ConvNormAct",
     "ConvTranspose",
     "PyramidPooling",
+    "SeparableConvNormAct",
     "adaptive_avg_pool",
     "adaptive_avg_pools",
     "atrous_conv",

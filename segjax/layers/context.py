@@ -6,6 +6,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jaxtyping import Array, Float
 from segjax.layers.adaptive import adaptive_avg_pool, adaptive_avg_pools
 from segjax.layers.conv import ConvNormAct
 from segjax.layers.resize import resize_bilinear, spatial_size
+from segjax.layers.separable import SeparableConvNormAct
 
 
 class PyramidPooling(nn.Module):
@@ -62,29 +64,43 @@ class AtrousSpatialPyramidPooling(nn.Module):
       rates: atrous rates of the 3x3 convolutions.
       features: channels of each branch and of the projection.
       image_pooling: whether there is a branch for the map's mean.
+      project_kernel: side of the projection's kernel; 1 in the paper.
+      separable: whether the 3x3 convolutions are depthwise separable (DeepLabV3+).
+      norm_between: whether normalisation and ReLU stand inside of those, see
+        `segjax.layers.SeparableConvNormAct`.
       dropout_rate: dropout after the projection.
 
     Reference: Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation",
-    arXiv 1706.05587, section 3.3 and figure 5.
+    arXiv 1706.05587, section 3.3 and figure 5; separable: Chen et al., arXiv 1802.02611,
+    section 3.1.
     """
 
     rates: Sequence[int] = (6, 12, 18)
     features: int = 256
     image_pooling: bool = True
+    project_kernel: int = 1
+    separable: bool = False
+    norm_between: bool = True
     dropout_rate: float = 0.0
     momentum: float = 0.9
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w i"], *, train: bool) -> Float[Array, "n h w o"]:
-        block = partial(ConvNormAct, self.features, momentum=self.momentum, dtype=self.dtype)
+        norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
+        block = partial(ConvNormAct, self.features, **norm)
+        atrous = block
+        if self.separable:
+            between = self.norm_between
+            atrous = partial(SeparableConvNormAct, self.features, norm_between=between, **norm)
         branches = [block(1, name="conv1x1")(x, train=train)]
         # Named by place, not by rate: parameters trained at output stride 16 serve at stride 8.
         for place, rate in enumerate(self.rates, 1):
-            branches.append(block(3, rate=rate, name=f"atrous{place}")(x, train=train))
+            branches.append(atrous(3, rate=rate, name=f"atrous{place}")(x, train=train))
         if self.image_pooling:
             mean = adaptive_avg_pool(x, (1, 1))
             mean = block(1, name="image_pooling")(mean, train=train)
             branches.append(jnp.broadcast_to(mean, (*x.shape[:3], self.features)))
-        x = block(1, name="project")(jnp.concatenate(branches, axis=-1), train=train)
+        x = jnp.concatenate(branches, axis=-1)
+        x = block(self.project_kernel, name="project")(x, train=train)
         return nn.Dropout(self.dropout_rate, deterministic=not train)(x)

@@ -3,6 +3,7 @@
 from segjax.models.convnext import ConvNeXt
 from segjax.models.deconvnet import DeconvNet
 from segjax.models.deeplab import DeepLabV3
+from segjax.models.deeplab_plus import DeepLabV3Plus
 from segjax.models.fcn import FCN
 from segjax.models.fcn_vgg import FCNVGG
 from segjax.models.largefov import DeepLabLargeFOV
@@ -15,6 +16,7 @@ from segjax.models.resnet import ResNet
 from segjax.models.segnet import SegNet
 from segjax.models.segnet_basic import SegNetBasic
 from segjax.models.smp import SMPPSPNet
+from segjax.models.unet import UNet
 from segjax.models.vgg import VGGEncoder
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "DeconvNet",
     "DeepLabLargeFOV",
     "DeepLabV3",
+    "DeepLabV3Plus",
     "MobileNet",
     "NCSUSegNet",
     "NotebookDeepLabV3",
@@ -36,6 +39,7 @@ __all__ = [
     "SMPPSPNet",
     "SegNet",
     "SegNetBasic",
+    "UNet",
     "VGGEncoder",
     "build",
     "model_defaults",

@@ -27,6 +27,7 @@ class DeepLabV3(DilatedNetwork):
       rates: ASPP's at output stride 16; doubled at stride 8, halved at 32 (section 3.3).
       aspp_features: channels of ASPP and of `head_conv`; 0: an eighth of c5's, 256 on ResNet-50.
       image_pooling: whether ASPP has a branch for the mean of the map.
+      project_kernel: side of the kernel that joins ASPP's branches (3 in mmsegmentation).
       dropout_rate: dropout after ASPP's projection (0.5 in torchvision, none in the paper).
       head_conv: whether a 3x3 convolution stands before the classifier (torchvision's).
       aux_map: the encoder's map that the auxiliary head reads, "c2" to "c5".
@@ -41,26 +42,15 @@ class DeepLabV3(DilatedNetwork):
     rates: tuple[int, ...] = (6, 12, 18)
     aspp_features: int = 0
     image_pooling: bool = True
+    project_kernel: int = 1
     head_conv: bool = False
     aux_map: str = "c4"
 
     def __post_init__(self):
-        for name in ("rates", "multi_grid"):
-            values = getattr(self, name)
-            if not values or min(values) < 1:
-                raise ValueError(f"model.{name}={tuple(values)}; use one or more numbers >= 1")
         if self.aux_map not in AUX_MAPS:
             raise ValueError(f"model.aux_map={self.aux_map!r}; use one of {', '.join(AUX_MAPS)}")
         super().__post_init__()
-        rates = self._rates_at_output_stride()
-        if min(rates) < 1 or len(set(rates)) < len(rates):
-            raise ValueError(
-                f"model.rates={tuple(self.rates)} of output stride 16 are {rates} at "
-                f"output stride {self.output_stride}; use rates that are different and >= 1 there"
-            )
-
-    def _rates_at_output_stride(self) -> tuple[int, ...]:
-        return tuple(rate * 16 // self.output_stride for rate in self.rates)
+        check_aspp(self.rates, self.multi_grid, self.output_stride, self.project_kernel)
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Outputs:
@@ -68,9 +58,10 @@ class DeepLabV3(DilatedNetwork):
         c5 = maps[-1]
         features = self.aspp_features or c5.shape[-1] // 8
         x = AtrousSpatialPyramidPooling(
-            self._rates_at_output_stride(),
+            rates_at(self.rates, self.output_stride),
             features,
             image_pooling=self.image_pooling,
+            project_kernel=self.project_kernel,
             dropout_rate=self.dropout_rate,
             **self.norm,
             name="aspp",
@@ -83,3 +74,25 @@ class DeepLabV3(DilatedNetwork):
         aux_map = maps[AUX_MAPS[self.aux_map]]
         assert aux_map is not None  # only c1 may be missing
         return self.outputs(images, scores, aux_head(aux_map, train=train) if self.aux else None)
+
+
+def rates_at(rates: tuple[int, ...], output_stride: int) -> tuple[int, ...]:
+    """ASPP's rates of output stride 16 at another one."""
+    return tuple(rate * 16 // output_stride for rate in rates)
+
+
+def check_aspp(
+    rates: tuple[int, ...], multi_grid: tuple[int, ...], output_stride: int, project_kernel: int
+) -> None:
+    """Raises ValueError, naming the option, for values that ASPP and its encoder cannot have."""
+    for name, values in (("rates", rates), ("multi_grid", multi_grid)):
+        if not values or min(values) < 1:
+            raise ValueError(f"model.{name}={tuple(values)}; use one or more numbers >= 1")
+    there = rates_at(rates, output_stride)
+    if min(there) < 1 or len(set(there)) < len(there):
+        raise ValueError(
+            f"model.rates={tuple(rates)} of output stride 16 are {there} at output stride "
+            f"{output_stride}; use rates that are different and >= 1 there"
+        )
+    if project_kernel not in (1, 3):
+        raise ValueError(f"model.project_kernel={project_kernel}; use 1 or 3")

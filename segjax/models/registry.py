@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from segjax.models.deconvnet import DeconvNet
 from segjax.models.deeplab import DeepLabV3
+from segjax.models.deeplab_plus import DeepLabV3Plus
 from segjax.models.fcn import FCN
 from segjax.models.fcn_vgg import FCNVGG
 from segjax.models.largefov import DeepLabLargeFOV
@@ -23,6 +24,7 @@ from segjax.models.pspnet import PSPNet
 from segjax.models.segnet import SegNet
 from segjax.models.segnet_basic import SegNetBasic
 from segjax.models.smp import SMPPSPNet
+from segjax.models.unet import UNet
 
 MODELS: dict[str, type[nn.Module]] = {
     "segnet": SegNet,
@@ -38,6 +40,8 @@ MODELS: dict[str, type[nn.Module]] = {
     "notebook_deeplabv3": NotebookDeepLabV3,
     "ncsu_segnet": NCSUSegNet,
     "smp_pspnet": SMPPSPNet,
+    "deeplabv3plus": DeepLabV3Plus,
+    "unet": UNet,
     "lraspp": LRASPP,
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

@@ -131,7 +131,9 @@ class ResNet(nn.Module):
       output_stride: the image's size over c5's: 32, 16 or 8. A stage that would pass it keeps its
         resolution and doubles its rate instead.
       multi_grid: factors on the last stage's rate, one per block, repeated if there are more.
-      stem: "7x7", or "3x3" for three 3x3 convolutions (the PSPNet authors').
+      stem: "7x7", or three 3x3 convolutions: "3x3" of 64, 64 and 128 channels (the PSPNet
+        authors'), or "v1c" of 32, 32 and 64 (He et al., "Bag of Tricks", CVPR 2019, figure 2b,
+        where it is ResNet-C; mmsegmentation's ResNetV1c).
       width: factor on every channel count; 1 is the paper's.
       contract_dilation: the first 3x3 convolution of an atrous stage keeps the rate of the stage
         before (torchvision's networks); otherwise the stage has one rate (the papers').
@@ -163,9 +165,10 @@ class ResNet(nn.Module):
         if self.stem == "7x7":
             x = conv(base, 7, strides=2, name="stem")(x, train=train)
         else:
-            x = conv(base, 3, strides=2, name="stem1")(x, train=train)
-            x = conv(base, 3, name="stem2")(x, train=train)
-            x = conv(2 * base, 3, name="stem3")(x, train=train)
+            narrow = base if self.stem == "3x3" else base // 2
+            x = conv(narrow, 3, strides=2, name="stem1")(x, train=train)
+            x = conv(narrow, 3, name="stem2")(x, train=train)
+            x = conv(2 * narrow, 3, name="stem3")(x, train=train)
         maps = [x]
         x = block_output(max_pool_3x3(x))
 
@@ -208,7 +211,7 @@ def max_pool_3x3(x: Float[Array, "n H W c"]) -> Float[Array, "n h w c"]:
 
 def check_resnet(variant: str, *, stem: str = "7x7", strided_1x1: bool = False, **_: Any) -> None:
     """Raises ValueError, naming the option, for a value that this ResNet cannot have."""
-    if stem not in ("7x7", "3x3"):
-        raise ValueError(f'model.stem={stem!r}; use "7x7" or "3x3"')
+    if stem not in ("7x7", "3x3", "v1c"):
+        raise ValueError(f'model.stem={stem!r}; use "7x7", "3x3" or "v1c"')
     if strided_1x1 and VARIANTS[variant][0] is BasicBlock:
         raise ValueError(f"model.strided_1x1=True; {variant} has no 1x1 convolutions, use False")

@@ -16,6 +16,7 @@ from segjax.training.checkpoint import CheckpointStore, has_checkpoint
 from segjax.training.state import TrainState
 from segjax.weights import Report, load
 from segjax.weights.files import WeightFile, read
+from segjax.weights.folder import is_model_folder, read_folder
 from segjax.weights.layout import IMAGENET_MEAN, IMAGENET_STD
 from segjax.weights.transfer import abstract_variables
 
@@ -35,11 +36,13 @@ class Initial:
 
 
 def open_weights(path: str | pathlib.Path) -> WeightFile:
-    """Reads a weight file, or the best checkpoint if the path is a workdir.
+    """Reads a weight file or an exported folder, or the best checkpoint if the path is a workdir.
 
     Raises:
       ValueError: naming the path, if it is neither or cannot be read.
     """
+    if is_model_folder(path):
+        return read_folder(path)
     if not pathlib.Path(path).is_dir():
         return read(path)
     config = configs.load(path)

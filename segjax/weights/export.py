@@ -39,9 +39,10 @@ def save(
     """Writes a safetensors file that `load` and `from_file` read back.
 
     FCN and DeepLabV3 with torchvision's layers get torchvision's names, PSPNet its authors'
-    (hszhao/semseg): kernels [o, i, h, w], for `load_state_dict`. Other models keep our paths
-    ("params/encoder/conv1_1/conv/kernel", [h, w, i, o]). The metadata hold the model's config,
-    the images' mean and std, and the classes' names.
+    (hszhao/semseg), U-Net and DeepLabV3+ with segmentation_models.pytorch's layers that project's:
+    kernels [o, i, h, w], for `load_state_dict`. Other models keep our paths
+    ("params/encoder/conv1_1/conv/kernel", [h, w, i, o]). The metadata hold the model's config, the
+    images' mean and std, and the classes' names.
 
     Args:
       path: the file; ends in .safetensors.

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from segjax.weights import hdf5
 
-SUFFIXES = ".pth, .pt, .safetensors, .h5, .hdf5, .keras or .whl"
+SUFFIXES = ".pth, .pt, .ckpt, .safetensors, .h5, .hdf5, .keras or .whl"
 # The metadata of a safetensors file that segjax.weights.export writes; all but the format are JSON.
 FORMAT_KEY, OWN_FORMAT = "format", "segjax"
 MODEL_KEY, MEAN_KEY, STD_KEY = "segjax_model", "segjax_mean", "segjax_std"
@@ -37,6 +37,8 @@ class WeightFile:
       config: the network's config (`name`, `num_classes` and options) in files of segjax; else {}.
       mean, std: of the RGB images in [0, 1] that the network reads; None: the file does not say.
       classes: names in id order; None: the file does not say.
+      prefix: what was taken off the names, see `without_prefix`; "" for nothing.
+      outside: names of the arrays that did not have it.
     """
 
     path: str
@@ -46,6 +48,18 @@ class WeightFile:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     classes: tuple[str, ...] | None = None
+    prefix: str = ""
+    outside: tuple[str, ...] = ()
+
+    def without_prefix(self, prefix: str) -> "WeightFile":
+        """The arrays whose names begin with a prefix, without it."""
+        inside = {n: a for n, a in self.arrays.items() if n.startswith(prefix)}
+        return dataclasses.replace(
+            self,
+            arrays={name.removeprefix(prefix): array for name, array in inside.items()},
+            prefix=prefix,
+            outside=tuple(name for name in self.arrays if name not in inside),
+        )
 
 
 def read(path: str | pathlib.Path) -> WeightFile:
@@ -59,7 +73,7 @@ def read(path: str | pathlib.Path) -> WeightFile:
     if not path.is_file():
         raise ValueError(f"weight file {path} does not exist; give a {SUFFIXES}")
     suffix = path.suffix.lower()
-    if suffix in (".pth", ".pt", ".bin", ".tar"):
+    if suffix in (".pth", ".pt", ".bin", ".tar", ".ckpt"):
         return WeightFile(str(path), "torch", _named(path, _read_pth(path)))
     if suffix == ".safetensors":
         return _read_safetensors(path)

@@ -55,6 +55,10 @@ class Merge:
             mean=self.file.mean or self.layout.mean,
             std=self.file.std or self.layout.std,
         )
+        if self.file.prefix:
+            self.report.notes.append(f"names were read without their prefix {self.file.prefix!r}")
+        for name in self.file.outside:
+            self.report.left_over[name] = f"not under {self.file.prefix!r}"
         self.problems: dict[str, dict[str, list[str]]] = {}  # reason: place: details
         self.used: set[str] = set()
         self.blocks, self.sources = self._find_sources()

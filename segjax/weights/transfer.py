@@ -37,6 +37,8 @@ class Pretrained:
       mean, std: float32, one value a channel; None: the file does not say.
       classes: names in id order; None: the file does not say.
       report: what was loaded, from where.
+      head: what the logits mean: "softmax", one class a pixel, or "sigmoid", any number of labels.
+      threshold: of a sigmoid head, on the probability of each label, or one for all.
     """
 
     model: nn.Module
@@ -45,26 +47,55 @@ class Pretrained:
     std: Float[np.ndarray, "c"] | None
     classes: tuple[str, ...] | None
     report: Report
+    head: str = "softmax"
+    threshold: tuple[float, ...] | None = None
 
 
 def layout_of(file: WeightFile) -> Layout:
-    """The family that a file's names belong to.
+    """The family that a file's names belong to; see `recognised` for names with a prefix.
+
+    Raises:
+      ValueError: naming the file, what it holds and the families that are known.
+    """
+    return recognised(file)[1]
+
+
+def recognised(file: WeightFile) -> tuple[WeightFile, Layout]:
+    """The file, and the family that its names belong to.
+
+    Where they belong to none as they are, but to one without a prefix that the names of all kernels
+    share (Lightning's "model."), the file that is returned is without it.
 
     Raises:
       ValueError: naming the file, what it holds and the families that are known.
     """
     if file.kind == "segjax":
-        return OWN
+        return file, OWN
     layouts = torch_networks.LAYOUTS + keras_networks.LAYOUTS
     known = [layout for layout in layouts if layout.kind == file.kind]
-    for layout in known:
-        if layout.recognises(file.arrays):
-            return layout
+    prefixes = _kernels_prefixes(file.arrays) if file.kind == "torch" else []
+    for prefix in ["", *prefixes]:
+        stripped = file.without_prefix(prefix) if prefix else file
+        for layout in known:
+            if layout.recognises(stripped.arrays):
+                return stripped, layout
     sample = ", ".join(list(file.arrays)[:4])
     raise ValueError(
         f"weight file {file.path} holds {len(file.arrays)} arrays ({sample}, ...) of no network "
         f"that is known; known are: {'; '.join(layout.title for layout in known)}"
     )
+
+
+def _kernels_prefixes(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """The leading parts that the names of all kernels share, the shortest first: "model.",
+    "model.net."."""
+    names = [name.split(".") for name, array in arrays.items() if array.ndim > 1]
+    shared = []
+    for parts in zip(*names, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return [".".join(shared[:n]) + "." for n in range(1, len(shared) + 1)]
 
 
 def from_file(source: str | pathlib.Path | WeightFile) -> Pretrained:
@@ -74,8 +105,7 @@ def from_file(source: str | pathlib.Path | WeightFile) -> Pretrained:
       ValueError: naming the file, if it cannot be read, is incomplete, or holds a classifier, which
         is no segmentation network: `load` puts it into a model's encoder.
     """
-    file = _opened(source)
-    layout = layout_of(file)
+    file, layout = recognised(_opened(source))
     config = dict(file.config or layout.describe(file.arrays))
     if "name" not in config:
         raise ValueError(
@@ -90,7 +120,9 @@ def from_file(source: str | pathlib.Path | WeightFile) -> Pretrained:
     mean, std = (
         None if v is None else np.asarray(v, np.float32) for v in (report.mean, report.std)
     )
-    return Pretrained(model, variables, mean, std, file.classes, report)
+    head = config.get("head", "softmax")
+    threshold = config.get("threshold") if head == "sigmoid" else None
+    return Pretrained(model, variables, mean, std, file.classes, report, head, threshold)
 
 
 def abstract_variables(model: nn.Module, channels: int = 3) -> dict[str, Any]:
@@ -104,8 +136,7 @@ def preprocessing(
     source: str | pathlib.Path | WeightFile,
 ) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Mean and std of the RGB images in [0, 1] that a file's network reads; None if unknown."""
-    file = _opened(source)
-    layout = layout_of(file)
+    file, layout = recognised(_opened(source))
     mean, std = file.mean or layout.mean, file.std or layout.std
     return None if mean is None or std is None else (mean, std)
 
@@ -136,8 +167,7 @@ def load(
     """
     if parts not in PARTS:
         raise ValueError(f"init_parts={parts!r}; use {' or '.join(PARTS)}")
-    file = _opened(source)
-    layout = layout_of(file)
+    file, layout = recognised(_opened(source))
     described = dict(file.config or layout.describe(file.arrays))
     flat = flatten_dict(dict(variables), sep="/")
     merge = Merge(file, layout, described, model, parts, {role_of(leaf) for leaf in flat})

@@ -195,6 +195,12 @@ def test_another_threshold_is_that_of_evaluate_predict_and_export(pair, tmp_path
     assert model.classes == ("red", "deep blue")
     np.testing.assert_array_equal(model.colorize(expected), predictor.classes.colorize(expected))
     assert model.metadata["head"] == "sigmoid"
+    folder = export(
+        workdir, tmp_path / "hub", format="huggingface", overrides=overrides, console=console
+    )
+    network = load_pretrained(folder)
+    assert (network.head, network.threshold) == ("sigmoid", (0.9, 0.2))
+    assert "above 0.9, 0.2" in (folder / "README.md").read_text()
     assert "bit k is set where class k is present" in model.metadata["output"]["values"]
 
 

@@ -9,8 +9,10 @@ values were read from the papers and from the files of the authors' repositories
   LargeFOV   Chen et al., ICLR 2015; its release, exper/voc12/config/deeplab_largeFOV/*.prototxt
   PSPNet     Zhao et al., CVPR 2017; hszhao/semseg, config/ade20k/ade20k_pspnet50.yaml and code
   DeepLabV3  Chen et al., arXiv 1706.05587
+  DeepLabV3+  Chen et al., arXiv 1802.02611
   torchvision  pytorch/vision, references/segmentation and torchvision/models/segmentation
-  mmseg      mmsegmentation 1.2, configs/_base_: deeplabv3_r50-d8, 40k on Cityscapes, 4xb2
+  mmseg      mmsegmentation 1.2, configs/_base_: deeplabv3_r50-d8 and deeplabv3plus_r50-d8, 40k on
+             Cityscapes, 4xb2
 
 The head of each config has the same lists, and names the options of its presets that differ.
   python -m tests.configs.published          prints the lists of all heads
@@ -88,6 +90,12 @@ _DEEPLABV3_TRAINING = {
     "train.steps": 30_000,
 }
 
+# Of these, the DeepLabV3+ paper repeats what DeepLabV3's says.
+_PLUS_TRAINING = (
+    *("data.name", "augment.crop_size", "augment.scale", "augment.flip"),
+    *("optim.schedule", "optim.poly_power"),
+)
+
 
 def _notebook(document, rate, batch, epochs, stop, plateau, lowest) -> Rows:
     return (
@@ -114,6 +122,65 @@ def _notebook(document, rate, batch, epochs, stop, plateau, lowest) -> Rows:
     )
 
 
+_MMSEG_CITYSCAPES: Rows = (
+    (
+        "schedules/schedule_40k.py",
+        {
+            **SGD,
+            "optim.learning_rate": 0.01,
+            "optim.weight_decay": 5e-4,
+            "optim.decay_scale": {},
+            "optim.schedule": "poly",
+            "optim.poly_power": 0.9,
+            "optim.eta_min": 1e-4,
+            "train.steps": 40_000,
+            "train.eval_every": 4000,
+        },
+    ),
+    (
+        "datasets/cityscapes.py",
+        {
+            "data.name": "cityscapes",
+            "augment.crop_size": (512, 1024),
+            "augment.scale": (0.5, 2.0),
+            "augment.max_class_share": 0.75,
+            "augment.flip": True,
+            "augment.antialias": False,
+            "augment.padding": "end",
+            "train.batch_size": 8,  # 4 GPUs, 2 images each
+        },
+    ),
+    (
+        "PhotoMetricDistortion",
+        {
+            "augment.colour_model": "hsv",
+            "augment.brightness": 32 / 255,
+            "augment.contrast": 0.5,
+            "augment.saturation": 0.5,
+            "augment.hue": 0.1,  # 18 of OpenCV's 180 steps a turn
+            "augment.brightness_probability": 0.5,
+            "augment.contrast_probability": 0.5,
+            "augment.saturation_probability": 0.5,
+            "augment.hue_probability": 0.5,
+        },
+    ),
+)
+_MMSEG_ASPP = {
+    "model.encoder": "resnet50",
+    "model.stem": "v1c",
+    "model.output_stride": 8,
+    "model.contract_dilation": True,
+    "model.multi_grid": (1, 1, 1),
+    "model.rates": (6, 12, 18),  # 1, 12, 24, 36 at stride 8; 1 is the 1x1 branch
+    "model.aspp_features": 512,
+    "model.project_kernel": 3,
+    "model.image_pooling": True,
+    "model.dropout_rate": 0.1,
+    "model.align_corners": False,
+    "loss.aux_weight": 0.4,
+    "loss.terms": "cross_entropy(divide_by=all)",  # avg_non_ignore=False
+    "loss.class_weights": "none",
+}
 _IDD_LITE: Rows = (
     (
         "the recipe published with the data set's baselines",
@@ -371,66 +438,58 @@ TABLE: dict[str, Rows] = {
         ),
     ),
     "deeplabv3:mmseg": (
-        (
-            "schedules/schedule_40k.py",
-            {
-                **SGD,
-                "optim.learning_rate": 0.01,
-                "optim.weight_decay": 5e-4,
-                "optim.decay_scale": {},
-                "optim.schedule": "poly",
-                "optim.poly_power": 0.9,
-                "optim.eta_min": 1e-4,
-                "train.steps": 40_000,
-                "train.eval_every": 4000,
-            },
-        ),
-        (
-            "datasets/cityscapes.py",
-            {
-                "data.name": "cityscapes",
-                "augment.crop_size": (512, 1024),
-                "augment.scale": (0.5, 2.0),
-                "augment.max_class_share": 0.75,
-                "augment.flip": True,
-                "augment.antialias": False,
-                "augment.padding": "end",
-                "train.batch_size": 8,  # 4 GPUs, 2 images each
-            },
-        ),
-        (
-            "PhotoMetricDistortion",
-            {
-                "augment.colour_model": "hsv",
-                "augment.brightness": 32 / 255,
-                "augment.contrast": 0.5,
-                "augment.saturation": 0.5,
-                "augment.hue": 0.1,  # 18 of OpenCV's 180 steps a turn
-                "augment.brightness_probability": 0.5,
-                "augment.contrast_probability": 0.5,
-                "augment.saturation_probability": 0.5,
-                "augment.hue_probability": 0.5,
-            },
-        ),
+        *_MMSEG_CITYSCAPES,
         (
             "models/deeplabv3_r50-d8.py",
             {
-                "model.encoder": "resnet50",
-                "model.stem": "3x3",
-                "model.output_stride": 8,
-                "model.contract_dilation": True,
-                "model.multi_grid": (1, 1, 1),
-                "model.rates": (6, 12, 18),  # 1, 12, 24, 36 at stride 8; 1 is the 1x1 branch
-                "model.aspp_features": 512,
-                "model.image_pooling": True,
-                "model.dropout_rate": 0.1,
-                "model.align_corners": False,
-                "loss.aux_weight": 0.4,
-                "loss.terms": "cross_entropy(divide_by=all)",  # avg_non_ignore=False
-                "loss.class_weights": "none",
+                **_MMSEG_ASPP,
             },
         ),
     ),
+    "deeplabv3plus:paper": (
+        (
+            "section 3.1 and DeepLabV3's",
+            {
+                "model.rates": (6, 12, 18),
+                "model.image_pooling": True,
+                "model.multi_grid": (1, 2, 4),
+                "model.momentum": 0.9997,
+            },
+        ),
+        (
+            "section 3.1 and figure 2",
+            {"model.project_kernel": 1, "model.head_conv": False, "model.aspp_features": 256},
+        ),
+        (
+            "section 4",
+            {
+                **{o: _DEEPLABV3_TRAINING[o] for o in _PLUS_TRAINING},
+                "data.variant": "sbd",
+                "optim.learning_rate": 0.007,
+            },
+        ),
+        ("section 4 of DeepLabV3's", {"train.batch_size": 16, "train.steps": 30_000}),
+        ("tables 1 and 2", {"model.low_level_features": 48, "model.decoder_convs": 2}),
+        ("table 3", {"model.encoder": "resnet101", "model.output_stride": 16}),
+        ("table 5", {"model.aspp_separable": True, "model.decoder_separable": True}),
+    ),
+    "deeplabv3plus:mmseg": (
+        *_MMSEG_CITYSCAPES,
+        (
+            "models/deeplabv3plus_r50-d8.py",
+            {**_MMSEG_ASPP, "model.aux": True, "model.low_level_features": 48},
+        ),
+        (
+            "mmseg/models/decode_heads/sep_aspp_head.py",
+            {
+                "model.aspp_separable": True,
+                "model.decoder_separable": True,
+                "model.norm_between": True,
+                "model.decoder_convs": 2,
+            },
+        ),
+    ),
+    "deeplabv3plus:idd_lite": _IDD_LITE,
     "deeplabv3:idd_lite": _IDD_LITE,
     "pspnet:idd_lite": _IDD_LITE,
     "notebooks:segnet": _notebook("segnet_keras_idd", 1e-4, 16, 30, 5, 3, 1e-5),

@@ -14,7 +14,7 @@ K = 5
     ("config", "dtype", "message"),
     [
         ({}, "float32", "model.name is missing; known models: segnet, "),
-        ({"name": "unet"}, "float32", "model.name='unet' is unknown; known models: segnet, "),
+        ({"name": "linknet"}, "float32", "model.name='linknet' is unknown; known models: segnet, "),
         ({"name": "segnet", "widht": 1}, "float32", r"model\.widht: segnet has no such option; "),
         ({"name": "segnet", "dtype": 1}, "float32", r"model\.dtype: segnet has no such option"),
         ({"name": "segnet"}, "float16", "dtype='float16' is unknown; known: float32, bfloat16"),
@@ -29,7 +29,7 @@ K = 5
         ({"name": "deeplabv3", "aspp_features": -1}, "float32", "aspp_features=-1; use 0 or more"),
         ({"name": "fcn", "width": -1.0}, "float32", "model.width=-1.0; use a number above 0"),
         ({"name": "fcn", "output_stride": 4}, "float32", "output_stride=4; use 8, 16 or 32"),
-        ({"name": "pspnet", "stem": "5x5"}, "float32", "model.stem='5x5'; use \"7x7\" or"),
+        ({"name": "pspnet", "stem": "5x5"}, "float32", 'model.stem=\'5x5\'; use "7x7", "3x3" or'),
         ({"name": "fcn", "encoder": "vgg"}, "float32", "model.encoder='vgg' is unknown; known: r"),
         ({"name": "pspnet", "bins": []}, "float32", r"model.bins=\(\); use one or more diff"),
         ({"name": "pspnet", "bins": [0, 2]}, "float32", r"model.bins=\(0, 2\); use one or more"),

@@ -215,6 +215,8 @@ BLOCKS = {
     "notebook_deeplabv3": 1 + 16,
     "ncsu_segnet": 4 + 3,
     "smp_pspnet": 1 + 3 + 4,
+    "deeplabv3plus": 1 + 16 + 1 + 2,
+    "unet": 1 + 16 + 5,
 }
 
 

@@ -151,7 +151,7 @@ def test_label_sizes_of_the_images_shape(label_size):
     [
         ({"train.log_every": 0}, r"train\.log_every=0"),  # check_options is called
         ({"dtype": "float16"}, r"dtype='float16' is unknown; known: float32, bfloat16"),
-        ({"model.name": "unet"}, r"model\.name='unet' is unknown; known models: segnet, "),
+        ({"model.name": "linknet"}, r"model\.name='linknet' is unknown; known models: segnet, "),
         ({"model.depth": 3}, r"model\.depth: pspnet has no such option; it has encoder, "),
         ({"data.name": "kitti"}, r"data\.name='kitti' is unknown; known data sets: streets, "),
         ({"data.num_classes": 5}, r"data\.num_classes=5 but streets has 7 classes"),

@@ -32,6 +32,8 @@ MODELS = {
     "deeplabv3": dict(name="deeplabv3", encoder="resnet18", width=1 / 8, aspp_features=8),
     "lraspp": dict(name="lraspp", width=1 / 4, features=8),
     "convnext": dict(name="fcn", encoder="convnext_tiny", width=1 / 12),
+    "deeplabv3plus": dict(name="deeplabv3plus", encoder="resnet18", width=1 / 8),
+    "unet": dict(name="unet", encoder="resnet18", width=1 / 8),
 }
 # The cells of a pyramid. Sums of maps this small are allowed; every map of the tests has more.
 POOLED = 1 + 4 + 9 + 36
@@ -221,6 +223,8 @@ def test_gradients_in_float64(name, space):
         (dict(name="pspnet", encoder="resnet50", align_corners=False), (512, 512)),
         (dict(name="deeplabv3", encoder="resnet50"), (512, 256)),
         (dict(name="deeplabv3", encoder="resnet50", output_stride=8, head_conv=True), (512, 512)),
+        (dict(name="deeplabv3plus", encoder="resnet50"), (512, 256)),
+        (dict(name="unet", encoder="resnet34"), (512, 256)),
     ],
     ids=str,
 )

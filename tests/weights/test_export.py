@@ -19,10 +19,20 @@ CLASSES = ("road", "sky", "tree", "car", "person")
 THIN = {"encoder": "resnet18", "width": 1 / 32}
 TORCHVISION = THIN | {"output_stride": 8, "stem": "7x7", "contract_dilation": True}
 DEEPLAB = TORCHVISION | {"multi_grid": (1, 1, 1), "head_conv": True, "dropout_rate": 0.5}
+SMP_PLUS = {"head_conv": True, "decoder_convs": 1, "norm_between": False}
 CASES = [
     ({"name": "fcn", **TORCHVISION}, "torchvision fcn_resnet50/101"),
     ({"name": "deeplabv3", **DEEPLAB}, "torchvision deeplabv3_resnet50/101"),
     ({"name": "pspnet", **THIN}, "semseg PSPNet50/101/152"),
+    (
+        {"name": "unet", **THIN},
+        "segmentation_models.pytorch Unet with resnet18/34/50/101/152 or mobilenet_v2",
+    ),
+    pytest.param(
+        {"name": "deeplabv3plus", **THIN, **SMP_PLUS},
+        "segmentation_models.pytorch DeepLabV3Plus with resnet18/34/50/101/152 or mobilenet_v2",
+        marks=pytest.mark.slow,
+    ),
     ({"name": "deeplabv3", **THIN}, None),  # torchvision's has one more convolution
     ({"name": "segnet_basic", "features": 2}, None),
     ({"name": "notebook_pspnet", "width": 1 / 16}, None),

@@ -20,7 +20,9 @@ from tests.weights.torch_goldens import CLASSES, COMPUTED, NAMED, network, torch
 STRANGERS = {
     "vgg13",
     "vgg19",
-    "smp_deeplabv3plus_resnet50",
+    "smp_unet_vgg16",
+    "smp_unet_attention",
+    "smp_unetplusplus",
     "smp_deeplabv3_separable",
 }
 KNOWN = [name for name in COMPUTED + NAMED if name not in STRANGERS]
@@ -28,6 +30,13 @@ CLASSIFIERS = ("vgg16", "resnet", "semseg_resnet", "wide_resnet", "resnext")
 NETWORKS = [name for name in KNOWN if not name.startswith(CLASSIFIERS)]
 # Whose tables are filled in the default run; the others differ in depth.
 SHALLOW = [name for name in NETWORKS if "101" not in name and "152" not in name]
+# Of the decoders of SMP and mmsegmentation one each.
+_ONE_EACH = ("smp_deeplabv3plus_resnet18", "smp_unet_resnet18", "mmseg_deeplabv3plus_resnet50")
+SHALLOW = [
+    name
+    for name in SHALLOW
+    if name in _ONE_EACH or not name.startswith(("smp_deeplabv3plus", "smp_unet", "mmseg"))
+]
 
 
 @pytest.mark.versions
@@ -56,8 +65,13 @@ def test_every_array_has_its_place(name):
         assert left == set()
     assert set(named) <= arrays.keys()
     depth = re.findall(r"(?:resnet|pspnet)(\d+)", name)
-    variant = f"resnet{depth[0]}" if depth else None
-    assert found.get("encoder") == (name if name.startswith(("wide", "resnext")) else variant)
+    if name.startswith(("wide", "resnext")):
+        encoder = name
+    elif "mobilenet_v2" in name:
+        encoder = "mobilenet_v2"
+    else:
+        encoder = f"resnet{depth[0]}" if depth else None
+    assert found.get("encoder") == encoder
 
 
 @pytest.mark.parametrize(
@@ -96,6 +110,13 @@ def test_siblings_with_the_same_names_are_not_mistaken(name):
         ("semseg_pspnet50", {"contract_dilation": False, "align_corners": True, "aux": True}),
         ("smp_deeplabv3_resnet34", {"aspp_features": 256, "align_corners": True, "aux": False}),
         ("smp_pspnet_resnet34", {"encoder_depth": 3, "dropout_rate": 0.2}),
+        ("smp_deeplabv3plus_resnet50", {"rates": (12, 24, 36), "aspp_separable": True}),
+        ("smp_deeplabv3plus_resnet18_dense", {"aspp_features": 64, "aspp_separable": False}),
+        ("smp_unet_resnet34", {"encoder": "resnet34", "decoder_channels": (256, 128, 64, 32, 16)}),
+        ("mmseg_pspnet_resnet50_7x7", {"stem": "7x7", "align_corners": False, "aux": True}),
+        ("mmseg_deeplabv3_resnet50", {"stem": "v1c", "aspp_features": 512, "project_kernel": 3}),
+        ("mmseg_deeplabv3plus_resnet101", {"low_level_features": 48, "norm_between": True}),
+        ("mmseg_fcn_resnet50", {"head_convs": 2, "concat_input": True}),
     ],
 )
 def test_a_file_says_which_network_it_is(name, options):
@@ -206,3 +227,39 @@ class TestRules:
             _, report = load(torch_file(unfilled(name)), model, shapes_)
             assert sum("/encoder/" in leaf for leaf in report.fresh) == fresh
             assert sum("/encoder/" in leaf for leaf in report.loaded) == 6 * 13 - fresh
+
+
+class TestPrefixes:
+    """Names under a prefix that the training framework put there."""
+
+    @pytest.mark.parametrize("prefix", ["model.", "net.module."])
+    def test_lightning(self, prefix):
+        """The state dict of a module that holds the network, its loss and its metrics."""
+        arrays = {f"{prefix}{name}": array for name, array in unfilled("resnet18").items()}
+        arrays["criterion.weight"] = np.ones(CLASSES, np.float32)
+        file = torch_file(arrays)
+        model = build({"name": "fcn", "encoder": "resnet18"}, CLASSES)
+        _, report = load(file, model, transfer.abstract_variables(model), "encoder")
+        assert f"names were read without their prefix '{prefix}'" in str(report)
+        assert report.left_over["criterion.weight"] == f"not under '{prefix}'"
+        assert sum("/encoder/" in leaf for leaf in report.fresh) == 0
+        assert transfer.preprocessing(file) is not None
+
+    def test_two_networks_are_none(self):
+        """A student and its teacher, say."""
+        arrays = unfilled("resnet18")
+        both = {f"{part}.{name}": a for part in ("model", "ema") for name, a in arrays.items()}
+        with pytest.raises(ValueError, match="of no network that is known"):
+            transfer.layout_of(torch_file(both))
+
+
+def test_mmsegmentations_basic_blocks_are_refused():
+    arrays = {
+        name.replace("encoder.", "backbone."): array
+        for name, array in unfilled("smp_pspnet_resnet18").items()
+        if name.startswith("encoder.")
+    }
+    for name in ("conv_seg", "convs.0.conv"):
+        arrays[f"decode_head.{name}.weight"] = np.zeros((CLASSES, 8, 1, 1), np.float32)
+    with pytest.raises(ValueError, match=r"fcn on resnet18 cannot be used: its blocks dilate"):
+        from_file(torch_file(arrays))

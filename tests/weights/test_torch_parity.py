@@ -119,7 +119,11 @@ def error(ours, theirs) -> float:
 
 
 @pytest.mark.parametrize(
-    "name", [n if n == "fcn_resnet50" else pytest.param(n, marks=slow) for n in NETWORKS]
+    "name",
+    [
+        n if n in ("fcn_resnet50", "smp_unet_resnet18") else pytest.param(n, marks=slow)
+        for n in NETWORKS
+    ],
 )
 def test_networks_outputs(name, folder):
     model, variables, arrays = loaded(name, folder)
@@ -127,7 +131,8 @@ def test_networks_outputs(name, folder):
     x = images(*listed(reference, "size"))
     outputs = jax.jit(functools.partial(model.apply, train=False))(variables, x)
     assert {f"output_{key}" for key in outputs} == {k for k in reference if k[:7] == "output_"}
-    errors = {k: error(v[:, ::2, ::2], reference[f"output_{k}"]) for k, v in outputs.items()}
+    kept = int(reference.get("kept", 2))
+    errors = {k: error(v[:, ::kept, ::kept], reference[f"output_{k}"]) for k, v in outputs.items()}
     print(name, errors)  # shown by `pytest -rP`
     if max(errors.values()) > TOLERANCE:
         ours = layer_outputs(model, variables, x)

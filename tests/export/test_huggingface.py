@@ -1,0 +1,115 @@
+"""The folder for a model hub, written and read back."""
+
+import io
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+import segjax
+from segjax.commands import export as command
+from segjax.export import huggingface
+from segjax.training.pretrained import open_weights
+from tests.export.test_program import small_config, small_predictor
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return small_predictor(small_config("segnet_basic"))
+
+
+@pytest.fixture
+def export(predictor, monkeypatch, tmp_path):
+    """The command, on a run that has been evaluated; returns the folder."""
+    monkeypatch.setattr(command.Predictor, "from_workdir", lambda *_, **__: predictor)
+    (tmp_path / "results.md").write_text("| | val |\n|---|---|\n| mIoU | 0.1234 |\n")
+    state = {"images": 3, "fingerprint": "abc123"}
+    record = {"data": {"val": state}, "environment": {"started": "2026-01-02T03:04:05+00:00"}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+
+    def run(output=None, **options):
+        console = Console(file=io.StringIO())
+        return command.export(tmp_path, output, format="huggingface", console=console, **options)
+
+    return run
+
+
+def test_a_folder_is_a_network(export, predictor, tmp_path):
+    folder = export(license="mit")
+    assert folder == tmp_path / "huggingface"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+    net = segjax.load_pretrained(folder)
+    assert net.model == predictor.model
+    assert (net.head, net.threshold) == ("softmax", None)
+    assert net.classes == tuple("abcdefg")
+    np.testing.assert_allclose(net.mean, [0.4] * 3, rtol=1e-6)
+    equal = jax.tree.map(np.array_equal, net.variables, dict(predictor.variables))
+    assert all(jax.tree.leaves(equal))
+    assert open_weights(folder).config["name"] == "segnet_basic"  # as `init_from` reads it
+    config = json.loads((folder / "config.json").read_text())
+    assert config["preprocessing"]["image_size"] == [32, 48]
+    assert len(config["palette"]) == 7
+
+
+def test_the_card_is_filled_from_the_run(export):
+    card = (export(license="mit") / "README.md").read_text()
+    for text in (
+        'license: "mit"',
+        "| mIoU | 0.1234 |",
+        "fingerprint abc123",
+        "a, b, c, d, e, f, g",
+    ):
+        assert text in card
+    assert card.startswith("---\n")
+    assert "Measured on 20" in card
+    assert "started: 2026-01-02" in card
+    assert 'license: "unknown"' in (export() / "README.md").read_text()
+
+
+def test_only_its_own_folder_is_replaced(export, tmp_path):
+    folder = export()
+    (folder / ".gitattributes").write_text("*.safetensors filter=lfs")
+    assert export(license="mit") == folder
+    assert (folder / ".gitattributes").exists()
+    assert segjax.load_pretrained(folder).classes == tuple("abcdefg")
+    other = tmp_path / "other"
+    other.mkdir()
+    assert export(other) == other  # empty
+    shutil.rmtree(other)
+    other.mkdir()
+    (other / "config.json").write_text('{"model": {"name": "pspnet"}}')  # a run's, say
+    with pytest.raises(ValueError, match="other exists and is no folder that this export wrote"):
+        export(other)
+    assert [p.name for p in other.iterdir()] == ["config.json"]
+
+
+def test_nothing_is_left_of_a_write_that_fails(export, predictor, monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(huggingface, "_config", full)
+    with pytest.raises(OSError, match="No space"):
+        export()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.md", "run.json"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda c: c | {"format_version": 2}, "has format_version 2; this segjax reads 1"),
+        (lambda c: c | {"weights_sha256": 64 * "0"}, r"SHA-256 .*, not the 000000000000\.\.\."),
+    ],
+)
+def test_a_folder_that_does_not_fit(export, damage, message):
+    path = export() / "config.json"
+    path.write_text(json.dumps(damage(json.loads(path.read_text()))))
+    with pytest.raises(ValueError, match=message):
+        segjax.load_pretrained(path.parent)
