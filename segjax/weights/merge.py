@@ -54,6 +54,9 @@ class Merge:
             mean=self.file.mean or self.layout.mean,
             std=self.file.std or self.layout.std,
         )
+        if self.file.unread:
+            names = ", ".join(self.file.unread[:4]) + ", ..." * (len(self.file.unread) > 4)
+            self.report.notes.append(f"objects beside the weights were not read: {names}")
         self.problems: dict[str, dict[str, list[str]]] = {}  # reason: place: details
         self.used: set[str] = set()
         self.blocks, self.sources = self._find_sources()
