@@ -288,7 +288,8 @@ def _run(pickle: bytes | mmap.mmap) -> tuple[Any, dict[str, _Storage]]:
     """One pickle's value, and the storages that it names by their keys."""
     machine = _Machine()
     try:
-        for opcode, argument, _ in pickletools.genops(pickle):
+        file: Any = pickle  # an mmap has `read` and `readline`, which is all that is used
+        for opcode, argument, _ in pickletools.genops(file):
             if opcode.name == "STOP":
                 return machine.stack.pop(), machine.storages
             machine.step(opcode, argument)
