@@ -45,7 +45,7 @@ def table() -> list[str]:
     folder = hub.cache_folder()
     rows = [titles]
     for row in ROWS:
-        source = row.source if isinstance(row.source, str) else f"pip {row.source.package}"
+        source = row.source if isinstance(row.source, str) else "pip"
         rows.append(
             (
                 row.name + "*" * row.default,

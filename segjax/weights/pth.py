@@ -128,6 +128,8 @@ def _read_zip(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...
         raise _Cut(str(error)) from error
     with archive:
         members = {info.filename: info for info in archive.infolist()}
+        if any("/code/" in name for name in members):
+            raise _objects("a TorchScript archive")
         if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()):
             raise _Refused("its zip is compressed, which torch's are not; save it again with torch")
         if sum(info.file_size for info in members.values()) > path.stat().st_size:
@@ -136,8 +138,6 @@ def _read_zip(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...
         if len(pickles) != 1:
             raise _Refused(f"its zip holds {len(pickles)} data.pkl instead of one; no torch file")
         folder = pickles[0].removesuffix("data.pkl")
-        if any(name.startswith(f"{folder}code/") for name in members):
-            raise _objects("a TorchScript archive")
 
         def content(name: str) -> bytes:
             if name not in members:

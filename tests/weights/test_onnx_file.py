@@ -1,6 +1,7 @@
 """The weights of ONNX files: every type, and files that lie about their sizes."""
 
 import contextlib
+import pathlib
 
 import ml_dtypes
 import numpy as np
@@ -13,6 +14,15 @@ from segjax.weights.transfer import abstract_variables
 from tests.weights.onnx_files import KINDS, field, model, tensor, varint
 
 KERNEL = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
+
+
+def test_a_file_that_onnx_wrote():
+    """benchmarks/goldens/make_weight_files.py says what is in it."""
+    arrays = read_onnx(pathlib.Path(__file__).parents[1] / "goldens" / "onnx_types.onnx")
+    assert len(arrays) == 18
+    for name, array in arrays.items():
+        assert array.dtype.name == name.partition(".")[2]
+        np.testing.assert_array_equal(array, np.arange(6).reshape(2, 3))
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import pickle
 import sys
 import zipfile
@@ -24,8 +25,34 @@ from tests.weights.torch_files import (
     write_zip,
 )
 
+GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 KERNEL = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
 WRITERS = {"zip": write_zip, "stream": write_stream}
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_checkpoint_that_torch_wrote(form):
+    """benchmarks/goldens/make_weight_files.py says what is in it."""
+    arrays, unread = read_pth(GOLDENS / f"torch_{form}.pth")
+    assert len(arrays) == 24
+    for name, dtype in (
+        *((t, t) for t in ("float64", "float16", "int64", "int32", "int16", "int8", "uint8")),
+        ("bfloat16", ml_dtypes.bfloat16),
+    ):
+        assert arrays[f"types.{name}"].dtype == dtype
+        np.testing.assert_array_equal(arrays[f"types.{name}"], np.arange(6).reshape(2, 3))
+    np.testing.assert_array_equal(arrays["types.bool"], np.arange(6).reshape(2, 3) > 2)
+    np.testing.assert_array_equal(arrays["0.weight"], np.arange(54).reshape(3, 2, 3, 3))
+    whole = np.arange(24, dtype=np.float32).reshape(4, 6)
+    np.testing.assert_array_equal(arrays["transposed"], whole.T)
+    np.testing.assert_array_equal(arrays["rows"], whole[1:3])
+    np.testing.assert_array_equal(arrays["columns"], whole[:, 1:4:2])
+    np.testing.assert_array_equal(arrays["channels_last"], np.arange(12).reshape(1, 2, 3, 2))
+    np.testing.assert_array_equal(arrays["parameter"], np.arange(4).reshape(2, 2))
+    assert arrays["scalar"] == 7
+    assert arrays["empty"].shape == (0, 3)
+    assert arrays["1.num_batches_tracked"] == 1
+    assert unread == ("argparse.Namespace", "numpy._core.multiarray.scalar")
 
 
 @pytest.mark.parametrize("form", WRITERS)
