@@ -18,13 +18,8 @@ from segjax.weights import download, files
 from segjax.weights.hub_rows import ROWS, Row, Wheel
 from segjax.weights.merge import model_name
 
-# Encoders of models that have no option `encoder`.
-_FIXED_ENCODERS = {
-    **dict.fromkeys(
-        ("segnet", "deconvnet", "fcn_vgg", "deeplab_largefov", "ncsu_segnet"), ("vgg16", "vgg16_bn")
-    ),
-    **dict.fromkeys(("notebook_pspnet", "notebook_deeplabv3"), ("resnet50",)),
-}
+# Models that have no option `encoder` and one of these in its place.
+_VGG16_MODELS = ("segnet", "deconvnet", "fcn_vgg", "deeplab_largefov", "ncsu_segnet")
 
 
 def cache_folder() -> pathlib.Path:
@@ -41,7 +36,7 @@ def networks_of(model: nn.Module) -> tuple[str, ...]:
     name = model_name(model)
     if encoder := getattr(model, "encoder", ""):
         return f"{name}_{encoder}", encoder
-    return _FIXED_ENCODERS.get(name, ())
+    return ("vgg16", "vgg16_bn") if name in _VGG16_MODELS else ()
 
 
 def find(

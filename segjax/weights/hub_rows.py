@@ -99,9 +99,17 @@ def _coco(network: str, file: str, size: float, miou: float):
     return Row(name, network, file, size, digest, licence, score, _PYTORCH + file, default=True)
 
 
-def _timm_hub(network: str, tag: str, revision: str, size: float, sha256: str, accuracy: str = ""):
+def _timm_hub(
+    network: str,
+    tag: str,
+    revision: str,
+    size: float,
+    sha256: str,
+    accuracy: str = "",
+    repository: str = "",
+):
     """A safetensors file of timm on the Hugging Face hub, at a fixed revision."""
-    repository = f"{network}.{tag}_in1k"
+    repository = repository or f"{network}.{tag}_in1k"
     return Row(
         f"imagenet/timm_{tag}",
         network,
@@ -205,6 +213,14 @@ ROWS: tuple[Row, ...] = (
         "21721ac354aff8c4fbc371f3c4e46fa8832d4d68",
         170.5,
         "1a076c0384295e7d3704f201c5711ff245507db934230bab72ff3014a95f90fe",
+    ),
+    _timm_hub(
+        "mobilenet_v2",
+        "ra",
+        "f3ff81ba89de0bc46b546568ebeab2edef6b9d49",
+        13.5,
+        "55ea4fb3a96010b933710ebf44fc965b070d5cd054d3f35e44f2d1320b4a714e",
+        repository="mobilenetv2_100.ra_in1k",
     ),
     _timm_release("resnet152", "timm_a1h", "v0.1-rsb-weights", "resnet152_a1h-dc400468.pth", 230.5),
     _timm_release(

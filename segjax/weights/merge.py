@@ -67,6 +67,12 @@ class Merge:
                 f"{looks}; the model is {name}. Use model.name={self.described['name']}, or "
                 "init_parts=encoder to take its encoder only"
             )
+        theirs, encoder = self.described.get("encoder"), getattr(self.model, "encoder", None)
+        if theirs and encoder and theirs != encoder:
+            raise ValueError(
+                f"{looks}; the model's encoder is {encoder}. Use model.encoder={theirs}, or "
+                f"weights of {encoder}"
+            )
         ours = {block for block, _ in self.roles}
         if not ours & {block for block in self.blocks if is_encoder(block)}:
             raise ValueError(
