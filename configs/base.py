@@ -15,8 +15,8 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0  # of the parameters, the data order, augmentation and dropout
     config.dtype = "float32"  # compute dtype: float32 or bfloat16 (parameters stay float32)
-    # Weights to start from: a .pth, .safetensors, .h5, .keras or .whl file, or the workdir of
-    # another run; "" = none. See "Weights" in the README.
+    # Weights to start from: a name (imagenet), a .pth, .safetensors, .onnx, .h5, .keras or .whl
+    # file, or the workdir of another run; "" = none. See docs/weights.md.
     config.init_from = ""
     config.init_parts = "all"  # all, encoder
 

@@ -3,7 +3,6 @@
 import functools
 import logging
 import os
-import pathlib
 from typing import Any
 
 import flax.linen as nn
@@ -12,9 +11,8 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from segjax.models import build
-from segjax.weights import Pretrained, from_file, load
-from segjax.weights.files import SUFFIXES, WeightFile, read
-from segjax.weights.folder import is_model_folder, read_folder
+from segjax.weights import Pretrained, from_file, hub, load
+from segjax.weights.files import WeightFile
 from segjax.weights.transfer import abstract_variables
 
 logger = logging.getLogger("segjax")
@@ -47,10 +45,12 @@ def create_model(
     Args:
       name: a model in `segjax.models.MODELS`.
       num_classes: K, channels of the logits.
-      weights: a weight file (.pth, .safetensors, .h5, .keras, .whl) of any project that
-        `segjax.weights` reads, an exported folder, or the workdir of a run, whose best checkpoint
-        is taken; None: all values are drawn. A classifier for another number of classes stays
-        fresh, and so does all but the encoder for a file with an encoder alone; the log says so.
+      weights: a name ("imagenet", "coco_voc/torchvision"; docs/weights.md), whose file is fetched
+        once into a cache; a weight file (.pth, .safetensors, .onnx, .h5, .keras, .whl) of any
+        project that `segjax.weights` reads; an exported folder; or the workdir of a run, whose best
+        checkpoint is taken; None: all values are drawn. A classifier for another number of classes
+        stays fresh, and so does all but the encoder for a file with an encoder alone; the log says
+        so.
       parts: "all", or "encoder" to take the encoder alone from `weights`.
       encoder, output_stride, width, dropout_rate, aux, align_corners: the model's options, where it
         has them; None: its default.
@@ -66,6 +66,7 @@ def create_model(
     Raises:
       ValueError: for an unknown model, option or value, and for weights that cannot be read or do
         not fit; the message lists what is known.
+      OSError: if named weights cannot be fetched; the message says which file to put where.
     """
     named = {
         "encoder": encoder,
@@ -82,7 +83,8 @@ def create_model(
     if weights is None:
         return model, _drawn(model, in_channels, seed)
     # On shapes first: a file that does not fit is refused before anything is compiled.
-    variables, report = load(_opened(weights), model, abstract_variables(model, in_channels), parts)
+    file = _opened(weights, model)
+    variables, report = load(file, model, abstract_variables(model, in_channels), parts)
     logger.log(logging.WARNING if report.fresh or report.notes else logging.INFO, "%s", report)
     if report.fresh:
         flat = flatten_dict(variables, sep="/")
@@ -100,8 +102,9 @@ def load_pretrained(source: str | os.PathLike[str]) -> Pretrained:
     >>> logits = net.model.apply(net.variables, images, train=False)["logits"]
 
     Args:
-      source: a file of a segmentation network that `segjax.weights` knows, a run's workdir, or a
-        folder that `--mode=export --format=huggingface` wrote.
+      source: a file of a segmentation network that `segjax.weights` knows, its name with the
+        network ("coco_voc/torchvision/deeplabv3_resnet50"), a folder that `--mode=export
+        --format=huggingface` wrote, or a run's workdir.
 
     Returns:
       `model`, `variables`; `mean` and `std` of the RGB images in [0, 1] and the `classes`' names,
@@ -110,6 +113,7 @@ def load_pretrained(source: str | os.PathLike[str]) -> Pretrained:
 
     Raises:
       ValueError: naming the file, if it cannot be read, is incomplete, or holds an encoder alone.
+      OSError: if named weights cannot be fetched; the message says which file to put where.
     """
     return from_file(_opened(source))
 
@@ -121,18 +125,10 @@ def _drawn(model: nn.Module, channels: int, seed: int) -> dict[str, Any]:
     return dict(init(jax.random.key(seed), images))
 
 
-def _opened(source: str | os.PathLike[str]) -> WeightFile:
-    """A weight file, or the best checkpoint of a run."""
-    path = pathlib.Path(source)
-    if is_model_folder(path):
-        return read_folder(path)
-    if path.is_dir():
+def _opened(source: str | os.PathLike[str], model: nn.Module | None = None) -> WeightFile:
+    """The weights of a name, of a file, or of a run's best checkpoint."""
+    if not hub.reads(source):
         from segjax.training.pretrained import open_weights  # loads the libraries of training
 
-        return open_weights(path)
-    if not path.exists() and not path.suffix and len(path.parts) == 1:
-        raise ValueError(
-            f"weights={str(source)!r} is no file or folder, and no weights are known by name yet; "
-            f"give a {SUFFIXES} file, or the workdir of a run"
-        )
-    return read(path)
+        return open_weights(source)
+    return hub.open_weights(source, model)

@@ -117,6 +117,11 @@ COMMANDS: Mapping[str, Command] = {
         takes=("output", "splits", "format", "size"),
         uses_devices=False,
     ),
+    "weights": Command(
+        "list the weights that are known by name, fetch some, or verify the cached ones",
+        takes=("fetch", "verify"),
+        uses_devices=False,
+    ),
     "benchmark": Command(
         "measure how many training images a second the host makes ready",
         needs=("config",),

@@ -92,6 +92,8 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
     text("license", "unknown", "Of the model, for the card of --format=huggingface, such as mit.")
     text("protocol", "segjax", "The protocol of the headline numbers.")
     names("runs", [], "Workdirs with commas.")
+    names("fetch", [], "Names of weights with commas, such as imagenet/torchvision_v1/resnet50.")
+    switch("verify", False, "Compares the cached files with their digests.")
     number("samples", 50, "Passes with dropout.")
     parsed("size", size, None, "HEIGHTxWIDTH to fit images to; default: as they are.")
     text("input", None, "An image, a folder, a list .txt, or a video.")

@@ -109,9 +109,10 @@ def test_the_seed_decides_what_is_drawn():
         ({"num_classes": 0}, r"num_classes=0; a model needs at least 1 class"),
         ({"dtype": "float16"}, r"dtype='float16' is unknown; known: float32, bfloat16"),
         ({"in_channels": 0}, r"in_channels=0; images have 1 channel or more"),
-        ({"weights": "imagenet"}, r"weights='imagenet' is no file .* by name yet; give a \.pth"),
+        ({"weights": "imagnet"}, r"'imagnet' is no known name, .*; did you mean imagenet\b"),
+        ({"weights": "imagenet/torchvision_v2"}, "there are imagenet/torchvision_v1, imagenet/ti"),
         ({"weights": "missing.pth"}, r"weight file missing\.pth does not exist; give a \.pth"),
-        ({"weights": "no/such"}, r"weight file no/such does not exist"),
+        ({"weights": "no/such"}, r"'no/such' is no known name, no file and no folder\. For .*res"),
         ({"parts": "head", "weights": "missing.pth"}, "missing"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -161,7 +162,7 @@ def test_a_network_of_a_file(tmp_path):
     images = jnp.full((1, 16, 24, 3), 0.5)
     logits = net.model.apply(net.variables, (images - net.mean) / net.std, train=False)["logits"]
     assert logits.shape == (1, 16, 24, K)
-    with pytest.raises(ValueError, match="'deeplabv3_resnet50_coco' is no file or folder"):
+    with pytest.raises(ValueError, match="did you mean coco_voc/torchvision/deeplabv3_resnet50"):
         segjax.load_pretrained("deeplabv3_resnet50_coco")
 
 

@@ -1,6 +1,7 @@
-"""Pretrained weights: `init_from` names a weight file or the workdir of another run."""
+"""Pretrained weights: `init_from` is a name, a weight file or the workdir of another run."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +15,8 @@ import numpy as np
 from segjax import config as configs
 from segjax.training.checkpoint import CheckpointStore, has_checkpoint
 from segjax.training.state import TrainState
-from segjax.weights import Report, load
-from segjax.weights.files import WeightFile, read
-from segjax.weights.folder import is_model_folder, read_folder
+from segjax.weights import Report, hub, load
+from segjax.weights.files import WeightFile
 from segjax.weights.layout import IMAGENET_MEAN, IMAGENET_STD
 from segjax.weights.transfer import abstract_variables
 
@@ -35,16 +35,20 @@ class Initial:
     report: Report
 
 
-def open_weights(path: str | pathlib.Path) -> WeightFile:
-    """Reads a weight file or an exported folder, or the best checkpoint if the path is a workdir.
+def open_weights(path: str | os.PathLike[str], model: nn.Module | None = None) -> WeightFile:
+    """Reads a workdir's best checkpoint, or what `segjax.weights.hub` reads.
+
+    Args:
+      path: the workdir, the name, the file or the exported folder.
+      model: the one that the weights are for, where a name leaves that open.
 
     Raises:
-      ValueError: naming the path, if it is neither or cannot be read.
+      ValueError: naming the path, if it is none of these or cannot be read.
+      OSError: if the file of a name cannot be fetched.
     """
-    if is_model_folder(path):
-        return read_folder(path)
-    if not pathlib.Path(path).is_dir():
-        return read(path)
+    if hub.reads(path):
+        return hub.open_weights(path, model)
+    path = pathlib.Path(path)
     config = configs.load(path)
     with CheckpointStore(path, read_only=True) as store:
         variables = store.restore_variables()
@@ -68,12 +72,13 @@ def read_initial(config: Mapping[str, Any], model: nn.Module) -> Initial | None:
 
     Raises:
       ValueError: if the file cannot be read or does not fit the model.
+      OSError: if the file of a name cannot be fetched.
     """
     if not config["init_from"]:
         return None
     channels = config["data"]["channels"]
     try:
-        file = open_weights(config["init_from"])
+        file = open_weights(config["init_from"], model)
         variables, report = load(
             file, model, abstract_variables(model, channels), config["init_parts"]
         )

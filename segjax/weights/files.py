@@ -1,7 +1,7 @@
 """Reads weight files of other frameworks into named numpy arrays.
 
-No code in a file is run: torch reads a `.pth` with `weights_only=True`, the other formats hold
-arrays only.
+No code in a file is run: `segjax.weights.pth` reads a `.pth` without unpickling its objects, the
+other formats hold arrays only.
 """
 
 import dataclasses
@@ -16,9 +16,9 @@ import numpy as np
 import safetensors
 from safetensors.numpy import load_file
 
-from segjax.weights import hdf5
+from segjax.weights import hdf5, onnx_file, pth
 
-SUFFIXES = ".pth, .pt, .ckpt, .safetensors, .h5, .hdf5, .keras or .whl"
+SUFFIXES = ".pth, .pt, .ckpt, .safetensors, .onnx, .h5, .hdf5, .keras or .whl"
 # The metadata of a safetensors file that segjax.weights.export writes; all but the format are JSON.
 FORMAT_KEY, OWN_FORMAT = "format", "segjax"
 MODEL_KEY, MEAN_KEY, STD_KEY = "segjax_model", "segjax_mean", "segjax_std"
@@ -39,6 +39,8 @@ class WeightFile:
       classes: names in id order; None: the file does not say.
       prefix: what was taken off the names, see `without_prefix`; "" for nothing.
       outside: names of the arrays that did not have it.
+      unread: classes of the objects beside the weights (an optimiser's, a logger's), which were
+        neither imported nor built.
     """
 
     path: str
@@ -50,6 +52,7 @@ class WeightFile:
     classes: tuple[str, ...] | None = None
     prefix: str = ""
     outside: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     def without_prefix(self, prefix: str) -> "WeightFile":
         """The arrays whose names begin with a prefix, without it."""
@@ -74,9 +77,12 @@ def read(path: str | pathlib.Path) -> WeightFile:
         raise ValueError(f"weight file {path} does not exist; give a {SUFFIXES}")
     suffix = path.suffix.lower()
     if suffix in (".pth", ".pt", ".bin", ".tar", ".ckpt"):
-        return WeightFile(str(path), "torch", _named(path, _read_pth(path)))
+        arrays, unread = pth.read_pth(path)
+        return WeightFile(str(path), "torch", _named(path, arrays), unread=unread)
     if suffix == ".safetensors":
         return _read_safetensors(path)
+    if suffix == ".onnx":
+        return _read_onnx(path)
     if suffix in (".h5", ".hdf5"):
         return WeightFile(str(path), "keras", _named(path, hdf5.read_hdf5(path)))
     if suffix in (".keras", ".whl"):
@@ -96,34 +102,10 @@ def _named(path: pathlib.Path, arrays: Mapping[str, Any]) -> dict[str, np.ndarra
     }
 
 
-def _read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        import torch  # pyright: ignore[reportMissingImports]  # optional
-    except ImportError:
-        raise ValueError(
-            f"{path} is a torch file, and torch is not installed; pip install torch (its CPU "
-            "build is enough), or convert the file once where torch is: "
-            "safetensors.torch.save_file(state_dict, 'NAME.safetensors')"
-        ) from None
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the pickle, zip and storage layers each raise their own kinds
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            reason = "it holds pickled objects or code, which are not run; save the state dict only"
-        else:
-            reason = "it is cut short, or no torch file"
-        raise ValueError(f"weight file {path} cannot be read: {reason}") from error
-    # Training scripts save the state dict beside their own state.
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(stored, Mapping) and isinstance(stored.get(key), Mapping):
-            stored = stored[key]
-    if not isinstance(stored, Mapping):
-        raise ValueError(f"{path} holds a {type(stored).__name__}; a state dict was expected")
-    tensors = {name: t for name, t in stored.items() if isinstance(t, torch.Tensor)}
-    return {
-        name: (t.float() if t.is_floating_point() else t).contiguous().numpy()
-        for name, t in tensors.items()
-    }
+def _read_onnx(path: pathlib.Path) -> WeightFile:
+    arrays = onnx_file.read_onnx(path)
+    named = onnx_file.keras_names(arrays)
+    return WeightFile(str(path), "keras" if named else "torch", _named(path, named or arrays))
 
 
 def _read_safetensors(path: pathlib.Path) -> WeightFile:

@@ -59,6 +59,9 @@ class Merge:
             self.report.notes.append(f"names were read without their prefix {self.file.prefix!r}")
         for name in self.file.outside:
             self.report.left_over[name] = f"not under {self.file.prefix!r}"
+        if self.file.unread:
+            names = ", ".join(self.file.unread[:4]) + ", ..." * (len(self.file.unread) > 4)
+            self.report.notes.append(f"objects beside the weights were not read: {names}")
         self.problems: dict[str, dict[str, list[str]]] = {}  # reason: place: details
         self.used: set[str] = set()
         self.blocks, self.sources = self._find_sources()
@@ -68,6 +71,12 @@ class Merge:
             raise ValueError(
                 f"{looks}; the model is {name}. Use model.name={self.described['name']}, or "
                 "init_parts=encoder to take its encoder only"
+            )
+        theirs, encoder = self.described.get("encoder"), getattr(self.model, "encoder", None)
+        if theirs and encoder and theirs != encoder:
+            raise ValueError(
+                f"{looks}; the model's encoder is {encoder}. Use model.encoder={theirs}, or "
+                f"weights of {encoder}"
             )
         ours = {block for block, _ in self.roles}
         if not ours & {block for block in self.blocks if is_encoder(block)}:

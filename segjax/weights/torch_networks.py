@@ -131,6 +131,20 @@ _SEMSEG_PSPNET = Layout(
     _describe_semseg_pspnet,
     _semseg_pspnet_blocks,
 )
+# Convolutions of torchvision's other VGGs.
+_VGG_CONVS = {8: "vgg11", 10: "vgg13", 16: "vgg19"}
+
+
+def relative(arrays: Arrays) -> str:
+    """What the arrays of no layout look like, for messages; "" if there is no idea."""
+    kernels = [name for name, array in arrays.items() if array.ndim == 4]
+    if kernels and all(re.fullmatch(r"features\.\d+\.weight", name) for name in kernels):
+        return _VGG_CONVS.get(len(kernels), "")
+    if _has(arrays, "layer1.0.conv1.weight", "layer4.0.conv1.weight"):
+        return "a ResNet of other blocks or depths, which is no encoder here"
+    return ""
+
+
 # Networks come before classifiers: a ResNet with a head has a classifier's names, too.
 LAYOUTS = (
     _DEEPLABV3,

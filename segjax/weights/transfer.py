@@ -80,9 +80,11 @@ def recognised(file: WeightFile) -> tuple[WeightFile, Layout]:
             if layout.recognises(stripped.arrays):
                 return stripped, layout
     sample = ", ".join(list(file.arrays)[:4])
+    relative = torch_networks.relative(file.arrays)
+    looks = f": it looks like {relative}" if relative else ""
     raise ValueError(
         f"weight file {file.path} holds {len(file.arrays)} arrays ({sample}, ...) of no network "
-        f"that is known; known are: {'; '.join(layout.title for layout in known)}"
+        f"that is known{looks}; known are: {'; '.join(layout.title for layout in known)}"
     )
 
 

@@ -7,8 +7,6 @@ import pytest
 from segjax.models import build, encoders
 from segjax.models.encoders import ENCODERS
 
-from tests.models.probing import count
-
 # Their shapes take seconds to trace; they differ from others in depth or width only.
 DEEP = ("resnet101", "resnet152", "wide_resnet101_2", "resnext101_32x8d", "convnext_small")
 NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in ENCODERS]

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from segjax.weights.files import read
+from tests.weights.torch_files import state_dict, write_zip
 
 KERNEL = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
 
@@ -90,11 +91,11 @@ def test_foreign_bytes_under_a_known_suffix(tmp_path, name):
 
 
 def test_unknown_suffix_and_missing_file(tmp_path):
-    with pytest.raises(ValueError, match=r"x\.onnx does not exist; give a \.pth"):
-        read(tmp_path / "x.onnx")
-    (tmp_path / "x.onnx").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"unknown suffix '\.onnx'; use \.pth, \.pt"):
-        read(tmp_path / "x.onnx")
+    with pytest.raises(ValueError, match=r"x\.npz does not exist; give a \.pth"):
+        read(tmp_path / "x.npz")
+    (tmp_path / "x.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"unknown suffix '\.npz'; use \.pth, \.pt"):
+        read(tmp_path / "x.npz")
 
 
 def test_an_empty_file_of_arrays(tmp_path):
@@ -103,17 +104,19 @@ def test_an_empty_file_of_arrays(tmp_path):
         read(tmp_path / "x.safetensors")
 
 
-def test_pth_without_torch_says_what_to_do(tmp_path, monkeypatch):
+@pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
+def test_pth_needs_no_torch(tmp_path, monkeypatch, wrap):
     monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "x.pth").write_bytes(b"")
-    with pytest.raises(
-        ValueError, match=r"torch is not installed; pip install torch .* or convert"
-    ):
-        read(tmp_path / "x.pth")
+    state, storages = state_dict({"module.a.weight": KERNEL.astype(np.float16)})
+    write_zip(tmp_path / "x.pth", {wrap: state, "epoch": 3} if wrap else state, storages)
+    file = read(tmp_path / "x.pth")
+    assert (file.kind, file.unread) == ("torch", ())
+    assert file.arrays["a.weight"].dtype == np.float32
+    np.testing.assert_array_equal(file.arrays["a.weight"], KERNEL)
 
 
 class TestWithTorch:
-    """Runs where torch is installed: the project itself does not need it."""
+    """Files that torch itself wrote; runs where it is installed."""
 
     @pytest.fixture(autouse=True)
     def torch(self):

@@ -95,7 +95,8 @@ def test_a_file_becomes_its_own_network(name, monkeypatch):
 @pytest.mark.parametrize("name", sorted(STRANGERS))
 def test_siblings_with_the_same_names_are_not_mistaken(name):
     """Other VGGs and decoders."""
-    with pytest.raises(ValueError, match="of no network that is known; known are: torchvision"):
+    looks = f": it looks like {name}" if name.startswith("vgg") else ""
+    with pytest.raises(ValueError, match=rf"of no network that is known{looks}; known are: tor"):
         transfer.layout_of(torch_file(unfilled(name)))
 
 
@@ -201,12 +202,22 @@ class TestRules:
         with pytest.raises(ValueError, match=message):
             load(file, model, transfer.abstract_variables(model))
 
-    def test_another_depth_or_stem_says_which_option(self):
+    @pytest.mark.parametrize("parts", ["all", "encoder"])
+    def test_another_encoder_is_one_line(self, parts):
         file = torch_file(unfilled("resnet18"))
-        model = build({"name": "fcn", "encoder": "resnet34", "stem": "3x3"}, CLASSES)
+        model = build({"name": "fcn", "encoder": "resnet34"}, CLASSES)
+        message = (
+            r"^weight file NAME\.pth looks like torchvision .*\(encoder=resnet18\); the model's "
+            r"encoder is resnet34\. Use model\.encoder=resnet18, or weights of resnet34$"
+        )
+        with pytest.raises(ValueError, match=message):
+            load(file, model, transfer.abstract_variables(model), parts)
+
+    def test_another_stem_says_which_option(self):
+        file = torch_file(unfilled("resnet18"))
+        model = build({"name": "fcn", "encoder": "resnet18", "stem": "3x3"}, CLASSES)
         with pytest.raises(ValueError, match=r"arrays of NAME\.pth: torchvision resnet18") as error:
             load(file, model, transfer.abstract_variables(model))
-        assert "model.encoder is resnet34; the file's network has resnet18" in str(error.value)
         assert "model.stem is 3x3; the file's network has 7x7" in str(error.value)
 
     def test_missing_and_broken_arrays_are_named_together(self):
