@@ -95,7 +95,7 @@ COMMANDS: Mapping[str, Command] = {
         overrides=_DATA,
     ),
     "export": Command(
-        "write a run as one file: a StableHLO program or its weights",
+        "write a run as one file: a StableHLO program, an ONNX graph or its weights",
         needs=("workdir",),
         takes=("output", "format"),
         overrides=_DATA + _LABELS,

@@ -86,7 +86,8 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
     text(
         "format",
         None,
-        "export: stablehlo or safetensors; prepare: decoded, encoded (PNG) or masks (IDD's PNGs).",
+        "export: stablehlo, onnx or safetensors; prepare: decoded, encoded (PNG) or masks (IDD's "
+        "PNGs).",
     )
     text("protocol", "segjax", "The protocol of the headline numbers.")
     names("runs", [], "Workdirs with commas.")
