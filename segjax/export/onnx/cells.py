@@ -241,6 +241,14 @@ def _take(graph: Graph, x: Value, d: int, indices: np.ndarray) -> Value:
     return dataclasses.replace(x, shape=shape, name=name, sizes=sizes)
 
 
+def _tile(graph, values, out, params):
+    times = params["reps"]
+    x = graph.expanded(values[0], [d for d, n in enumerate(times) if n > 1])
+    name = graph.emit("Tile", x.name, graph.integers([times[d] for d in x.order]))
+    sizes = tuple(n * x.sizes[d] for d, n in enumerate(times))
+    return dataclasses.replace(x, shape=out.shape, name=name, sizes=sizes)
+
+
 def _to_shape(graph, values, out, params):
     return reshape(graph, values[0], out.shape)
 
@@ -257,4 +265,5 @@ CELLS: dict[str, Rule] = {
     "concatenate": _concatenate,
     "rev": _rev,
     "gather": _gather,
+    "tile": _tile,
 }

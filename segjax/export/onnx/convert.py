@@ -19,7 +19,11 @@ from segjax.export.onnx.values import (
     constant,
 )
 
-# The parameters in which operations that call others keep them.
+# Operations that only call a function, and the parameters in which they keep it.
+_CALLS = (
+    *("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "remat"),
+    *("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"),
+)
 _CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 _SYMBOL = "n"
 
@@ -85,9 +89,10 @@ class _Interpreter:
         values: dict[Any, Value] = dict(zip(jaxpr.constvars, constants, strict=True))
         values.update(zip(jaxpr.invars, inputs, strict=True))
 
-        def read(variable):
-            literal = isinstance(variable, core.Literal)
-            return constant(variable.val) if literal else values[variable]
+        def read(variable: Any) -> Value:
+            if isinstance(variable, core.Literal):
+                return constant(np.asarray(variable.val, variable.aval.dtype))
+            return values[variable]
 
         for equation in jaxpr.eqns:
             own = str(equation.source_info.name_stack)
@@ -107,21 +112,24 @@ class _Interpreter:
             return self._call(chosen, inputs[1:], scope)
         if name == "optimization_barrier":
             return inputs
-        for key in _CALLED:
-            if key in params and name not in ("scan", "while"):
-                return self._call(params[key], inputs, scope)
+        if name in _CALLS:
+            called = next(params[key] for key in _CALLED if key in params)
+            return self._call(called, inputs, scope)
         outs = [Result(self.sizes(v.aval.shape), np.dtype(v.aval.dtype)) for v in equation.outvars]
         if name != "broadcast_in_dim" and all(v.array is not None for v in inputs):
             known = self._computed(equation, inputs, outs)
             if known:
                 return known
-            inputs = [self.graph.as_tensor(v) for v in inputs]
+            # One is repeated over the batch.
+            inputs = [v if v.shape == v.sizes else self.graph.as_tensor(v) for v in inputs]
         try:
             if name not in RULES:
                 raise NotConvertible("it has no form in ONNX here")
-            for dtype in [v.dtype for v in inputs] + [out.dtype for out in outs]:
-                if dtype not in DTYPES:
-                    raise NotConvertible(f"numbers of type {dtype}")
+            for array in (*inputs, *outs):
+                if array.dtype not in DTYPES:
+                    raise NotConvertible(f"numbers of type {array.dtype}")
+                if 0 in array.shape:
+                    raise NotConvertible("an array without cells")
             result: Any = RULES[name](self.graph, inputs, outs[0], params)
         except NotConvertible as error:
             where = f" in {scope}" if scope else ""

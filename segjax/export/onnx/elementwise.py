@@ -60,11 +60,20 @@ def _max(graph, values, out, params):
     return apply(graph, "Max", values, out)
 
 
+def _check_divisor(divisor: Value) -> None:
+    """Runtimes may end the process at an integer division by 0."""
+    if divisor.dtype != np.float32 and (divisor.array is None or not divisor.array.all()):
+        raise NotConvertible(f"a division in {divisor.dtype} by a number that may be 0")
+
+
 def _div(graph, values, out, params):
-    divisor = values[1].array
-    if out.dtype != np.float32 and (divisor is None or not divisor.all()):
-        raise NotConvertible(f"a division in {out.dtype} by a number that may be 0")
+    _check_divisor(values[1])
     return _arithmetic("Div")(graph, values, out, params)
+
+
+def _rem(graph, values, out, params):
+    _check_divisor(values[1])
+    return apply(graph, "Mod", values, out, fmod=1)
 
 
 def _rsqrt(graph, values, out, params):
@@ -190,6 +199,7 @@ ELEMENTWISE: dict[str, Rule] = {
     **{name: _arithmetic(op) for name, op in (("add", "Add"), ("sub", "Sub"), ("mul", "Mul"))},
     "add_any": _arithmetic("Add"),
     "div": _div,
+    "rem": _rem,
     "max": _max,
     "min": _elementwise("Min"),
     "rsqrt": _rsqrt,

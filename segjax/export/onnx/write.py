@@ -14,6 +14,7 @@ Numbers are float32 whatever the run's `dtype` is: few runtimes have more than a
 bfloat16. A network in bfloat16 is compared with itself in float32.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -71,7 +72,7 @@ def write(
         raise ValueError(f"--output={path}; an ONNX file's name ends in {load.SUFFIX}")
     data = predictor.config["data"]
     shape = (*data["image_size"], data["channels"])
-    outputs = jax.jit(_outputs_fn(predictor))
+    outputs = _outputs_fn(predictor)
     described = {
         "format": load.FORMAT,
         **describe(predictor, None, "an ONNX file is written for one size"),
@@ -79,7 +80,7 @@ def write(
         **(environment or {}),
     }
     try:
-        graph = convert(outputs, (None, *shape), np.uint8)
+        graph = convert(functools.partial(outputs, predictor.variables), (None, *shape), np.uint8)
         unnamed = serialize(graph, {}, __version__)
     except NotConvertible as error:
         raise ValueError(
@@ -100,14 +101,14 @@ def write(
 
 
 def _outputs_fn(predictor: Predictor):
-    """The function to export: uint8 images to labels and logits, in float32."""
+    """The function to export: variables and uint8 images to labels and logits, in float32."""
     model = predictor.model
     if hasattr(model, "dtype"):
         model = model.clone(dtype=jnp.float32)
     forward = logits_fn(model, predictor.normalization)
 
-    def outputs(images):
-        logits = forward(predictor.variables, images)
+    def outputs(variables, images):
+        logits = forward(variables, images)
         labels = predictor.head.predict(logits).astype(jnp.uint8)
         return {"labels": labels, "logits": logits}
 
@@ -121,9 +122,11 @@ def _compared(path, content, outputs, shape, validation, predictor, described) -
     except ImportError:
         return {"logits_differ_by": None, "validation": None}
 
+    compiled = jax.jit(outputs)
+
     def network(images):
         with jax.default_matmul_precision("highest"):
-            return jax.device_get(outputs(images))
+            return jax.device_get(compiled(predictor.variables, images))
 
     image = test_image(lambda images: network(images)["labels"], shape)[None]
     expected, found = network(image)["logits"], session.run(image, "logits")
