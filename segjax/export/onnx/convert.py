@@ -91,7 +91,8 @@ class _Interpreter:
 
         def read(variable: Any) -> Value:
             if isinstance(variable, core.Literal):
-                return constant(np.asarray(variable.val, variable.aval.dtype))
+                aval: Any = variable.aval
+                return constant(np.asarray(variable.val, aval.dtype))
             return values[variable]
 
         for equation in jaxpr.eqns:
