@@ -17,8 +17,12 @@ from segjax.report.numbers import format_number
 from segjax.report.provenance import environment
 from segjax.training.progress import print_line
 
-_SUFFIXES = {"stablehlo": SUFFIX, "onnx": ".onnx", "safetensors": ".safetensors"}
-FORMATS = tuple(_SUFFIXES)
+_DEFAULT_NAMES = {
+    "stablehlo": f"model{SUFFIX}",
+    "onnx": "model.onnx",
+    "safetensors": "model.safetensors",
+}
+FORMATS = tuple(_DEFAULT_NAMES)
 
 
 def export(
@@ -32,8 +36,7 @@ def export(
 
     Args:
       workdir: of a training run.
-      output: the file; by default WORKDIR/model with the format's suffix: .segjax, .onnx or
-        .safetensors.
+      output: the file; WORKDIR/model.segjax, model.onnx or model.safetensors by default.
       format: "stablehlo": see `segjax.export.program`, and `segjax.load_exported` to run it; its
         validation mIoU is measured before and after. "onnx": see `segjax.export.onnx.write`;
         measured so too if onnxruntime is installed. "safetensors": see `segjax.weights.save`. By
@@ -53,8 +56,8 @@ def export(
     console, workdir = console or Console(), pathlib.Path(workdir)
     if format is None:
         suffix = pathlib.Path(output or "").suffix
-        format = next((f for f, s in _SUFFIXES.items() if s == suffix), "stablehlo")
-    output = pathlib.Path(output or workdir / f"model{_SUFFIXES[format]}")
+        format = {".onnx": "onnx", ".safetensors": "safetensors"}.get(suffix, "stablehlo")
+    output = pathlib.Path(output or workdir / _DEFAULT_NAMES[format])
     predictor = Predictor.from_workdir(workdir, overrides=overrides)
     if format == "stablehlo":
         text = _export_program(predictor, output)

@@ -217,6 +217,8 @@ def test_the_larger_one_is_a_maximum():
     assert "Max" not in check(lambda x: jnp.where(x > 0, x, 3 * x))
     smaller = lambda x: jnp.where((x > x[:, ::-1]) | (x != x), x[:, ::-1], x)  # noqa: E731
     assert "Max" not in check(smaller)
+    mask = drawn(6, 8, 3) > 0
+    assert "Max" not in check(lambda x: jnp.where((x > 0) | mask, x, 0))
     session = Session(serialize(graph_of(lambda x: larger(x, x[:, ::-1])), {}, "0"))
     x = images(1)
     x[0, 0, 0, 0] = np.nan

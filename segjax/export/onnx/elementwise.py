@@ -145,10 +145,11 @@ def _largest(graph: Graph, name: str) -> list[str] | None:
     either = graph.producer(predicate, "Or")
     if either is None:
         return None
-    greater, is_nan = (graph.nodes[n] for n in either.inputs)
-    equal = graph.producer(is_nan.inputs[0], "Equal")
-    if greater.op == "Greater" and greater.inputs == [a, b] and is_nan.op == "Not" and equal:
-        return [a, b] if equal.inputs == [a, a] else None
+    greater = graph.producer(either.inputs[0], "Greater")
+    is_nan = graph.producer(either.inputs[1], "Not")
+    equal = graph.producer(is_nan.inputs[0], "Equal") if is_nan else None
+    if greater and equal and greater.inputs == [a, b] and equal.inputs == [a, a]:
+        return [a, b]
     return None
 
 

@@ -1,6 +1,7 @@
 """A graph of ONNX operations: made node by node, simplified, and written."""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ class Graph:
     def constant(self, array: np.ndarray) -> str:
         """The name of a constant tensor."""
         array = np.ascontiguousarray(array, np.int32 if array.dtype in NARROW else array.dtype)
-        key = (array.dtype.str, array.shape, array.tobytes())
+        key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
         if key not in self._known:
             name = f"constant_{len(self._known)}"
             self.constants[name] = array
@@ -74,9 +75,7 @@ class Graph:
 
     def as_tensor(self, value: Value) -> Value:
         """A constant as a tensor of the graph."""
-        if value.array is None:
-            return value
-        return dataclasses.replace(value, array=None, name=self.constant(value.array))
+        return dataclasses.replace(value, array=None, name=self.tensor(value, value.order))
 
     def tensor(self, value: Value, order: Sequence[int]) -> str:
         """The tensor of a value in that order of the array's dimensions."""
@@ -133,18 +132,17 @@ class Graph:
         dtype = source.dtype if source else inner.attributes.get("to") if inner else None
         return node.inputs[0] if dtype in NARROW else name
 
-    def output(self, name: str, value: Value, order: Sequence[int] | None = None) -> None:
+    def output(self, name: str, value: Value) -> None:
         """Makes a value an output of that name, in its own dtype."""
         value = self.expanded(value)
-        tensor = self.tensor(value, order or range(len(value.shape)))
+        tensor = self.tensor(value, range(len(value.shape)))
         if value.dtype in NARROW:
             narrow = self.unwidened(tensor)
             tensor = self.emit("Cast", tensor, to=value.dtype) if narrow == tensor else narrow
         if tensor in self.inputs or tensor in self.constants or tensor in self.outputs.values():
             tensor = self.emit("Identity", tensor)
         self.outputs[name] = tensor
-        order = order or range(len(value.shape))
-        self.output_types[name] = tuple(value.shape[d] for d in order), value.dtype
+        self.output_types[name] = value.shape, value.dtype
 
 
 def remove_unused(graph: Graph) -> None:
