@@ -95,7 +95,7 @@ COMMANDS: Mapping[str, Command] = {
         overrides=_DATA,
     ),
     "export": Command(
-        "write a run as one file, a StableHLO program or its weights, or as a folder for a hub",
+        "write a run as a StableHLO program, an ONNX graph, its weights, or a folder for a hub",
         needs=("workdir",),
         takes=("output", "format", "license"),
         overrides=_DATA + _LABELS,

@@ -86,8 +86,8 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
     text(
         "format",
         None,
-        "export: stablehlo, safetensors or huggingface (a folder with a model card); prepare: "
-        "decoded, encoded (PNG) or masks (IDD's PNGs).",
+        "export: stablehlo, onnx, safetensors or huggingface (a folder with a model card); "
+        "prepare: decoded, encoded (PNG) or masks (IDD's PNGs).",
     )
     text("license", "unknown", "Of the model, for the card of --format=huggingface, such as mit.")
     text("protocol", "segjax", "The protocol of the headline numbers.")

@@ -7,9 +7,11 @@ from typing import Any
 from rich.console import Console
 
 from segjax import weights
+from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits
 from segjax.export import huggingface
 from segjax.export.load import SUFFIX
+from segjax.export.onnx.write import write as write_onnx
 from segjax.export.program import write as write_export
 from segjax.inference.predictor import Predictor
 from segjax.report.model_card import UNKNOWN_LICENSE, model_card
@@ -19,6 +21,7 @@ from segjax.training.progress import print_line
 
 _DEFAULT_NAMES = {
     "stablehlo": f"model{SUFFIX}",
+    "onnx": "model.onnx",
     "safetensors": "model.safetensors",
     "huggingface": "huggingface",
 }
@@ -37,12 +40,13 @@ def export(
 
     Args:
       workdir: of a training run.
-      output: the file, or the folder of "huggingface"; by default WORKDIR/model.segjax,
-        WORKDIR/model.safetensors or WORKDIR/huggingface.
+      output: the file, or the folder of "huggingface"; by default WORKDIR/model.segjax, model.onnx,
+        model.safetensors or huggingface.
       format: "stablehlo": see `segjax.export.program`, and `segjax.load_exported` to run it; its
-        validation mIoU is measured before and after. "safetensors": see `segjax.weights.save`.
-        "huggingface": a folder with a model card, see `segjax.export.huggingface`.
-        By default what the output's suffix says, else stablehlo.
+        validation mIoU is measured before and after. "onnx": see `segjax.export.onnx.write`;
+        measured so too if onnxruntime is installed. "safetensors": see `segjax.weights.save`.
+        "huggingface": a folder with a model card, see `segjax.export.huggingface`. By default what
+        the output's suffix says, else stablehlo.
       overrides: of the run's config, for the data that the check reads; see
         `config.with_overrides`.
 
@@ -53,18 +57,20 @@ def export(
 
     Raises:
       ValueError: for another format, or a folder that holds something else; if the exported
-        program departs from the network.
+        program departs from the network, or has no form in ONNX.
     """
     if format not in (None, *FORMATS):
         raise ValueError(f"--format={format}; export has {', '.join(FORMATS)}")
     console, workdir = console or Console(), pathlib.Path(workdir)
     if format is None:
-        is_weights = output is not None and pathlib.Path(output).suffix == ".safetensors"
-        format = "safetensors" if is_weights else "stablehlo"
+        suffix = pathlib.Path(output or "").suffix
+        format = {".onnx": "onnx", ".safetensors": "safetensors"}.get(suffix, "stablehlo")
     output = pathlib.Path(output or workdir / _DEFAULT_NAMES[format])
     predictor = Predictor.from_workdir(workdir, overrides=overrides)
     if format == "stablehlo":
         text = _export_program(predictor, output)
+    elif format == "onnx":
+        text = _export_onnx(predictor, output)
     elif format == "huggingface":
         card = model_card(predictor, workdir, license)
         text = huggingface.write(output, predictor, card)
@@ -85,28 +91,59 @@ def export(
 
 def _export_program(predictor: Predictor, output: pathlib.Path) -> str:
     """Writes and checks the program; returns what it takes, and its scores, in words."""
-    config = predictor.config
-    # Labels on the canvas, as the program gives them.
-    config = {**config, "data": {**config["data"], "label_size": (0, 0)}}
-    validation = Splits.of_run(config).fitted(config["data"]["val_split"])
-    versions = {name: environment()[name] for name in ("commit", "segjax")}
-    written = write_export(output, predictor, validation, environment=versions)
+    written = write_export(output, predictor, _validation(predictor), environment=_versions())
     (height, width), multiple = written["size"], written["multiple"]
     shape = (
         f"H and W any multiples of {multiple}"
         if multiple
         else f"H, W = {height}, {width} only ({written['fixed_size_because']})"
     )
-    size, scores = output.stat().st_size, written["validation"]
-    before, after = (format_number(scores[key]) for key in ("miou_before", "miou_after"))
+    size = output.stat().st_size
     return "\n".join(
         [
             f"{output}: {size / 1e6:.1f} MB, for {', '.join(written['platforms'])}",
             f"takes uint8 [n, H, W, {written['channels']}], n free, {shape}",
             f"gives uint8 [n, H, W], {written['output']['values']}",
-            f"mIoU on {scores['split']} ({scores['images']} images) {before} before, {after} "
-            f"after; {scores['pixels_differing']:.4%} of the pixels differ",
-            scores["protocol"],
+            *_scores(written["validation"]),
             f"run it with: segjax.load_exported({str(output)!r})(images)",
         ]
     )
+
+
+def _export_onnx(predictor: Predictor, output: pathlib.Path) -> str:
+    """Writes and checks the ONNX file; returns what it takes, and its scores, in words."""
+    written = write_onnx(output, predictor, _validation(predictor), environment=_versions())
+    (height, width), differ = written["size"], written["logits_differ_by"]
+    checked = ["not checked, as onnxruntime is not installed: pip install onnxruntime"]
+    if differ is not None:
+        checked = [f"logits differ by {differ:.1e} of the largest", *_scores(written["validation"])]
+    return "\n".join(
+        [
+            f"{output}: {output.stat().st_size / 1e6:.1f} MB, float32",
+            f"takes images, uint8 [n, {height}, {width}, {written['channels']}], n free",
+            f"gives labels, uint8 [n, {height}, {width}], {written['output']['values']}, and "
+            f"logits, float32 [n, {height}, {width}, {len(predictor.classes)}]",
+            *checked,
+            f"run it with onnxruntime, or by segjax.load_exported({str(output)!r})(images)",
+        ]
+    )
+
+
+def _validation(predictor: Predictor) -> FittedDataset:
+    """The validation split, with labels on the canvas as the program gives them."""
+    config = predictor.config
+    config = {**config, "data": {**config["data"], "label_size": (0, 0)}}
+    return Splits.of_run(config).fitted(config["data"]["val_split"])
+
+
+def _versions() -> dict[str, str]:
+    return {name: environment()[name] for name in ("commit", "segjax")}
+
+
+def _scores(scores: Mapping[str, Any]) -> list[str]:
+    before, after = (format_number(scores[key]) for key in ("miou_before", "miou_after"))
+    return [
+        f"mIoU on {scores['split']} ({scores['images']} images) {before} before, {after} after; "
+        f"{scores['pixels_differing']:.4%} of the pixels differ",
+        scores["protocol"],
+    ]

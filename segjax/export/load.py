@@ -1,4 +1,5 @@
-"""Runs an exported model; needs jax, numpy and flatbuffers only, and no other file of segjax.
+"""Runs an exported model; a StableHLO program with jax, numpy and flatbuffers only, and no other
+file of segjax.
 
 An artifact is one zip file, NAME.segjax:
 
@@ -18,7 +19,7 @@ import io
 import json
 import pathlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -44,14 +45,13 @@ class ExportedModel:
       multiple: the model takes images whose H and W are multiples of it; None: only of `size`.
     """
 
-    def __init__(self, metadata: Mapping[str, Any], program: bytes, weights: Mapping[str, Any]):
+    def __init__(self, metadata: Mapping[str, Any], run: Callable[[np.ndarray], Any]):
+        """`run` takes the images of `__call__`, which have been checked."""
         self.metadata = dict(metadata)
         self.classes = tuple(metadata["classes"])
         self.palette = tuple(tuple(color) for color in metadata["palette"])
         self.size, self.multiple = tuple(metadata["size"]), metadata["multiple"]
-        _check_platform(metadata["platforms"])
-        self._call = jax.jit(_deserialize(program, metadata).call)
-        self._weights = jax.device_put(dict(weights))
+        self._run = run
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """The label map.
@@ -68,7 +68,7 @@ class ExportedModel:
         """
         images = np.asarray(images)
         self._check(images)
-        return np.asarray(self._call(self._weights, images))
+        return np.asarray(self._run(images))
 
     def colorize(self, labels: ArrayLike) -> np.ndarray:
         """Paints labels [...] in the palette's colours: uint8 [..., 3]; other ids are black."""
@@ -94,20 +94,41 @@ class ExportedModel:
         )
 
 
-def load_exported(path: str | pathlib.Path) -> ExportedModel:
-    """Loads an artifact of `--mode=export`, and checks that it computes the same on this machine.
+def from_program(
+    metadata: Mapping[str, Any], program: bytes, weights: Mapping[str, Any]
+) -> ExportedModel:
+    """The model of a serialised program and its weights.
 
-    It checks the hashes of the parts, then runs the stored test: at most the share
-    `metadata["test_tolerance"][platform]` of the pixels may have another class than at the export.
-    The share is 0.1 % on a CPU for a float32 model from a CPU, else 5 %: products are rounded
-    differently there, which changes pixels whose two best classes are nearly tied.
+    Raises:
+      ValueError: if the program is for other platforms, or of a jax that this jax cannot read.
+      ImportError: if flatbuffers is missing.
+    """
+    _check_platform(metadata["platforms"])
+    call = jax.jit(_deserialize(program, metadata).call)
+    on_device = jax.device_put(dict(weights))
+    return ExportedModel(metadata, lambda images: call(on_device, images))
+
+
+def load_exported(path: str | pathlib.Path) -> ExportedModel:
+    """Loads what `--mode=export` wrote: a program, or an ONNX file (see `segjax.export.onnx`).
+
+    A program is checked to compute the same on this machine: the hashes of its parts, then the
+    stored test, where at most the share `metadata["test_tolerance"][platform]` of the pixels may
+    have another class than at the export. The share is 0.1 % on a CPU for a float32 model from a
+    CPU, else 5 %: products are rounded differently there, which changes pixels whose two best
+    classes are nearly tied.
 
     Raises:
       ValueError: naming the file, if it is missing, no artifact, damaged or edited, was written for
         other platforms or by a jax that this jax cannot read, or fails the stored test.
       ImportError: if flatbuffers is missing, which jax.export needs.
     """
-    parts = _read(pathlib.Path(path))
+    path = pathlib.Path(path)
+    if path.suffix == ".onnx":
+        from segjax.export.onnx import load
+
+        return load.load(path)
+    parts = _read(path)
     metadata = json.loads(parts[METADATA])
     if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
         raise ValueError(
@@ -116,7 +137,7 @@ def load_exported(path: str | pathlib.Path) -> ExportedModel:
             f"{FORMAT_VERSION}; export the run again, or use the segjax that wrote the file"
         )
     try:
-        model = ExportedModel(metadata, parts[PROGRAM], _arrays(parts[WEIGHTS]))
+        model = from_program(metadata, parts[PROGRAM], _arrays(parts[WEIGHTS]))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     test = _arrays(parts[TEST])

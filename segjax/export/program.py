@@ -1,6 +1,5 @@
 """Exports a run as StableHLO: one file that `segjax.load_exported` runs with jax alone."""
 
-import importlib.metadata
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +12,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import UInt8
 
 from segjax.data.batches import eval_batches
-from segjax.data.classes import ClassTable
 from segjax.data.files.atomic import replacing
 from segjax.data.fitted import FittedDataset
 from segjax.export import load as exported
+from segjax.export.metadata import describe
 from segjax.inference.predictor import Predictor
 from segjax.metrics.protocols import DEFAULT_PROTOCOL
 from segjax.training.evaluation import eval_batch_size
@@ -76,9 +75,17 @@ def write(
     labels = labels_fn(predictor.forward, predictor.head)
     image_shape = (*data["image_size"], data["channels"])
     program, multiple = make_program(labels, weights, image_shape, platforms)
-    described = _describe(predictor, platforms, multiple, environment)
+    described = {
+        "format": exported.FORMAT,
+        "format_version": exported.FORMAT_VERSION,
+        **describe(predictor, multiple, _why_fixed(image_shape[:2], multiple)),
+        "platforms": list(platforms),
+        "written_on": exported.platform(),
+        "test_tolerance": test_tolerance(platforms, predictor.config["dtype"]),
+        **(environment or {}),
+    }
     # The serialised program is checked, which is what users will load.
-    after = exported.ExportedModel(described, program, weights)
+    after = exported.from_program(described, program, weights)
     before = jax.jit(labels)
 
     def network(images):
@@ -87,7 +94,7 @@ def write(
     described["validation"] = (
         None if validation is None else compare(network, after, validation, predictor)
     )
-    _check(described["validation"], path)
+    check_scores(described["validation"], path)
     image = test_image(network, image_shape)
     parts = {
         exported.METADATA: json.dumps(described, indent=1).encode(),
@@ -228,7 +235,8 @@ def compare(
     }
 
 
-def _check(validation: Mapping[str, Any] | None, path: pathlib.Path) -> None:
+def check_scores(validation: Mapping[str, Any] | None, path: pathlib.Path) -> None:
+    """Raises ValueError for a result of `compare` with more than `TOLERANCE` pixels that differ."""
     if validation and validation["pixels_differing"] > TOLERANCE:
         raise ValueError(
             f"the exported program gives {validation['pixels_differing']:.2%} of the validation "
@@ -236,58 +244,6 @@ def _check(validation: Mapping[str, Any] | None, path: pathlib.Path) -> None:
             f"{validation['miou_before']} before, {validation['miou_after']} after. {path} is not "
             "written; use --format=safetensors, and report the model's options and jax's version"
         )
-
-
-def _describe(
-    predictor: Predictor,
-    platforms: Sequence[str],
-    multiple: int | None,
-    environment: Mapping[str, str] | None,
-) -> dict[str, Any]:
-    """The content of metadata.json, without the scores."""
-    config, data = predictor.config, predictor.config["data"]
-    (height, width), channels = data["image_size"], data["channels"]
-    sides = [f"{multiple}*h", f"{multiple}*w"] if multiple else [height, width]
-    return {
-        "format": exported.FORMAT,
-        "format_version": exported.FORMAT_VERSION,
-        "model": _plain(config["model"]),
-        "dtype": config["dtype"],
-        "classes": list(predictor.classes.names),
-        "palette": _colors(predictor.classes),
-        "head": predictor.head.name,
-        "channels": channels,
-        "size": [height, width],
-        "multiple": multiple,
-        "fixed_size_because": _why_fixed((height, width), multiple),
-        "input": {"dtype": "uint8", "shape": ["b", *sides, channels]},
-        "output": {"dtype": "uint8", "shape": ["b", *sides], "values": _values(predictor)},
-        "preprocessing": {
-            "outside": f"resize to fit {height}x{width} with the same shape (antialiased "
-            "bilinear), top left; the rest is the image's mean colour",
-            "inside": "x / 255, then (x - mean) / std per channel, or local contrast "
-            "normalisation in windows of this side where it is not 0",
-            "mean": list(predictor.normalization.mean),
-            "std": list(predictor.normalization.std),
-            "local_contrast": predictor.normalization.local_contrast,
-        },
-        "platforms": list(platforms),
-        "written_on": exported.platform(),
-        "test_tolerance": test_tolerance(platforms, config["dtype"]),
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")},
-        **(environment or {}),
-    }
-
-
-def _colors(classes: ClassTable) -> list[list[int]]:
-    """The colour of each value that the program may give."""
-    return classes.colors[: len(classes.values)].tolist()
-
-
-def _values(predictor: Predictor) -> str:
-    """What the program's values mean, in words."""
-    rule = predictor.head.rule
-    return f"bits: bit k is set where class k is present; {rule}" if rule else "class ids"
 
 
 def test_tolerance(platforms: Sequence[str], dtype: str) -> dict[str, float]:
@@ -307,7 +263,3 @@ def _why_fixed(size: tuple[int, int], multiple: int | None) -> str | None:
         f"free H and W need a data.image_size of multiples of {_MULTIPLES[0]} or "
         f"{_MULTIPLES[-1]}, found {size[0]}x{size[1]}"
     )
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in options.items()}

@@ -140,7 +140,7 @@ def relative(arrays: Arrays) -> str:
     kernels = [name for name, array in arrays.items() if array.ndim == 4]
     if kernels and all(re.fullmatch(r"features\.\d+\.weight", name) for name in kernels):
         return _VGG_CONVS.get(len(kernels), "")
-    if _has(arrays, "layer1.0.conv1.weight", "layer4.0.conv1.weight"):
+    if has(arrays, "layer1.0.conv1.weight", "layer4.0.conv1.weight"):
         return "a ResNet of other blocks or depths, which is no encoder here"
     return ""
 

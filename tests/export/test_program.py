@@ -3,97 +3,22 @@
 import io
 import zipfile
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 from rich.console import Console
 
 import segjax
-from configs import base
 from segjax.commands import export as command
-from segjax.data.classes import from_names
 from segjax.data.splits import Splits
 from segjax.export import load as exported
 from segjax.export import program as export
 from segjax.inference.predictor import Predictor
-from segjax.models import MODELS, build, model_options
-from segjax.models.encoders import ENCODERS
-from segjax.models.resnet import VARIANTS, BasicBlock
+from segjax.models import MODELS
 from segjax.weights import files
+from tests.export.thin import SIZE, K, balance, pixelwise_predictor, small_config, small_predictor
 
 slow = pytest.mark.slow
-K = 7
-SIZE = (32, 48)
-
-
-def small_config(name, size=SIZE, **data):
-    config = base.get_config()
-    config.model.name = name
-    thin = {"width": 0.0625, "features": 2, "encoder": "shallow", "fc_features": 4}
-    for option in thin.keys() & model_options(name).keys():
-        config.model[option] = thin[option]
-    config.data.image_size = size
-    config.data.eval_images = 3
-    config.train.batch_size = 2
-    # With other values a network of random weights gives one class everywhere.
-    config.data.mean, config.data.std = (0.4, 0.4, 0.4), (0.1, 0.1, 0.1)
-    config.data.update(data)
-    return config.unlock()
-
-
-def small_predictor(config, dtype="float32"):
-    """Weights drawn with a spread that makes all layers matter; statistics that are not 0 and 1."""
-    model = build(config["model"], K, dtype)
-    abstract = jax.eval_shape(
-        lambda key: model.init(key, np.zeros((1, *SIZE, 3), np.float32), train=False),
-        jax.random.key(0),
-    )
-    rng = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        name = path[-1].key
-        if name == "kernel":
-            spread = np.sqrt(2 / np.prod(leaf.shape[:-1]))
-            return (spread * rng.standard_normal(leaf.shape)).astype(np.float32)
-        low, high = (0.5, 1.5) if name in ("scale", "var") else (-0.1, 0.1)
-        return rng.uniform(low, high, leaf.shape).astype(np.float32)
-
-    variables = jax.tree_util.tree_map_with_path(draw, abstract)
-    return Predictor(model, variables, from_names(list("abcdefg")), config)
-
-
-class Pixelwise(nn.Module):
-    """A stand-in for a network: a matrix product at each pixel. Compiles at once."""
-
-    @nn.compact
-    def __call__(self, images, *, train):
-        assert not train
-        kernel = self.param("kernel", nn.initializers.zeros, (images.shape[-1], K))
-        return {"logits": images @ kernel}
-
-
-def pixelwise_predictor(config):
-    kernel = np.random.default_rng(0).standard_normal((3, K)).astype(np.float32)
-    variables = {"params": {"kernel": kernel}}
-    return Predictor(Pixelwise(), variables, from_names(list("abcdefg")), config)
-
-
-def balance(predictor, image):
-    """Shifts the logits to mean 0 per class: random weights often have one class everywhere."""
-    mean = predictor.logits(image).mean((0, 1))
-
-    def shift(path, leaf):
-        last = path[-1].key == "bias" and leaf.shape == (K,)
-        return leaf - mean if last else leaf
-
-    predictor.variables = jax.tree_util.tree_map_with_path(shift, predictor.variables)
-
-
-@pytest.fixture(autouse=True)
-def shallow_encoder(monkeypatch):
-    monkeypatch.setitem(VARIANTS, "shallow", (BasicBlock, (1, 1, 1, 1)))
-    monkeypatch.setitem(ENCODERS, "shallow", ENCODERS["resnet18"])
 
 
 # SegNets take any multiple of their stride; the others take the canvas only.
@@ -223,8 +148,8 @@ def test_the_command_writes_safetensors_too(monkeypatch, tmp_path):
     assert one.keys() == other.keys()
     kernel = predictor.variables["params"]["classifier"]["kernel"]
     np.testing.assert_array_equal(one["params/classifier/kernel"], kernel)
-    with pytest.raises(ValueError, match="--format=onnx; export has stablehlo, safetensors"):
-        command.export(tmp_path, format="onnx", console=console)
+    with pytest.raises(ValueError, match="--format=zip; export has stablehlo, onnx, safetensors"):
+        command.export(tmp_path, format="zip", console=console)
     with pytest.raises(ValueError, match=r"--output=.*m\.zip; .* ends in \.segjax"):
         command.export(tmp_path, tmp_path / "m.zip", console=console)
 
