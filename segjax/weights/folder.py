@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 
 from segjax.weights.files import WeightFile, read
@@ -12,7 +13,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MARK = {"format": "segjax model", "format_version": 1}
 
 
-def is_model_folder(path: str | pathlib.Path) -> bool:
+def is_model_folder(path: str | os.PathLike[str]) -> bool:
     """Whether a folder was written by `segjax.export.huggingface`, in whatever version."""
     try:
         config = json.loads((pathlib.Path(path) / CONFIG).read_text(encoding="utf-8"))
@@ -21,7 +22,7 @@ def is_model_folder(path: str | pathlib.Path) -> bool:
     return isinstance(config, dict) and config.get("format") == MARK["format"]
 
 
-def read_folder(path: str | pathlib.Path) -> WeightFile:
+def read_folder(path: str | os.PathLike[str]) -> WeightFile:
     """The weights of a folder, with the model's config, head and thresholds included.
 
     Raises:
