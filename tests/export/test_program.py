@@ -96,12 +96,13 @@ def shallow_encoder(monkeypatch):
     monkeypatch.setitem(ENCODERS, "shallow", ENCODERS["resnet18"])
 
 
-# SegNets take any multiple of their stride; the others take the canvas only.
+# SegNets and U-Net take any multiple of their stride; the others take the canvas only.
 MULTIPLES = {
     "segnet_basic": 16,
     "segnet": 32,
     "notebook_segnet": 32,
-    **dict.fromkeys(set(MODELS) - {"segnet_basic", "segnet", "notebook_segnet"}),
+    "unet": 32,
+    **dict.fromkeys(set(MODELS) - {"segnet_basic", "segnet", "notebook_segnet", "unet"}),
 }
 
 
