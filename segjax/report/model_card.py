@@ -63,8 +63,8 @@ def _network(predictor: Predictor) -> str:
     encoder = f" on {model['encoder']}" if "encoder" in model else ""
     kind = "any of these labels" if classes.multilabel else "one of these classes"
     return (
-        f"A segmentation network of [segjax](https://pypi.org/project/segjax/), "
-        f"`{model['name']}`{encoder}: {parameters:,} parameters. Each pixel has {kind}: "
+        f"A segmentation network of segjax (JAX and Flax), `{model['name']}`{encoder}: "
+        f"{parameters:,} parameters. Each pixel has {kind}: "
         f"{', '.join(classes.names)}."
     )
 
