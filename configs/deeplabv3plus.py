@@ -47,7 +47,8 @@ Different in paper: images are fitted to the canvas of 513x513 before they are z
   keep their own size. The best network of the paper has Xception below; separable convolutions are
   table 5's, on Xception, the ResNet-101 is table 3's. There is no momentum of the optimiser and no
   weight decay in the paper: 0.9 and 1e-4 here.
-Different in mmseg: images are fitted to the canvas before they are zoomed.
+Different in mmseg: images are fitted to the canvas before they are zoomed. Dropout stands before
+  the classifier there, after ASPP here.
 Different in idd_lite: which class weights is not said; the networks start from ImageNet's weights.
 """
 

@@ -63,8 +63,8 @@ def _network(predictor: Predictor) -> str:
     encoder = f" on {model['encoder']}" if "encoder" in model else ""
     kind = "any of these labels" if classes.multilabel else "one of these classes"
     return (
-        f"A segmentation network of [segjax](https://pypi.org/project/segjax/), "
-        f"`{model['name']}`{encoder}: {parameters:,} parameters. Each pixel has {kind}: "
+        f"A segmentation network of segjax (JAX and Flax), `{model['name']}`{encoder}: "
+        f"{parameters:,} parameters. Each pixel has {kind}: "
         f"{', '.join(classes.names)}."
     )
 
@@ -76,13 +76,12 @@ def _use(predictor: Predictor) -> str:
         prepared = "contrast(rgb)  # see local_contrast in config.json"
     else:
         prepared = "(rgb - net.mean) / net.std"
-    decided = (
-        f"logits  # a sigmoid head: {rule}; see model.head and model.threshold in config.json"
-        if rule
-        else "logits.argmax(-1)  # ids in the order of net.classes"
-    )
+    decided = "logits.argmax(-1)  # ids in the order of net.classes"
+    if rule:
+        decided = f"jax.nn.sigmoid(logits) > jnp.array(net.threshold)  # bool [..., K]; {rule}"
     lines = [
         "```python",
+        *(["import jax", "import jax.numpy as jnp"] if rule else []),
         "import segjax",
         "",
         'net = segjax.load_pretrained("THIS_FOLDER")',

@@ -21,12 +21,13 @@ from tests.export.thin import SIZE, K, balance, pixelwise_predictor, small_confi
 slow = pytest.mark.slow
 
 
-# SegNets take any multiple of their stride; the others take the canvas only.
+# SegNets and U-Net take any multiple of their stride; the others take the canvas only.
 MULTIPLES = {
     "segnet_basic": 16,
     "segnet": 32,
     "notebook_segnet": 32,
-    **dict.fromkeys(set(MODELS) - {"segnet_basic", "segnet", "notebook_segnet"}),
+    "unet": 32,
+    **dict.fromkeys(set(MODELS) - {"segnet_basic", "segnet", "notebook_segnet", "unet"}),
 }
 
 
