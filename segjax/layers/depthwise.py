@@ -237,8 +237,9 @@ def _grouped_forward(rate, strides, padding, x, kernel):
 
 
 def _grouped_backward(rate, strides, padding, kept, dy):
-    window = _Window.of(*kept, rate, strides, padding)
-    return jax.vjp(functools.partial(_sum_of_taps, _grouped_product, window), *kept)[1](dy)
+    x, kernel = kept
+    window = _Window.of(x, kernel, rate, strides, padding)
+    return jax.vjp(functools.partial(_sum_of_taps, _grouped_product, window), x, kernel)[1](dy)
 
 
 def _grouped_product(x, tap):
