@@ -4,7 +4,8 @@ A depthwise convolution does k * k products for each number of the map, so a sum
 reads and writes no more than it must. XLA's CPU backend fuses that sum; its own program for
 `feature_group_count` takes 10 to 60 times as long. Of grouped convolutions its gradients are the
 slow part, 20 to 40 times slower than sums (benchmarks/layers.py). GPUs and TPUs have their own
-programs for both.
+programs for both: compiled for an H200, a depthwise convolution of step 1 and its gradients each
+read and write the maps once.
 """
 
 import functools
@@ -17,7 +18,13 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segjax.layers.banded import shift
-from segjax.layers.dilated import Pads, dilated_conv, explicit_padding
+from segjax.layers.dilated import (
+    Pads,
+    centered_padding,
+    dilated_conv,
+    dilated_conv_with_phases,
+    explicit_padding,
+)
 from segjax.layers.precision import at_least_float32
 
 
@@ -46,8 +53,7 @@ def depthwise_conv(
     """
     padding = explicit_padding(x, kernel, rate, strides, padding)
     summed = functools.partial(_depthwise_sum, _Window.of(x, kernel, rate, strides, padding))
-    at_once = functools.partial(_at_once, rate, strides, padding)
-    return lax.platform_dependent(x, kernel, cpu=summed, default=at_once)
+    return _by_platform(x, kernel, rate, strides, padding, summed)
 
 
 def grouped_conv(
@@ -81,8 +87,19 @@ def grouped_conv(
         )
     padding = explicit_padding(x, kernel, rate, strides, padding)
     mixed = functools.partial(_grouped_with_sums, rate, strides, padding)
+    return _by_platform(x, kernel, rate, strides, padding, mixed)
+
+
+def _by_platform(x, kernel, rate, strides, padding, on_cpu):
+    """XLA's own program but on CPUs; on GPUs with the kernel's gradient of `segjax.layers.dilated`
+    where there are rates."""
     at_once = functools.partial(_at_once, rate, strides, padding)
-    return lax.platform_dependent(x, kernel, cpu=mixed, default=at_once)
+    if rate == 1 or strides > 1 or padding != centered_padding(kernel, rate):
+        return lax.platform_dependent(x, kernel, cpu=on_cpu, default=at_once)
+    by_phases = functools.partial(dilated_conv_with_phases, rate)
+    return lax.platform_dependent(
+        x, kernel, cpu=on_cpu, cuda=by_phases, rocm=by_phases, default=at_once
+    )
 
 
 def _at_once(rate, strides, padding, x, kernel):

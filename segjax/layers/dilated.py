@@ -73,15 +73,17 @@ def dilated_conv(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def dilated_conv_with_phases(
-    rate: int, x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"]
+    rate: int, x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw i o"]
 ) -> Float[Array, "n h w o"]:
     """A centred convolution of stride 1 whose kernel's gradient is that of a plain convolution.
 
     XLA calls no cuDNN program for the kernel's gradient of an atrous convolution: it transposes
     both maps and convolves one with the other as the kernel. Every `rate`-th row and column make a
-    phase, and within a phase the convolution is a plain one.
+    phase, and within a phase the convolution is a plain one. c / i groups of channels are convolved
+    each by itself.
     """
-    return dilated_conv(x, kernel, rate, centered_padding(kernel, rate))
+    padding = centered_padding(kernel, rate)
+    return dilated_conv(x, kernel, rate, padding, groups=x.shape[-1] // kernel.shape[2])
 
 
 def _forward(rate, x, kernel):
@@ -90,14 +92,21 @@ def _forward(rate, x, kernel):
 
 def _backward(rate, kept, dy):
     x, kernel = kept
-    padding = centered_padding(kernel, rate)
-    dx = jax.vjp(lambda x: dilated_conv(x, kernel, rate, padding), x)[1](dy)[0]
+    groups = x.shape[-1] // kernel.shape[2]
+    conv = functools.partial(
+        dilated_conv, rate=rate, padding=centered_padding(kernel, rate), groups=groups
+    )
+    dx = jax.vjp(lambda x: conv(x, kernel), x)[1](dy)[0]
     rates = [rate if k > 1 else 1 for k in kernel.shape[:2]]
     if any(r > 1 and n < _LEAST_PHASE * r for n, r in zip(x.shape[1:3], rates, strict=True)):
+        if groups > 1:
+            return dx, jax.vjp(lambda kernel: conv(x, kernel), kernel)[1](dy)[0]
         return dx, _kernel_gradient_by_taps(rate, x, dy, kernel)
     x, dy = _phases(x, rates), _phases(dy, rates)
-    padding = centered_padding(kernel, 1)
-    return dx, jax.vjp(lambda kernel: dilated_conv(x, kernel, 1, padding), kernel)[1](dy)[0]
+    plain = functools.partial(
+        dilated_conv, rate=1, padding=centered_padding(kernel, 1), groups=groups
+    )
+    return dx, jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](dy)[0]
 
 
 def _kernel_gradient_by_taps(rate, x, dy, kernel):

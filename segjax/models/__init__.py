@@ -1,5 +1,6 @@
 """The networks, by class and by name (`MODELS`, `build`)."""
 
+from segjax.models.convnext import ConvNeXt
 from segjax.models.deconvnet import DeconvNet
 from segjax.models.deeplab import DeepLabV3
 from segjax.models.deeplab_plus import DeepLabV3Plus
@@ -23,6 +24,7 @@ __all__ = [
     "FCNVGG",
     "LRASPP",
     "MODELS",
+    "ConvNeXt",
     "DeconvNet",
     "DeepLabLargeFOV",
     "DeepLabV3",

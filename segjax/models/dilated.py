@@ -31,6 +31,7 @@ class DilatedNetwork(nn.Module):
       stem, contract_dilation, strided_1x1, zero_init_residual: as `segjax.models.resnet.ResNet` has
         them; other encoders have none of them.
       stage_maps, tensorflow: as `segjax.models.mobilenet.MobileNet` has them.
+      drop_path_rate: as `segjax.models.convnext.ConvNeXt` has it.
       dropout_rate: dropout before the classifiers.
       aux: whether there is an auxiliary head on c4 (Zhao et al., CVPR 2017, section 3.3).
       align_corners: convention of bilinear resizing, see `segjax.layers.resize`.
@@ -51,6 +52,7 @@ class DilatedNetwork(nn.Module):
     zero_init_residual: bool = False
     stage_maps: str = "last"
     tensorflow: bool = False
+    drop_path_rate: float = 0.0
     dropout_rate: float = 0.1
     aux: bool = True
     align_corners: bool = False

@@ -12,6 +12,7 @@ import flax.linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from segjax.models.convnext import ConvNeXt, check_convnext
 from segjax.models.mobilenet import MobileNet, check_mobilenet
 from segjax.models.resnet import ResNet, check_resnet
 
@@ -38,6 +39,7 @@ class Encoder(NamedTuple):
 
 _RESNET_OPTIONS = ("stem", "contract_dilation", "strided_1x1", "zero_init_residual")
 _MOBILE_OPTIONS = ("stage_maps", "tensorflow")
+_CONVNEXT = Encoder(ConvNeXt, (0, 96, 192, 384, 768), ("drop_path_rate",), check_convnext)
 _BASIC = Encoder(ResNet, (64, 64, 128, 256, 512), _RESNET_OPTIONS, check_resnet)
 _BOTTLENECK = Encoder(ResNet, (64, 256, 512, 1024, 2048), _RESNET_OPTIONS, check_resnet)
 
@@ -47,6 +49,12 @@ ENCODERS: dict[str, Encoder] = {
     "resnet50": _BOTTLENECK,
     "resnet101": _BOTTLENECK,
     "resnet152": _BOTTLENECK,
+    "wide_resnet50_2": _BOTTLENECK,
+    "wide_resnet101_2": _BOTTLENECK,
+    "resnext50_32x4d": _BOTTLENECK,
+    "resnext101_32x8d": _BOTTLENECK,
+    "convnext_tiny": _CONVNEXT,
+    "convnext_small": _CONVNEXT,
     "mobilenet_v2": Encoder(MobileNet, (16, 24, 32, 96, 1280), _MOBILE_OPTIONS, check_mobilenet),
     "mobilenet_v3_large": Encoder(
         MobileNet, (16, 24, 40, 112, 960), _MOBILE_OPTIONS, check_mobilenet

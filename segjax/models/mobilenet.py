@@ -210,7 +210,7 @@ class MobileNet(nn.Module):
         resolution and doubles the rate of all of its depthwise convolutions instead, as torchvision
         and segmentation_models.pytorch do.
       multi_grid: factors on the last stage's rate, one per block, repeated if there are more.
-      stage_maps: "last": c2 to c4 are their stages' last maps; "first": those of their first
+      stage_maps: "last": c2 to c4 are the last maps of their stages; "first": those of the first
         blocks, which torchvision's segmentation networks read.
       tensorflow: as weights that were trained in TensorFlow need it: zeros at stride 2 stand rather
         after the map than before ("SAME"), and batch normalisation's epsilon is 1e-3.

@@ -1,6 +1,8 @@
 """ResNet encoders whose last stages keep their resolution by atrous convolution.
 
-Reference: He et al., "Deep Residual Learning", CVPR 2016, table 1, with the stride in the 3x3
+Reference: He et al., "Deep Residual Learning", CVPR 2016, table 1; Xie et al., "Aggregated Residual
+Transformations", CVPR 2017 (ResNeXt); Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016;
+with the stride in the 3x3
 convolution (as in torchvision's and the PSPNet authors' networks); atrous stages and multi-grid:
 Chen et al., arXiv 1706.05587, sections 3.1 and 3.2.1.
 """
@@ -55,7 +57,9 @@ class Bottleneck(nn.Module):
     """1x1 reduce, 3x3, 1x1 expand, added to the input, which is projected where its shape differs.
 
     Attributes:
-      features: channels of the first two convolutions; the output has `EXPANSION` times as many.
+      features: the output has `EXPANSION` times as many channels.
+      inner: channels of the first two convolutions; None: as many as `features`.
+      groups: of the 3x3 convolution.
       strides: step of the 3x3 convolution.
       rate: atrous rate of the 3x3 convolution.
       first_rate: takes the place of `rate` where it is given.
@@ -64,6 +68,8 @@ class Bottleneck(nn.Module):
     """
 
     features: int
+    inner: int | None = None
+    groups: int = 1
     strides: int = 1
     rate: int = 1
     first_rate: int | None = None
@@ -79,8 +85,10 @@ class Bottleneck(nn.Module):
         outputs = EXPANSION * self.features
         first, second = (self.strides, 1) if self.strided_1x1 else (1, self.strides)
         rate = self.first_rate or self.rate
-        y = block(self.features, 1, strides=first, name="reduce")(x, train=train)
-        y = block(self.features, 3, strides=second, rate=rate, name="conv")(y, train=train)
+        inner = self.inner or self.features
+        y = block(inner, 1, strides=first, name="reduce")(x, train=train)
+        conv = block(inner, 3, strides=second, rate=rate, groups=self.groups, name="conv")
+        y = conv(y, train=train)
         y = last(outputs, 1, name="expand")(y, train=train)
         if x.shape[-1] != outputs or self.strides != 1:
             shortcut = block(outputs, 1, strides=self.strides, activation=None, name="shortcut")
@@ -99,6 +107,18 @@ VARIANTS = {
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
     "resnet152": (Bottleneck, (3, 8, 36, 3)),
+    "wide_resnet50_2": (Bottleneck, (3, 4, 6, 3)),
+    "wide_resnet101_2": (Bottleneck, (3, 4, 23, 3)),
+    "resnext50_32x4d": (Bottleneck, (3, 4, 6, 3)),
+    "resnext101_32x8d": (Bottleneck, (3, 4, 23, 3)),
+}
+# Where stage 2's 3x3 convolutions are not of one group of 64 channels: channels of a group, and
+# groups. Groups widen from stage to stage.
+INNER = {
+    "wide_resnet50_2": (128, 1),
+    "wide_resnet101_2": (128, 1),
+    "resnext50_32x4d": (4, 32),
+    "resnext101_32x8d": (8, 32),
 }
 
 
@@ -152,9 +172,9 @@ class ResNet(nn.Module):
         maps = [x]
         x = block_output(max_pool_3x3(x))
 
-        block_class, depths = VARIANTS[self.variant]
+        kind, depths = VARIANTS[self.variant]
         if self.strided_1x1:  # `check_resnet` refuses it for basic blocks
-            block_class = partial(block_class, strided_1x1=True)
+            kind = partial(kind, strided_1x1=True)
         stride, rate = 4, 1
         for s, blocks in enumerate(depths[: self.stages], 2):
             strides, rate_before = 1, rate
@@ -165,8 +185,13 @@ class ResNet(nn.Module):
             first_rate = rate_before if self.contract_dilation else rate
             for b in range(blocks):
                 grid = self.multi_grid[b % len(self.multi_grid)] if s == 5 else 1
+                block_class, features = kind, round(base * 2 ** (s - 2))
+                if self.variant in INNER:
+                    of_group, groups = INNER[self.variant]
+                    inner = max(1, round(features * of_group / 64)) * groups
+                    block_class = partial(kind, inner=inner, groups=groups)
                 block = block_class(
-                    round(base * 2 ** (s - 2)),
+                    features,
                     strides=strides if b == 0 else 1,
                     rate=grid * rate,
                     first_rate=grid * first_rate if b == 0 else None,

@@ -22,13 +22,17 @@ class Names(NamedTuple):
       inputs: order of the kernel's input channels, where it differs: ours[i] = theirs[inputs[i]].
       optional: the block stays fresh where the model's has another shape (VGG's fully connected
         layers).
-      var_shift: added to the running variance: the file's epsilon less ours of 1e-5.
+      statistics: whether the normalisation has a running mean and variance; not so layer norms.
+      scale: the name of the only array of the block, a factor for each channel.
+      var_shift: added to the running variance: the file's epsilon less ours.
     """
 
     conv: str
     norm: str = ""
     inputs: tuple[int, ...] | None = None
     optional: bool = False
+    statistics: bool = True
+    scale: str = ""
     var_shift: float = 0.0
 
 
@@ -80,8 +84,11 @@ PATTERNS = {
 
 def array_names(names: Names, kind: str) -> dict[str, str]:
     """The file's name of each role that the block has there."""
+    if names.scale:
+        return {"scale": names.scale}
     patterns = PATTERNS[kind]
     roles = {role: patterns[role].format(names.conv) for role in ("kernel", "bias")}
     if names.norm:
-        roles |= {role: patterns[role].format(names.norm) for role in NORM_ROLES}
+        norm_roles = NORM_ROLES if names.statistics else NORM_ROLES[:2]
+        roles |= {role: patterns[role].format(names.norm) for role in norm_roles}
     return roles

@@ -152,6 +152,8 @@ class Merge:
             return array + np.float32(names.var_shift)
         if role == "mean" and (bias := self._lost_bias(block)) is not None:
             return array - bias
+        if role == "scale" and names.scale:
+            return array.reshape(-1)  # [c, 1, 1] in torchvision's layer scale
         if role != "kernel":
             return array
         if array.ndim == 2 and array.size == np.prod(shape):  # a fully connected layer

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from segjax.models.resnet import EXPANSION, VARIANTS, BasicBlock
+from segjax.models.resnet import EXPANSION, INNER, VARIANTS, BasicBlock
 from segjax.models.vgg import VGG16_STAGES
 from segjax.weights.layout import Arrays, Layout, Names
 
@@ -22,20 +22,22 @@ STEM_LAYER0 = (("layer0.0", "layer0.1"), ("layer0.3", "layer0.4"), ("layer0.6", 
 
 
 def resnet_variant(arrays: Arrays, prefix: str = "") -> str | None:
-    """The ResNet of `VARIANTS` whose blocks are in the file. None for another one, also where the
-    names agree: grouped 3x3 convolutions (ResNeXt), widened bottlenecks (Wide ResNet)."""
+    """The ResNet of `VARIANTS` whose blocks are in the file; None for another one, also where the
+    names agree and the groups or the widths of 3x3 convolutions do not."""
     block = re.compile(re.escape(prefix) + r"layer([1-4])\.(\d+)\.")
     blocks = {match.groups() for name in arrays if (match := block.match(name))}
     depths = tuple(sum(layer == str(n) for layer, _ in blocks) for n in (1, 2, 3, 4))
     bottleneck = any(block.match(name) and ".conv3." in name for name in arrays)
     second = arrays.get(f"{prefix}layer1.0.conv2.weight")
+    third = arrays.get(f"{prefix}layer1.0.conv3.weight")
+    inner = (64, 1)
     if second is not None:
         outputs, inputs = second.shape[:2]
-        third = arrays.get(f"{prefix}layer1.0.conv3.weight")
-        if outputs != inputs or (third is not None and third.shape[0] != EXPANSION * outputs):
-            return None
+        features = outputs if third is None else third.shape[0] // EXPANSION
+        inner = (round(64 * inputs / features), outputs // inputs)
     for variant, (kind, variant_depths) in VARIANTS.items():
-        if variant_depths == depths and (kind is not BasicBlock) == bottleneck:
+        same = variant_depths == depths and INNER.get(variant, (64, 1)) == inner
+        if same and (kind is not BasicBlock) == bottleneck:
             return variant
     return None
 
@@ -119,7 +121,8 @@ CLASSIFIERS = (
         for title, norm in (("torchvision vgg16_bn", True), ("torchvision vgg16", False))
     ),
     Layout(
-        "torchvision resnet18/34/50/101/152, or the PSPNet authors' with a 3x3 stem",
+        "torchvision resnet18/34/50/101/152, wide or resnext, or the PSPNet authors' with a 3x3 "
+        "stem",
         "torch",
         _is_resnet,
         _describe_resnet,

@@ -10,7 +10,7 @@ classifier tells the number of classes.
 import re
 from typing import Any
 
-from segjax.weights import torch_mmseg, torch_mobile, torch_smp
+from segjax.weights import torch_convnext, torch_mmseg, torch_mobile, torch_smp
 from segjax.weights.layout import Arrays, Layout, Names
 from segjax.weights.torch_encoders import (
     CLASSIFIERS,
@@ -140,6 +140,7 @@ LAYOUTS = (
     *torch_mmseg.LAYOUTS,
     *torch_mobile.NETWORKS,
     *torch_mobile.CLASSIFIERS,
+    *torch_convnext.CLASSIFIERS,
     *CLASSIFIERS,
 )
 # The layouts by which our models are written for torch; on encoders other than ResNets with their

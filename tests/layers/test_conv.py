@@ -9,7 +9,7 @@ from jax.test_util import check_grads
 
 from segjax.layers import Conv, ConvNormAct, atrous_conv
 from segjax.layers.conv import _TAP_SUM_BELOW, _share_inside
-from segjax.layers.dilated import dilated_conv_with_phases
+from segjax.layers.dilated import dilated_conv, dilated_conv_with_phases
 
 pytestmark = pytest.mark.versions
 
@@ -105,6 +105,19 @@ def test_the_kernels_gradient_by_phases_or_taps(size, kernel_size, rate):
     x, kernel = normal(2, *size, 3), normal(*kernel_size, 3, 2, seed=1)
     y, vjp = jax.vjp(lambda x, k: dilated_conv_with_phases(rate, x, k), x, kernel)
     wanted, wanted_vjp = jax.vjp(lambda x, k: xla_conv(x, k, rate), x, kernel)
+    np.testing.assert_array_equal(y, wanted)
+    cotangent = normal(*y.shape, seed=2)
+    for a, b in zip(vjp(cotangent), wanted_vjp(cotangent), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [(12, 9), (5, 4)], ids=["phases", "too small for phases"])
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_the_kernels_gradient_by_phases_of_groups(inputs, size):
+    x, kernel = normal(2, *size, 4), normal(3, 3, inputs, 4, seed=1)
+    y, vjp = jax.vjp(lambda x, k: dilated_conv_with_phases(2, x, k), x, kernel)
+    plain = lambda x, k: dilated_conv(x, k, 2, ((2, 2), (2, 2)), groups=4 // inputs)  # noqa: E731
+    wanted, wanted_vjp = jax.vjp(plain, x, kernel)
     np.testing.assert_array_equal(y, wanted)
     cotangent = normal(*y.shape, seed=2)
     for a, b in zip(vjp(cotangent), wanted_vjp(cotangent), strict=True):

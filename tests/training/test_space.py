@@ -20,7 +20,7 @@ from segjax.accelerators.hlo import Array
 from segjax.layers import Conv
 from segjax.losses.pixelwise import cross_entropy_sum
 from segjax.metrics.confusion import confusion_matrix
-from segjax.models import build, resnet, vgg
+from segjax.models import build, convnext, mobilenet, resnet, vgg
 from tests.models.probing import abstract_variables, modules
 from tests.training.space import compiled_steps, devices_for
 
@@ -32,6 +32,8 @@ MODELS = {
     "deeplabv3": dict(name="deeplabv3", encoder="resnet18", width=1 / 8, aspp_features=8),
     "deeplabv3plus": dict(name="deeplabv3plus", encoder="resnet18", width=1 / 8),
     "unet": dict(name="unet", encoder="resnet18", width=1 / 8),
+    "lraspp": dict(name="lraspp", width=1 / 4, features=8),
+    "convnext": dict(name="fcn", encoder="convnext_tiny", width=1 / 12),
 }
 # The cells of a pyramid. Sums of maps this small are allowed; every map of the tests has more.
 POOLED = 1 + 4 + 9 + 36
@@ -41,6 +43,10 @@ POOLED = 1 + 4 + 9 + 36
 def shallow(monkeypatch):
     """Half of the convolutions but all kinds of layers, to compile in half the time."""
     monkeypatch.setitem(resnet.VARIANTS, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
+    monkeypatch.setitem(convnext.VARIANTS, "convnext_tiny", (1, 1, 1, 1))
+    network = mobilenet.VARIANTS["mobilenet_v3_large"]
+    stages = tuple(stage[:1] for stage in network.stages)
+    monkeypatch.setitem(mobilenet.VARIANTS, "mobilenet_v3_large", network._replace(stages=stages))
     monkeypatch.setattr(vgg, "VGG16_STAGES", ((64, 64), (128,), (256,), (512,), (512,)))
 
 

@@ -18,8 +18,6 @@ from tests.weights.torch_goldens import CLASSES, COMPUTED, NAMED, network, torch
 
 # Networks that we do not have, whose names are much like some that we have.
 STRANGERS = {
-    "resnext50_32x4d",
-    "wide_resnet50_2",
     "vgg13",
     "vgg19",
     "smp_unet_vgg16",
@@ -28,7 +26,7 @@ STRANGERS = {
     "smp_deeplabv3_separable",
 }
 KNOWN = [name for name in COMPUTED + NAMED if name not in STRANGERS]
-CLASSIFIERS = ("vgg16", "resnet", "semseg_resnet")
+CLASSIFIERS = ("vgg16", "resnet", "semseg_resnet", "wide_resnet", "resnext")
 NETWORKS = [name for name in KNOWN if not name.startswith(CLASSIFIERS)]
 # Whose tables are filled in the default run; the others differ in depth.
 SHALLOW = [name for name in NETWORKS if "101" not in name and "152" not in name]
@@ -67,8 +65,9 @@ def test_every_array_has_its_place(name):
         assert left == set()
     assert set(named) <= arrays.keys()
     depth = re.findall(r"(?:resnet|pspnet)(\d+)", name)
-    mobile = "mobilenet_v2" if "mobilenet_v2" in name else None
-    assert found.get("encoder") == (f"resnet{depth[0]}" if depth else mobile)
+    variant = f"resnet{depth[0]}" if depth else None
+    variant = "mobilenet_v2" if "mobilenet_v2" in name else variant
+    assert found.get("encoder") == (name if name.startswith(("wide", "resnext")) else variant)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +90,7 @@ def test_a_file_becomes_its_own_network(name, monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(STRANGERS))
 def test_siblings_with_the_same_names_are_not_mistaken(name):
-    """Grouped or widened bottlenecks, other VGGs and decoders."""
+    """Other VGGs and decoders."""
     with pytest.raises(ValueError, match="of no network that is known; known are: torchvision"):
         transfer.layout_of(torch_file(unfilled(name)))
 
