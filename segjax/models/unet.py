@@ -40,6 +40,7 @@ class UNet(nn.Module):
       stem, strided_1x1, zero_init_residual: as `segjax.models.resnet.ResNet` has them; other
         encoders have none of them.
       stage_maps, tensorflow: as `segjax.models.mobilenet.MobileNet` has them.
+      drop_path_rate: as `segjax.models.convnext.ConvNeXt` has it.
       width: factor on every channel count.
       decoder_channels: of the five blocks, the coarsest first, at width 1.
       momentum: share of the old statistics that batch normalisation keeps at each step.
@@ -57,6 +58,7 @@ class UNet(nn.Module):
     zero_init_residual: bool = False
     stage_maps: str = "last"
     tensorflow: bool = False
+    drop_path_rate: float = 0.0
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
     momentum: float = 0.9
     dtype: DTypeLike = jnp.float32
