@@ -8,7 +8,7 @@ Source: Noh et al., ICCV 2015 (arXiv 1505.04366). Options: `segjax.models.Deconv
   python launch.py --config=configs/deconvnet.py:idd           the SegNet notebook's settings
 Every preset's fc_kernel is the whole bottom map, 1/32 of the image rounded up, and the wide ones
 have the SegNet paper's 1024 features; the authors' 4096 features of a 7x7 map are for 224x224
-images. VGG16's weights: --config.init_from=FILE (torchvision's vgg16_bn).
+images. VGG16's weights: --config.init_from=imagenet/torchvision_v1/vgg16_bn.
 """
 
 from configs import fcn_vgg, presets, segnet

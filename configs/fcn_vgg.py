@@ -7,8 +7,9 @@ Source: Long et al., CVPR 2015. Options: `segjax.models.FCNVGG`; choose the stri
   python launch.py --config=configs/fcn_vgg.py:camvid        CamVid at 360x480, the paper's width
   python launch.py --config=configs/fcn_vgg.py:paper         the recipe of SegNet's table 3
   python launch.py --config=configs/fcn_vgg.py:idd           the SegNet notebook's settings
-There is no batch normalisation: at full width it needs VGG16's weights, --config.init_from=FILE
-with torchvision's vgg16 file; the narrow presets train from nothing with Adam.
+There is no batch normalisation: at full width it needs VGG16's weights
+(--config.init_from=imagenet/torchvision_v1, docs/weights.md); the narrow presets train from
+nothing with Adam.
 The 100 zeros around the image cost: 96x192 pixels are computed as 294x390.
 What the sources of paper say:
   the SegNet paper, section 4 and table 3: optim.name=sgd, optim.momentum=0.9, data.name=camvid,

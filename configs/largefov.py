@@ -7,8 +7,9 @@ Source: Chen et al., ICLR 2015 (arXiv 1412.7062). Options: `segjax.models.DeepLa
   python launch.py --config=configs/largefov.py:paper         the recipe of SegNet's table 3
   python launch.py --config=configs/largefov.py:voc           the authors' own recipe on VOC
   python launch.py --config=configs/largefov.py:idd           the SegNet notebook's settings
-There is no batch normalisation: at full width it needs VGG16's weights, --config.init_from=FILE
-with torchvision's vgg16 file; the narrow presets train from nothing with Adam.
+There is no batch normalisation: at full width it needs VGG16's weights
+(--config.init_from=imagenet/torchvision_v1, docs/weights.md); the narrow presets train from
+nothing with Adam.
 What the sources of paper say:
   the SegNet paper, section 4 and table 3: optim.name=sgd, optim.momentum=0.9, data.name=camvid,
     data.image_size=360x480, optim.learning_rate=0.001, optim.schedule=constant, train.batch_size=5,

@@ -8,7 +8,7 @@ Dataset, level 1, 240x480, split as `presets.py` says) and `segnet_ncsu_camvid_r
   python launch.py --config=configs/notebooks.py:pspnet     the PSPNet notebook
   python launch.py --config=configs/notebooks.py:deeplabv3  the DeepLabV3 notebook
   python launch.py --config=configs/notebooks.py:ncsu       the NCSU report; its encoder starts from
-                                                            VGG16's: --config.init_from=FILE
+                                                            VGG16's: --config.init_from=imagenet
 What the documents report, as mIoU / pixel accuracy of the best checkpoint (the average of mIoUs of
 two images at a time, as far as their code shows it, so not the mIoU of a whole split):
               train            validation       test             best val_miou of the log

@@ -14,6 +14,7 @@ class FileServer:
       files: path ("/x.pth") to content.
       ranges: whether it knows ranges.
       cut: bytes after which it closes a connection; None: never.
+      trickle: seconds between single bytes; 0: all at once.
       stall: seconds for which it stays silent after `cut` bytes, in place of closing.
       status: an answer for everything, in place of a file.
       wrong_range: whether it sends another part than asked for.
@@ -25,7 +26,7 @@ class FileServer:
     def __init__(self, **files: bytes):
         self.files = {f"/{name}": content for name, content in files.items()}
         self.ranges, self.cut, self.stall, self.status = True, None, 0.0, 0
-        self.wrong_range, self.length = False, None
+        self.wrong_range, self.length, self.trickle = False, None, 0.0
         self.each: Callable[[int], None] = lambda number: None
         self.requests: list[str] = []
         self._ended = threading.Event()
@@ -74,6 +75,11 @@ class FileServer:
                 part = content[start:]
                 self.send_header("Content-Length", str(server.length or len(part)))
                 self.end_headers()
+                if server.trickle:
+                    for byte in part:
+                        if server._ended.wait(server.trickle):
+                            return
+                        self.wfile.write(bytes([byte]))
                 self.wfile.write(part if server.cut is None else part[: server.cut])
                 if server.cut is not None and server.stall:
                     self.wfile.flush()
