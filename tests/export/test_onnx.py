@@ -42,7 +42,8 @@ def test_same_logits_as_the_network(name, tmp_path):
     balance(predictor, images[0])
     path = tmp_path / "m.onnx"
     metadata = export.write(path, predictor, None)
-    assert metadata["logits_differ_by"] < 1e-4
+    assert metadata["logits"]["differ_by"] < 1e-4
+    assert metadata["logits"]["pixels_differing"] == 0
     session = load.Session(path)
     expected = np.asarray(jax.jit(predictor.forward)(predictor.variables, images))
     for n in (1, 2):
@@ -86,7 +87,9 @@ def test_the_command_writes_scores_and_metadata(monkeypatch, tmp_path):
     printed = console.file.getvalue()
     assert "takes images, uint8 [n, 32, 48, 3], n free" in printed
     assert "logits, float32 [n, 32, 48, 7]" in printed
-    assert "logits differ by" in printed
+    assert "of the largest, and by more than 1e-04 at 0.00% of the pixels" in printed.replace(
+        "\n", " "
+    )
     model = segjax.load_exported(path)
     scores = model.metadata["validation"]
     assert scores["miou_after"] == pytest.approx(scores["miou_before"], abs=1e-3)
@@ -151,7 +154,7 @@ def test_other_numbers_are_not_written(monkeypatch, tmp_path):
         return run_faulty
 
     monkeypatch.setattr(load.Session, "run", faulty(np.float32(1.001), 0))
-    with pytest.raises(ValueError, match=r"logits that differ by 1\.0e-03 of the largest .* 1e-04"):
+    with pytest.raises(ValueError, match=r"differ by 1\.0e-03 of the largest .* than 1e-04 at"):
         export.write(tmp_path / "m.onnx", predictor, None)
     monkeypatch.setattr(load.Session, "run", faulty(np.float32(1), 1))
     config = predictor.config
