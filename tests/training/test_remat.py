@@ -215,6 +215,7 @@ BLOCKS = {
     "notebook_deeplabv3": 1 + 16,
     "ncsu_segnet": 4 + 3,
     "smp_pspnet": 1 + 3 + 4,
+    "lraspp": 1 + 15 + 1,
 }
 
 
