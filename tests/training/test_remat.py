@@ -217,6 +217,7 @@ BLOCKS = {
     "smp_pspnet": 1 + 3 + 4,
     "deeplabv3plus": 1 + 16 + 1 + 2,
     "unet": 1 + 16 + 5,
+    "lraspp": 1 + 15 + 1,
 }
 
 
