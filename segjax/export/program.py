@@ -235,12 +235,14 @@ def compare(
     }
 
 
-def check_scores(validation: Mapping[str, Any] | None, path: pathlib.Path) -> None:
-    """Raises ValueError for a result of `compare` with more than `TOLERANCE` pixels that differ."""
-    if validation and validation["pixels_differing"] > TOLERANCE:
+def check_scores(
+    validation: Mapping[str, Any] | None, path: pathlib.Path, limit: float = TOLERANCE
+) -> None:
+    """Raises ValueError for a result of `compare` with a larger share of pixels that differ."""
+    if validation and validation["pixels_differing"] > limit:
         raise ValueError(
             f"the exported program gives {validation['pixels_differing']:.2%} of the validation "
-            f"pixels another class than the network does (limit: {TOLERANCE:.2%}); mIoU "
+            f"pixels another class than the network does (limit: {limit:.2%}); mIoU "
             f"{validation['miou_before']} before, {validation['miou_after']} after. {path} is not "
             "written; use --format=safetensors, and report the model's options and jax's version"
         )

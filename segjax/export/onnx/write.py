@@ -34,6 +34,7 @@ from segjax.export.onnx.convert import convert
 from segjax.export.onnx.graph import serialize
 from segjax.export.onnx.values import NotConvertible
 from segjax.export.program import COARSE_TOLERANCE, check_scores, compare, test_image
+from segjax.export.program import TOLERANCE as LABELS_TOLERANCE
 from segjax.inference.predictor import Predictor
 from segjax.models import model_options
 from segjax.training.forward import logits_fn
@@ -42,9 +43,10 @@ from segjax.training.forward import logits_fn
 TOLERANCE = 1e-4
 # The share of the pixels whose logits may differ by more where a network compares numbers, as for
 # unpooling: of two cells of a pooling window that are equal but for rounding, the other one may
-# win, and its value lands one cell further. Small maps hardly have such cells: thin networks, and
-# SegNet at 120x160, agree everywhere.
-_COMPARING_SHARE = COARSE_TOLERANCE
+# win, and its value lands one cell further. SegNet at 120x160 hardly has such cells and agrees
+# everywhere; at 240x320 (half as wide, drawn weights) images brighter by 2e-7 changed 10 % of its
+# own pixels by more, and the labels of 0.1 %.
+_COMPARING_SHARE = 0.5
 
 
 def write(
@@ -67,7 +69,7 @@ def write(
       The metadata. Its "logits" is None where onnxruntime is missing; otherwise, of a test picture,
       `differ_by`, the largest difference as a share of the largest logit or of 1, and
       `pixels_differing`, the share of the pixels with a difference above `TOLERANCE`. It must be 0,
-      or at most 5 % where the network unpools by positions. "validation" is that of
+      or at most a half where the network unpools by positions. "validation" is that of
       `segjax.export.program.compare`, or None.
 
     Raises:
@@ -152,7 +154,7 @@ def _compared(path, content, outputs, limit, validation, predictor, described) -
     if validation is not None:
         after = load.model(described, session)
         scores = compare(lambda images: network(images)["labels"], after, validation, predictor)
-        check_scores(scores, path)
+        check_scores(scores, path, COARSE_TOLERANCE if limit else LABELS_TOLERANCE)
     return {"logits": logits, "validation": scores}
 
 
