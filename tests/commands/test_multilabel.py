@@ -115,7 +115,9 @@ def by_hand(workdir, split):
     return both / either
 
 
-@pytest.mark.parametrize("kind, count", [("binary", 1), ("pair", 2)])
+@pytest.mark.parametrize(
+    "kind, count", [pytest.param("binary", 1, marks=pytest.mark.slow), ("pair", 2)]
+)
 def test_training_learns_and_leaves_a_report(request, kind, count):
     _, workdir, results, printed = request.getfixturevalue(kind)
     assert set(results) == {"val", "test"}
@@ -150,7 +152,13 @@ def test_the_training_counts_of_a_late_step_are_those_of_the_labels(pair):
     assert 0.4 < train_rows[-1]["miou"] <= 1
 
 
-@pytest.mark.parametrize("kind, names", [("binary", ["red"]), ("pair", ["red", "deep_blue"])])
+@pytest.mark.parametrize(
+    "kind, names",
+    [
+        pytest.param("binary", ["red"], marks=pytest.mark.slow),
+        ("pair", ["red", "deep_blue"]),
+    ],
+)
 def test_predicted_files_are_the_labels(request, tmp_path, kind, names):
     config, workdir, _, _ = request.getfixturevalue(kind)
     folder = f"{config.data.root}/images/test"
@@ -262,8 +270,8 @@ def test_doctor_and_plan_read_them(pair, tmp_path):
     assert (tmp_path / "augmentation.png").is_file()
 
 
-def test_masks_of_0_and_255_with_255_ignored_are_refused(binary):
-    config = binary[0].copy_and_resolve_references()
+def test_masks_of_0_and_255_with_255_ignored_are_refused(tmp_path):
+    config = make_config(make_data(tmp_path, "binary"), classes="red", masks="bits")
     config.data.ignore_ids = (255,)
     with pytest.raises(ValueError, match=r"no pixel of any class \(red\) in .*0/255 mask loses"):
         train(config, "unused", console=quiet())

@@ -53,7 +53,7 @@ def thin_resnet(**options) -> ResNet:
         (32, [(17, 25), (9, 13), (5, 7), (3, 4)]),
     ],
 )
-@pytest.mark.parametrize("stem", ["7x7", "3x3"])
+@pytest.mark.parametrize("stem", ["3x3"])
 def test_resnet_output_strides(output_stride, sizes, stem):
     encoder = thin_resnet(output_stride=output_stride, stem=stem)
     ((_, stages),) = calls(encoder, (65, 97), ResNet)

@@ -57,6 +57,8 @@ PLACES = [
     ({"mode": "pmap", "data": 4}, 1),
     ({"mode": "pmap", "data": 2}, 2),
 ]
+# Of these, each sum and each kind of place once; the others are slow.
+QUICK = {(0, 0), (1, 3), (1, 6), (2, 1), (2, 4)}
 
 
 def objective_of(terms, aux_terms="", **options):
@@ -132,8 +134,15 @@ def check(objective, parallel):
 
 
 @pytest.mark.versions
-@pytest.mark.parametrize(("parallel", "accumulate"), PLACES, ids=str)
-@pytest.mark.parametrize("sums", [pytest.param(0, marks=pytest.mark.slow), 1, 2])
+@pytest.mark.parametrize(
+    ("sums", "parallel", "accumulate"),
+    [
+        pytest.param(sums, *place, marks=() if (sums, i) in QUICK else pytest.mark.slow)
+        for sums in range(len(SUMS))
+        for i, place in enumerate(PLACES)
+    ],
+    ids=str,
+)
 def test_the_loss_is_that_of_the_whole_batch(sums, parallel, accumulate):
     check(objective_of(*SUMS[sums], accumulate=accumulate), parallel)
 

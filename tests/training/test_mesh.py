@@ -135,6 +135,7 @@ def test_devices_are_one(options):
     assert_same(run(steps=5, **options), alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"mode": "pmap", "data": 2}, {"mode": "jit", "data": 4, "shard": True}], ids=str
 )
@@ -200,7 +201,11 @@ def test_deep_networks_in_float32_at_a_low_rate(mode, model, accumulate):
     assert largest_move(alone) > 1e-4
 
 
-@pytest.mark.parametrize("mixes", [{}, {"cutmix": 0.5, "classmix": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "mixes",
+    [{}, pytest.param({"cutmix": 0.5, "classmix": 0.5}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_views_are_the_same_on_any_devices(mixes):
     """A batch of 6, with 2 rows of padding."""
     config = small_config()

@@ -174,6 +174,7 @@ def test_views_belong_to_the_example_and_not_to_its_place():
     assert differ(view(jax.random.fold_in(KEY, 1), alike)[0], images)
 
 
+@pytest.mark.slow
 def test_devices_of_pmap_mix_the_images_of_all_of_them():
     views = dataclasses.replace(VIEWS, cutmix=0.5, classmix=0.5)
     objective, batch = dataclasses.replace(MOVING, augmentation=views), make_batch()
