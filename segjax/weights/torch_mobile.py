@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from segjax.models.mobilenet import VARIANTS, Block
-from segjax.weights.layout import Arrays, Layout, Names
+from segjax.weights.layout import IMAGENET_MEAN, IMAGENET_STD, Arrays, Layout, Names
 from segjax.weights.torch_encoders import Blocks, Config
 from segjax.weights.torch_heads import aspp_blocks, has, sequential_head
+
+# TensorFlow's EfficientNet-Lite reads (image - 127) / 128.
+EFFICIENTNET_LITE_MEAN, EFFICIENTNET_LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 
 class _Place(NamedTuple):
@@ -113,13 +116,22 @@ def is_variant(arrays: Arrays, variant: str, blocks: Blocks) -> bool:
     return True
 
 
-def _classifier(title: str, variant: str, blocks: Blocks, **options: Any) -> Layout:
+def _classifier(
+    title: str,
+    variant: str,
+    blocks: Blocks,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+    **options: Any,
+) -> Layout:
     return Layout(
         title,
         "torch",
         lambda arrays: is_variant(arrays, variant, blocks),
         lambda _: {"encoder": variant, **options},
         lambda *_: blocks,
+        mean,
+        std,
     )
 
 
@@ -141,6 +153,8 @@ CLASSIFIERS = (
         "efficientnet-lite-pytorch's efficientnet-lite0",
         "efficientnet_lite0",
         _efficientnet_blocks(),
+        EFFICIENTNET_LITE_MEAN,
+        EFFICIENTNET_LITE_STD,
         tensorflow=True,
     ),
 )
