@@ -55,6 +55,7 @@ def test_of_certain_predictions_it_is_one_minus_the_iou():
     assert float(lovasz_softmax(logits, labels, classes="all")) == pytest.approx(5 / 18, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_many_pixels_keep_their_digits():
     """In float32 the difference of two Jaccard losses would be off by a tenth here."""
     random = np.random.default_rng(0)

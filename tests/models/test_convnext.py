@@ -34,7 +34,7 @@ def maps(encoder, variables, x, **options):
     return jax.jit(functools.partial(encoder.apply, train=False, **options))(variables, x)
 
 
-@pytest.mark.parametrize("output_stride", [16, 8])
+@pytest.mark.parametrize("output_stride", [pytest.param(16, marks=pytest.mark.slow), 8])
 def test_atrous_stages_compute_the_strided_ones_values(output_stride):
     strided = ConvNeXt(width=1 / 12)
     variables = variables_of(strided)

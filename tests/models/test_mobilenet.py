@@ -94,6 +94,7 @@ def shallow(monkeypatch):
     assert all(isinstance(block, Block) for stage in stages for block in stage)
 
 
+@pytest.mark.slow
 def test_a_step_of_training(shallow):
     """Every parameter gets a gradient; statistics move by a tenth of what the head's do; in
     bfloat16 the step is traced."""

@@ -119,7 +119,7 @@ def count(tree) -> int:
 
 
 # They compile for long, and share their encoders with others that are here.
-SLOW = ("fcn", "deconvnet", "notebook_pspnet", "notebook_deeplabv3")
+SLOW = ("fcn", "deeplabv3", "deconvnet", "notebook_pspnet", "notebook_deeplabv3")
 
 
 @pytest.fixture(

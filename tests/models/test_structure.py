@@ -57,7 +57,7 @@ def thin_resnet(**options) -> ResNet:
 def test_resnet_output_strides(output_stride, sizes, stem):
     encoder = thin_resnet(output_stride=output_stride, stem=stem)
     ((_, stages),) = calls(encoder, (65, 97), ResNet)
-    assert [stage.shape for stage in stages] == [
+    assert [stage.shape for stage in stages[1:]] == [
         (1, *size, 4 * 8 * 2**s) for s, size in enumerate(sizes)
     ]
 

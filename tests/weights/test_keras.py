@@ -52,16 +52,17 @@ def numbered(path, name: str, form: str) -> str:
     return str(path)
 
 
-def _one_of_each(names, forms):
+def one_of_each(names, forms):
     """All pairs; those but each name's with one form, in turn, are slow: a form is read alike,
     whatever the network."""
-    for i, name in enumerate(names):
-        for j, form in enumerate(forms):
-            chosen = j % len(names) == i
-            yield pytest.param(name, form, marks=() if chosen else pytest.mark.slow)
+    return [
+        pytest.param(name, form, marks=() if j % len(names) == i else pytest.mark.slow)
+        for i, name in enumerate(names)
+        for j, form in enumerate(forms)
+    ]
 
 
-@pytest.mark.parametrize(("name", "form"), _one_of_each(SEEDS, FORMS))
+@pytest.mark.parametrize(("name", "form"), one_of_each(SEEDS, FORMS))
 def test_a_seed_networks_file_becomes_that_network(tmp_path, name, form):
     """Whole, from every kind of file, and every kind puts the same array in the same place."""
     loaded = from_file(numbered(tmp_path, name, form))
@@ -113,7 +114,7 @@ def test_unnamed_normalisations_follow_their_convolutions(name):
 @pytest.mark.parametrize(
     ("name", "form"),
     [
-        *_one_of_each(("vgg16", "resnet50"), FORMS),
+        *one_of_each(("vgg16", "resnet50"), FORMS),
         *(
             pytest.param(name, "nameless", marks=pytest.mark.slow)  # large, and no other in kind
             for name in CLASSIFIERS
