@@ -128,3 +128,12 @@ def test_a_step_of_training(shallow):
     half = functools.partial(loss, model=model.clone(dtype=jnp.bfloat16))
     shapes = jax.eval_shape(jax.grad(half, has_aux=True), variables["params"])[0]
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes))
+
+
+def test_torchvisions_deeplabv3():
+    """11,029,328 parameters, as torchvision counts `deeplabv3_mobilenet_v3_large` at 21 classes."""
+    options = {"stage_maps": "first", "aux_map": "c3", "rates": (12, 24, 36), "multi_grid": (1,)}
+    options |= {"aspp_features": 256, "head_conv": True, "output_stride": 16}
+    model = build({"name": "deeplabv3", "encoder": "mobilenet_v3_large", **options}, 21)
+    parameters = abstract_variables(model)["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) == 11_029_328
