@@ -193,7 +193,7 @@ def test_2x2_form_equals_general_form(shape):
 
 
 @pytest.mark.versions
-@pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 8, 9, 2), (1, 1, 1, 3), (1, 2, 6, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 8, 9, 2), (1, 1, 1, 3)], ids=str)
 @pytest.mark.parametrize(
     ("window", "strides", "padding"),
     [
