@@ -45,7 +45,7 @@ TRAINING = (
     *("data.name=idd_lite", "data.image_size=128,256", "augment.crop_size=96,192"),
     *("augment.scale=0.75,1.5", "augment.flip=True", "train.batch_size=8"),
     *("optim.name=adamw", "optim.learning_rate=5e-4", "optim.schedule=cosine"),
-    *("optim.warmup_steps=20", "optim.weight_decay=1e-4", "loss.class_weights=none"),
+    *("optim.weight_decay=1e-4", "loss.class_weights=none", "init_parts=encoder"),
 )
 
 
@@ -53,7 +53,8 @@ def train(case: Case, root: pathlib.Path, workdir: pathlib.Path, weights: str, s
     """Trains unless the run is finished; returns val's (steps, mIoUs)."""
     steps = max(8, round(case.steps * share))
     options = (*TRAINING, *case.options, f"data.root={root}", f"init_from={weights}")
-    options += (f"train.steps={steps}", f"train.eval_every={steps // 8}", "init_parts=encoder")
+    options += (f"train.steps={steps}", f"train.eval_every={steps // 8}")
+    options += (f"optim.warmup_steps={steps // 10}",)
     if not (workdir / "results.json").is_file():
         command = [sys.executable, "launch.py", f"--config={case.config}", f"--workdir={workdir}"]
         subprocess.run([*command, *(f"--config.{o}" for o in options)], check=True)
