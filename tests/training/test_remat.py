@@ -195,8 +195,9 @@ def test_every_model_has_the_same_numbers_in_less_memory(name, policy):
     np.testing.assert_allclose(remat.loss, plain.loss, rtol=1e-6)
     if jax.tree.leaves(plain.stats):  # VGG networks without batch norm have none
         assert distance(plain.stats, remat.stats) < 1e-6
-    # The sums run in another order: 1e-6 with the usual compiler options, 2e-6 with the tests'.
-    assert distance(plain.grads, remat.grads) < 5e-6
+    # The sums run in another order: up to 6e-6. Parameters that are moved by their last bit move
+    # the gradient of notebook_pspnet by 3e-3 to 6e-3.
+    assert distance(plain.grads, remat.grads) < 1e-5
     assert remat.memory < SHARE.get(name, 1.05) * plain.memory
 
 
