@@ -181,6 +181,14 @@ def distance(a, b):
     return optax.tree.norm(optax.tree.sub(a, b)) / optax.tree.norm(a)
 
 
+def moved_by_a_bit(name):
+    """The distance of the gradient from that of parameters moved by their last bit."""
+    params, *rest = arguments_of(name)
+    moved = test_mesh.nudged(params, jax.random.key(1))
+    program = jax.jit(gradient(loss_function(small(name)), "none"))
+    return distance(run(name, "none").grads, program(moved, *rest)[1])
+
+
 # Largest memory relative to no policy. Thin networks need the rest for heads and gradients.
 SHARE = dict.fromkeys(("segnet", "deconvnet", "notebook_segnet", "deeplabv3"), 0.6)
 SHARE |= {"segnet_basic": 0.8, "pspnet": 0.7}
@@ -195,9 +203,10 @@ def test_every_model_has_the_same_numbers_in_less_memory(name, policy):
     np.testing.assert_allclose(remat.loss, plain.loss, rtol=1e-6)
     if jax.tree.leaves(plain.stats):  # VGG networks without batch norm have none
         assert distance(plain.stats, remat.stats) < 1e-6
-    # The sums run in another order: up to 6e-6. Parameters that are moved by their last bit move
-    # the gradient of notebook_pspnet by 3e-3 to 6e-3.
-    assert distance(plain.grads, remat.grads) < 1e-5
+    # The sums run in another order: up to 2e-6, but in the notebooks' networks. There ReLU and
+    # pooling decide by last bits, and a last bit of the parameters moves the gradient by 0.5 %.
+    bound = 0.1 * moved_by_a_bit(name) if name.startswith("notebook") else 5e-6
+    assert distance(plain.grads, remat.grads) < bound
     assert remat.memory < SHARE.get(name, 1.05) * plain.memory
 
 
