@@ -52,29 +52,16 @@ Different in mmseg: images are fitted to the canvas before they are zoomed. Drop
 Different in idd_lite: which class weights is not said; the networks start from ImageNet's weights.
 """
 
-from configs import deeplabv3, presets, pspnet, recipes
-
-# Stride 8, and rates for a map of 13x25 in place of the paper's 33x33.
-NARROW = dict(**pspnet.NARROW, output_stride=8, rates=(2, 4, 6))
+from configs import deeplabv3, presets, recipes
 
 
 def get_config(preset: str = "streets"):
     return presets.make("deeplabv3plus", preset, PRESETS)
 
 
-def streets(config):
-    pspnet.streets_run(config)
-    config.model.update(NARROW)
-
-
-def camvid_small(config):
-    pspnet.camvid_small_run(config)
-    config.model.update(NARROW)
-
-
 def idd_lite_small(config):
     presets.idd_lite_small(config)
-    config.model.update(NARROW)
+    config.model.update(deeplabv3.NARROW)
 
 
 def paper(config):
@@ -98,9 +85,9 @@ def idd(config):
 
 
 PRESETS = dict(
-    streets=streets,
+    streets=deeplabv3.streets,
     camvid=deeplabv3.camvid,
-    camvid_small=camvid_small,
+    camvid_small=deeplabv3.camvid_small,
     idd=idd,
     idd_lite=presets.idd_lite,
     idd_lite_small=idd_lite_small,

@@ -15,16 +15,10 @@ repeats the paper's training, which had images of cells and another network.
 from configs import presets, pspnet, recipes
 
 # `zero_init_residual` trains sooner, which matters in a short run.
-NARROW = pspnet.NARROW
 
 
 def get_config(preset: str = "streets"):
     return presets.make("unet", preset, PRESETS)
-
-
-def streets(config):
-    pspnet.streets_run(config)
-    config.model.update(NARROW)
 
 
 def own(config):
@@ -37,26 +31,16 @@ def own(config):
     config.train.update(epochs=50.0, batch_size=8)
 
 
-def camvid_small(config):
-    pspnet.camvid_small_run(config)
-    config.model.update(NARROW)
-
-
-def idd_lite_small(config):
-    presets.idd_lite_small(config)
-    config.model.update(NARROW)
-
-
 def idd(config):
     presets.segnet_notebook(config)
     config.model.width = 0.5
 
 
 PRESETS = dict(
-    streets=streets,
+    streets=pspnet.streets,
     own=own,
     camvid=pspnet.camvid,
-    camvid_small=camvid_small,
+    camvid_small=pspnet.camvid_small,
     idd=idd,
-    idd_lite_small=idd_lite_small,
+    idd_lite_small=pspnet.idd_lite_small,
 )

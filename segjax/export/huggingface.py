@@ -17,6 +17,7 @@ from segjax import weights
 from segjax.inference.predictor import Predictor
 from segjax.training.head import Sigmoid
 from segjax.weights import folder as folders
+from segjax.weights.download import digest_of
 
 CARD = "README.md"
 
@@ -52,7 +53,7 @@ def write(folder: str | pathlib.Path, predictor: Predictor, card: str) -> str:
             std=data["std"],
             classes=predictor.classes.names,
         )
-        config = _config(predictor, folders.sha256(new / folders.WEIGHTS))
+        config = _config(predictor, digest_of(new / folders.WEIGHTS, "sha256"))
         config = json.dumps(config, indent=1) + "\n"
         (new / folders.CONFIG).write_text(config, encoding="utf-8")
         (new / CARD).write_text(card, encoding="utf-8")

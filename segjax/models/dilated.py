@@ -4,7 +4,6 @@ The three networks differ in what stands between the encoder's last map and the 
 convolution (FCN), averages over grids of bins (PSPNet), or atrous convolutions (DeepLabV3).
 """
 
-import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +14,13 @@ from jaxtyping import Array, Float
 from segjax.layers import Conv, ConvNormAct, resize_bilinear, spatial_size
 from segjax.layers.precision import at_least_float32
 from segjax.models.arrays import Images, Outputs
-from segjax.models.encoders import ENCODERS, Maps, check_encoder, make_encoder
+from segjax.models.encoders import (
+    Maps,
+    changed_options,
+    check_encoder,
+    encoder_options,
+    make_encoder,
+)
 
 
 class DilatedNetwork(nn.Module):
@@ -60,16 +65,8 @@ class DilatedNetwork(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        options = self._encoder_options()
-        changed = {o: v for o, v in options.items() if v != defaults[o]}
-        check_encoder(self.encoder, self.output_stride, changed)
+        check_encoder(self.encoder, self.output_stride, changed_options(self))
         super().__post_init__()
-
-    def _encoder_options(self) -> dict[str, Any]:
-        """The fields that some encoder has and others have not."""
-        names = dict.fromkeys(option for row in ENCODERS.values() for option in row.options)
-        return {name: getattr(self, name) for name in names}
 
     @property
     def norm(self) -> dict[str, Any]:
@@ -85,7 +82,7 @@ class DilatedNetwork(nn.Module):
             output_stride=self.output_stride,
             multi_grid=multi_grid,
             width=self.width,
-            **self._encoder_options(),
+            **encoder_options(self),
             **self.norm,
         )
         return encoder(images, train=train)

@@ -6,6 +6,7 @@ resolution and widen their kernels by an atrous rate instead. c1 is None where a
 of that stride.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -88,6 +89,19 @@ def check_encoder(name: str, output_stride: int, changed: dict[str, Any]) -> Non
             )
     if row.check:
         row.check(name, **changed)
+
+
+def encoder_options(network: nn.Module) -> dict[str, Any]:
+    """A network's fields that some encoder has and others have not, and their values."""
+    names = dict.fromkeys(option for row in ENCODERS.values() for option in row.options)
+    fields = {field.name for field in dataclasses.fields(network)}
+    return {name: getattr(network, name) for name in names if name in fields}
+
+
+def changed_options(network: nn.Module) -> dict[str, Any]:
+    """Those of `encoder_options` that are not at the default of the network's class."""
+    defaults = {field.name: field.default for field in dataclasses.fields(network)}
+    return {o: v for o, v in encoder_options(network).items() if v != defaults[o]}
 
 
 def make_encoder(

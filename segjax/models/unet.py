@@ -4,7 +4,6 @@ Reference: Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Bio
 Segmentation", MICCAI 2015 (arXiv 1505.04597).
 """
 
-import dataclasses
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,12 @@ from segjax.layers import Conv, ConvNormAct, spatial_size
 from segjax.layers.checkpoint_names import block_output
 from segjax.layers.precision import at_least_float32
 from segjax.models.arrays import Images, Outputs
-from segjax.models.encoders import ENCODERS, check_encoder, make_encoder
+from segjax.models.encoders import (
+    changed_options,
+    check_encoder,
+    encoder_options,
+    make_encoder,
+)
 
 
 class UNet(nn.Module):
@@ -64,23 +68,16 @@ class UNet(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        options = self._encoder_options()
-        check_encoder(self.encoder, 32, {o: v for o, v in options.items() if v != defaults[o]})
+        check_encoder(self.encoder, 32, changed_options(self))
         channels = tuple(self.decoder_channels)
         if len(channels) != 5 or min(channels) < 1:
             raise ValueError(f"model.decoder_channels={channels}; use five numbers >= 1")
         super().__post_init__()
 
-    def _encoder_options(self) -> dict[str, Any]:
-        """The encoders' options that this network has: all but those on atrous convolution."""
-        names = dict.fromkeys(option for row in ENCODERS.values() for option in row.options)
-        return {name: getattr(self, name) for name in names if name in self.__dataclass_fields__}
-
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Outputs:
         norm: dict[str, Any] = dict(momentum=self.momentum, dtype=self.dtype)
-        encoder = make_encoder(self.encoder, width=self.width, **self._encoder_options(), **norm)
+        encoder = make_encoder(self.encoder, width=self.width, **encoder_options(self), **norm)
         *skips, x = encoder(images, train=train)
         sizes = [spatial_size(images)]
         for _ in range(4):

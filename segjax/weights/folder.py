@@ -1,11 +1,11 @@
 """Folders that `--format=huggingface` writes: config.json beside model.safetensors."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
 
+from segjax.weights.download import digest_of
 from segjax.weights.files import WeightFile, read
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -37,7 +37,7 @@ def read_folder(path: str | os.PathLike[str]) -> WeightFile:
             f"{MARK['format_version']}: use the segjax that wrote the folder, or export it again"
         )
     file = read(path / WEIGHTS)
-    digest, wanted = sha256(path / WEIGHTS), config["weights_sha256"]
+    digest, wanted = digest_of(path / WEIGHTS, "sha256"), config["weights_sha256"]
     if digest != wanted:
         raise ValueError(
             f"{path / WEIGHTS} has SHA-256 {digest[:12]}..., not the {wanted[:12]}... of {CONFIG} "
@@ -53,8 +53,3 @@ def read_folder(path: str | os.PathLike[str]) -> WeightFile:
         std=tuple(prepared["std"]),
         classes=tuple(config["classes"]),
     )
-
-
-def sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
