@@ -37,7 +37,7 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     data.ignore_ids = (255,)  # folder, tfds: raw ids that mean ignore
     # folder: ids (one class per pixel), bits (bit k of a value is class k; with one class 0 and 1,
     # or 0 and 255 if 255 is not among ignore_ids), per_class (a file for each class).
-    data.masks = "ids"
+    data.mask_format = "ids"
     data.class_map = ""  # YAML or JSON file: the classes to keep, merge and ignore
     data.channels = 3  # of images; 3 = RGB, whatever the file holds; others only from folder
     data.image_feature = "image"  # tfds: names of the features

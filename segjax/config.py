@@ -14,7 +14,8 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from segjax.data.classes import ClassTable, from_file
+from segjax.data.class_lists import from_file
+from segjax.data.classes import ClassTable
 from segjax.data.datasets import class_table
 from segjax.data.files.atomic import replacing
 from segjax.models import model_defaults

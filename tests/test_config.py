@@ -6,7 +6,7 @@ import pytest
 
 from configs import base, pspnet
 from segjax import config as configs
-from segjax.data.classes import from_file
+from segjax.data.class_lists import from_file
 from segjax.data.sets.camvid import CAMVID
 
 

@@ -169,7 +169,7 @@ def _check_classes(ours: ClassTable, theirs: ClassTable, workdir: pathlib.Path) 
     if theirs.multilabel != ours.multilabel:
         raise ValueError(
             f"the run {workdir} has {'any number of classes' if ours.multilabel else 'one class'} "
-            "per pixel, unlike the data; see --config.data.masks"
+            "per pixel, unlike the data; see --config.data.mask_format"
         )
 
 

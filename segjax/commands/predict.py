@@ -49,7 +49,8 @@ def predict(
     Writes into `output` (WORKDIR/predictions by default), under each image's name: `NAME.png` in
     `masks/` (class ids), in `colors/` (the palette) and in `overlays/` (palette over image). Of a
     video: `masks/frame_000000.png` and so on, and `overlays.mp4`. With a sigmoid head `masks/` has
-    bits (as data.masks=bits reads them), and `labels/CLASS/` a mask of 0 and 255 for each class.
+    bits (as data.mask_format=bits reads them), and `labels/CLASS/` a mask of 0 and 255 for each
+    class.
 
     Args:
       workdir: of a training run.

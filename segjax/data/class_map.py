@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from segjax.data.classes import IGNORE, ClassTable, Color, read_color
+from segjax.data.class_lists import read_color
+from segjax.data.classes import IGNORE, ClassTable, Color
 from segjax.data.errors import DataError
 from segjax.data.files.ids import IdMap
 from segjax.data.files.paired import PairedFiles

@@ -97,7 +97,7 @@ def _class_map(config: Mapping[str, Any], spec: DatasetSpec) -> ClassMap | None:
     own, path = _own_classes(config, spec), config["class_map"]
     if path and own.multilabel:
         raise DataError(
-            f"data.class_map={path} with a bit for each class (data.masks)",
+            f"data.class_map={path} with a bit for each class (data.mask_format)",
             "leave it empty: a class map merges and drops class ids",
         )
     return read_class_map(path, own) if path else None
@@ -105,12 +105,14 @@ def _class_map(config: Mapping[str, Any], spec: DatasetSpec) -> ClassMap | None:
 
 def _own_classes(config: Mapping[str, Any], spec: DatasetSpec) -> ClassTable:
     """The data set's classes before the map."""
-    masks = config.get("masks", "ids")  # runs of earlier versions have no such option
-    if masks not in folder.MASKS:
-        raise DataError(f"data.masks={masks!r} is unknown", f"use {', '.join(folder.MASKS)}")
+    masks = config.get("mask_format", "ids")  # runs of earlier versions have no such option
+    if masks not in folder.MASK_FORMATS:
+        raise DataError(
+            f"data.mask_format={masks!r} is unknown", f"use {', '.join(folder.MASK_FORMATS)}"
+        )
     if masks != "ids" and config["name"] not in _MULTILABEL:
-        found = f"data.masks={masks!r}, but masks of {config['name']} hold class ids"
-        raise DataError(found, f"use data.masks=ids, or data.name={' or '.join(_MULTILABEL)}")
+        found = f"data.mask_format={masks!r}, but masks of {config['name']} hold class ids"
+        raise DataError(found, f"use data.mask_format=ids, or data.name={' or '.join(_MULTILABEL)}")
     expected, table = config["num_classes"], spec.classes(_resolved(config, spec))
     if expected and expected != len(table):
         raise DataError(

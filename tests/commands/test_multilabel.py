@@ -80,8 +80,8 @@ def make_config(root, **data):
 def run(folder, kind):
     root = make_data(folder / "data", kind)
     data = {
-        "binary": {"classes": "red", "masks": "bits"},
-        "per_class": {"classes": "red,deep blue", "masks": "per_class"},
+        "binary": {"classes": "red", "mask_format": "bits"},
+        "per_class": {"classes": "red,deep blue", "mask_format": "per_class"},
     }[kind]
     config, console = make_config(root, **data), quiet()
     results = train(config, folder / "run", base.get_config("segnet_basic"), console)
@@ -271,7 +271,7 @@ def test_doctor_and_plan_read_them(pair, tmp_path):
 
 
 def test_masks_of_0_and_255_with_255_ignored_are_refused(tmp_path):
-    config = make_config(make_data(tmp_path, "binary"), classes="red", masks="bits")
+    config = make_config(make_data(tmp_path, "binary"), classes="red", mask_format="bits")
     config.data.ignore_ids = (255,)
     with pytest.raises(ValueError, match=r"no pixel of any class \(red\) in .*0/255 mask loses"):
         train(config, "unused", console=quiet())

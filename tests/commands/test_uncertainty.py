@@ -15,7 +15,7 @@ from segjax.commands.recalibrate import recalibrate
 from segjax.commands.train import train
 from segjax.commands.uncertainty import uncertainty
 from segjax.data.batches import eval_batches
-from segjax.data.classes import IDD_LEVEL1
+from segjax.data.class_lists import IDD_LEVEL1
 from segjax.data.datasets import make_source
 from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor

@@ -4,14 +4,8 @@ import re
 import numpy as np
 import pytest
 
-from segjax.data.classes import (
-    IGNORE,
-    ClassTable,
-    default_palette,
-    from_file,
-    from_names,
-    read_class_list,
-)
+from segjax.data.class_lists import from_file, read_class_list
+from segjax.data.classes import IGNORE, ClassTable, default_palette, from_names
 
 
 def written(tmp_path, name, text):

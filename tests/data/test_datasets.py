@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from segjax.data.classes import IDD_LEVEL1, default_palette
+from segjax.data.class_lists import IDD_LEVEL1
+from segjax.data.classes import default_palette
 from segjax.data.datasets import class_table, make_source
 from segjax.data.sets.camvid import CAMVID
 from tests.data.drawn import data_config, pairs, save

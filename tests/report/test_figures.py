@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.data.classes import IDD_LEVEL1, from_names
+from segjax.data.class_lists import IDD_LEVEL1
+from segjax.data.classes import from_names
 from segjax.metrics.confusion import summarize
 from segjax.report import figures
 from tests.report.html import Page

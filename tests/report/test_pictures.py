@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.data.classes import IDD_LEVEL1, IGNORE, ClassTable, from_names
+from segjax.data.class_lists import IDD_LEVEL1
+from segjax.data.classes import IGNORE, ClassTable, from_names
 from segjax.data.sets.camvid import CAMVID
 from segjax.report import pictures
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.data.classes import IDD_LEVEL1
+from segjax.data.class_lists import IDD_LEVEL1
 from segjax.data.splits import Splits
 from segjax.inference.scoring import FullEvaluation
 from segjax.metrics import boundary, by_object

@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from segjax.data.classes import IDD_LEVEL1, IGNORE, ClassTable, from_names
+from segjax.data.class_lists import IDD_LEVEL1
+from segjax.data.classes import IGNORE, ClassTable, from_names
 from segjax.metrics import boundary, by_object, calibration, protocols
 from segjax.metrics.confusion import summarize
 from segjax.report import pictures

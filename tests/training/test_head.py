@@ -160,14 +160,14 @@ def test_the_config_names_the_head():
             {},
             from_names(["road"]),
             r"'softmax' with one class \(road\): its probability is 1 .*use "
-            r"model\.head=sigmoid with data\.masks=bits",
+            r"model\.head=sigmoid with data\.mask_format=bits",
         ),
         ({}, TWO, r"'softmax' gives each pixel one class, but the masks hold any number.*=sigmoid"),
         (
             {"head": "sigmoid"},
             from_names(["a", "b"]),
             r"'sigmoid' with masks of class ids \(a, b\)"
-            r"; use data\.name=folder with data\.masks=bits or per_class",
+            r"; use data\.name=folder with data\.mask_format=bits or per_class",
         ),
         *(
             ({"head": "sigmoid", "threshold": t}, TWO, r"model\.threshold=.*; use a number between")

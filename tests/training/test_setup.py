@@ -12,7 +12,8 @@ from PIL import Image
 from configs import base, pspnet
 from segjax import config as configs
 from segjax.data import checks
-from segjax.data.classes import IDD_LEVEL1, from_names
+from segjax.data.class_lists import IDD_LEVEL1
+from segjax.data.classes import from_names
 from segjax.data.splits import Splits
 from segjax.training.class_weights import class_weights
 from segjax.training.options import check_options

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Int16, Integer, UInt8
 from PIL import Image
 
-from segjax.data.classes import IGNORE, ClassList
+from segjax.data.class_lists import ClassList
+from segjax.data.classes import IGNORE
 from segjax.data.errors import DataError
 from segjax.data.files import images
 
@@ -17,7 +18,7 @@ from segjax.data.files import images
 def read_listed_mask(
     path: str | os.PathLike, listed: ClassList, ignore_ids: tuple[int, ...] = (IGNORE,)
 ) -> Integer[np.ndarray, "h w"]:
-    """Decodes a mask to ids of a class list: its lines, counted from 0.
+    """Decodes a mask to ids of a class list.
 
     One-channel files give their values, and palette files their indices. RGB and RGBA files give
     the ids of their colours (alpha does not count), if the list has colours. With two classes, and
@@ -38,7 +39,11 @@ def read_listed_mask(
     ids = images.mask_ids(mask, path)
     if mask.mode == "P" and any(listed.colors):
         _check_palette(mask, listed, ignore_ids, path)
-    if len(listed.classes) == 2 and listed.labels[:2] == (0, 1) and IGNORE not in ignore_ids:
+    if (
+        len(listed.classes) == 2
+        and listed.ids == listed.labels == (0, 1)
+        and IGNORE not in ignore_ids
+    ):
         return foreground(ids, path)
     return ids
 
@@ -46,34 +51,32 @@ def read_listed_mask(
 def ids_of_colors(
     rgb: UInt8[np.ndarray, "h w c"], listed: ClassList, file: Any
 ) -> Integer[np.ndarray, "h w"]:
-    """The ids of the list's lines that have a mask's colours (without alpha), int16; DataError for
+    """The ids of the list's rows that have a mask's colours (without alpha), int32; DataError for
     colours that the list does not give, with their pixels and the nearest class."""
-    ids = known_ids_of_colors(rgb, listed)
-    if ids.min() < 0:
-        raise _unknown_colors(rgb[..., :3][ids < 0], rgb, listed, file)
-    return ids
+    rows = rows_of_colors(rgb, listed)
+    if rows.min() < 0:
+        raise _unknown_colors(rgb[..., :3][rows < 0], rgb, listed, file)
+    return np.array(listed.ids, np.int32)[rows]
 
 
-def known_ids_of_colors(
-    rgb: UInt8[np.ndarray, "h w c"], listed: ClassList
-) -> Int16[np.ndarray, "h w"]:
-    """As `ids_of_colors`, with -1 for the colours that the list does not give."""
-    return _id_of_each_color(listed)[images.packed_colors(rgb)]
+def rows_of_colors(rgb: UInt8[np.ndarray, "h w c"], listed: ClassList) -> Int16[np.ndarray, "h w"]:
+    """The row of the list that has each colour, -1 for the colours that the list does not give."""
+    return _row_of_each_color(listed)[images.packed_colors(rgb)]
 
 
 @functools.lru_cache(maxsize=2)
-def _id_of_each_color(listed: ClassList) -> Int16[np.ndarray, "16777216"]:
-    """The id of every colour, -1 for none: 32 MB, made once a process."""
+def _row_of_each_color(listed: ClassList) -> Int16[np.ndarray, "16777216"]:
+    """The row of every colour, -1 for none: 32 MB, made once a process."""
     table = np.full(1 << 24, -1, np.int16)
-    for id_, color in enumerate(listed.colors):
+    for row, color in enumerate(listed.colors):
         if color is None:
             continue
         place = images.packed_colors(np.array(color))
         other = int(table[place])
         if other < 0:
-            table[place] = id_
-        elif listed.labels[other] != listed.labels[id_]:
-            names = f"{listed.names[other]!r} and to {listed.names[id_]!r}"
+            table[place] = row
+        elif listed.labels[other] != listed.labels[row]:
+            names = f"{listed.names[other]!r} and to {listed.names[row]!r}"
             raise DataError(
                 f"data.classes gives the colour {images.hex_color(color)} to {names}",
                 "use a colour of its own for each to read RGB masks",
@@ -125,7 +128,8 @@ def _check_palette(
     painted = {i: labels.get(tuple(palette[i])) if i < len(palette) else None for i in used}
     if None in painted.values():
         return  # colours for show
-    other = [i for i in used if i >= len(listed.labels) or listed.labels[i] != painted[i]]
+    own = dict(zip(listed.ids, listed.labels, strict=True))
+    other = [i for i in used if own.get(i) != painted[i]]
     if other:
         shown = ", ".join(f"{i} is {images.hex_color(palette[i])}" for i in other[:5])
         raise DataError(

@@ -6,7 +6,8 @@ another: it has the instance annotations of the same images, as three-channel fi
 
 import pathlib
 
-from segjax.data.classes import IGNORE, published
+from segjax.data.class_lists import published
+from segjax.data.classes import IGNORE
 from segjax.data.files.archive import check_split, files_by_key, need_folders, pair_by_key
 from segjax.data.files.ids import IdMap
 from segjax.data.files.paired import PairedFiles

@@ -10,7 +10,8 @@ import re
 import numpy as np
 from jaxtyping import UInt8
 
-from segjax.data.classes import IGNORE, published
+from segjax.data.class_lists import published
+from segjax.data.classes import IGNORE
 from segjax.data.errors import DataError
 from segjax.data.files.archive import (
     check_split,
@@ -22,7 +23,7 @@ from segjax.data.files.archive import (
 )
 from segjax.data.files.ids import IdMap, class_ids
 from segjax.data.files.images import count_colors, hex_color, read_image
-from segjax.data.files.masks import known_ids_of_colors
+from segjax.data.files.masks import rows_of_colors
 from segjax.data.files.paired import PairedFiles, pair_files, read_listing
 from segjax.data.source import DatasetSpec
 
@@ -133,7 +134,7 @@ def read_colors(path: pathlib.Path) -> UInt8[np.ndarray, "h w"]:
     """Decodes a label image to ids: 0..30 are its classes, 31 is Void; DataError if it holds other
     colours, naming the most frequent ones and their pixels."""
     rgb = read_image(path)
-    ids = known_ids_of_colors(rgb, published("camvid32"))
+    ids = rows_of_colors(rgb, published("camvid32"))
     unknown = ids < 0
     if unknown.any() and path.stem == "Seq05VD_f02610_L":
         # The archive itself: 175 pixels of this one file have colours of no class.
@@ -150,7 +151,7 @@ def read_colors(path: pathlib.Path) -> UInt8[np.ndarray, "h w"]:
 
 def _original_ids(grouped: bool) -> IdMap:
     listed = published("camvid32")
-    labels = dict(enumerate(listed.labels))
+    labels = dict(zip(listed.ids, listed.labels, strict=True))
     if grouped:
         group_of = {member: group for group, members in _GROUPS.items() for member in members}
         groups = [group_of.get(name, name) for name in listed.classes.names]

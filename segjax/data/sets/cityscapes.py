@@ -1,6 +1,7 @@
 """Cityscapes (Cordts et al., 2016): street scenes of 50 cities, 1024x2048."""
 
-from segjax.data.classes import IGNORE, published
+from segjax.data.class_lists import published
+from segjax.data.classes import IGNORE
 from segjax.data.errors import DataError
 from segjax.data.files.archive import check_split, files_by_key, need_folders, pair_by_key
 from segjax.data.files.ids import IdMap

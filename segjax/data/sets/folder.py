@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segjax.data import classes as class_tables
-from segjax.data.classes import IGNORE, ClassList, ClassTable
+from segjax.data import class_lists
+from segjax.data.class_lists import ClassList
+from segjax.data.classes import IGNORE, ClassTable, from_names
 from segjax.data.errors import DataError
 from segjax.data.files.archive import existing_root
 from segjax.data.files.ids import IdMap, class_ids
@@ -24,7 +25,7 @@ from segjax.data.files.paired import (
 )
 from segjax.data.source import DatasetSpec
 
-MASKS = ("ids", "bits", "per_class")  # values of data.masks
+MASK_FORMATS = ("ids", "bits", "per_class")  # values of data.mask_format
 _LISTS = ("{}.txt", "{}.csv", "list/{}.txt", "list/{}.csv")
 _LAYOUTS = (
     "images/<split> with masks/<split>, or <split>/images with <split>/masks, or a list of "
@@ -39,7 +40,7 @@ def open_folder(
     *,
     ignore_ids: Sequence[int] = (IGNORE,),
     channels: int = 3,
-    masks: str = "ids",
+    mask_format: str = "ids",
 ) -> PairedFiles:
     """The image and mask files of a split.
 
@@ -63,15 +64,15 @@ def open_folder(
       DataError: if there are several lists, or neither a list nor both folders; a list names a
         missing file, or an image twice; or files do not pair one to one.
     """
-    listed = classes if isinstance(classes, ClassList) else class_tables.listed(classes)
-    if masks != "ids":
+    listed = classes if isinstance(classes, ClassList) else class_lists.listed(classes)
+    if mask_format != "ids":
         listed = _multilabel(listed)
     root, ignore_ids = existing_root(root, _LAYOUTS), tuple(int(i) for i in ignore_ids)
     listing, more_masks = _listing(root, split), []
-    if listing and masks == "per_class":
+    if listing and mask_format == "per_class":
         raise DataError(
-            f"data.masks='per_class' with the list {listing}, which names one mask an image",
-            "use folders of images and of masks, or data.masks=bits",
+            f"data.mask_format='per_class' with the list {listing}, which names one mask an image",
+            "use folders of images and of masks, or data.mask_format=bits",
         )
     if listing:
         image_paths, mask_paths = read_listing(root, listing)
@@ -80,17 +81,17 @@ def open_folder(
     else:
         suffixes = IMAGE_SUFFIXES + (ARRAY_SUFFIX,) * (channels != 3)
         folders = _split_folders(root, split)
-        if masks == "per_class":
+        if mask_format == "per_class":
             paired = pair_label_files(*folders, listed.classes.names, suffixes)
             names, image_paths, (mask_paths, *others), pairing = paired
             more_masks = list(zip(*others, strict=True))
         else:
             names, image_paths, mask_paths, pairing = pair_files(*folders, suffixes)
     read_ids = functools.partial(read_listed_mask, listed=listed, ignore_ids=ignore_ids)
-    if masks == "bits":
+    if mask_format == "bits":
         one = len(listed.classes) == 1
         read_ids = functools.partial(read_bits, one_label=one, ignore_ids=ignore_ids)
-    if masks == "per_class":
+    if mask_format == "per_class":
         read_ids = functools.partial(read_label_files, ignore_ids=ignore_ids)
     return PairedFiles(
         "Folder",
@@ -99,7 +100,7 @@ def open_folder(
         names,
         image_paths,
         mask_paths,
-        _id_map(listed, ignore_ids, masks),
+        _id_map(listed, ignore_ids, mask_format),
         read_image=functools.partial(read_image, channels=channels),
         read_ids=read_ids,
         pairing=pairing,
@@ -140,18 +141,18 @@ def _names(image_paths: list[pathlib.Path], listing: pathlib.Path) -> list[str]:
     return stems if len(set(stems)) == len(stems) else [name.as_posix() for name in names]
 
 
-def _id_map(listed: ClassList, ignore_ids: tuple[int, ...], masks: str) -> IdMap:
+def _id_map(listed: ClassList, ignore_ids: tuple[int, ...], mask_format: str) -> IdMap:
     if listed.classes.multilabel:
         count = len(listed.classes.values)
-        if masks == "per_class":  # `read_label_files` has mapped the ignored ids
+        if mask_format == "per_class":  # `read_label_files` has mapped the ignored ids
             return class_ids(count)
         words = f"0..{count - 1}, a bit for each of {len(listed.classes)} classes"
         id_map = class_ids(count, ignore_ids)
         return dataclasses.replace(id_map, allowed=f"{words}, and data.ignore_ids={ignore_ids}")
-    labels = dict(enumerate(listed.labels))
-    id_map = class_ids(len(labels), ignore_ids)
-    if IGNORE not in listed.labels:
+    id_map = class_ids(len(listed.ids), ignore_ids)
+    if listed.ids == listed.labels:
         return id_map
+    labels = dict(zip(listed.ids, listed.labels, strict=True))
     return IdMap({**labels, **dict.fromkeys(ignore_ids, IGNORE)}, id_map.allowed)
 
 
@@ -195,15 +196,15 @@ def _class_list(data: Mapping[str, Any]) -> ClassList:
         )
     path = pathlib.Path(given)
     if given and (path.suffix in (".txt", ".csv", ".json") or path.is_file()):
-        return class_tables.read_class_list(path)
+        return class_lists.read_class_list(path)
     names = [name.strip() for name in given.split(",") if name.strip()]
     names = names if given else [f"class {k}" for k in range(count)]
-    return class_tables.listed(class_tables.from_names(names))
+    return class_lists.listed(from_names(names))
 
 
 def _class_table(data: Mapping[str, Any]) -> ClassTable:
     listed = _class_list(data)
-    return (listed if data.get("masks", "ids") == "ids" else _multilabel(listed)).classes
+    return (listed if data.get("mask_format", "ids") == "ids" else _multilabel(listed)).classes
 
 
 SPEC = DatasetSpec(
@@ -219,6 +220,6 @@ SPEC = DatasetSpec(
         _class_list(data),
         ignore_ids=tuple(data["ignore_ids"]),
         channels=data["channels"],
-        masks=data.get("masks", "ids"),
+        mask_format=data.get("mask_format", "ids"),
     ),
 )

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
-from segjax.data.classes import IGNORE, published
+from segjax.data.class_lists import published
+from segjax.data.classes import IGNORE
 from segjax.data.errors import DataError
 from segjax.data.files.archive import check_split, files_by_key, held, need_folders, pair_by_key
 from segjax.data.files.ids import IdMap

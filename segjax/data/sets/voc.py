@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Integer
 
-from segjax.data.classes import published
+from segjax.data.class_lists import published
 from segjax.data.errors import DataError
 from segjax.data.files.archive import check_split, files_by_key, held, need_folders
 from segjax.data.files.ids import class_ids

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFilter
 
-from segjax.data.classes import IDD_LEVEL1, IGNORE
+from segjax.data.class_lists import IDD_LEVEL1
+from segjax.data.classes import IGNORE
 from segjax.data.errors import DataError
 from segjax.data.source import DatasetSpec
 from segjax.data.streets import brush

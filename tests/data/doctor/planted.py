@@ -5,7 +5,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from segjax.data.classes import IDD_LEVEL1, IGNORE
+from segjax.data.class_lists import IDD_LEVEL1
+from segjax.data.classes import IGNORE
 from segjax.data.sets.folder import open_folder
 from segjax.data.streets.dataset import Streets
 from tests.data.drawn import save

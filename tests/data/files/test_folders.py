@@ -6,7 +6,7 @@ import pytest
 import tifffile
 
 from segjax.data.checks import check_source
-from segjax.data.classes import read_class_list
+from segjax.data.class_lists import read_class_list
 from segjax.data.sets.folder import open_folder
 from segjax.data.statistics import class_statistics
 from tests.data.drawn import THREE, TWO, mask, pairs, photo, save

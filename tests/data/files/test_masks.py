@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segjax.data.classes import from_names, listed, read_class_list
+from segjax.data.class_lists import listed, read_class_list
+from segjax.data.classes import from_names
 from segjax.data.files.masks import ids_of_colors, read_listed_mask
 
 ROAD, CAR, VOID, SKY = (128, 64, 128), (0, 0, 142), (0, 0, 0), (70, 130, 180)

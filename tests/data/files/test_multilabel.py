@@ -41,7 +41,7 @@ def times_255(rows):
 def test_bits_are_the_labels(tmp_path):
     a = [[2, 255, 1], [0, 9, 3]]
     root = folder(tmp_path, {"a.png": a, "b.png": BITS_B})
-    got = labels(root, PAIR, masks="bits", ignore_ids=(9, 255))
+    got = labels(root, PAIR, mask_format="bits", ignore_ids=(9, 255))
     assert got == [[[2, 255, 1], [0, 255, 3]], BITS_B]
 
 
@@ -52,33 +52,33 @@ def test_a_file_for_each_class(tmp_path, layout):
         masks = {layout.format(image=i, name=n): rows(mask) for (i, n), mask in files.items()}
         root = folder(tmp_path / kind, masks)
         ignored = (255,) if kind == "ones" else ()
-        assert labels(root, PAIR, masks="per_class", ignore_ids=ignored) == [BITS_A, BITS_B]
+        assert labels(root, PAIR, mask_format="per_class", ignore_ids=ignored) == [BITS_A, BITS_B]
     # The order of the classes is the order of the bits.
-    got = labels(root, from_names(["stain", "crack"]), masks="per_class", ignore_ids=())
+    got = labels(root, from_names(["stain", "crack"]), mask_format="per_class", ignore_ids=())
     assert got == [[[1, 3, 2], [0, 0, 3]], [[2, 0, 0], [0, 1, 0]]]
 
 
 def test_a_pixel_ignored_in_one_of_the_files_is_ignored(tmp_path):
     masks = {"crack/a.png": [[0, 255, 1], [0, 0, 1]], "stain/a.png": [[1, 1, 7], [0, 0, 0]]}
     root = folder(tmp_path, {**masks, "crack/b.png": B, "stain/b.png": B})
-    got = labels(root, PAIR, masks="per_class", ignore_ids=(7, 255))
+    got = labels(root, PAIR, mask_format="per_class", ignore_ids=(7, 255))
     assert got[0] == [[2, 255, 255], [0, 0, 1]]
 
 
 @pytest.mark.parametrize("classes", [["wall", "dry_wall", "type1"]])
 def test_names_of_classes_that_end_like_others_or_in_a_number(tmp_path, classes):
     masks = {f"{i}_{name}.png": A if name == "type1" else B for i in "ab" for name in classes}
-    got = labels(folder(tmp_path, masks), from_names(classes), masks="per_class")
+    got = labels(folder(tmp_path, masks), from_names(classes), mask_format="per_class")
     assert got[0] == got[1] == (4 * np.array(A) + 3 * np.array(B)).tolist()
 
 
 def test_one_class_of_0_and_1_or_of_0_and_255(tmp_path):
     ones = folder(tmp_path / "ones", {"a.png": [[0, 1, 255], [0, 0, 1]], "b.png": B})
-    assert labels(ones, CRACK, masks="bits") == [[[0, 1, 255], [0, 0, 1]], B]
+    assert labels(ones, CRACK, mask_format="bits") == [[[0, 1, 255], [0, 0, 1]], B]
     high = folder(tmp_path / "high", {"a.png": times_255(A), "b.png": times_255(B)})
-    assert labels(high, CRACK, masks="bits", ignore_ids=()) == [A, B]
+    assert labels(high, CRACK, mask_format="bits", ignore_ids=()) == [A, B]
     with pytest.raises(ValueError, match=r"a\.png: ids 1 and 255 in one mask, with 255 not among"):
-        labels(ones, CRACK, masks="bits", ignore_ids=())
+        labels(ones, CRACK, mask_format="bits", ignore_ids=())
 
 
 @pytest.mark.parametrize("masks, classes", [("bits", CRACK), ("per_class", PAIR)])
@@ -86,14 +86,16 @@ def test_a_foreground_of_255_is_never_lost_in_silence(tmp_path, masks, classes):
     """With 255 ignored, as by default, masks of 0 and 255 have no foreground at all."""
     names = ["{}.png"] if masks == "bits" else ["crack/{}.png", "stain/{}.png"]
     root = folder(tmp_path, {name.format(i): times_255(A) for name in names for i in "ab"})
-    source = open_folder(root, "train", classes, masks=masks)
+    source = open_folder(root, "train", classes, mask_format=masks)
     with pytest.raises(
         ValueError,
         match=r"no pixel of any class \(crack.*0/255 mask loses its.*"
         r"data\.ignore_ids=\(\) if 255 is the foreground",
     ):
         check_source(source, "train")
-    counts = check_source(open_folder(root, "train", classes, masks=masks, ignore_ids=()), "train")
+    counts = check_source(
+        open_folder(root, "train", classes, mask_format=masks, ignore_ids=()), "train"
+    )
     assert counts.class_pixels.tolist() == [6] * len(classes)
 
 
@@ -112,9 +114,9 @@ def test_bits_of_no_class_are_refused(tmp_path, files, words):
     root = folder(tmp_path, files)
     if words:
         with pytest.raises(ValueError, match=words):
-            labels(root, PAIR, masks="bits")
+            labels(root, PAIR, mask_format="bits")
     else:
-        labels(root, PAIR, masks="bits")
+        labels(root, PAIR, mask_format="bits")
 
 
 @pytest.mark.parametrize(
@@ -132,27 +134,29 @@ def test_bits_of_no_class_are_refused(tmp_path, files, words):
 )
 def test_files_of_classes_that_are_missing_are_named(tmp_path, files, words):
     with pytest.raises(ValueError, match=words):
-        open_folder(folder(tmp_path, dict.fromkeys(files, A)), "train", PAIR, masks="per_class")
+        open_folder(
+            folder(tmp_path, dict.fromkeys(files, A)), "train", PAIR, mask_format="per_class"
+        )
 
 
 def test_masks_of_a_class_with_other_values_or_sizes_are_named(tmp_path):
     masks = {"crack/a.png": A, "crack/b.png": B, "stain/a.png": [[0, 2, 0]] * 2, "stain/b.png": B}
     with pytest.raises(ValueError, match=r"stain/a\.png: bad ids 2"):
-        labels(folder(tmp_path / "values", masks), PAIR, masks="per_class")
+        labels(folder(tmp_path / "values", masks), PAIR, mask_format="per_class")
     masks["stain/a.png"] = [[0, 1]]
     with pytest.raises(ValueError, match=r"stain/a\.png is 1x2 but .*crack/a\.png, .*, is 2x3"):
-        labels(folder(tmp_path / "sizes", masks), PAIR, masks="per_class")
+        labels(folder(tmp_path / "sizes", masks), PAIR, mask_format="per_class")
 
 
 def test_lists_and_ignored_classes_do_not_go_with_bits(tmp_path):
     root = folder(tmp_path, {"a.png": A, "b.png": B})
     (root / "train.txt").write_text("images/train/a.png masks/train/a.png\n")
-    assert labels(root, CRACK, masks="bits") == [A]
+    assert labels(root, CRACK, mask_format="bits") == [A]
     with pytest.raises(ValueError, match=r"per_class' with the list .*train\.txt"):
-        open_folder(root, "train", PAIR, masks="per_class")
+        open_folder(root, "train", PAIR, mask_format="per_class")
     (root / "classes.txt").write_text("void ignore\ncrack\n")
     data = data_config(name="folder", root=str(root), classes=str(root / "classes.txt"))
-    data.masks = "bits"
+    data.mask_format = "bits"
     with pytest.raises(ValueError, match=r"data\.classes has lines that end with `ignore`"):
         class_table(data)
 
@@ -160,7 +164,7 @@ def test_lists_and_ignored_classes_do_not_go_with_bits(tmp_path):
 def test_counts_and_presence_are_per_class(tmp_path):
     void = [[255, 3, 1], [0, 0, 3]]
     source = open_folder(
-        folder(tmp_path, {"a.png": void, "b.png": BITS_B}), "train", PAIR, masks="bits"
+        folder(tmp_path, {"a.png": void, "b.png": BITS_B}), "train", PAIR, mask_format="bits"
     )
     counts = check_source(source, "train")
     assert counts.class_pixels.tolist() == [4, 3]
@@ -170,35 +174,38 @@ def test_counts_and_presence_are_per_class(tmp_path):
     assert class_statistics(source)["class_pixels"].tolist() == [4, 3]
     np.testing.assert_array_equal(class_presence(source), [[1, 1], [1, 1]])
     only = folder(tmp_path / "only", {"a.png": A, "b.png": [[2, 0, 0], [0, 0, 0]]})
-    presence = class_presence(open_folder(only, "train", PAIR, masks="bits"))
+    presence = class_presence(open_folder(only, "train", PAIR, mask_format="bits"))
     np.testing.assert_array_equal(presence, [[1, 0], [0, 1]])
 
 
 def test_a_changed_mask_of_any_class_changes_the_fingerprint(tmp_path):
     masks = {f"{name}/{i}.png": A for name in ("crack", "stain") for i in "ab"}
     root = folder(tmp_path, masks)
-    before = fingerprint_of(open_folder(root, "train", PAIR, masks="per_class"))
+    before = fingerprint_of(open_folder(root, "train", PAIR, mask_format="per_class"))
     (root / "masks/train/stain/b.png").unlink()
     save(root / "masks/train/stain/b.png", np.zeros((2, 3), np.uint8), compress_level=0)
-    assert fingerprint_of(open_folder(root, "train", PAIR, masks="per_class")) != before
+    assert fingerprint_of(open_folder(root, "train", PAIR, mask_format="per_class")) != before
 
 
 def test_the_config_names_the_kind_of_masks(tmp_path):
     root = folder(tmp_path, {"a.png": BITS_A, "b.png": BITS_B})
-    data = data_config(name="folder", root=str(root), classes="crack,stain", masks="bits")
+    data = data_config(name="folder", root=str(root), classes="crack,stain", mask_format="bits")
     assert make_source(data, "train").classes == class_table(data)
     assert class_table(data).multilabel
-    data.masks = "ids"
+    data.mask_format = "ids"
     assert not class_table(data).multilabel
-    del data.masks  # a run of an earlier version
+    del data.mask_format  # a run of an earlier version
     assert not class_table(data).multilabel
 
 
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"masks": "bit"}, r"data\.masks='bit' is unknown; use ids, bits, per_class"),
-        ({"name": "streets"}, r"data\.masks='bits', but masks of streets hold class ids; use data"),
+        ({"mask_format": "bit"}, r"data\.mask_format='bit' is unknown; use ids, bits, per_class"),
+        (
+            {"name": "streets"},
+            r"data\.mask_format='bits', but masks of streets hold class ids; use data",
+        ),
         ({"class_map": "map.yml"}, r"data\.class_map=map\.yml with a bit for each class"),
         (
             {"classes": "a,b,c,d,e,f,g,h"},
@@ -208,7 +215,7 @@ def test_the_config_names_the_kind_of_masks(tmp_path):
     ],
 )
 def test_options_that_contradict_bits(options, words):
-    given = {"name": "folder", "root": ".", "classes": "a,b", "masks": "bits"} | options
+    given = {"name": "folder", "root": ".", "classes": "a,b", "mask_format": "bits"} | options
     with pytest.raises(ValueError, match=words):
         class_table(data_config(**given))
 

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from segjax.data.classes import IDD_LEVEL1
+from segjax.data.class_lists import IDD_LEVEL1
 from segjax.data.datasets import DATASETS, class_table, make_source
 from segjax.data.errors import DataError
 from segjax.data.files.archive import files_by_key, need_folders, pair_by_key

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from segjax import metrics
-from segjax.data.classes import IDD_LEVEL1, IGNORE
+from segjax.data.class_lists import IDD_LEVEL1
+from segjax.data.classes import IGNORE
 from segjax.data.streets import dataset as streets
 from segjax.data.streets.dataset import Streets, render
 
