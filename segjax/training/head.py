@@ -219,15 +219,15 @@ def make_head(config: Mapping[str, Any], classes: ClassTable) -> Head:
         if count == 1:
             raise ValueError(
                 f"model.head='softmax' with one class ({classes.names[0]}): its probability is 1 "
-                "everywhere, so nothing is learned; use model.head=sigmoid with data.mask_format=bits, "
-                "or add the background as a class"
+                "everywhere, so nothing is learned; use model.head=sigmoid with "
+                "data.mask_format=bits, or add the background as a class"
             )
         return SOFTMAX
     if not classes.multilabel:
         raise ValueError(
             f"model.head='sigmoid' with masks of class ids ({', '.join(classes.names)}); use "
-            "data.name=folder with data.mask_format=bits or per_class and the names of the foreground "
-            "classes alone in data.classes, or model.head=softmax"
+            "data.name=folder with data.mask_format=bits or per_class and the names of the "
+            "foreground classes alone in data.classes, or model.head=softmax"
         )
     option = config["loss"]["class_weights"]
     if isinstance(option, str) and option in ("published", *WEIGHTINGS):

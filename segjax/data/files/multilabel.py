@@ -99,8 +99,8 @@ def pair_label_files(
         missing = [name for name in classes if name not in owners.values()]
         if nobodys or missing:
             raise DataError(
-                f"data.mask_format='per_class': {masks} has neither a folder for each class nor files "
-                f"NAME_CLASS alone; classes without a mask: {some(missing)}; files of no class: "
+                f"data.mask_format='per_class': {masks} has neither a folder for each class nor "
+                f"files NAME_CLASS alone; classes without a mask: {some(missing)}; files of no class: "
                 f"{some(nobodys)}",
                 "name the masks of a class masks/CLASS/NAME.png or masks/NAME_CLASS.png, as in "
                 "data.classes",
