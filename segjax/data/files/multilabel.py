@@ -100,8 +100,8 @@ def pair_label_files(
         if nobodys or missing:
             raise DataError(
                 f"data.mask_format='per_class': {masks} has neither a folder for each class nor "
-                f"files NAME_CLASS alone; classes without a mask: {some(missing)}; files of no class: "
-                f"{some(nobodys)}",
+                f"files NAME_CLASS alone; classes without a mask: {some(missing)}; files of no "
+                f"class: {some(nobodys)}",
                 "name the masks of a class masks/CLASS/NAME.png or masks/NAME_CLASS.png, as in "
                 "data.classes",
             )
