@@ -23,7 +23,9 @@ def refusal(monkeypatch, capsys):
     def parse(*arguments):
         monkeypatch.setattr(cli, "FLAGS", flags.FlagValues())
         define_flags(cli.FLAGS, tuple(COMMANDS))
-        monkeypatch.setattr(sys, "argv", config_files.with_paths(["segjax", *cli.with_flags(arguments)]))
+        monkeypatch.setattr(
+            sys, "argv", config_files.with_paths(["segjax", *cli.with_flags(arguments)])
+        )
         try:
             rest = cli._parse(sys.argv)
             cli.check_flags(rest[1:])
