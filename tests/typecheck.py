@@ -17,8 +17,8 @@ _CONF = beartype.BeartypeConf(
 )
 
 
-# Not segjax.accelerators: it reads text in loops of a million steps, where checks made anew for each
-# inner function would cost minutes.
+# Not segjax.accelerators: it reads text in loops of a million steps, where checks made anew for
+# each inner function would cost minutes.
 _PACKAGES = (
     *("api", "commands", "config", "data", "export", "inference", "layers", "losses", "metrics"),
     *("models", "report", "training", "transforms", "weights"),
