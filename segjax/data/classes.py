@@ -101,11 +101,11 @@ class ClassTable:
         return self.colors[np.asarray(label, np.uint8)]
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """The table for JSON: name and colour of each class, and its id if it is not its place."""
+        """The table for JSON: name and colour of each class, and its ids if they are not 0..K-1."""
         rows = zip(self.raw_ids, self.names, self.palette, strict=True)
         return [
-            {**({"id": id_} if self.ids else {}), "name": name, "color": list(color)}
-            for id_, name, color in rows
+            {**({"id": id_, "train_id": k} if self.ids else {}), "name": name, "color": list(color)}
+            for k, (id_, name, color) in enumerate(rows)
         ]
 
     def to_raw_ids(self, label: np.typing.ArrayLike) -> Shaped[np.ndarray, "h w"]:
