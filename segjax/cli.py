@@ -75,7 +75,7 @@ COMMANDS: Mapping[str, Command] = {
         needs=("workdir", "input"),
         takes=(
             *("output", "inference", "window", "overlap", "blend"),
-            *("scales", "flip", "batch_size", "crf"),
+            *("scales", "flip", "batch_size", "crf", "ids"),
         ),
         overrides=_LABELS,
         word="input",

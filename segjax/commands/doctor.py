@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from segjax.data.datasets import classes_in_words
 from segjax.data.doctor import ERROR, Diagnosis, diagnose_config
 from segjax.report import doctor as doctor_report
 from segjax.training.progress import print_line, progress_bar
@@ -30,6 +31,7 @@ def doctor(
     console, workdir = console or Console(), pathlib.Path(workdir)
     with progress_bar(console, "reading") as progress:
         diagnosis = diagnose_config(config, splits, progress=progress)
+    print_line(console, classes_in_words(config["data"]))
     workdir.mkdir(parents=True, exist_ok=True)
     doctor_report.print_findings(diagnosis, console)
     page = doctor_report.write_report(diagnosis, workdir)

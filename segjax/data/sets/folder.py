@@ -10,10 +10,10 @@ from typing import Any
 
 from segjax.data import class_lists
 from segjax.data.class_lists import ClassList
-from segjax.data.classes import IGNORE, ClassTable, from_names
+from segjax.data.classes import IGNORE, ClassTable, in_words
 from segjax.data.errors import DataError
 from segjax.data.files.archive import existing_root
-from segjax.data.files.ids import IdMap, class_ids
+from segjax.data.files.ids import IdMap, class_ids, listed_ids
 from segjax.data.files.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, read_image, some
 from segjax.data.files.masks import read_listed_mask
 from segjax.data.files.multilabel import pair_label_files, read_bits, read_label_files
@@ -66,7 +66,7 @@ def open_folder(
     """
     listed = classes if isinstance(classes, ClassList) else class_lists.listed(classes)
     if mask_format != "ids":
-        listed = _multilabel(listed)
+        listed = _multilabel(listed, mask_format)
     root, ignore_ids = existing_root(root, _LAYOUTS), tuple(int(i) for i in ignore_ids)
     listing, more_masks = _listing(root, split), []
     if listing and mask_format == "per_class":
@@ -108,14 +108,19 @@ def open_folder(
     )
 
 
-def _multilabel(listed: ClassList) -> ClassList:
+def _multilabel(listed: ClassList, mask_format: str) -> ClassList:
     """The list with labels as bits."""
     if IGNORE in listed.labels:
         raise DataError(
             "data.classes has lines that end with `ignore`, which masks of bits cannot use",
             "leave these lines out, and mark void pixels with one of data.ignore_ids",
         )
-    classes = dataclasses.replace(listed.classes, multilabel=True)
+    if listed.classes.ids and mask_format == "bits":
+        raise DataError(
+            f"data.classes gives ids {in_words(listed.classes.ids)}, but masks hold bits 0..K-1",
+            "use a list without ids, in the order of the bits",
+        )
+    classes = dataclasses.replace(listed.classes, multilabel=True, ids=())
     return dataclasses.replace(listed, classes=classes)
 
 
@@ -149,11 +154,7 @@ def _id_map(listed: ClassList, ignore_ids: tuple[int, ...], mask_format: str) ->
         words = f"0..{count - 1}, a bit for each of {len(listed.classes)} classes"
         id_map = class_ids(count, ignore_ids)
         return dataclasses.replace(id_map, allowed=f"{words}, and data.ignore_ids={ignore_ids}")
-    id_map = class_ids(len(listed.ids), ignore_ids)
-    if listed.ids == listed.labels:
-        return id_map
-    labels = dict(zip(listed.ids, listed.labels, strict=True))
-    return IdMap({**labels, **dict.fromkeys(ignore_ids, IGNORE)}, id_map.allowed)
+    return listed_ids(listed, ignore_ids)
 
 
 def _split_folders(root: pathlib.Path, split: str) -> tuple[pathlib.Path, pathlib.Path]:
@@ -194,17 +195,12 @@ def _class_list(data: Mapping[str, Any]) -> ClassList:
             "data.classes is empty, but the folder data set has no classes of its own",
             'use a class list, a file or names ("road,car,sky"), or at least data.num_classes',
         )
-    path = pathlib.Path(given)
-    if given and (path.suffix in (".txt", ".csv", ".json") or path.is_file()):
-        return class_lists.read_class_list(path)
-    names = [name.strip() for name in given.split(",") if name.strip()]
-    names = names if given else [f"class {k}" for k in range(count)]
-    return class_lists.listed(from_names(names))
+    return class_lists.given_list(given, count)
 
 
 def _class_table(data: Mapping[str, Any]) -> ClassTable:
-    listed = _class_list(data)
-    return (listed if data.get("mask_format", "ids") == "ids" else _multilabel(listed)).classes
+    listed, mask_format = _class_list(data), data.get("mask_format", "ids")
+    return (listed if mask_format == "ids" else _multilabel(listed, mask_format)).classes
 
 
 SPEC = DatasetSpec(
