@@ -1,6 +1,7 @@
 """Patterns of paths below the root of a data set: `{split}/{stem}.jpg`, `scenes/*/masks`."""
 
 import difflib
+import functools
 import os
 import pathlib
 import re
@@ -68,6 +69,17 @@ class Tree:
                 names = {}
             self._entries[folder] = dict(sorted(names.items()))
         return self._entries[folder]
+
+    @functools.cached_property
+    def names(self) -> str:
+        """The names in the root and up to three folders below it, in lower case, for a quick look
+        before patterns are tried."""
+        names, level = [], [self.root]
+        for _ in range(4):
+            entries = [(folder, self.entries(folder)) for folder in level[:1000]]
+            names += [name.lower() for _, found in entries for name in found]
+            level = [f / n for f, found in entries for n, is_folder in found.items() if is_folder]
+        return "\n".join(names)
 
     def expand(self, pattern: str, split: str = "") -> list[Match]:
         """The existing folders and files of a pattern without {stem}.

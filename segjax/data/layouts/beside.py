@@ -5,8 +5,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from segjax.data.files.images import MASK_SUFFIXES
 from segjax.data.files.patterns import walk
-from segjax.data.layouts.table import CLASS_LISTS, MASK_SUFFIXES
+from segjax.data.layouts.table import CLASS_LISTS
 
 # The end of a mask's name where it lies beside its image.
 _MASK_END = re.compile(

@@ -11,20 +11,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from segjax.data.errors import DataError
+from segjax.data.files.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, MASK_SUFFIXES, SHAPE_SUFFIXES
+from segjax.data.files.lists import find_lists, read_list, several
 from segjax.data.files.patterns import SPLIT_NAMES, Match, Tree, has_suffix, names_of_split, walk
 from segjax.data.layouts.beside import ends_beside
 from segjax.data.layouts.table import (
     BY_SPLIT,
     CLASS_LISTS,
     IMAGES,
-    MASK_SUFFIXES,
     MASKS,
     NAMED,
-    PIXEL_SUFFIXES,
-    SHAPE_SUFFIXES,
     WHOLE,
     Row,
 )
+
+_PIXEL_SUFFIXES = (*IMAGE_SUFFIXES, ARRAY_SUFFIX)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Found:
 
     name: str  # such as "Carvana"
     root: pathlib.Path
-    images: str  # the patterns, as in data.images and data.masks
+    images: str  # the patterns, as in data.images and data.masks; "" for lists
     masks: str
     splits: Mapping[str, int]  # images by the name of each split that has masks; {} = no splits
     count: int  # images of all splits, or of the whole where there are none
@@ -51,7 +52,9 @@ class Found:
     @property
     def options(self) -> dict[str, object]:
         """The options of `config.data` that choose the layout and its splits."""
-        options: dict[str, object] = {"images": self.images, "masks": self.masks}
+        options: dict[str, object] = {}
+        if self.images:
+            options |= {"images": self.images, "masks": self.masks}
         if self.splits and self.split_of("train") is None:
             options["train_split"] = next(iter(self.splits))
         if self.split_of("val") is None:
@@ -70,18 +73,23 @@ class Found:
         return text
 
 
+# Of images and of masks (or files of polygons), by split.
+_Folders = Mapping[str, tuple[list[Match], list[Match]]]
+
+
 class _Hit(NamedTuple):
     rank: int  # 0 = a named layout
     name: str
     images: str
     masks: str
-    folders: Mapping[str, tuple[list[Match], list[Match]]]  # of images and masks, by split
+    folders: _Folders
 
 
 def find_layout(root, splits: Iterable[str] = ()) -> Found | None:
     """The layout of a folder: where its images and its masks are, its splits and its class list.
 
-    No image is decoded. A folder inside is searched if it is the only one.
+    No image is decoded. Lists of the splits come before folders. A folder inside is searched if it
+    is the only one.
 
     Args:
       root: the folder.
@@ -93,8 +101,33 @@ def find_layout(root, splits: Iterable[str] = ()) -> Found | None:
     Raises:
       DataError: if several fit; the message names them and the options that choose.
     """
-    tree = Tree(pathlib.Path(root))
-    names = _split_names(splits)
+    root = pathlib.Path(root)
+    lists = {}
+    for split in dict.fromkeys([*splits, *(names[0] for names in SPLIT_NAMES)]):
+        found = find_lists(root, split)
+        if len(found) > 1:
+            raise several(root, split, found)
+        if found:
+            lists.setdefault(found[0].stem, len(read_list(found[0])))
+    if lists:
+        class_lists = _class_lists(Tree(root), "", {})
+        return Found(
+            "lists of images and masks",
+            root,
+            "",
+            "",
+            lists,
+            sum(lists.values()),
+            class_list=next(iter(class_lists), None),
+            other_lists=tuple(class_lists[1:]),
+        )
+    return find_folders(root, splits)
+
+
+def find_folders(root: pathlib.Path, splits: Iterable[str] = ()) -> Found | None:
+    """`find_layout` without lists."""
+    tree = Tree(root)
+    names = [n for n in _split_names(splits) if n.lower() in tree.names]
     for prefix in _nested(tree):
         for search in (_with_splits, _whole, _together_by_split, _together):
             hits = _distinct(search(tree, prefix, names))
@@ -104,7 +137,7 @@ def find_layout(root, splits: Iterable[str] = ()) -> Found | None:
 
 
 def _split_names(splits: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys([*splits, *itertools.chain(*SPLIT_NAMES)]))
+    return list(dict.fromkeys([*itertools.chain(*SPLIT_NAMES), *splits]))
 
 
 def _nested(tree: Tree) -> Iterator[str]:
@@ -146,6 +179,7 @@ def _generic_hits(
     tree: Tree, prefix: str, images: str, masks: str, names: Sequence[str]
 ) -> Iterator[_Hit]:
     def existing(pattern: str, words: Sequence[str]) -> list[str]:
+        words = [w for w in words if w in tree.names] if pattern != "{split}" else [""]
         patterns = [prefix + pattern.replace("{images}", w).replace("{masks}", w) for w in words]
         return [p for p in dict.fromkeys(patterns) if any(tree.expand(p, name) for name in names)]
 
@@ -179,7 +213,8 @@ def _fits(tree: Tree, images: str, masks: str, names: Sequence[str]):
     found = {}
     for name in names:
         sides = tree.expand(images, name), tree.expand(masks, name)
-        if all(sides) and _holds(sides[0], PIXEL_SUFFIXES) and _has_labels(sides[1]):
+        bare = images.rpartition("/")[2] == "{split}"  # whose own folders may be another layout's
+        if all(sides) and _holds_images(sides[0], bare) and _has_labels(sides[1]):
             own = _spelling(sides[0][0].path.relative_to(tree.root).as_posix(), images, name)
             found.setdefault(own, sides)
     return found
@@ -192,6 +227,16 @@ def _spelling(path: str, pattern: str, split: str) -> str:
         if field and "*" not in part:
             return name[len(before) : len(name) - len(after)]
     return split
+
+
+def _holds_images(places: list[Match], bare: bool) -> bool:
+    words = {*IMAGES, *MASKS} if bare else set()
+    return any(
+        path.suffix.lower() in _PIXEL_SUFFIXES
+        and words.isdisjoint(p.lower() for p in path.relative_to(match.path).parts[:-1])
+        for match in places
+        for path in walk(match.path)
+    )
 
 
 def _has_labels(places: list[Match]) -> bool:
@@ -283,7 +328,7 @@ def _found(tree: Tree, prefix: str, hit: _Hit, names: Sequence[str]) -> Found:
         split: count_images(tree, hit.images, hit.masks, split) for split in hit.folders if split
     }
     whole = 0 if counts else count_images(tree, hit.images, hit.masks, "")
-    lists = _class_lists(tree, prefix, hit)
+    lists = _class_lists(tree, prefix, hit.folders)
     return Found(
         hit.name,
         tree.root,
@@ -301,8 +346,8 @@ def count_images(tree: Tree, images: str, masks: str, split: str) -> int:
     """The image files of a split."""
     if "{stem}" not in images:
         places = tree.expand(images, split)
-        return sum(path.suffix.lower() in PIXEL_SUFFIXES for m in places for path in walk(m.path))
-    found = {m.path for m in tree.files(images, split, PIXEL_SUFFIXES)}
+        return sum(path.suffix.lower() in _PIXEL_SUFFIXES for m in places for path in walk(m.path))
+    found = {m.path for m in tree.files(images, split, _PIXEL_SUFFIXES)}
     if "{stem}" in masks:
         found -= {m.path for m in tree.files(masks, split, MASK_SUFFIXES)}
     return len(found)
@@ -314,16 +359,16 @@ def _unlabelled(tree: Tree, hit: _Hit, names: Sequence[str]) -> tuple[str, ...]:
     bare = {}
     for name in names:
         places = tree.expand(folder, name)
-        if places and not seen & {m.path for m in places} and _holds(places, PIXEL_SUFFIXES):
+        if places and not seen & {m.path for m in places} and _holds(places, _PIXEL_SUFFIXES):
             own = _spelling(places[0].path.relative_to(tree.root).as_posix(), folder, name)
             bare[own] = None
     return tuple(bare)
 
 
-def _class_lists(tree: Tree, prefix: str, hit: _Hit) -> list[pathlib.Path]:
+def _class_lists(tree: Tree, prefix: str, folders: _Folders) -> list[pathlib.Path]:
     """The class lists in the root, above the images and masks, and beside them: one of a name."""
     places = [tree.root, tree.root / prefix]
-    for sides in hit.folders.values():
+    for sides in folders.values():
         for match in itertools.chain(*sides):
             places += [match.path.parent, match.path]
     found = {}

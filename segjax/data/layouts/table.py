@@ -2,13 +2,6 @@
 
 from typing import NamedTuple
 
-from segjax.data.files.images import ARRAY_SUFFIX, IMAGE_SUFFIXES
-
-PIXEL_SUFFIXES = (*IMAGE_SUFFIXES, ARRAY_SUFFIX)  # of images
-MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ARRAY_SUFFIX)
-# Of polygons: a file for each image, or one for all images of a split.
-SHAPE_SUFFIXES = (".json", ".txt", ".xml", ".csv")
-
 
 class Row(NamedTuple):
     """A named layout: the folders of its images, and of its masks or a file of polygons, of which
