@@ -116,7 +116,7 @@ class Tree:
         return self._spellings[folder]
 
     def files(self, pattern: str, split: str, suffixes: tuple[str, ...]) -> list[Match]:
-        """The files of a pattern with {stem}, which may hold folders.
+        """The files of these types of a pattern with {stem}, which may hold folders.
 
         A pattern whose last part ends without a suffix, or with `.*`, stands for all `suffixes`.
         """
@@ -128,7 +128,7 @@ class Tree:
         regex, found = re.compile(_regex(rest, split), re.IGNORECASE), []
         for folder in self.expand(base, split):
             for path in walk(folder.path):
-                if path.suffix.lower() not in suffixes and any_suffix:
+                if path.suffix.lower() not in suffixes:
                     continue
                 name = path.relative_to(folder.path)
                 if hit := regex.fullmatch(

@@ -128,8 +128,8 @@ def find_folders(root: pathlib.Path, splits: Iterable[str] = ()) -> Found | None
     """`find_layout` without lists."""
     tree = Tree(root)
     names = [n for n in _split_names(splits) if n.lower() in tree.names]
-    for prefix in _nested(tree):
-        for search in (_with_splits, _whole, _together_by_split, _together):
+    for search in (_with_splits, _whole, _together_by_split, _together):
+        for prefix in _nested(tree):
             hits = _distinct(search(tree, prefix, names))
             if hits:
                 return _found(tree, prefix, _only(hits, tree.root), names)
@@ -304,13 +304,18 @@ def _distinct(hits: Iterable[_Hit]) -> list[_Hit]:
     for key, hit in kept.items():
         ranks[key[0]] = min(hit.rank, ranks.get(key[0], hit.rank))
     best = {key: hit for key, hit in kept.items() if hit.rank == ranks[key[0]]}
-    # A layout whose folders are all among another's is a part of it.
-    whole = [
-        key
-        for key in best
-        if not any(set(key[0]) < set(o[0]) and set(key[1]) < set(o[1]) for o in best)
-    ]
-    return [best[key] for key in whole]
+    return [hit for key, hit in best.items() if not any(_is_part(key, other) for other in best)]
+
+
+def _is_part(key: tuple, other: tuple) -> bool:
+    """Whether a layout's folders are all among another's, or it takes the same masks for a wider
+    folder of images."""
+    (images, masks), (other_images, other_masks) = key[:2], other[:2]
+    if set(images) < set(other_images) and set(masks) < set(other_masks):
+        return True
+    return masks == other_masks and any(
+        deep != wide and deep.is_relative_to(wide) for wide in images for deep in other_images
+    )
 
 
 def _only(hits: list[_Hit], root: pathlib.Path) -> _Hit:

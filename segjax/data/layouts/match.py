@@ -190,9 +190,10 @@ def _by_stem(
     sides = (("data.images", full[0], image_files), ("data.masks", full[1], mask_files))
     for option, pattern, side in sides:
         if not side:
+            known = choice.suffixes if option == "data.images" else (*MASK_SUFFIXES, *_SHAPES)
             raise DataError(
                 f"{option}={pattern} matches nothing: {tree.missing(pattern, split)}",
-                "use a pattern below data.root that matches",
+                f"use a pattern below data.root that matches files of {' '.join(known)}",
             )
         files: dict[tuple[str, ...], pathlib.Path] = {}
         for match in side:

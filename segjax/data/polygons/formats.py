@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Integer
 from PIL import Image
 
 from segjax.data.class_lists import ClassList
@@ -151,7 +151,7 @@ def read_shapes(
     background: int,
     many: bool,
     names: tuple[str, ...] = (),
-) -> Int32[np.ndarray, "h w"]:
+) -> Integer[np.ndarray, "h w"]:
     """Draws the shapes of an image as the ids of a class list.
 
     Shapes are drawn in the file's order (CVAT: by z_order), or, where that means nothing (COCO,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Integer
 from PIL import Image, ImageDraw
 
 from segjax.data.errors import DataError
@@ -88,7 +88,7 @@ def paint(
     shapes: Iterable[Shape],
     ids: Mapping[str, int],
     background: int,
-) -> Int32[np.ndarray, "h w"]:
+) -> Integer[np.ndarray, "h w"]:
     """Draws shapes, each over those before it, as ids.
 
     The pixels of an outline belong to the shape, and those of a hole's outline to the hole, as
@@ -99,8 +99,12 @@ def paint(
       shapes: in order.
       ids: of each label.
       background: id of the pixels that no shape covers.
+
+    Returns:
+      uint8 where all ids fit, else int32.
     """
-    mask = Image.new("I", size[::-1], background)
+    small = all(0 <= id_ <= 255 for id_ in (background, *ids.values()))
+    mask = Image.new("L" if small else "I", size[::-1], background)
     pen = ImageDraw.Draw(mask)
     for shape in shapes:
         value = ids[shape.label]
@@ -111,7 +115,7 @@ def paint(
         else:
             for outline in shape.outlines:
                 pen.polygon(list(map(tuple, outline.tolist())), fill=value)
-    return np.array(mask, np.int32)
+    return np.array(mask)
 
 
 def _draw_area(area: Image.Image, shape: Shape) -> None:
