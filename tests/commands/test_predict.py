@@ -149,7 +149,7 @@ def test_masks_hold_the_ids_of_the_data_set(with_ids, pictures, tmp_path, ids):
 
 
 def test_a_run_is_no_output_and_ids_are_raw_or_train(workdir, pictures):
-    with pytest.raises(ValueError, match="--output=.* is the folder of a run; use another one"):
+    with pytest.raises(ValueError, match=r"--output=.* is the folder of a run; use another one"):
         predict(workdir, pictures, workdir, console=quiet())
     with pytest.raises(ValueError, match="--ids=color; use raw or train"):
         predict(workdir, pictures, console=quiet(), ids="color")

@@ -15,6 +15,9 @@ from segjax.data.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ARRAY_SUFFIX = ".npy"  # of images with any number of channels
+MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ARRAY_SUFFIX)
+# Of polygons: a file for each image, or one for all images of a split.
+SHAPE_SUFFIXES = (".json", ".txt", ".xml", ".csv")
 
 
 def list_images(

@@ -96,12 +96,16 @@ def test_files_without_a_partner_are_counted_and_named(tmp_path, image_names, ma
     "files, words",
     [
         ([], r"data\.root=.* is not an existing folder; .*images/<split>.*or <split>/images"),
-        (["images/dev/a.png", "masks/dev/a.png"], "found of these: none; splits found: dev; data"),
-        (["dev/images/a.png", "dev/masks/a.png"], "splits found: dev; data.root holds: dev; use"),
+        (["images/dev/a.png", "masks/dev/a.png"], "looks like .*; splits found: dev; use one"),
+        (
+            ["dev/images/a.png", "dev/masks/a.png"],
+            "'train' is not in data.root=.*splits found: dev; use",
+        ),
         (["images/train/a.png"], "with masks/<split>.*found of these: images/train; splits"),
         (
             ["images/train/a.png", "masks/train/a.png", "train/images/a.png", "train/masks/a.png"],
-            "needs one of .*; found of these: images/train, masks/train, train/images, train/masks",
+            r"fits 2 layouts: .*data\.images=images/{split} data\.masks=masks/{split}\) and .*"
+            r"data\.images={split}/images data\.masks={split}/masks\); choose",
         ),
         (["images/train/a.gif", "masks/train/a.png"], r"train holds no images \(types .*: \.gif\)"),
     ],
