@@ -74,7 +74,8 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str
         f"{len(setup.classes)} classes, {setup.total_steps} steps of {size}, {devices.size} "
         f"{jax.devices()[0].platform} device(s){f' ({shape})' if shape else ''}"
         f"{f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''}, workdir "
-        f"{workdir}"
+        f"{workdir}",
+        *setup.data.notes,
     ]
     if rows > size:
         lines.append(
