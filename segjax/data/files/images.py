@@ -12,6 +12,7 @@ from jaxtyping import Int32, Integer, UInt8
 from PIL import Image, ImageOps
 
 from segjax.data.errors import DataError
+from segjax.data.files.walk import walk
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ARRAY_SUFFIX = ".npy"  # of images with any number of channels
@@ -37,10 +38,7 @@ def list_images(
         if path.suffix.lower() not in suffixes:
             raise DataError(f"{path} is not of a known image type", remedy)
         return [path]
-    below = []
-    for folder, folders, names in os.walk(path, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below += [pathlib.Path(folder, name) for name in names if not name.startswith(".")]
+    below = list(walk(path))
     images = [p for p in below if p.suffix.lower() in suffixes]
     if not images:
         types = some({p.suffix or p.name for p in below})

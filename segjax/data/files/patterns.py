@@ -164,13 +164,6 @@ def has_suffix(pattern: str) -> bool:
     return bool(_SUFFIX.search(last))
 
 
-def walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The files in a folder and below it, without hidden ones; links to folders are followed."""
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (pathlib.Path(place, n) for n in sorted(names) if not n.startswith("."))
-
-
 def _regex(part: str, split: str) -> str:
     text, seen = "", False
     for piece in _FIELD.split(part):

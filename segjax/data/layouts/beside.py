@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from segjax.data.files.images import MASK_SUFFIXES
-from segjax.data.files.patterns import walk
+from segjax.data.files.walk import walk
 from segjax.data.layouts.table import CLASS_LISTS
 
 # The end of a mask's name where it lies beside its image.

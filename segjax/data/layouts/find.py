@@ -13,7 +13,8 @@ from typing import NamedTuple
 from segjax.data.errors import DataError
 from segjax.data.files.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, MASK_SUFFIXES, SHAPE_SUFFIXES
 from segjax.data.files.lists import find_lists, read_list, several
-from segjax.data.files.patterns import SPLIT_NAMES, Match, Tree, has_suffix, names_of_split, walk
+from segjax.data.files.patterns import SPLIT_NAMES, Match, Tree, has_suffix, names_of_split
+from segjax.data.files.walk import walk
 from segjax.data.layouts.beside import ends_beside
 from segjax.data.layouts.table import (
     BY_SPLIT,

@@ -15,8 +15,9 @@ from segjax.data.files.images import (
     some,
 )
 from segjax.data.files.pairing import Pairs, pair_files, unpaired
-from segjax.data.files.patterns import Match, Tree, walk
+from segjax.data.files.patterns import Match, Tree
 from segjax.data.files.shares import check_shares
+from segjax.data.files.walk import walk
 from segjax.data.layouts.table import CLASS_LISTS
 from segjax.data.polygons.formats import annotations_of
 
