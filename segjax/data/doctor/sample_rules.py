@@ -199,7 +199,7 @@ def marks(split: Split, settings: Settings) -> Iterator[Finding]:
             yield split.finding_of_files(code, severity, title, lines, remedy, files)
 
 
-def left_out(split: Split) -> Iterator[Finding]:
+def left_out(split: Split, settings: Settings) -> Iterator[Finding]:
     """Shapes that are not drawn, which are background in the masks."""
     lines = {
         index: f"{facts.mask}, {facts.name}: "
