@@ -77,6 +77,7 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str
         f"{f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''}, workdir "
         f"{workdir}",
         classes_in_words(config["data"]),
+        *setup.data.notes,
     ]
     if rows > size:
         lines.append(

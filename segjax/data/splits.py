@@ -16,7 +16,7 @@ from segjax.data.doctor.settings import settings_of
 from segjax.data.doctor.split import Split
 from segjax.data.errors import DataError
 from segjax.data.fitted import FittedDataset
-from segjax.data.source import Source
+from segjax.data.source import Source, notes_of
 
 
 class Splits:
@@ -84,6 +84,11 @@ class Splits:
         if split not in self._sources:
             self._sources[split] = make_source(self.data, split, self.seed)
         return self._sources[split]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of how the files of the open splits were found."""
+        return notes_of(self._sources.values())
 
     def check(self, *splits: str, batch_size: int = 1) -> None:
         """Looks at samples of each split that is not checked yet, see `checks.quick_check`.

@@ -199,4 +199,22 @@ def marks(split: Split, settings: Settings) -> Iterator[Finding]:
             yield split.finding_of_files(code, severity, title, lines, remedy, files)
 
 
-RULES = (problems, lost_foregrounds, interpolated, marks, void_share)
+def left_out(split: Split) -> Iterator[Finding]:
+    """Shapes that are not drawn, which are background in the masks."""
+    lines = {
+        index: f"{facts.mask}, {facts.name}: "
+        + ", ".join(f"{count} {reason}" for reason, count in sorted(facts.left_out.items()))
+        for index, facts in enumerate(split.facts)
+        if facts.left_out
+    }
+    if lines:
+        yield split.finding_of_files(
+            "left-out-shapes",
+            INFO,
+            "annotations have shapes that are not drawn",
+            lines,
+            "draw areas (polygons, boxes, circles, masks) where they should be in the masks",
+        )
+
+
+RULES = (problems, lost_foregrounds, interpolated, marks, void_share, left_out)

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from segjax.data.errors import DataError, as_data_error
 from segjax.data.files.ids import IdMap, class_ids, count_ids
 from segjax.data.files.images import count_colors, rgb_view
 from segjax.data.files.paired import PairedFiles
+from segjax.data.polygons.formats import left_out_of
 from segjax.data.source import Source, checked_arrays, files_of, read_sample
 
 THUMBNAIL = 48  # pixels a side; near copies are found on these
@@ -62,6 +63,7 @@ class SampleFacts:
     counts: LabelCounts | None = None  # the pixels of the label; None without one
     raw_ids: frozenset[int] = frozenset()  # the ids that occur in the file
     transitions: Transitions = NO_TRANSITIONS  # of the raw ids
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)  # shapes, by the reason
     # Of a mask that holds colours, the most frequent first
     colours: tuple[tuple[int, int, int], ...] = ()
 
@@ -123,6 +125,9 @@ def _from_files(source: Source, files: PairedFiles, index: int, thorough: bool) 
         if facts["colours"]:
             problems[-1] = problems[-1]._replace(code="rgb-mask")
     else:
+        if files.drawn:
+            options = getattr(files.read_ids, "keywords", {})
+            facts["left_out"] = left_out_of(mask_path, image_path, **options)
         mask, unknown = _mask_facts(ids, files.id_map, files, mask_path, thorough)
         facts |= mask
         problems += unknown

@@ -56,7 +56,9 @@ def is_list(path: pathlib.Path) -> bool:
         rows.append(words)
         if len(rows) == 2:
             break
-    if not rows or "encodedpixels" in map(_head, rows[0]) or any("rle" in w for w in rows[0]):
+    if not rows or not {"encodedpixels", "rlemask", "maskrle", "rle"}.isdisjoint(
+        map(_head, rows[0])
+    ):
         return not rows
     return (
         all(len(words) == 1 for words in rows)

@@ -29,6 +29,7 @@ BACKGROUND_NAMES = (
     "unlabelled",
     "void",
 )
+_ORIENTATION = 0x0112  # the EXIF tag
 _VOID = "__ignore__"  # labelme's label of void areas
 _BYTES = {False: 256_000_000, True: 2_000_000_000}  # of a file, by whether it is of many images
 
@@ -154,7 +155,8 @@ def read_shapes(
 ) -> Integer[np.ndarray, "h w"]:
     """Draws the shapes of an image as the ids of a class list.
 
-    Shapes are drawn in the file's order (CVAT: by z_order), or, where that means nothing (COCO,
+    The mask has the size that the file gives, or that of the image as its EXIF orientation turns
+    it. Shapes are drawn in the file's order (CVAT: by z_order), or, where that means nothing (COCO,
     YOLO, VIA), with small ones on top. labelme's `__ignore__` is 255.
 
     Args:
@@ -169,12 +171,12 @@ def read_shapes(
       DataError: if a file cannot be read, the annotated image had another size, or a label is not
         in the list.
     """
-    size = image_size(image)
-    found = _annotation(path, image, size, many, names)
-    if found.size not in (None, size):
+    size, upright = image_sizes(image)
+    found = _annotation(path, image, upright, many, names)
+    if found.size not in (None, size, upright):
         remedy = "use the image that was annotated, at its size"
-        if found.size == size[::-1]:
-            remedy = "use files turned alike (the image has been turned since, or by its EXIF tag)"
+        if found.size in (size[::-1], upright[::-1]):
+            remedy = "use files turned alike"
         raise DataError(
             f"{path} has polygons of an image of {found.size[0]}x{found.size[1]}, but {image} is "
             f"{size[0]}x{size[1]} (height x width)",
@@ -195,14 +197,14 @@ def read_shapes(
             "use these names, or a class list (data.classes) with a line for it, which ends with "
             "`ignore` if it is void",
         )
-    return paint(size, found.shapes, given, background)
+    return paint(found.size or upright, found.shapes, given, background)
 
 
 def left_out_of(
     path: pathlib.Path, image: pathlib.Path, *, many: bool, names: tuple[str, ...] = (), **_: Any
 ) -> Mapping[str, int]:
     """The shapes of an image that are not drawn, by the reason; arguments as for `read_shapes`."""
-    return _annotation(path, image, image_size(image), many, names).left_out
+    return _annotation(path, image, image_sizes(image)[1], many, names).left_out
 
 
 def _annotation(
@@ -221,14 +223,17 @@ def _annotation(
     return files.annotations[name]
 
 
-def image_size(path: pathlib.Path) -> tuple[int, int]:
-    """(height, width) of an image, from the start of its file where Pillow knows it."""
+def image_sizes(path: pathlib.Path) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) of an image as it is in its file, and as its EXIF orientation turns it, which
+    is what labelling tools show."""
     try:
         with Image.open(path) as image:
-            return image.height, image.width
+            size = image.height, image.width
+            turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) in range(5, 9)
+            return size, size[::-1] if turned else size
     except Exception:  # what only other readers know, or nobody
         height, width = read_image(path).shape[:2]
-        return height, width
+        return (height, width), (height, width)
 
 
 def with_background(listed: ClassList) -> tuple[ClassList, int]:
