@@ -69,7 +69,9 @@ def test_mean_and_std_are_compared_with_those_used():
     sources = {"train": Drawn([ALL], image=dark)}
     assert "normalization" not in findings({"train": Drawn([ALL], image=USUAL)})
     finding = findings(sources)["normalization"]
-    assert finding.severity == INFO
+    assert finding.severity == WARNING, "a seventh of the usual deviation"
+    paler = {"train": Drawn([ALL], image=noise(160, 58))}
+    assert findings(paler)["normalization"].severity == INFO
     mean, std = (dark / 255).mean((0, 1)), (dark / 255).std((0, 1))
     option = ",".join(f"{v:.4f}" for v in mean)
     assert f"'--config.data.mean=({option},)'" in finding.remedy
