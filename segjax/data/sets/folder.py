@@ -14,7 +14,8 @@ from segjax.data.classes import IGNORE, ClassTable, from_names
 from segjax.data.errors import DataError
 from segjax.data.files.archive import existing_root
 from segjax.data.files.ids import IdMap, class_ids
-from segjax.data.files.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, read_image, some
+from segjax.data.files.images import IMAGE_SUFFIXES, read_image, some
+from segjax.data.files.pixels import ARRAY_SUFFIX
 from segjax.data.files.masks import read_listed_mask
 from segjax.data.files.multilabel import pair_label_files, read_bits, read_label_files
 from segjax.data.files.paired import (
