@@ -66,12 +66,15 @@ def prepare(
             size=size,
             encoding=encoding,
             workers=workers,
+            value_range=opened.image_options.value_range,
             title=spec.title,
             licence=spec.licence,
             url=spec.url,
             command=" ".join(["python", *sys.argv]),
             progress=progress,
         )
+    for note in opened.image_options.notes:
+        print_line(console, note)
     counts = ", ".join(f"{split.samples} {name}" for name, split in manifest.splits.items())
     print_line(
         console,

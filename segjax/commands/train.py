@@ -82,6 +82,7 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str
             "batch are padding, which costs their share of the time"
         )
     lines += [notice] if notice else []
+    lines += setup.data.image_options.notes
     lines += [str(setup.initial.report)] if setup.initial else []
     if warning := setup.warning():
         lines.append(warning)

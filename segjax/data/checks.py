@@ -10,6 +10,7 @@ import numpy as np
 
 from segjax.data.classes import ClassTable
 from segjax.data.counts import LabelCounts, SplitCounts, label_counts, split_counts
+from segjax.data.depth import is_dark, shallow_split
 from segjax.data.errors import DataError, as_data_error, joined
 from segjax.data.files.ids import class_ids, count_ids
 from segjax.data.parallel import in_threads
@@ -41,8 +42,9 @@ def check_source(
 
     Raises:
       DataError: if the split has fewer than `min_images` samples; one error for all bad samples
-        (unreadable, sizes that differ, colour masks, bad ids), the first 10 of them named; or if
-        masks of 0 and 255 lose their foreground, see `lost_foreground`.
+        (unreadable, sizes that differ, colour masks, bad ids), the first 10 of them named; if
+        16-bit images hold few levels, see `depth.shallow_split`; or if masks of 0 and 255 lose
+        their foreground, see `lost_foreground`.
     """
     images, classes = len(source), source.classes
     if images < max(1, min_images):
@@ -52,6 +54,7 @@ def check_source(
     places = np.linspace(0, images - 1, min(limit or images, images))
     indices = np.unique(places.round().astype(int)).tolist()
     id_map, unreadable = class_ids(len(classes.values)), []
+    files, dark = files_of(source), {}
 
     def check(index: int) -> LabelCounts | DataError | None:
         try:
@@ -60,10 +63,12 @@ def check_source(
             unreadable.append(as_data_error(error))
             return None if skip_unreadable else unreadable[-1]
         try:
-            _, label, name = checked_arrays(sample, index)
+            image, label, name = checked_arrays(sample, index)
             id_map.labels_of(label, name)
         except DataError as error:
             return error
+        if files is not None:
+            dark[index] = is_dark(image)
         return label_counts(label.shape, count_ids(label), id_map.labels, classes)
 
     counts, problems = [], []
@@ -77,6 +82,9 @@ def check_source(
     if problems:
         heading = f"data split {split!r}: {len(problems)} of {len(indices)} samples are bad:"
         raise joined(problems, heading)
+    shallow = shallow_split(split, files, dark) if files is not None else None
+    if shallow:
+        raise shallow
     total = split_counts(counts, images, len(classes))
     lost = lost_foreground(split, classes, total)
     if lost:

@@ -11,8 +11,10 @@ from segjax.data.classes import ClassTable
 from segjax.data.counts import SplitCounts
 from segjax.data.datasets import class_table, make_source, spec_of
 from segjax.data.errors import DataError
+from segjax.data.files.paired import PairedFiles
 from segjax.data.fitted import FittedDataset
-from segjax.data.source import Source
+from segjax.data.image_options import ImageOptions, ranges_of, resolve
+from segjax.data.source import Source, files_of
 
 
 class Splits:
@@ -28,6 +30,7 @@ class Splits:
 
     def __init__(self, data: Mapping[str, Any], seed: int = 0):
         self.data, self.seed = data, seed
+        self._finished = False
         self._sources: dict[str, Source] = {}
         self._counts: dict[str, SplitCounts] = {}
         self._fitted: dict[tuple, FittedDataset] = {}
@@ -49,12 +52,31 @@ class Splits:
                 f"the data of the run are not in data.root={data['root']} any more",
                 "say where they are with --config.data.root=FOLDER",
             )
-        return cls(data, config["seed"])
+        splits = cls(data, config["seed"])
+        splits._finished = True
+        return splits
 
     @functools.cached_property
     def classes(self) -> ClassTable:
         """The classes, after `data.class_map`; opens no split."""
         return class_table(self.data)
+
+    @functools.cached_property
+    def image_options(self) -> ImageOptions:
+        """`data.value_range` and `data.exif`; what is `auto` is found over the training split, but
+        for a finished run, whose config says what was found."""
+        if self._finished:
+            return ImageOptions(ranges_of(self.data), self.data.get("exif", "auto"))
+        split, opened = self.data["train_split"], []
+
+        def training(data: Mapping[str, Any]) -> PairedFiles | None:
+            opened.append(files_of(make_source(data, split, self.seed)))
+            return opened[0]
+
+        options = resolve(self.data, training)
+        if opened and opened[0] is not None:
+            self._sources[split] = opened[0].with_options(options.value_range, options.exif)
+        return options
 
     @functools.cached_property
     def evaluated(self) -> tuple[str, ...]:
@@ -77,8 +99,9 @@ class Splits:
 
     def source(self, split: str) -> Source:
         """The samples of a split as in its files; DataError if it is missing or incomplete."""
+        data = {**self.data, **self.image_options.values}
         if split not in self._sources:
-            self._sources[split] = make_source(self.data, split, self.seed)
+            self._sources[split] = make_source(data, split, self.seed)
         return self._sources[split]
 
     def check(self, *splits: str, batch_size: int = 1) -> None:

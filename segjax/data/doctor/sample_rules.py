@@ -7,11 +7,12 @@ from typing import Any
 
 from segjax.data.checks import lost_foreground
 from segjax.data.classes import ClassTable
+from segjax.data.depth import shallow_split
 from segjax.data.doctor import findings
 from segjax.data.doctor.findings import ERROR, INFO, WARNING, Finding, SplitNumbers
 from segjax.data.doctor.interpolation import looks_interpolated, total
 from segjax.data.doctor.samples import NEAREST, SampleFacts
-from segjax.data.source import Source
+from segjax.data.source import Source, files_of
 
 _NEAR_CONSTANT = 2.0  # standard deviation of the grey image, of 255
 _MOSTLY_VOID = 0.3  # share of ignored pixels that is worth a line
@@ -68,6 +69,8 @@ _TITLES = {
     "unknown-ids": "masks hold ids that are no class",
     "size-mismatch": "masks are not of their image's size",
     "bad-sample": "samples cannot be used",
+    "exif-orientation": "images have an EXIF orientation, and nothing tells whether the masks were "
+    "drawn on turned images",
 }
 
 
@@ -89,6 +92,8 @@ def problems(split: Split) -> Iterator[Finding]:
         if code == "rgb-mask":
             remedy += _palette_hint(split.facts[next(iter(errors))].colours, split.classes)
         lines, files = {i: error.found for i, error in errors.items()}, []
+        if code == "exif-orientation":
+            files = [split.facts[i].image for i in lines]
         if code == "unreadable":  # the image or the mask, whichever the message names
             facts = [(split.facts[i], line) for i, line in lines.items()]
             files = [f.image if f.image_file in line else f.mask for f, line in facts]
@@ -102,6 +107,23 @@ def _palette_hint(colours: Sequence[tuple[int, int, int]], classes: ClassTable) 
     listed = (f"#{bytes(c).hex()}{f' is {names[c]}' if c in names else ''}" for c in colours)
     heading = f"Colours of the first, {known} of {len(colours)} in the class palette"
     return f". {heading}: {', '.join(listed)}"
+
+
+def shallow_values(split: Split) -> Iterator[Finding]:
+    """16-bit images that hold few of their levels, read without a range."""
+    files = files_of(split.source)
+    dark = {i: facts.dark for i, facts in enumerate(split.facts) if facts.size}
+    error = shallow_split(split.name, files, dark) if files is not None else None
+    if error:
+        deep = [i for i in dark if split.facts[i].header.may_be_shallow]
+        yield split.finding_of_files(
+            "value-range",
+            ERROR,
+            "images have 16 bits, of which few are used",
+            {i: split.facts[i].image if at else error.found for at, i in enumerate(deep)},
+            error.remedy,
+            [split.facts[i].image for i in deep],
+        )
 
 
 def lost_foregrounds(split: Split) -> Iterator[Finding]:
@@ -181,22 +203,33 @@ _MARKS = (
         lambda f: f"ids {_listed(f.raw_ids)}",
         "make PNG masks from the original annotation; saving these as PNG does not mend them",
     ),
-    (  # viewers and annotation tools turn these images, training does not
-        "exif-orientation",
-        WARNING,
-        "images have an EXIF orientation, which their masks lack",
-        lambda f: f.orientation != 1,
+    (
+        "exif-turned",
+        INFO,
+        "images have an EXIF orientation, which is applied where masks were drawn on turned images",
+        lambda f: f.header.orientation != 1 and f.counts is not None and not f.problems,
         lambda f: f.image,
-        lambda f: f"EXIF orientation {f.orientation}",
-        "look at the pictures of the report; if image and mask do not match, turn the pixels "
-        "(PIL.ImageOps.exif_transpose) and save without the tag; else remove the tag "
-        "(exiftool -Orientation= FILE), so that all programs agree",
+        lambda f: f"EXIF orientation {f.header.orientation}, {'' if f.turned else 'not '}turned",
+        "look at the pictures of the report; --config.data.exif=apply or ignore where they do not "
+        "match",
+    ),
+    (
+        "frames",
+        INFO,
+        "images have several frames or pages, of which the first is read",
+        lambda f: f.header.frames > 1,
+        lambda f: f.image,
+        lambda f: f"{f.header.frames} frames or pages",
+        "save the others as files of their own if they have masks",
     ),
     (
         "constant-image",
         INFO,
         "images are of nearly one colour",
-        lambda f: f.size and f.contrast < _NEAR_CONSTANT,
+        # 16-bit files of few bits look so, and are another finding.
+        lambda f: (
+            f.size and f.contrast < _NEAR_CONSTANT and not (f.dark and f.header.may_be_shallow)
+        ),
         lambda f: f.image,
         lambda f: f"standard deviation {f.contrast:.2f} of 255",
         "look at them, and leave them out (move image and mask away) if they are failures",
@@ -223,4 +256,4 @@ def marks(split: Split) -> Iterator[Finding]:
             yield split.finding_of_files(code, severity, title, lines, remedy, files)
 
 
-RULES = (problems, lost_foregrounds, interpolated, marks, void_share)
+RULES = (problems, shallow_values, lost_foregrounds, interpolated, marks, void_share)

@@ -11,6 +11,7 @@ from jaxtyping import Float64, Integer, Shaped, UInt8
 from PIL import Image
 
 from segjax.data.counts import LabelCounts, label_counts
+from segjax.data.depth import is_dark
 from segjax.data.doctor.interpolation import (
     NO_TRANSITIONS,
     Transitions,
@@ -20,7 +21,9 @@ from segjax.data.doctor.interpolation import (
 from segjax.data.errors import DataError, as_data_error
 from segjax.data.files.ids import IdMap, class_ids, count_ids
 from segjax.data.files.images import count_colors, rgb_view
+from segjax.data.files.orientation import UnclearOrientation
 from segjax.data.files.paired import PairedFiles
+from segjax.data.files.pixels import NO_HEADER, ImageHeader, image_header
 from segjax.data.source import Source, files_of, read_sample
 
 THUMBNAIL = 48  # pixels a side; near copies are found on these
@@ -28,7 +31,6 @@ NEAREST = (
     "resize masks by nearest neighbour, from the originals (PIL: Image.resize(size, "
     "Image.Resampling.NEAREST); OpenCV: interpolation=cv2.INTER_NEAREST)"
 )
-_ORIENTATION = 0x0112  # the EXIF tag
 
 
 class Problem(NamedTuple):
@@ -53,7 +55,9 @@ class SampleFacts:
     thumbnail: UInt8[np.ndarray, "s s"] | None = None  # the grey image, shrunk
     image_hash: str = ""  # of the decoded pixels
     mask_hash: str = ""
-    orientation: int = 1  # the image's EXIF tag; 1 = upright
+    header: ImageHeader = NO_HEADER  # of the image file
+    turned: bool = False  # whether the image was turned by its EXIF orientation
+    dark: bool = False  # as files of 16 bits are that hold 14 bits or fewer
     jpeg_mask: bool = False  # whether the mask file is JPEG
     counts: LabelCounts | None = None  # the pixels of the label; None without one
     raw_ids: frozenset[int] = frozenset()  # the ids that occur in the file
@@ -91,24 +95,28 @@ def _from_files(source: Source, files: PairedFiles, index: int) -> dict[str, Any
         """The call's result, or None and a problem."""
         try:
             return call(*args)
+        except UnclearOrientation as error:
+            problems.append(Problem("exif-orientation", error))
         except (ValueError, OSError) as error:
             problems.append(Problem(code, as_data_error(error)))
 
+    header = image_header(image_path)
     facts = {
         "name": str(files.names[index]),
         "image_file": str(image_path),
         "mask_file": str(mask_path),
-        "orientation": _header(image_path)[1],
-        "jpeg_mask": _header(mask_path)[0] == "JPEG",
+        "header": header,
+        "jpeg_mask": image_header(mask_path).kind == "JPEG",
     }
-    image = attempt("unreadable", files.image, index)
+    ids = attempt("unreadable", files.ids, index)
+    image = attempt("unreadable", files.image, index, ids if ids is None else ids.shape)
     if image is not None:
         facts |= image_facts(image)
-    ids = attempt("unreadable", files.ids, index)
+        facts["turned"] = header.orientation != 1 and ids is not None and files.turns(index, ids)
     if ids is None:
         facts["colours"] = _colours(mask_path)
         if facts["colours"]:
-            problems[-1] = problems[-1]._replace(code="rgb-mask")
+            problems[0] = problems[0]._replace(code="rgb-mask")
     else:
         mask, unknown = _mask_facts(ids, files.id_map, files, mask_path)
         facts |= mask
@@ -148,6 +156,7 @@ def image_facts(image: UInt8[np.ndarray, "h w c"]) -> dict[str, Any]:
         "contrast": float(np.sqrt(levels @ (np.arange(256) - mean) ** 2)),
         "thumbnail": np.asarray(small),
         "image_hash": _hash(image),
+        "dark": is_dark(image),
     }
 
 
@@ -171,16 +180,6 @@ def _mask_facts(
         error = DataError(error.found, remedy)
     code = "mask-0-255" if facts["raw_ids"] == {0, 255} else "unknown-ids"
     return facts, [Problem(code, error)]
-
-
-def _header(path: pathlib.Path) -> tuple[str, int]:
-    """Format and EXIF orientation, ("", 1) if Pillow cannot open it; Pillow turns TIFFs itself."""
-    try:
-        with Image.open(path) as image:
-            turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1)
-            return image.format or "", int(turned or 1)
-    except Exception:  # its decoders raise many kinds; whoever reads the file reports them
-        return "", 1
 
 
 def _colours(path: pathlib.Path) -> tuple[tuple[int, int, int], ...]:

@@ -31,12 +31,14 @@ class RawImage(NamedTuple):
       top: the highest value that a sample can hold, where the type does not tell.
       inverted: whether 0 is white.
       orientation: of EXIF; the values are not turned.
+      nodata: the value of pixels without data, in all channels, where the file names one.
     """
 
     values: Shaped[np.ndarray, "h w c"]
     top: float | None = None
     inverted: bool = False
     orientation: int = 1
+    nodata: float | None = None
 
 
 def read_raw(path: str | os.PathLike, channels: int = 3) -> RawImage:
@@ -57,7 +59,7 @@ def read_raw(path: str | os.PathLike, channels: int = 3) -> RawImage:
             if pixels.rows_as_pages == channels != bands:
                 values = np.moveaxis(values, -1, 0)
             values = values[..., chosen_bands(pixels, channels, values.shape[2])]
-            return RawImage(values, None, pixels.inverted, pixels.orientation)
+            return RawImage(values, None, pixels.inverted, pixels.orientation, pixels.nodata)
     return _pillow_raw(path, channels)
 
 
@@ -227,6 +229,9 @@ class ImageHeader:
         return self.whole and self.depth == 16
 
 
+NO_HEADER = ImageHeader()
+
+
 def image_header(path: str | os.PathLike) -> ImageHeader:
     """The header of an image file; without `kind` for one that cannot be opened."""
     suffix = pathlib.Path(path).suffix.lower()
@@ -248,7 +253,7 @@ def image_header(path: str | os.PathLike) -> ImageHeader:
             kind, size = image.format or "", (image.height, image.width)
             return ImageHeader(kind, 16 if deep else 8, True, orientation, frames, size)
     except Exception:  # decoders raise many kinds; whoever reads the file reports them
-        return ImageHeader()
+        return NO_HEADER
 
 
 _EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}

@@ -8,14 +8,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segjax.data import class_lists
+from segjax.data import class_lists, image_options
 from segjax.data.class_lists import ClassList
 from segjax.data.classes import IGNORE, ClassTable, from_names
 from segjax.data.errors import DataError
 from segjax.data.files.archive import existing_root
 from segjax.data.files.ids import IdMap, class_ids
 from segjax.data.files.images import IMAGE_SUFFIXES, read_image, some
-from segjax.data.files.pixels import ARRAY_SUFFIX
 from segjax.data.files.masks import read_listed_mask
 from segjax.data.files.multilabel import pair_label_files, read_bits, read_label_files
 from segjax.data.files.paired import (
@@ -24,6 +23,8 @@ from segjax.data.files.paired import (
     pair_files,
     read_listing,
 )
+from segjax.data.files.pixels import ARRAY_SUFFIX
+from segjax.data.files.values import Range
 from segjax.data.source import DatasetSpec
 
 MASK_FORMATS = ("ids", "bits", "per_class")  # values of data.mask_format
@@ -41,6 +42,8 @@ def open_folder(
     *,
     ignore_ids: Sequence[int] = (IGNORE,),
     channels: int = 3,
+    value_range: Sequence[Range] = (),
+    exif: str = "auto",
     mask_format: str = "ids",
 ) -> PairedFiles:
     """The image and mask files of a split.
@@ -56,7 +59,7 @@ def open_folder(
       split: the split's name, such as "train".
       classes: the K classes, or the class list with the ids and colours in the masks.
       ignore_ids: ids in the mask files that become 255, also class ids.
-      channels: of the images; see `read_image`. If not 3, .npy files are images too.
+      channels, value_range, exif: of the images; see `read_image`.
       masks: what they hold. "ids": one class per pixel. "bits" (see `read_bits`) and "per_class"
         (a file for each class, see `pair_label_files` and `read_label_files`): any number of
         classes per pixel; the labels are those of `ClassTable.multilabel`.
@@ -80,7 +83,7 @@ def open_folder(
         names = _names(image_paths, listing)
         pairing = f"as listed in {listing.relative_to(root).as_posix()}"
     else:
-        suffixes = IMAGE_SUFFIXES + (ARRAY_SUFFIX,) * (channels != 3)
+        suffixes = (*IMAGE_SUFFIXES, ARRAY_SUFFIX)
         folders = _split_folders(root, split)
         if mask_format == "per_class":
             paired = pair_label_files(*folders, listed.classes.names, suffixes)
@@ -102,7 +105,9 @@ def open_folder(
         image_paths,
         mask_paths,
         _id_map(listed, ignore_ids, mask_format),
-        read_image=functools.partial(read_image, channels=channels),
+        read_image=functools.partial(
+            read_image, channels=channels, value_range=tuple(value_range), exif=exif
+        ),
         read_ids=read_ids,
         pairing=pairing,
         more_masks=more_masks,
@@ -221,6 +226,8 @@ SPEC = DatasetSpec(
         _class_list(data),
         ignore_ids=tuple(data["ignore_ids"]),
         channels=data["channels"],
+        value_range=image_options.ranges_of(data),
+        exif=data.get("exif", "auto"),
         mask_format=data.get("mask_format", "ids"),
     ),
 )
