@@ -137,8 +137,8 @@ class Predictor:
         Bit k is set where label k is present; `classes.classes_of[label_map]` is bool [h, w, K].
 
         Args:
-          image: with `data.channels` channels. For sliding windows it may be a `np.memmap`, of
-            which only windows are read.
+          image: with `data.channels` channels. For sliding windows it may be a `np.memmap` or a
+            `WindowedImage`, of which only windows are read.
           out: the array to write to, perhaps a `np.memmap`; sliding windows write its rows as they
             finish them. A new array if None.
 
@@ -200,8 +200,11 @@ class Predictor:
             return self._windows.run(self.variables, image, out)
         return self._resize_back(self._run([image], 1), 0, image, labels=False)
 
-    def _check_image(self, image: Any) -> UInt8[np.ndarray, "h w c"]:
-        image, channels = np.asarray(image), self.config["data"]["channels"]
+    def _check_image(self, image: Any) -> Any:
+        """The image as an array, or as it is where only windows of it are read."""
+        channels = self.config["data"]["channels"]
+        if self.options.inference != "slide" or self.options.crf:
+            image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
             raise ValueError(
                 f"predict takes a uint8 image [h, w, {channels}], found {image.dtype} {image.shape}"

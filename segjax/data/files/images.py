@@ -38,15 +38,21 @@ def list_images(
         if path.suffix.lower() not in suffixes:
             raise DataError(f"{path} is not of a known image type", remedy)
         return [path]
-    below = []
-    for folder, folders, names in os.walk(path, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below += [pathlib.Path(folder, name) for name in names if not name.startswith(".")]
+    below = visible_files(path)
     images = [p for p in below if p.suffix.lower() in suffixes]
     if not images:
         types = some({p.suffix or p.name for p in below})
         raise DataError(f"{path} holds no images (types found: {types})", remedy)
     return sorted(images, key=pathlib.Path.as_posix)
+
+
+def visible_files(folder: str | os.PathLike) -> list[pathlib.Path]:
+    """The files in a folder and below it, but hidden ones."""
+    below = []
+    for inside, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below += [pathlib.Path(inside, name) for name in names if not name.startswith(".")]
+    return below
 
 
 def read_image(

@@ -49,18 +49,22 @@ def read_raw(path: str | os.PathLike, channels: int = 3) -> RawImage:
         if values.shape[2] != channels:
             raise _other_channels(path, values.shape[2], channels, axis=values.shape[0])
         return RawImage(values)
-    if suffix in tiff.SUFFIXES:
-        with TiffPixels(path) as pixels:
-            if pixels.reads():
-                return _pillow_raw(path, channels, pixels)
-            height, width, bands = pixels.shape
-            check_size(path, (height, width), bands * pixels.dtype.itemsize)
-            values = pixels[:, :]
-            if pixels.rows_as_pages == channels != bands:
-                values = np.moveaxis(values, -1, 0)
-            values = values[..., chosen_bands(pixels, channels, values.shape[2])]
-            return RawImage(values, None, pixels.inverted, pixels.orientation, pixels.nodata)
+    if suffix in tiff.SUFFIXES and tiff.is_tiff(path):
+        return _tiff_raw(path, channels)
     return _pillow_raw(path, channels)
+
+
+def _tiff_raw(path, channels: int) -> RawImage:
+    with TiffPixels(path) as pixels:
+        if pixels.reads():
+            return _pillow_raw(path, channels, pixels)
+        height, width, bands = pixels.shape
+        check_size(path, (height, width), bands * pixels.dtype.itemsize)
+        values = pixels[:, :]
+        if pixels.rows_as_pages == channels != bands:
+            values = np.moveaxis(values, -1, 0)
+        values = values[..., chosen_bands(pixels, channels, values.shape[2])]
+        return RawImage(values, None, pixels.inverted, pixels.orientation, pixels.nodata)
 
 
 def chosen_bands(pixels: TiffPixels, channels: int, bands: int) -> slice:
@@ -95,6 +99,8 @@ def _pillow_raw(path, channels: int, pixels: TiffPixels | None = None) -> RawIma
     """What Pillow decodes; `pixels` is of a TIFF, whose page it is to be."""
     try:
         with _opened(path) as image:
+            if image.format == "TIFF" and pixels is None:  # under another suffix
+                return _tiff_raw(path, channels)
             if pixels is not None and pixels.page_index:
                 image.seek(pixels.page_index)
             width, height = image.size
@@ -240,7 +246,7 @@ def image_header(path: str | os.PathLike) -> ImageHeader:
             values = np.load(path, mmap_mode="r", allow_pickle=False)
             whole = values.dtype.kind in "bu"
             return ImageHeader("NPY", values.dtype.itemsize * 8, whole, size=values.shape[:2])
-        if suffix in tiff.SUFFIXES:
+        if tiff.is_tiff(path):
             with TiffPixels(path) as pixels:
                 depth, whole = pixels.depth, pixels.dtype.kind in "bu"
                 more = pixels.orientation, pixels.pages, pixels.shape[:2]

@@ -272,6 +272,15 @@ class TiffPixels:
         return tile
 
 
+def is_tiff(path: str | os.PathLike) -> bool:
+    """Whether a file begins as a TIFF, whatever its name; False if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    except OSError:
+        return False
+
+
 def main_series(file: tifffile.TiffFile) -> Any:
     """The first of the largest images of a TIFF, among those that are no overviews and no masks."""
     whole = [s for s in file.series if not (s.keyframe.is_reduced or s.keyframe.is_mask)]

@@ -103,7 +103,7 @@ def test_files_without_a_partner_are_counted_and_named(tmp_path, image_names, ma
             ["images/train/a.png", "masks/train/a.png", "train/images/a.png", "train/masks/a.png"],
             "needs one of .*; found of these: images/train, masks/train, train/images, train/masks",
         ),
-        (["images/train/a.heic", "masks/train/a.png"], r"holds no images \(types .*: \.heic\)"),
+        (["images/train/a.tga", "masks/train/a.png"], r"holds no images \(types .*: \.tga\)"),
     ],
 )
 def test_folders_that_are_not_as_they_must_be_are_named(tmp_path, files, words):
