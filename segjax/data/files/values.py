@@ -12,6 +12,7 @@ from segjax.data.errors import DataError
 AUTO = "auto"  # data.value_range: found over the training split
 # The highest value of 16-bit files that look like files of 14 bits or fewer.
 SHALLOW = 2**14 - 1
+_DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits of sensors
 _BLOCK = 256  # rows that are converted at a time, or the arithmetic would need 8 bytes a value
 
 Range = tuple[float, float]
@@ -112,7 +113,7 @@ def _by_table(values: np.ndarray, ranges: Sequence[Range]) -> np.ndarray:
 
 def _mapped(values: np.ndarray, ranges: np.ndarray) -> np.ndarray:
     low, high = ranges.T
-    share = (values.astype(np.float64) - low) * (255 / (high - low))
+    share = (values.astype(np.float64) - low) * 255 / (high - low)
     np.nan_to_num(share, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
     # Half up: 65535 levels fall to 256 as by whole numbers, (v + 128) // 257.
     return np.floor(share.clip(0, 255) + 0.5).astype(np.uint8)
@@ -143,14 +144,20 @@ def unknown_range(path: Any, dtype: Any, low: Any, high: Any) -> DataError:
 def suggested_range(low: float, high: float, *, whole: bool = True) -> tuple[Range]:
     """The range that values probably have: all that so many bits hold, or their own."""
     if whole and low >= 0:
-        return ((0.0, float(2 ** max(8, int(high).bit_length()) - 1)),)
+        return ((0.0, float(2 ** likely_bits(high) - 1)),)
     low, high = (math.floor(low), math.ceil(high)) if high - low > 10 else (low, high)
     return ((float(low), float(high if high > low else low + 1)),)
 
 
+def likely_bits(highest: float) -> int:
+    """The depth of a sensor whose values reach `highest`."""
+    bits = int(highest).bit_length()
+    return next((depth for depth in _DEPTHS if depth >= bits), bits)
+
+
 def shallow_values(where: str, highest: int) -> DataError:
     """The error for 16-bit files that use few of 65536 levels."""
-    bits = max(8, int(highest).bit_length())
+    bits = likely_bits(highest)
     levels = round(highest / 257) + 1
     return DataError(
         f"{where} of 16 bits hold values up to {highest}: read as 0..65535, {levels} of 256 grey "
