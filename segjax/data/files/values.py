@@ -1,5 +1,6 @@
 """The values of image files as 8-bit pixels: by `data.value_range`, or by the type's own range."""
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -104,11 +105,15 @@ def to_bytes(
 
 
 def _by_table(values: np.ndarray, ranges: Sequence[Range]) -> np.ndarray:
-    every = np.arange(np.iinfo(values.dtype).max + 1)[:, None]
-    table = _mapped(every, np.array(ranges))
+    table = _table(np.iinfo(values.dtype).max + 1, tuple(ranges))
     if len(ranges) == 1:
         return table[:, 0][values]
     return np.stack([table[values[..., k], k] for k in range(values.shape[2])], -1)
+
+
+@functools.lru_cache(maxsize=16)
+def _table(levels: int, ranges: tuple[Range, ...]) -> UInt8[np.ndarray, "levels c"]:
+    return _mapped(np.arange(levels)[:, None], np.array(ranges))
 
 
 def _mapped(values: np.ndarray, ranges: np.ndarray) -> np.ndarray:
