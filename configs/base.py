@@ -30,6 +30,10 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     data.name = "streets"
     data.variant = ""  # of the data set, where it has several; "" = its first
     data.root = ""  # folder of the data set on disk
+    # folder: patterns of image and mask files below root, with {split}, {stem} and *, such as
+    # images/{split}/{stem}.jpg and masks/{stem}_mask.png, or of their folders; "" = as found
+    data.images = ""
+    data.masks = ""
     data.image_size = (97, 193)  # (H, W) canvas that every image is fitted to
     data.label_size = (0, 0)  # (H, W) that evaluation scores at; (0, 0) = the canvas
     data.num_classes = 0  # 0 = as the data set or the class list says
@@ -50,6 +54,11 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     data.label_feature = "segmentation_mask"
     data.train_split = "train"
     data.val_split = "val"  # decides which checkpoint is the best
+    # folder: shares of the training split for val_split and for test, drawn by a hash of the names,
+    # where there are no such splits; 0 = none
+    data.val_share = 0.0
+    data.test_share = 0.0
+    data.skip_unlabelled = False  # folder: leave images without a mask out
     # Evaluated at the end; () = val_split, and "test" where there is one with labels.
     data.eval_splits = ()
     data.train_images = 480  # streets: scenes in the training split

@@ -45,6 +45,7 @@ class Command:
       uses_devices: whether JAX looks for accelerators. It takes seconds and memory on a GPU, and
         processes cannot be forked after it.
       many_processes: whether several processes, as on several hosts, can share the command.
+      word: the flag that a word after the command stands for, as in `segjax init FOLDER`.
     """
 
     summary: str
@@ -53,6 +54,7 @@ class Command:
     overrides: tuple[str, ...] = ()
     uses_devices: bool = True
     many_processes: bool = False
+    word: str = ""
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -74,9 +76,10 @@ COMMANDS: Mapping[str, Command] = {
         needs=("workdir", "input"),
         takes=(
             *("output", "inference", "window", "overlap", "blend"),
-            *("scales", "flip", "batch_size", "crf"),
+            *("scales", "flip", "batch_size", "crf", "ids"),
         ),
         overrides=_LABELS + _READING,
+        word="input",
     ),
     "compare": Command(
         "set evaluated runs side by side, with paired tests over the images",
@@ -149,7 +152,8 @@ def flags_of(mode: str) -> tuple[str, ...]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command that the arguments (those of the process by default) ask for."""
     define_flags(FLAGS, tuple(COMMANDS))
-    sys.argv[:] = config_files.with_paths(sys.argv if arguments is None else ["segjax", *arguments])
+    given = sys.argv if arguments is None else ["segjax", *arguments]
+    sys.argv[:] = config_files.with_paths([given[0], *with_flags(given[1:])])
     if any(a in ("--help", "-help", "-h", "--helpfull", "--helpshort") for a in sys.argv[1:]):
         print(help_text(_mode_in(sys.argv)))
         return
@@ -227,8 +231,8 @@ def check_flags(rest: Sequence[str] = ()) -> None:
     mode = FLAGS.mode
     command, known = COMMANDS[mode], flags_of(mode)
     if rest:
-        as_mode = f" (a command is given as --mode={rest[0]})" if rest[0] in COMMANDS else ""
-        raise ValueError(f"{' '.join(rest)!r} is not a flag{as_mode}; see --help")
+        known = "a command is the first word" if rest[0] in COMMANDS else "see --help"
+        raise ValueError(f"{' '.join(rest)!r} is not a flag; {known}")
     ours = {name for row in COMMANDS for name in flags_of(row)}
     for name in sorted(ours - set(known)):
         if FLAGS[name].present:
@@ -273,7 +277,7 @@ def help_text(mode: str | None = None) -> str:
         "segjax: semantic segmentation in JAX and Flax",
         "",
         f"{program} --config=NAME_OR_FILE[:PRESET] [--workdir=DIR] [--config.OPTION=VALUE]",
-        f"{program} --mode=COMMAND ...",
+        f"{program} COMMAND ... (or --mode=COMMAND)",
         "",
         "commands (train by default):",
     ]
@@ -290,14 +294,15 @@ def help_text(mode: str | None = None) -> str:
             f"commands that use devices take {' '.join(f'--{flag}' for flag in _DETERMINISTIC)}",
             "",
             textwrap.fill(f"configs: {names}; or the path of a file", 100),
-            f"{program} --mode=COMMAND --help describes the flags of a command",
+            f"{program} COMMAND --help describes the flags of a command",
         ]
     )
 
 
 def _help_of(mode: str, program: str) -> str:
     row = COMMANDS[mode]
-    lines = [f"{program} --mode={mode}: {row.summary}", ""]
+    word = f" {row.word.upper()}" if row.word else ""
+    lines = [f"{program} {mode}{word} (or --mode={mode}): {row.summary}", ""]
     for name in flags_of(mode):
         flag, needed = FLAGS[name], name in row.needs
         default = "" if flag.default in (None, [], False) else f" Default: {flag.default}."
@@ -309,6 +314,17 @@ def _help_of(mode: str, program: str) -> str:
         some = ", ".join(f"{start}{'*' * start.endswith('.')}" for start in row.overrides)
         lines += ["  --config.OPTION=VALUE", f"      Changes an option of the run: {some}."]
     return "\n".join(lines)
+
+
+def with_flags(arguments: Sequence[str]) -> list[str]:
+    """The arguments with --mode=COMMAND for a first word that is a command, and the flag for the
+    word after it."""
+    if not arguments or arguments[0] not in COMMANDS:
+        return list(arguments)
+    mode, rest = arguments[0], list(arguments[1:])
+    if rest and not rest[0].startswith("-") and COMMANDS[mode].word:
+        rest[0] = f"--{COMMANDS[mode].word}={rest[0]}"
+    return [f"--mode={mode}", *rest]
 
 
 def _mode_in(arguments: Sequence[str]) -> str | None:

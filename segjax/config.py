@@ -1,6 +1,5 @@
 """Configs as plain data: saved with the run, read back, compared."""
 
-import dataclasses
 import functools
 import hashlib
 import inspect
@@ -14,8 +13,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from segjax.data.class_lists import from_file
-from segjax.data.classes import ClassTable
+from segjax.data.classes import ClassTable, from_rows
 from segjax.data.datasets import class_table
 from segjax.data.files.atomic import replacing
 from segjax.models import model_defaults
@@ -227,13 +225,15 @@ def load_classes(config: Mapping[str, Any], workdir: str | pathlib.Path) -> Clas
     if not path.is_file():
         return class_table(config["data"])
     multilabel = config["model"].get("head") == "sigmoid"
-    return dataclasses.replace(from_file(path), multilabel=multilabel)
+    try:
+        return from_rows(json.loads(path.read_text(encoding="utf-8")), multilabel)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not the classes.json of a run ({error!r}); use the file that training wrote"
+        ) from error
 
 
 def save_classes(classes: ClassTable, workdir: pathlib.Path) -> None:
-    """Writes the run's classes.json, which `segjax.data.classes.from_file` reads."""
-    rows = [
-        {"name": name, "color": list(color)}
-        for name, color in zip(classes.names, classes.palette, strict=True)
-    ]
-    (workdir / CLASSES_FILE).write_text(json.dumps(rows, indent=1) + "\n")
+    """Writes classes.json of a run or of predictions, which is a class list too."""
+    text = json.dumps(classes.to_rows(), indent=1) + "\n"
+    (workdir / CLASSES_FILE).write_text(text, encoding="utf-8")

@@ -110,6 +110,12 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
     choice("blend", "gaussian", ("uniform", "linear", "gaussian"), "Weights inside a window.")
     parsed("scales", _NumbersParser(), (1.0,), "Test-time augmentation, such as 0.75,1,1.25.")
     switch("flip", False, "Test-time augmentation: mirrored images too.")
+    choice(
+        "ids",
+        "raw",
+        ("raw", "train"),
+        "What masks hold: the data set's own ids, as its masks and servers have them, or 0..K-1.",
+    )
     number("batch_size", 4, "Images or windows at a time.")
     flags.DEFINE_flag(
         flags.Flag(

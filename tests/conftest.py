@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import jax
@@ -14,12 +13,10 @@ import pytest
 
 from tests import typecheck
 
-# Many tests compile the same small programs: once per session is enough. Worker processes
-# inherit the variable from the one that starts them.
-_COMPILED = tempfile.TemporaryDirectory(prefix="segjax-tests-")
-jax.config.update(
-    "jax_compilation_cache_dir", os.environ.setdefault("SEGJAX_TESTS_COMPILED", _COMPILED.name)
-)
+# Many tests compile the same small programs: once per checkout is enough. What a program is, the
+# flags and the version of XLA are the key.
+_COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
+jax.config.update("jax_compilation_cache_dir", str(_COMPILED))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 # Golden arrays are float32; accelerators multiply in less unless told.
@@ -60,9 +57,10 @@ def pytest_configure(config):
     """Compiles quickly where slow tests are left out; before the first array makes JAX look."""
     jax.config.update("jax_num_cpu_devices", DEVICES)
     chosen = config.option.markexpr
-    # Before the first module of segjax is imported. The checks of host code cost a tenth of the
-    # suite's time, so the tests that touch every package make them.
-    typecheck.install(complete=chosen == "versions")
+    if chosen == "versions":
+        # Before the first module of segjax is imported. The checks cost a third of the time of all
+        # tests, so those that touch every package make them.
+        typecheck.install()
     if any(quick in chosen for quick in QUICK_RUNS):
         flags = f"{os.environ.get('XLA_FLAGS', '')} {quick_flags(jaxlib.__version__)}"
         os.environ["XLA_FLAGS"] = flags.strip()

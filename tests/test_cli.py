@@ -23,7 +23,9 @@ def refusal(monkeypatch, capsys):
     def parse(*arguments):
         monkeypatch.setattr(cli, "FLAGS", flags.FlagValues())
         define_flags(cli.FLAGS, tuple(COMMANDS))
-        monkeypatch.setattr(sys, "argv", config_files.with_paths(["segjax", *arguments]))
+        monkeypatch.setattr(
+            sys, "argv", config_files.with_paths(["segjax", *cli.with_flags(arguments)])
+        )
         try:
             rest = cli._parse(sys.argv)
             cli.check_flags(rest[1:])
@@ -57,7 +59,10 @@ def test_each_flag_is_a_parameter_of_the_command(mode):
         (["--mode=predict", "--workdir=nowhere"], "--mode=predict needs --input"),
         (["--mode=doctor"], "--mode=doctor needs --config"),
         (["--mode=fly"], "--mode=fly: value should be one of <train|evaluate|"),
-        (["evaluate"], "'evaluate' is not a flag (a command is given as --mode=evaluate)"),
+        (["evaluate"], "--mode=evaluate needs --workdir"),
+        (["predict", "a.jpg"], "--mode=predict needs --workdir"),
+        (["evaluate", "runs/a"], "'runs/a' is not a flag"),
+        (["--config=pspnet", "doctor"], "'doctor' is not a flag; a command is the first word"),
         (["--config=pspnet", "--fly=1"], "Unknown command line flag 'fly'"),
         (["--config=pspnet", "--flip"], "--mode=train does not take --flip (--mode=predict does)"),
         (["--config=pspnet", "--samples=3"], "--mode=train does not take --samples"),

@@ -6,7 +6,7 @@ import pytest
 
 from configs import base, pspnet
 from segjax import config as configs
-from segjax.data.class_lists import from_file
+from segjax.data.class_lists import read_class_list
 from segjax.data.sets.camvid import CAMVID
 
 
@@ -90,7 +90,7 @@ def test_another_run_is_refused_with_the_options_that_differ(tmp_path):
 
 def test_classes_round_trip(tmp_path):
     configs.save_classes(CAMVID, tmp_path)
-    assert from_file(tmp_path / configs.CLASSES_FILE) == CAMVID
+    assert read_class_list(tmp_path / configs.CLASSES_FILE).classes == CAMVID
 
 
 def a_rule(rate, scale=1.0):

@@ -1,4 +1,4 @@
-"""Checks the annotations of segjax, array shapes included, at every call that the tests make."""
+"""Checks the annotations of segjax, array shapes included, at every call that tests make."""
 
 from collections.abc import Mapping
 
@@ -17,23 +17,23 @@ _CONF = beartype.BeartypeConf(
 )
 
 
-# The packages that compute on devices, and those of the host. segjax.accelerators is in neither: it
-# reads text in loops of a million steps, where checks made anew for each inner function would cost
-# minutes.
-_DEVICE = ("api", "inference", "layers", "losses", "metrics", "models", "training", "transforms")
-_HOST = ("commands", "config", "data", "export", "report", "weights")
+# Not segjax.accelerators: it reads text in loops of a million steps, where checks made anew for
+# each inner function would cost minutes.
+_PACKAGES = (
+    *("api", "commands", "config", "data", "export", "inference", "layers", "losses", "metrics"),
+    *("models", "report", "training", "transforms", "weights"),
+)
 
 
 def check(function):
     return beartype.beartype(conf=_CONF)(function)
 
 
-def install(complete: bool) -> None:
-    """Has the packages of the device checked, and those of the host if `complete`; call it before
-    the first of them is imported."""
+def install() -> None:
+    """Has the packages checked; call it before the first of them is imported."""
     # JAX's functions take NumPy's arrays too.
     jaxtyping.Array = jax.Array | np.ndarray
     # A ConfigDict has a mapping's methods but does not say so.
     Mapping.register(ml_collections.ConfigDict)
-    packages = [f"segjax.{name}" for name in (*_DEVICE, *(_HOST if complete else ()))]
+    packages = [f"segjax.{name}" for name in _PACKAGES]
     jaxtyping.install_import_hook(packages, f"{__name__}.check")

@@ -84,6 +84,7 @@ def evaluate(
     console, workdir = console or Console(), pathlib.Path(workdir)
     predictor = Predictor.from_workdir(workdir, options=options, overrides=overrides)
     config = predictor.config
+    said = opened is not None  # by the training before
     opened = opened or Splits.of_run(config)
     changed = _changed_data(configs.load(workdir), config)
     if changed:
@@ -109,6 +110,8 @@ def evaluate(
         words = f"{words}; {options.crf}"
     if changed:
         words = f"{words}; on {_described(config)} (changed: {', '.join(changed)})"
+    for note in () if said else opened.notes:
+        print_line(console, note)
     images = ", ".join(f"{split} {len(opened.source(split))}" for split in splits)
     print_line(console, f"evaluated on {_described(config)}; images: {images}")
     console.print(tables.results_table(results, predictor.classes, words))

@@ -1,6 +1,7 @@
 """The command predict: label maps of images, folders, lists and videos."""
 
 import contextlib
+import csv
 import dataclasses
 import itertools
 import pathlib
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from segjax.data.classes import ClassTable
+from segjax import config as configs
+from segjax.data.classes import IGNORE, ClassTable, in_words
 from segjax.data.errors import DataError
 from segjax.data.files.images import rgb_view
 from segjax.data.files.windowed import WindowedImage
@@ -26,6 +28,8 @@ from segjax.report.pictures import overlay
 from segjax.training.progress import print_line, progress_bar
 
 OVERLAY_VIDEO = "overlays.mp4"
+LEGEND = "legend.csv"
+IDS = ("raw", "train")
 
 
 class UnreadableInputs(ValueError):
@@ -45,6 +49,7 @@ def predict(
     flip: bool = False,
     batch_size: int = 4,
     crf: Mapping[str, float] | None = None,
+    ids: str = "raw",
     overrides: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> list[pathlib.Path]:
@@ -56,11 +61,16 @@ def predict(
     bits (as data.mask_format=bits reads them), and `labels/CLASS/` a mask of 0 and 255 for each
     class. Of a GeoTIFF all are GeoTIFFs of the same place; pixels without data become 255.
 
+    `legend.csv` says which id each class has in the masks, with its colour and train id;
+    `classes.json` is the same as a class list (data.classes), with which the masks can be read.
+
     Args:
       workdir: of a training run.
       input: see `segjax.inference.inputs.open_inputs`.
       inference, window, overlap, blend, scales, flip, batch_size: how images are taken, see
         `InferenceOptions`.
+      ids: what `masks/` holds, as one-channel PNG of 8 bits, or 16 if an id is above 255: "raw" is
+        the data set's own ids, see `ClassTable.raw_ids`; "train" is 0..K-1.
       crf: options of `segjax.inference.crf.DenseCRF`, {} for its defaults; None for no CRF.
       overrides: of the run's config, see `config.with_overrides`; {"model.threshold": 0.4}.
 
@@ -68,7 +78,7 @@ def predict(
       The paths of the index masks.
 
     Raises:
-      ValueError: if there is no run, or `input` names no images and no video.
+      ValueError: if there is no run, `input` names no images and no video, or `output` is a run.
       UnreadableInputs: at the end, listing the inputs that were skipped, if there were any.
     """
     console = console or Console()
@@ -77,9 +87,15 @@ def predict(
     options = InferenceOptions(
         inference, window, overlap, blend, tuple(scales), flip, batch_size, refined
     )
+    if ids not in IDS:
+        raise ValueError(f"--ids={ids}; use {' or '.join(IDS)}")
+    if (output / configs.CONFIG_FILE).is_file():
+        raise ValueError(f"--output={output} is the folder of a run; use another one")
     predictor = Predictor.from_workdir(workdir, options=options, overrides=overrides)
     classes = predictor.classes
     data = predictor.config["data"]
+    written = classes if ids == "raw" else dataclasses.replace(classes, ids=())
+    nodata = None if classes.multilabel else int(written.to_raw_ids([[IGNORE]])[0, 0])
     inputs = open_inputs(input, data["channels"], ranges_of(data), data.get("exif", "auto"))
     if inputs.note:
         print_line(console, inputs.note)
@@ -91,7 +107,8 @@ def predict(
             else:
                 if not classes.multilabel:
                     mark_void(item, label)
-                masks.append(write_picture(output / "masks", item, label, mask=True))
+                mask = written.to_raw_ids(label)
+                masks.append(write_picture(output / "masks", item, mask, nodata=nodata))
                 for kind, mask in _label_masks(label, classes):
                     write_picture(output / kind, item, mask)
                 tinted = _overlay(item.image, label, classes)
@@ -108,6 +125,11 @@ def predict(
     else:
         kinds = "masks, labels, colors" if classes.multilabel else "masks, colors"
         print_line(console, f"{len(masks)} image(s): {kinds} and overlays in {output}")
+    _write_legend(written, output)
+    values = "bits" if classes.multilabel else "ids"
+    merged = ", as data.class_map merges classes" if predictor.config["data"]["class_map"] else ""
+    why = merged * (ids == "raw" and not classes.ids)
+    print_line(console, f"masks hold {values} {in_words(written.raw_ids)}{why}: {output / LEGEND}")
     if unreadable:
         problems = "\n".join(f"  {item.problem}" for item in unreadable)
         raise UnreadableInputs(
@@ -159,6 +181,17 @@ def _whole(item: Input) -> Input:
         return dataclasses.replace(item, image=np.asarray(item.image))
     except DataError as error:
         return dataclasses.replace(item, image=None, problem=str(error))
+
+
+def _write_legend(classes: ClassTable, output: pathlib.Path) -> None:
+    """Writes legend.csv and classes.json: what the masks hold."""
+    output.mkdir(parents=True, exist_ok=True)
+    configs.save_classes(classes, output)
+    with (output / LEGEND).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["bit" if classes.multilabel else "id", "name", "r", "g", "b", "train_id"])
+        rows = zip(classes.raw_ids, classes.names, classes.palette, strict=True)
+        writer.writerows((id_, name, *color, k) for k, (id_, name, color) in enumerate(rows))
 
 
 def _label_masks(label: np.ndarray, classes: ClassTable) -> Iterator[tuple[str, np.ndarray]]:

@@ -56,6 +56,8 @@ def prepare(
     if encoding is None:
         raise ValueError(f"--format={format}; prepare has {', '.join(_ENCODINGS)}, masks (IDD)")
     sources = {split: opened.source(split) for split in splits}
+    for note in opened.notes:
+        print_line(console, note)
     spec = spec_of(data)
     with progress_bar(console, "preparing") as progress:
         manifest = write_prepared(
@@ -73,8 +75,6 @@ def prepare(
             command=" ".join(["python", *sys.argv]),
             progress=progress,
         )
-    for note in opened.image_options.notes:
-        print_line(console, note)
     counts = ", ".join(f"{split.samples} {name}" for name, split in manifest.splits.items())
     print_line(
         console,

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from segjax import config as configs
 from segjax.commands.evaluate import evaluate
+from segjax.data.datasets import classes_in_words
 from segjax.inference.predictor import Predictor
 from segjax.report import run as run_report
 from segjax.report.numbers import evenly_spaced
@@ -74,7 +75,9 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str
         f"{len(setup.classes)} classes, {setup.total_steps} steps of {size}, {devices.size} "
         f"{jax.devices()[0].platform} device(s){f' ({shape})' if shape else ''}"
         f"{f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''}, workdir "
-        f"{workdir}"
+        f"{workdir}",
+        classes_in_words(config["data"]),
+        *setup.data.notes,
     ]
     if rows > size:
         lines.append(
@@ -82,7 +85,6 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str
             "batch are padding, which costs their share of the time"
         )
     lines += [notice] if notice else []
-    lines += setup.data.image_options.notes
     lines += [str(setup.initial.report)] if setup.initial else []
     if warning := setup.warning():
         lines.append(warning)

@@ -1,7 +1,6 @@
 """Classes of a data set kept, merged and ignored by a file (`data.class_map`)."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from segjax.data.class_lists import read_color
+from segjax.data.class_files import from_json, from_yaml, read_text
+from segjax.data.class_rows import read_color
 from segjax.data.classes import IGNORE, ClassTable, Color
 from segjax.data.errors import DataError
 from segjax.data.files.ids import IdMap
@@ -37,7 +37,8 @@ def read_class_map(path: str | os.PathLike, classes: ClassTable) -> ClassMap:
     The file holds `{new name: names, ...}` or a list of `{name, from, color}`, color being
     optional. Names are a name, a list of names, `"*"` for all classes that the file does not name,
     or nothing for the class of the same name. The new classes are in the order of the file. Classes
-    that no entry takes are ignored. An entry without a colour has that of its first class.
+    that no entry takes are ignored. An entry without a colour has that of its first class. The new
+    classes keep their raw ids if each is made of one class, else they are 0..K-1.
 
     Raises:
       DataError: if the file is missing, empty or has another form; a name is unknown (the known
@@ -53,7 +54,8 @@ def read_class_map(path: str | os.PathLike, classes: ClassTable) -> ClassMap:
             f"use those of the data set: {', '.join(classes.names)}",
         )
     others = [name for name in classes.names if name not in named]
-    taken, palette, labels = {}, [], dict.fromkeys(range(len(classes)), IGNORE)
+    taken, palette, merged = {}, [], []
+    labels = dict.fromkeys(range(len(classes)), IGNORE)
     for label, (new, names, color) in enumerate(entries):
         for name in dict.fromkeys(names):
             if name in taken:
@@ -67,9 +69,12 @@ def read_class_map(path: str | os.PathLike, classes: ClassTable) -> ClassMap:
             raise DataError(found, "use it without this entry")
         ids = [classes.names.index(member) for member in members]
         labels |= dict.fromkeys(ids, label)
+        merged.append(ids)
         palette.append(color or classes.palette[ids[0]])
+    # A merged class has several raw ids, none of which would be right.
+    raw_ids = tuple(classes.raw_ids[m[0]] for m in merged) if max(map(len, merged)) == 1 else ()
     try:
-        table = ClassTable(tuple(new for new, _, _ in entries), tuple(palette))
+        table = ClassTable(tuple(new for new, _, _ in entries), tuple(palette), ids=raw_ids)
     except DataError as error:
         raise DataError(f"{file}: {error.found}", error.remedy) from error
     return ClassMap(table, labels)
@@ -112,26 +117,14 @@ class MappedClasses:
         return f"{self.source!r}[{', '.join(f'{a}:{b}' for a, b in self.labels.items())}]"
 
 
-class _Pairs(yaml.BaseLoader):
-    """Reads every scalar as text, and a mapping as pairs, which keep keys that occur twice."""
-
-
-_Pairs.add_constructor(
-    "tag:yaml.org,2002:map", lambda loader, node: tuple(loader.construct_pairs(node))
-)
-
-
 def _rows(path: pathlib.Path, file: str) -> list[tuple[Any, Any, Any]]:
     """(name, from, color) of each entry, as in the file."""
     if not path.is_file():
         raise DataError(f"{file} does not exist", "use a YAML or JSON file")
-    text = path.read_text(encoding="utf-8-sig")
+    text, _ = read_text(path, file)
     try:
-        if path.suffix.lower() == ".json":
-            content = json.loads(text, object_pairs_hook=tuple)
-        else:
-            content = yaml.load(text, _Pairs)
-    except (ValueError, yaml.YAMLError) as error:
+        content = (from_json if path.suffix.lower() == ".json" else from_yaml)(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         message = " ".join(str(error).split())  # PyYAML writes several lines
         raise DataError(f"{file} cannot be read: {message}", _FORM) from error
     rows = []

@@ -8,9 +8,11 @@ outside the image, padding). A data set's source maps its own void ids to `IGNOR
 import colorsys
 import dataclasses
 import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 
 from segjax.data.errors import DataError
 
@@ -37,10 +39,12 @@ class ClassTable:
     palette: tuple[Color, ...]
     multilabel: bool = False
     # The id of each class in the data set's own masks, in which predictions are written;
-    # () = 0..K-1
+    # () = 0..K-1, which becomes ()
     ids: tuple[int, ...] = ()
 
     def __post_init__(self):
+        if self.ids == tuple(range(len(self.ids))):
+            object.__setattr__(self, "ids", ())
         if not 1 <= len(self.names) <= IGNORE:
             raise DataError(
                 f"a class table needs 1 to {IGNORE} classes, found {len(self.names)}",
@@ -58,6 +62,8 @@ class ClassTable:
         if self.ids and len(self.ids) != len(self.names):
             found = f"{len(self.names)} class names but {len(self.ids)} ids"
             raise DataError(found, "use one id for each name")
+        if len({*self.ids}) < len(self.ids):
+            raise DataError(f"class ids {self.ids} occur twice", "use each id once")
         twice = sorted({n for n in self.names if self.names.count(n) > 1})
         if twice:
             raise DataError(f"class names occur twice: {', '.join(twice)}", "use each name once")
@@ -94,6 +100,26 @@ class ClassTable:
         class, are black."""
         return self.colors[np.asarray(label, np.uint8)]
 
+    def to_rows(self) -> list[dict[str, Any]]:
+        """The table for JSON: name and colour of each class, and its ids if they are not 0..K-1."""
+        rows = zip(self.raw_ids, self.names, self.palette, strict=True)
+        return [
+            {**({"id": id_, "train_id": k} if self.ids else {}), "name": name, "color": list(color)}
+            for k, (id_, name, color) in enumerate(rows)
+        ]
+
+    def to_raw_ids(self, label: np.typing.ArrayLike) -> Shaped[np.ndarray, "h w"]:
+        """The label map [h, w] in `raw_ids`: uint8, or uint16 if an id needs it.
+
+        Other values than 0..K-1, and bits of `multilabel`, stay.
+        """
+        label = np.asarray(label, np.uint8)
+        if self.multilabel or not self.ids:
+            return label
+        table = np.arange(IGNORE + 1, dtype=np.uint8 if max(self.ids) <= IGNORE else np.uint16)
+        table[: len(self)] = self.ids
+        return table[label]
+
     def is_painted(self, label: np.typing.ArrayLike) -> Bool[np.ndarray, "h w"]:
         """Where a label map [h, w] shows a class."""
         return self.classes_of.any(1)[np.asarray(label, np.uint8)]
@@ -107,6 +133,28 @@ def default_palette(num_classes: int) -> tuple[Color, ...]:
             for c in colorsys.hsv_to_rgb((0.61803398875 * k) % 1, 0.75, (0.95, 0.7, 0.5)[k % 3])
         )
         for k in range(num_classes)
+    )
+
+
+def in_words(ids: Iterable[int]) -> str:
+    """Ids in ascending order, with runs as ranges: "0, 7, 11..13"."""
+    runs: list[list[int]] = []
+    for id_ in sorted(ids):
+        if runs and id_ == runs[-1][-1] + 1:
+            runs[-1].append(id_)
+        else:
+            runs.append([id_])
+    words = (f"{r[0]}..{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in runs)
+    return ", ".join(words)
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]], multilabel: bool = False) -> ClassTable:
+    """The table of `ClassTable.to_rows`; KeyError or TypeError for anything else."""
+    return ClassTable(
+        tuple(row["name"] for row in rows),
+        tuple(tuple(row["color"]) for row in rows),
+        multilabel,
+        tuple(row["id"] for row in rows if "id" in row),
     )
 
 

@@ -6,8 +6,9 @@ A new data set is one file in `sets/`, with a `SPEC`, and one row in `DATASETS`.
 from collections.abc import Mapping
 from typing import Any
 
+from segjax.data import class_lists
 from segjax.data.class_map import ClassMap, map_classes, read_class_map
-from segjax.data.classes import ClassTable
+from segjax.data.classes import ClassTable, in_words
 from segjax.data.errors import DataError
 from segjax.data.sets import (
     ade20k,
@@ -38,6 +39,7 @@ DATASETS: Mapping[str, DatasetSpec] = {
 }
 
 _ANY_CHANNELS = _MULTILABEL = ("folder", "prepared")
+_LISTED = ("folder", "tfds:")  # have their classes from `data.classes`
 
 
 def spec_of(config: Mapping[str, Any]) -> DatasetSpec:
@@ -91,6 +93,20 @@ def class_table(config: Mapping[str, Any]) -> ClassTable:
     spec = spec_of(config)
     class_map = _class_map(config, spec)
     return class_map.classes if class_map else _own_classes(config, spec)
+
+
+def classes_in_words(config: Mapping[str, Any]) -> str:
+    """One line: how many classes, of which file or data set, and their ids; raises as
+    `class_table`."""
+    own, given = _own_classes(config, spec_of(config)), config["classes"]
+    if given and config["name"].startswith(_LISTED) and not own.multilabel:
+        line = str(class_lists.given_list(given))
+    else:
+        line = f"classes: {len(own)} of {config['name']}, ids {in_words(own.raw_ids)}"
+    if not config["class_map"]:
+        return line
+    mapped = class_table(config)
+    return f"{line}; data.class_map makes {len(mapped)}, ids {in_words(mapped.raw_ids)}"
 
 
 def _class_map(config: Mapping[str, Any], spec: DatasetSpec) -> ClassMap | None:

@@ -1,53 +1,49 @@
 """16-bit files that hold few of their levels, and the range of a split's values."""
 
-from collections.abc import Iterable, Mapping
+import pathlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from segjax.data.errors import DataError
+from segjax.data.files.headers import Header, read_header
 from segjax.data.files.paired import PairedFiles
-from segjax.data.files.pixels import ImageHeader, RawImage, image_header, read_raw
+from segjax.data.files.pixels import RawImage, read_raw
 from segjax.data.files.values import SHALLOW, Range, robust_ranges, shallow_values
 from segjax.data.parallel import in_threads
 
-_DARK = (SHALLOW + 128) // 257  # what SHALLOW becomes of 0..255
+DARK = (SHALLOW + 128) // 257  # what SHALLOW becomes of 0..255
 # Training images that the range is found over, and pixels of each: a million values in all.
 _IMAGES, _PIXELS = 200, 5000
 
 
-def is_dark(image: UInt8[np.ndarray, "h w c"]) -> bool:
-    """Whether an image, if it is of a 16-bit file, is of 14 bits or fewer."""
-    return int(image.max(initial=0)) <= _DARK
-
-
 def shallow_file(path: Any, image: UInt8[np.ndarray, "h w c"], channels: int) -> DataError | None:
     """The error for a 16-bit file, read without a range, of 14 bits or fewer; None for others."""
-    if not is_dark(image) or not image_header(path).may_be_shallow:
+    if image.max(initial=0) > DARK or not read_header(pathlib.Path(path)).may_be_shallow:
         return None
     highest = int(read_raw(path, channels).values.max())
     return shallow_values(f"{path}: samples", highest) if highest <= SHALLOW else None
 
 
-def shallow_split(split: str, files: PairedFiles, dark: Mapping[int, bool]) -> DataError | None:
+def shallow_split(
+    split: str, files: PairedFiles, deep: Sequence[int], looked_at: int
+) -> DataError | None:
     """The error for a split whose 16-bit images are all of 14 bits or fewer.
 
     Args:
       split: its name.
       files: of the split.
-      dark: `is_dark` of some of its images, by index.
+      deep: the 16-bit images among those that were looked at, by index; none is above `DARK`.
+      looked_at: how many these were.
     """
-    if files.value_range or not any(dark.values()):
-        return None
-    headers = {index: image_header(files.image_paths[index]) for index in dark}
-    deep = [index for index, header in headers.items() if header.may_be_shallow]
-    if not deep or not all(dark[index] for index in deep):
+    if files.value_range or not deep:
         return None
     highest = max(in_threads(lambda i: _highest(files, i), deep[:20]), default=0)
     if highest > SHALLOW:
         return None
-    where = f"data split {split!r}: {len(deep)} of {len(dark)} images (such as "
+    where = f"data split {split!r}: {len(deep)} of {looked_at} images (such as "
     return shallow_values(f"{where}{files.image_paths[deep[0]]})", highest)
 
 
@@ -105,17 +101,17 @@ def exif_evidence(files: PairedFiles) -> str:
             mask_size = files.ids(index).shape
         except (ValueError, OSError):
             continue
-        if mask_size in (header.size, header.size[::-1]):
-            votes.add("ignore" if mask_size == header.size else "apply")
+        if mask_size in (header.shape, header.shape[::-1]):
+            votes.add("ignore" if mask_size == header.shape else "apply")
     return votes.pop() if len(votes) == 1 else "auto"
 
 
-def _turnable(files: PairedFiles, indices: list[int]) -> Iterable[tuple[int, ImageHeader]]:
+def _turnable(files: PairedFiles, indices: list[int]) -> Iterable[tuple[int, Header]]:
     """Up to 50 images that a quarter turn would give another size."""
-    headers = in_threads(lambda index: image_header(files.image_paths[index]), indices)
+    headers = in_threads(lambda index: read_header(files.image_paths[index]), indices)
     found = [
         (index, header)
         for index, header in zip(indices, headers, strict=True)
-        if header.orientation >= 5 and header.size[0] != header.size[1]
+        if header.orientation >= 5 and header.shape[0] != header.shape[1]
     ]
     return found[:50]

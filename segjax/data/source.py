@@ -1,7 +1,7 @@
 """A split of a data set, and the row of the table that opens it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -68,6 +68,12 @@ def files_of(source: Any) -> PairedFiles | None:
     while not isinstance(inner, PairedFiles) and hasattr(inner, "source"):
         inner = inner.source
     return inner if isinstance(inner, PairedFiles) and len(inner) == len(source) else None
+
+
+def notes_of(sources: Iterable[Any]) -> list[str]:
+    """What the user should know of how the files of sources were found, each line once."""
+    files = [files_of(source) for source in sources]
+    return list(dict.fromkeys(note for found in files if found for note in found.notes))
 
 
 def read_sample(

@@ -1,6 +1,7 @@
 """The splits of a run's data set, opened and checked once and handed on."""
 
 import contextlib
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping
@@ -10,11 +11,15 @@ from segjax.data.checks import quick_check
 from segjax.data.classes import ClassTable
 from segjax.data.counts import SplitCounts
 from segjax.data.datasets import class_table, make_source, spec_of
+from segjax.data.doctor.diagnose import findings_of
+from segjax.data.doctor.findings import Finding
+from segjax.data.doctor.settings import settings_of
+from segjax.data.doctor.split import Split
 from segjax.data.errors import DataError
 from segjax.data.files.paired import PairedFiles
 from segjax.data.fitted import FittedDataset
 from segjax.data.image_options import ImageOptions, ranges_of, resolve
-from segjax.data.source import Source, files_of
+from segjax.data.source import Source, files_of, notes_of
 
 
 class Splits:
@@ -32,7 +37,7 @@ class Splits:
         self.data, self.seed = data, seed
         self._finished = False
         self._sources: dict[str, Source] = {}
-        self._counts: dict[str, SplitCounts] = {}
+        self._looked: dict[str, Split] = {}
         self._fitted: dict[tuple, FittedDataset] = {}
 
     @classmethod
@@ -75,7 +80,9 @@ class Splits:
 
         options = resolve(self.data, training)
         if opened and opened[0] is not None:
-            self._sources[split] = opened[0].with_options(options.value_range, options.exif)
+            source = opened[0].with_options(options.value_range, options.exif)
+            notes = (*source.notes, *options.notes)
+            self._sources[split] = dataclasses.replace(source, notes=notes)
         return options
 
     @functools.cached_property
@@ -104,24 +111,33 @@ class Splits:
             self._sources[split] = make_source(data, split, self.seed)
         return self._sources[split]
 
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of how the files of the open splits were found."""
+        return notes_of(self._sources.values())
+
     def check(self, *splits: str, batch_size: int = 1) -> None:
-        """Decodes some samples of each split that is not checked yet, see `checks.quick_check`.
+        """Looks at samples of each split that is not checked yet, see `checks.quick_check`.
 
         The training split needs `batch_size` images. DataError for all problems of all splits.
         """
         training = self.data["train_split"]
-        sources = {split: self.source(split) for split in splits if split not in self._counts}
-        self._counts |= quick_check(
+        sources = {split: self.source(split) for split in splits if split not in self._looked}
+        self._looked |= quick_check(
             sources,
             min_images={training: batch_size},
             skip_unreadable=[training] if self.data["on_unreadable"] == "skip" else [],
         )
 
+    def findings(self, config: Mapping[str, Any]) -> list[Finding]:
+        """What the doctor's rules find in the checked splits, judged by a complete config."""
+        return findings_of(self._looked, settings_of(config))
+
     def counts(self, split: str) -> SplitCounts | None:
         """The pixels of a split, from its check; None if that left out some of its samples."""
         self.check(split)
-        counts = self._counts[split]
-        return counts if counts.counted == counts.images else None
+        looked = self._looked[split]
+        return looked.usable_counts if looked.complete else None
 
     def training(self) -> FittedDataset:
         """The training split on the canvas, checked."""

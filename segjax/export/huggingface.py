@@ -92,6 +92,7 @@ def _config(predictor: Predictor, digest: str) -> dict[str, Any]:
         "dtype": config["dtype"],
         "classes": list(classes.names),
         "palette": [list(map(int, color)) for color in classes.palette],
+        "ids": list(classes.raw_ids),
         "preprocessing": {
             "mean": list(predictor.normalization.mean),
             "std": list(predictor.normalization.std),

@@ -41,6 +41,7 @@ class ExportedModel:
       classes: the names, in id order.
       palette: the RGB colour, 0..255, of each value that the model gives: of each class, or with a
         sigmoid head of each set of classes.
+      ids: of each class in the masks of its data set, see `to_raw_ids`.
       size: (H, W) of the canvas on which the model was trained, evaluated and tested.
       multiple: the model takes images whose H and W are multiples of it; None: only of `size`.
     """
@@ -50,6 +51,8 @@ class ExportedModel:
         self.metadata = dict(metadata)
         self.classes = tuple(metadata["classes"])
         self.palette = tuple(tuple(color) for color in metadata["palette"])
+        # Files of earlier versions have no ids.
+        self.ids = tuple(metadata.get("ids", range(len(self.classes))))
         self.size, self.multiple = tuple(metadata["size"]), metadata["multiple"]
         self._run = run
 
@@ -75,6 +78,16 @@ class ExportedModel:
         table = np.zeros((256, 3), np.uint8)
         table[: len(self.palette)] = self.palette
         return table[np.asarray(labels, np.uint8)]
+
+    def to_raw_ids(self, labels: ArrayLike) -> np.ndarray:
+        """Labels [...] as the data set's own masks have them, and its server takes them: uint8, or
+        uint16 if an id needs it. Bits of a sigmoid head stay."""
+        labels = np.asarray(labels, np.uint8)
+        if self.metadata.get("head") == "sigmoid":
+            return labels
+        table = np.arange(256, dtype=np.uint8 if max(self.ids) < 256 else np.uint16)
+        table[: len(self.ids)] = self.ids
+        return table[labels]
 
     def _check(self, images: np.ndarray) -> None:
         (height, width), step = self.size, self.multiple

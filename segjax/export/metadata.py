@@ -28,6 +28,7 @@ def describe(
         "dtype": config["dtype"],
         "classes": list(predictor.classes.names),
         "palette": _colors(predictor.classes),
+        "ids": list(predictor.classes.raw_ids),
         "head": predictor.head.name,
         "channels": channels,
         "value_range": [list(pair) for pair in ranges_of(data)],

@@ -13,15 +13,16 @@ from jaxtyping import UInt8
 from segjax.data.depth import shallow_file
 from segjax.data.files import tiff
 from segjax.data.files.geo import SIDECARS, Tag, world_files
+from segjax.data.files.headers import read_header
 from segjax.data.files.images import (
     IMAGE_SUFFIXES,
     list_images,
     read_image,
     some,
-    visible_files,
 )
-from segjax.data.files.pixels import ARRAY_SUFFIX, image_header
+from segjax.data.files.pixels import ARRAY_SUFFIX
 from segjax.data.files.values import Range
+from segjax.data.files.walk import walk
 from segjax.data.files.windowed import WindowedImage
 from segjax.inference import video
 
@@ -152,7 +153,7 @@ def _listed(listing: pathlib.Path) -> list[pathlib.Path]:
 
 def _left_files(folder: pathlib.Path, images: Sequence[pathlib.Path]) -> str:
     """A line about the files of a folder that are no images, nor belong to one."""
-    left = {path for path in visible_files(folder) if path.suffix.lower() not in SIDECARS}
+    left = {path for path in walk(folder) if path.suffix.lower() not in SIDECARS}
     types = Counter(path.suffix.lower() or "without suffix" for path in left - set(images))
     counts = ", ".join(f"{count} {suffix}" for suffix, count in types.most_common())
     return f"{types.total()} file(s) of other types were left: {counts}" if types else ""
@@ -168,7 +169,7 @@ def _images(paths, names, exif: str, options: Mapping[str, Any]) -> Iterator[Inp
 
 def _image(path: pathlib.Path, name: str, exif: str, options: Mapping[str, Any]) -> Input:
     more: dict[str, Any] = {"world_files": world_files(path)}
-    frames = image_header(path).frames
+    frames = read_header(path).frames
     origin = f"{path} (the first of {frames} frames)" if frames > 1 else str(path)
     if tiff.is_tiff(path):
         windowed = WindowedImage(path, **options)

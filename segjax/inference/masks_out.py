@@ -49,7 +49,7 @@ def mark_void(item: Input, label: UInt8[np.ndarray, "h w"]) -> None:
 
 
 def write_picture(
-    folder: pathlib.Path, item: Input, picture: Rows | np.ndarray, *, mask: bool = False
+    folder: pathlib.Path, item: Input, picture: Rows | np.ndarray, *, nodata: int | None = None
 ) -> pathlib.Path:
     """Writes a picture of an input's pixels as FOLDER/NAME.png.
 
@@ -57,14 +57,14 @@ def write_picture(
     memory at a time. World files are copied.
 
     Args:
-      mask: whether the picture holds labels, of which 255 is tagged as without data where the
-        input has such pixels.
+      nodata: the id that `mark_void` has left in the picture, which is tagged as such where the
+        input has pixels without data; None for other pictures.
     """
     rows = picture if isinstance(picture, Rows) else Rows.of(picture)
     file = folder / f"{item.name}{'.tif' if item.tiff else '.png'}"
     file.parent.mkdir(parents=True, exist_ok=True)
     if item.tiff:
-        tags = [nodata_tag(IGNORE)] if mask and item.void is not None else []
+        tags = [] if nodata is None or item.void is None else [nodata_tag(nodata)]
         _write_tiff(file, rows, (*item.geo, *tags))
     else:
         Image.fromarray(np.concatenate(list(rows.blocks()))).save(file)

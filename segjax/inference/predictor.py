@@ -137,6 +137,7 @@ class Predictor:
     ) -> UInt8[np.ndarray, "h w"]:
         """The label map of one image of any size: ids 0..K-1, or of a sigmoid head bits.
 
+        `classes.to_raw_ids` gives the data set's own ids, which its masks and its server have.
         Bit k is set where label k is present; `classes.classes_of[label_map]` is bool [h, w, K].
 
         Args:

@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from segjax.data import statistics
 from segjax.data.datasets import spec_of
 from segjax.data.splits import Splits
+from segjax.data.weightings import WEIGHTINGS
 from segjax.losses.table import LOSSES
 from segjax.losses.terms import parse_aux_terms, parse_terms
 
@@ -56,10 +57,8 @@ def class_weights(
         return None
     if isinstance(option, str) and option == "published":
         return _published(config["data"])
-    if isinstance(option, str) and option in statistics.WEIGHTINGS:
-        weights = statistics.WEIGHTINGS[option](
-            *_training_pixels(config["data"], splits, cache_dir)
-        )
+    if isinstance(option, str) and option in WEIGHTINGS:
+        weights = WEIGHTINGS[option](*_training_pixels(config["data"], splits, cache_dir))
         return tuple(float(w) for w in weights)
     try:
         weights = tuple(
@@ -71,7 +70,7 @@ def class_weights(
     if len(weights) != len(classes) or not valid:
         raise ValueError(
             f"loss.class_weights={option!r}; use none, published, "
-            f"{', '.join(statistics.WEIGHTINGS)} or {len(classes)} numbers of 0 or more, one per "
+            f"{', '.join(WEIGHTINGS)} or {len(classes)} numbers of 0 or more, one per "
             f"class, not all 0 ({', '.join(classes.names)})"
         )
     return weights
@@ -105,6 +104,6 @@ def _published(data: Mapping[str, Any]) -> tuple[float, ...]:
         of = f"the classes of {data['class_map']}" if data["class_map"] else data["name"]
         raise ValueError(
             f"loss.class_weights='published', but no weights were published for {of}; "
-            f"use {', '.join(statistics.WEIGHTINGS)} or numbers"
+            f"use {', '.join(WEIGHTINGS)} or numbers"
         )
     return weights

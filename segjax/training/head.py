@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer
 
 from segjax.data.classes import ClassTable
-from segjax.data.statistics import WEIGHTINGS
+from segjax.data.weightings import WEIGHTINGS
 from segjax.losses import binary
 from segjax.losses.labels import is_labelled
 from segjax.losses.pixelwise import cross_entropy_sum

@@ -14,11 +14,12 @@ import ml_collections
 import optax
 
 from segjax import config as configs
-from segjax.data import sampling, statistics
+from segjax.data import sampling
 from segjax.data.batches import batch_shapes
 from segjax.data.classes import ClassTable
 from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits, scored_size
+from segjax.data.weightings import WEIGHTINGS
 from segjax.losses.terms import parse_aux_terms, parse_terms
 from segjax.metrics.protocols import DEFAULT_PROTOCOL, Protocol
 from segjax.models import build
@@ -257,7 +258,7 @@ def setup_programs(config: Mapping[str, Any], devices: Sequence[jax.Device] | No
     config = with_normalization(config, None, None)
     devices = make_devices(config["parallel"], config["data"]["image_size"][0], devices)
     setup = _without_data(config, data, head, model, devices)
-    counted = config["loss"]["class_weights"] in statistics.WEIGHTINGS
+    counted = config["loss"]["class_weights"] in WEIGHTINGS
     weights = (1.0,) * len(data.classes) if counted else class_weights(config, data, None)
     objective = dataclasses.replace(setup.objective, class_weights=weights)
     return dataclasses.replace(setup, objective=objective)

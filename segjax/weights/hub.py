@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 from rich.console import Console
 
+from segjax.models import resnet
 from segjax.weights import download, files
 from segjax.weights.folder import is_model_folder, read_folder
 from segjax.weights.hub_rows import ROWS, Row, Wheel
@@ -120,12 +121,24 @@ def open_weights(
     networks = None if model is None else networks_of(model)
     row = find(os.fspath(source), networks)
     if row is not None:
+        _check_stem(row, model)
         file = files.read(fetch(row))
         return dataclasses.replace(file, mean=row.mean, std=row.std)
     path = pathlib.Path(source)
     if not path.exists() and not path.suffix:
         raise ValueError(unknown(os.fspath(source), networks))
     return read_folder(path) if path.is_dir() else files.read(path)
+
+
+def _check_stem(row: Row, model: nn.Module | None) -> None:
+    """Raises ValueError, before anything is fetched, if a ResNet of the table, all of which have
+    the paper's stem, cannot fill the model's."""
+    stem = getattr(model, "stem", "7x7")
+    if row.network in resnet.VARIANTS and stem != "7x7":
+        raise ValueError(
+            f"weights={row.full_name!r} have the stem 7x7, but the model has model.stem={stem}; "
+            "use model.stem=7x7, or a file of weights with that stem"
+        )
 
 
 def reads(source: str | os.PathLike[str]) -> bool:

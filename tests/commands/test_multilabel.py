@@ -164,6 +164,9 @@ def test_predicted_files_are_the_labels(request, tmp_path, kind, names):
     folder = f"{config.data.root}/images/test"
     masks = predict(workdir, folder, tmp_path, console=quiet())
     assert [path.name for path in masks] == ["200.png", "201.png"]
+    legend = (tmp_path / "legend.csv").read_text().splitlines()
+    assert legend[0].split(",")[:2] == ["bit", "name"]
+    assert [line.split(",")[0] for line in legend[1:]] == [str(k) for k in range(len(names))]
     predictor = Predictor.from_workdir(workdir)
     for index in (200, 201):
         image, truth = drawn(index)

@@ -1,5 +1,6 @@
 """The command predict on what users give it: folders, broken files, odd images, a video."""
 
+import dataclasses
 import io
 import pathlib
 import shutil
@@ -15,7 +16,9 @@ from rich.console import Console
 from configs import base
 from segjax import config as configs
 from segjax.commands.predict import UnreadableInputs, predict
-from segjax.data.classes import from_names
+from segjax.data.class_lists import read_class_list
+from segjax.data.classes import from_names, in_words
+from segjax.data.files.ids import listed_ids
 from segjax.data.files.windowed import WindowedImage
 from segjax.inference import inputs, video
 from segjax.models import build
@@ -130,6 +133,50 @@ def test_a_run_without_a_checkpoint(workdir, pictures, tmp_path):
         predict(run, pictures, console=quiet())
 
 
+@pytest.fixture
+def with_ids(workdir, tmp_path):
+    """A function that gives the run's classes raw ids, in a copy of its folder."""
+
+    def run(ids):
+        copy = shutil.copytree(workdir, tmp_path / f"run{ids}")
+        classes = dataclasses.replace(configs.load_classes(configs.load(copy), copy), ids=ids)
+        configs.save_classes(classes, copy)
+        return copy
+
+    return run
+
+
+@pytest.mark.parametrize("ids", [(7, 26, 0), (1000, 0, 2000)])
+def test_masks_hold_the_ids_of_the_data_set(with_ids, pictures, tmp_path, ids):
+    run, console = with_ids(ids), quiet()
+    (mask,) = predict(run, pictures / "rgb.png", tmp_path / "raw", console=console)
+    (train,) = predict(run, pictures / "rgb.png", tmp_path / "train", ids="train", console=console)
+    labels, raw = np.asarray(Image.open(train)), np.asarray(Image.open(mask))
+    assert (labels.dtype, labels.max() < 3) == (np.uint8, True)
+    np.testing.assert_array_equal(raw, np.array(ids)[labels])
+    assert Image.open(mask).mode == ("L" if max(ids) < 256 else "I;16")
+    said = f"masks hold ids {in_words(ids)}: {tmp_path / 'raw' / 'legend.csv'}"
+    assert said in console.file.getvalue().replace("\n", "")
+    # The masks read back by either file are the labels.
+    for folder, file in (("raw", "classes.json"), ("raw", "legend.csv"), ("train", "classes.json")):
+        listed = read_class_list(tmp_path / folder / file)
+        assert listed.classes.names == ("a", "b", "c")
+        holds = np.asarray(Image.open(tmp_path / folder / "masks/rgb.png"))
+        np.testing.assert_array_equal(listed_ids(listed).labels_of(holds, file), labels)
+    lines = (tmp_path / "raw" / "legend.csv").read_text().splitlines()
+    assert lines[0] == "id,name,r,g,b,train_id"
+    assert [line.split(",")[::5] for line in lines[1:]] == [
+        [str(i), str(k)] for k, i in enumerate(ids)
+    ]
+
+
+def test_a_run_is_no_output_and_ids_are_raw_or_train(workdir, pictures):
+    with pytest.raises(ValueError, match=r"--output=.* is the folder of a run; use another one"):
+        predict(workdir, pictures, workdir, console=quiet())
+    with pytest.raises(ValueError, match="--ids=color; use raw or train"):
+        predict(workdir, pictures, console=quiet(), ids="color")
+
+
 class FakeFrames:
     """In place of opencv, which is no requirement: three frames, and a film that is counted."""
 
@@ -149,13 +196,15 @@ class FakeFrames:
         self.film[2].append(frame.shape)
 
 
-def test_a_video(workdir, tmp_path, monkeypatch):
+def test_a_video(with_ids, tmp_path, monkeypatch):
     monkeypatch.setattr(video, "probe", lambda path: (3, 12.5))
     monkeypatch.setattr(video, "read_frames", lambda path: iter(FakeFrames.frames))
     monkeypatch.setattr("segjax.commands.predict.VideoWriter", FakeFrames)
     (tmp_path / "a.mp4").write_bytes(b"film")
     output = tmp_path / "out"
-    masks = predict(workdir, tmp_path / "a.mp4", output, batch_size=2, console=quiet())
+    masks = predict(with_ids((3, 4, 5)), tmp_path / "a.mp4", output, batch_size=2, console=quiet())
+    assert {3, 4, 5} >= {*np.unique(Image.open(masks[0])).tolist()}
+    assert (output / "classes.json").is_file()
     assert [mask.name for mask in masks] == [f"frame_00000{i}.png" for i in range(3)]
     assert FakeFrames.film == ("overlays.mp4", 12.5, [(20, 30, 3)] * 3)
     assert Image.open(masks[2]).size == (30, 20)

@@ -63,7 +63,7 @@ def test_unreadable_samples_are_left_out_where_they_may_be(tmp_path):
     (tmp_path / "images/train/b.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"b\.png"):
         quick_check({"train": source})
-    counts = quick_check({"train": source}, skip_unreadable=["train"])["train"]
+    counts = quick_check({"train": source}, skip_unreadable=["train"])["train"].usable_counts
     np.testing.assert_array_equal(3 * counts.class_pixels, 2 * complete.class_pixels)
     statistics = class_statistics(source, skip_unreadable=True)
     np.testing.assert_array_equal(statistics["class_pixels"], counts.class_pixels)
@@ -130,5 +130,6 @@ def test_quick_check_lists_the_problems_of_all_splits():
 def test_quick_check_decodes_few_of_what_is_drawn_and_many_files(tmp_path):
     files = open_folder(pairs(tmp_path, "abcdef"), "train", THREE)
     drawn = Drawn([uint8([0])] * 9)
-    counts = quick_check({"train": files, "around": Around(files), "drawn": Around(drawn)})
-    assert [count.counted for count in counts.values()] == [6, 6, 4]
+    looked = quick_check({"train": files, "around": Around(files), "drawn": Around(drawn)})
+    assert [len(split.facts) for split in looked.values()] == [6, 6, 4]
+    assert [split.complete for split in looked.values()] == [True, True, False]

@@ -1,5 +1,6 @@
 """Classes kept, merged and ignored by a file."""
 
+import dataclasses
 import json
 import pickle
 
@@ -87,6 +88,25 @@ def test_maps_that_will_not_do(tmp_path, text, words):
 
     with pytest.raises(ValueError, match=r"data\.class_map=.*no\.yaml does not exist; use a YAML"):
         read_class_map(tmp_path / "no.yaml", FIVE)
+
+
+def test_raw_ids_stay_where_each_class_is_made_of_one(tmp_path):
+    raw = dataclasses.replace(FIVE, ids=(3, 7, 8, 300, 9))
+    kept = read_class_map(written(tmp_path, {"sky": "sky", "auto": ["car"]}, "a.json"), raw)
+    assert kept.classes.raw_ids == (9, 7)
+    rest = read_class_map(written(tmp_path, {"sky": "sky", "others": "*"}, "b.json"), raw)
+    assert rest.classes.raw_ids == (0, 1)
+    one = dict.fromkeys(FIVE.names[:4])
+    everything = read_class_map(written(tmp_path, {**one, "rest": "*"}, "c.json"), raw)
+    assert everything.classes.raw_ids == (3, 7, 8, 300, 9)
+
+
+def test_maps_in_the_encodings_of_windows(tmp_path):
+    (tmp_path / "map.yaml").write_bytes("Straße: [car, bus]\n".encode("utf-16"))
+    assert read_class_map(tmp_path / "map.yaml", FIVE).classes.names == ("Straße",)
+    (tmp_path / "map.yaml").write_bytes("дорога: [car, bus]\n".encode("cp1251"))
+    with pytest.raises(ValueError, match=r"class_map=.*map\.yaml, line 1: byte .* not of UTF-8"):
+        read_class_map(tmp_path / "map.yaml", FIVE)
 
 
 def test_files_keep_their_source_with_another_id_map(tmp_path):

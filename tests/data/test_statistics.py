@@ -9,7 +9,8 @@ import pytest
 from segjax.data.classes import from_names
 from segjax.data.sets.camvid import CAMVID, open_segnet
 from segjax.data.sets.folder import open_folder
-from segjax.data.statistics import class_statistics, median_present
+from segjax.data.statistics import class_statistics
+from segjax.data.weightings import median_present
 from tests.data.drawn import CAMVID_ROOT, THREE, Drawn, DrawnWithRepr, mask, pairs, uint8
 
 

@@ -57,6 +57,7 @@ def test_a_folder_is_a_network(export, predictor, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     assert config["preprocessing"]["image_size"] == [32, 48]
     assert len(config["palette"]) == 7
+    assert config["ids"] == list(range(7))
 
 
 def test_the_card_is_filled_from_the_run(export):

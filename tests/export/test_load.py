@@ -111,6 +111,18 @@ def test_a_fixed_size_takes_no_other(tmp_path):
         model(np.zeros((1, 8, 6, 3), np.uint8))
 
 
+def test_labels_in_the_ids_of_the_data_set(artifact, tmp_path):
+    """Which files of earlier versions lack."""
+    exported.write_parts(tmp_path / "m.segjax", parts(ids=[7, 300, 0]))
+    model = segjax.load_exported(tmp_path / "m.segjax")
+    raw = model.to_raw_ids([[0, 1, 2, 255]])
+    assert (model.ids, raw.dtype, raw.tolist()) == ((7, 300, 0), np.uint16, [[7, 300, 0, 255]])
+    old = segjax.load_exported(artifact)
+    assert (old.ids, old.to_raw_ids([2, 1]).tolist()) == ((0, 1, 2), [2, 1])
+    exported.write_parts(tmp_path / "bits.segjax", parts(ids=[0, 1, 2], head="sigmoid"))
+    assert segjax.load_exported(tmp_path / "bits.segjax").to_raw_ids([7]).tolist() == [7]
+
+
 def test_edited_parts_are_refused(artifact, tmp_path):
     changes = {
         "weights": exported.arrays_to_npz({"scale": np.array([1, 1, 1.01], np.float32)}),

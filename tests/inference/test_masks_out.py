@@ -56,7 +56,7 @@ def test_the_tags_of_place_come_out_as_they_went_in(tmp_path, monkeypatch, tags,
     item = only(path)
     np.testing.assert_array_equal(item.image[0:300], RGB)
     picture = LABEL if shape == "labels" else RGB
-    out = write_picture(tmp_path / "masks", item, Rows.of(picture), mask=shape == "labels")
+    out = write_picture(tmp_path / "masks", item, Rows.of(picture), nodata=255)
     assert out == tmp_path / "masks/a.tif"
     np.testing.assert_array_equal(tifffile.imread(out), picture)
     np.testing.assert_array_equal(np.asarray(Image.open(out)), picture)
@@ -84,7 +84,7 @@ def test_pixels_without_data_are_255(tmp_path, monkeypatch, windowed, kind):
     kept = np.ones(LABEL.shape, bool)
     kept[250:, :40] = False
     np.testing.assert_array_equal(label[kept], LABEL[kept])
-    with tifffile.TiffFile(write_picture(tmp_path, item, label, mask=True)) as file:
+    with tifffile.TiffFile(write_picture(tmp_path, item, label, nodata=255)) as file:
         assert file.pages[0].tags[NODATA_TAG].value == "255"
 
 
@@ -94,7 +94,7 @@ def test_other_images_are_png_with_their_world_files(tmp_path):
         if world:
             path.with_suffix(world).write_text("0.5\n0\n0\n-0.5\n9\n7\n")
             path.with_suffix(".prj").write_text("PROJCS")
-        out = write_picture(tmp_path / "out", only(path), LABEL, mask=True)
+        out = write_picture(tmp_path / "out", only(path), LABEL, nodata=255)
         assert out == tmp_path / f"out/{path.stem}.png"
         np.testing.assert_array_equal(np.asarray(Image.open(out)), LABEL)
         assert out.with_suffix(".pgw").is_file() == bool(world)
@@ -123,7 +123,7 @@ def test_rows_that_are_made_as_they_are_written(tmp_path):
 def test_rasterio_sees_the_same_place(tmp_path):
     rasterio = pytest.importorskip("rasterio")
     path = geotiff(tmp_path / "in.tif", tags=[*PLACE, nodata("0")])
-    out = write_picture(tmp_path / "out", only(path), LABEL, mask=True)
+    out = write_picture(tmp_path / "out", only(path), LABEL, nodata=255)
     with rasterio.open(path) as before, rasterio.open(out) as after:
         assert (after.transform, after.crs) == (before.transform, before.crs)
         assert after.nodata == 255

@@ -294,6 +294,15 @@ class TestOffline:
             hub.fetch(row)
 
 
+def test_another_stem_is_said_before_anything_is_fetched(cache):
+    model = build({"name": "pspnet", "encoder": "resnet50"}, 3)
+    with pytest.raises(
+        ValueError, match=r"stem 7x7.*model has model\.stem=3x3; use model\.stem=7x7"
+    ):
+        hub.open_weights("imagenet", model)
+    assert not cache.exists()
+
+
 def test_training_starts_from_a_name(row, tiny_config):
     """`init_from` takes names; the images' normalisation comes with them."""
     from segjax.training.pretrained import read_initial, with_normalization

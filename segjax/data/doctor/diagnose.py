@@ -1,27 +1,21 @@
 """The doctor: decodes all of a data set as a config sees it, and reports what is wrong."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
-import numpy as np
-
-from segjax.data.counts import split_counts
 from segjax.data.datasets import spec_of
 from segjax.data.doctor import sample_rules, split_rules
-from segjax.data.doctor.findings import ERROR, SEVERITIES, Diagnosis, Finding, SplitNumbers
-from segjax.data.doctor.sample_rules import Split
-from segjax.data.doctor.samples import SampleFacts, examine
-from segjax.data.doctor.split_rules import Settings, settings_of
+from segjax.data.doctor.findings import ERROR, SEVERITIES, Diagnosis, Finding
+from segjax.data.doctor.settings import Settings, settings_of
+from segjax.data.doctor.split import Split, look_at
 from segjax.data.errors import DataError, as_data_error
-from segjax.data.parallel import in_threads
 from segjax.data.prepared.manifest import verify
 from segjax.data.source import Source
-from segjax.data.splits import Splits
 
 Progress = Callable[[int, int], None]
+_RULES = (*sample_rules.RULES, *split_rules.RULES)  # of a split
+_RULES_BETWEEN = (split_rules.repeated,)  # of all splits
 
 
 def diagnose(
@@ -54,35 +48,39 @@ def diagnose(
         raise DataError("there are no splits to diagnose", "use sources by split")
     started = time.perf_counter()
     settings = Settings() if config is None else settings_of(config)
-    to_do, done = sum(map(len, sources.values())), 0
-    splits = {}
+    to_do, before, splits = sum(map(len, sources.values())), 0, {}
     for name, source in sources.items():
-        facts = []
-        for sample in in_threads(partial(examine, source), range(len(source)), workers):
-            facts.append(sample)
-            done += 1
+
+        def report(done: int, _: int, before: int = before) -> None:
             if progress is not None:
-                progress(done, to_do)
-        splits[name] = Split(name, source, facts, numbers_of(facts, len(source.classes)))
-    findings = list(more)
-    for split in splits.values():
-        for rule in sample_rules.RULES:
-            findings += rule(split)
-    findings += split_rules.repeated(splits)
-    for rule in split_rules.RULES:
-        for split in splits.values():
-            findings += rule(split, settings)
+                progress(before + done, to_do)
+
+        splits[name] = look_at(source, name, workers=workers, progress=report)
+        before += len(source)
     training = splits.get(settings.train_split)
     return Diagnosis(
         title=title,
         classes=next(iter(sources.values())).classes,
         train_split=settings.train_split,
-        findings=sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)),
+        findings=findings_of(splits, settings, more),
         splits={name: split.numbers for name, split in splits.items()},
         weights={} if training is None else split_rules.class_weights(training),
         sources=sources,
         seconds=time.perf_counter() - started,
     )
+
+
+def findings_of(
+    splits: Mapping[str, Split], settings: Settings, more: Sequence[Finding] = ()
+) -> list[Finding]:
+    """What every rule finds in splits that were looked at, and `more`, the worst first."""
+    findings = list(more)
+    for rule in _RULES:
+        for split in splits.values():
+            findings += rule(split, settings)
+    for rule in _RULES_BETWEEN:
+        findings += rule(splits, settings)
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def diagnose_config(
@@ -100,6 +98,8 @@ def diagnose_config(
     Raises:
       DataError: if the data set or its classes are not known, or no split can be opened.
     """
+    from segjax.data.splits import Splits  # whose check is the doctor's
+
     data = Splits(config["data"], config["seed"])
     _ = data.classes  # an unknown data set is an error and no finding
     sources, errors = {}, {}
@@ -128,27 +128,3 @@ def diagnose_config(
         title=spec_of(config["data"]).title,
         more=findings,
     )
-
-
-def numbers_of(facts: Sequence[SampleFacts], num_classes: int) -> SplitNumbers:
-    """The sums over a split's samples."""
-    labels = [sample.counts for sample in facts if sample.counts is not None]
-    counts = split_counts(labels, len(facts), num_classes)
-    mean, std = _moments(facts)
-    numbers = vars(counts) | {
-        "sizes": dict(Counter(sample.size for sample in facts if sample.size)),
-        "usable": sum(not sample.problems for sample in facts),
-    }
-    return SplitNumbers(**numbers, mean=mean, std=std)
-
-
-def _moments(facts: Sequence[SampleFacts]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation per channel, over the pixels of all images in [0, 1]."""
-    read = [sample for sample in facts if sample.pixel_sums is not None]
-    if not read:
-        return np.full(3, np.nan), np.full(3, np.nan)
-    channels = Counter(sample.pixel_sums.shape[1] for sample in read).most_common(1)[0][0]
-    read = [sample for sample in read if sample.pixel_sums.shape[1] == channels]
-    pixels = sum(sample.size[0] * sample.size[1] for sample in read)
-    mean, square = sum(sample.pixel_sums for sample in read) / pixels
-    return mean, np.sqrt(np.maximum(0, square - mean**2))

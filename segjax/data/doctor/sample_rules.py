@@ -1,65 +1,25 @@
-"""Findings about single files. Each rule takes a `Split` and yields findings."""
+"""Findings about single files.
 
-import dataclasses
+A rule takes a `Split` and the `Settings`, and yields findings.
+"""
+
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
-from segjax.data.checks import lost_foreground
 from segjax.data.classes import ClassTable
+from segjax.data.counts import SplitCounts
 from segjax.data.depth import shallow_split
 from segjax.data.doctor import findings
-from segjax.data.doctor.findings import ERROR, INFO, WARNING, Finding, SplitNumbers
+from segjax.data.doctor.findings import ERROR, INFO, WARNING, Finding
 from segjax.data.doctor.interpolation import looks_interpolated, total
 from segjax.data.doctor.samples import NEAREST, SampleFacts
-from segjax.data.source import Source, files_of
+from segjax.data.doctor.settings import Settings
+from segjax.data.doctor.split import Split
+from segjax.data.errors import DataError
+from segjax.data.source import files_of
 
 _NEAR_CONSTANT = 2.0  # standard deviation of the grey image, of 255
 _MOSTLY_VOID = 0.3  # share of ignored pixels that is worth a line
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """A split's name, source, facts and numbers."""
-
-    name: str
-    source: Source
-    facts: Sequence[SampleFacts]
-    numbers: SplitNumbers
-
-    @property
-    def classes(self) -> ClassTable:
-        return self.source.classes
-
-    def finding(
-        self, code: str, severity: str, title: str, found: Iterable[str], remedy: str, **more: Any
-    ) -> Finding:
-        """A finding about this split."""
-        title = f"{self.name}: {title}"
-        return Finding(code, severity, title, tuple(found), remedy, self.name, **more)
-
-    def finding_of_files(
-        self,
-        code: str,
-        severity: str,
-        title: str,
-        lines: Mapping[int, str],
-        remedy: str,
-        files: Sequence[str] = (),
-    ) -> Finding:
-        """A finding about samples, by index with a line about each.
-
-        `title` follows "3 of 7". `files` are those of the samples, () = their masks.
-        """
-        return self.finding(
-            code,
-            severity,
-            f"{len(lines)} of {self.numbers.images} {title}",
-            findings.first_lines(list(lines.values())),
-            remedy,
-            files=tuple(files or (self.facts[i].mask for i in lines)),
-            samples=tuple((self.name, i) for i in list(lines)[: findings.PICTURED]),
-        )
 
 
 _TITLES = {
@@ -74,7 +34,7 @@ _TITLES = {
 }
 
 
-def problems(split: Split) -> Iterator[Finding]:
+def problems(split: Split, settings: Settings) -> Iterator[Finding]:
     """Samples that training would refuse, by their problem."""
     for code, title in _TITLES.items():
         errors = {
@@ -109,13 +69,20 @@ def _palette_hint(colours: Sequence[tuple[int, int, int]], classes: ClassTable) 
     return f". {heading}: {', '.join(listed)}"
 
 
-def shallow_values(split: Split) -> Iterator[Finding]:
-    """16-bit images that hold few of their levels, read without a range."""
+def shallow(split: Split) -> tuple[DataError | None, list[int]]:
+    """The error of `depth.shallow_split`, if there is one, and the places of 16-bit images."""
     files = files_of(split.source)
-    dark = {i: facts.dark for i, facts in enumerate(split.facts) if facts.size}
-    error = shallow_split(split.name, files, dark) if files is not None else None
+    deep = [i for i, f in enumerate(split.facts) if f.size and f.image_header.may_be_shallow]
+    if files is None or not all(split.facts[i].is_dark for i in deep):
+        return None, deep
+    indices = [split.facts[i].index for i in deep]
+    return shallow_split(split.name, files, indices, len(split.facts)), deep
+
+
+def few_levels(split: Split, settings: Settings) -> Iterator[Finding]:
+    """16-bit images that hold few of their levels, read without a range."""
+    error, deep = shallow(split)
     if error:
-        deep = [i for i in dark if split.facts[i].header.may_be_shallow]
         yield split.finding_of_files(
             "value-range",
             ERROR,
@@ -126,7 +93,24 @@ def shallow_values(split: Split) -> Iterator[Finding]:
         )
 
 
-def lost_foregrounds(split: Split) -> Iterator[Finding]:
+def lost_foreground(split: str, classes: ClassTable, counts: SplitCounts) -> DataError | None:
+    """The error for masks of 0 and 255 whose foreground is all ignored, if they are: of two
+    classes only the first occurs, or of labels as bits none, beside ignored pixels."""
+    names, pixels = classes.names, counts.class_pixels
+    lost = not pixels.any() if classes.multilabel else len(names) == 2 and not pixels[1]
+    if not lost or not counts.ignored_pixels:
+        return None
+    missing = f"any class ({', '.join(names)})" if classes.multilabel else f"class 1 ({names[1]!r})"
+    return DataError(
+        f"data split {split!r}: no pixel of {missing} in {counts.counted} masks, but "
+        f"{counts.ignored_pixels} ignored ones: 255 means ignore, so a 0/255 mask loses its "
+        "foreground",
+        "use data.ignore_ids=() if 255 is the foreground (folder), or ids 0 and 1 "
+        "(np.asarray(mask) // 255)",
+    )
+
+
+def lost_foregrounds(split: Split, settings: Settings) -> Iterator[Finding]:
     """Masks of 0 and 255 where 255 is ignored: nothing is learned from their foreground."""
     facts, numbers = split.facts, split.numbers
     usable = [i for i, f in enumerate(facts) if f.raw_ids and not f.problems]
@@ -144,7 +128,7 @@ def lost_foregrounds(split: Split) -> Iterator[Finding]:
         )
 
 
-def interpolated(split: Split) -> Iterator[Finding]:
+def interpolated(split: Split, settings: Settings) -> Iterator[Finding]:
     """Masks whose classes are joined by ramps of other ids."""
     changes = [facts.transitions for facts in split.facts]
     bad = [i for i, change in enumerate(changes) if looks_interpolated(change)]
@@ -169,7 +153,7 @@ def interpolated(split: Split) -> Iterator[Finding]:
     )
 
 
-def void_share(split: Split) -> Iterator[Finding]:
+def void_share(split: Split, settings: Settings) -> Iterator[Finding]:
     """Much of the split is ignored."""
     share = split.numbers.void_share
     if share > _MOSTLY_VOID:
@@ -198,7 +182,7 @@ _MARKS = (
         "jpeg-mask",
         WARNING,
         "masks are JPEG files, which do not keep ids",
-        lambda f: f.jpeg_mask,
+        lambda f: f.mask_header.format == "JPEG",
         lambda f: f.mask,
         lambda f: f"ids {_listed(f.raw_ids)}",
         "make PNG masks from the original annotation; saving these as PNG does not mend them",
@@ -207,9 +191,11 @@ _MARKS = (
         "exif-turned",
         INFO,
         "images have an EXIF orientation, which is applied where masks were drawn on turned images",
-        lambda f: f.header.orientation != 1 and f.counts is not None and not f.problems,
+        lambda f: f.image_header.orientation != 1 and f.counts is not None and not f.problems,
         lambda f: f.image,
-        lambda f: f"EXIF orientation {f.header.orientation}, {'' if f.turned else 'not '}turned",
+        lambda f: (
+            f"EXIF orientation {f.image_header.orientation}, {'' if f.turned else 'not '}turned"
+        ),
         "look at the pictures of the report; --config.data.exif=apply or ignore where they do not "
         "match",
     ),
@@ -217,9 +203,9 @@ _MARKS = (
         "frames",
         INFO,
         "images have several frames or pages, of which the first is read",
-        lambda f: f.header.frames > 1,
+        lambda f: f.image_header.frames > 1,
         lambda f: f.image,
-        lambda f: f"{f.header.frames} frames or pages",
+        lambda f: f"{f.image_header.frames} frames or pages",
         "save the others as files of their own if they have masks",
     ),
     (
@@ -228,7 +214,9 @@ _MARKS = (
         "images are of nearly one colour",
         # 16-bit files of few bits look so, and are another finding.
         lambda f: (
-            f.size and f.contrast < _NEAR_CONSTANT and not (f.dark and f.header.may_be_shallow)
+            f.size
+            and f.contrast < _NEAR_CONSTANT
+            and not (f.is_dark and f.image_header.may_be_shallow)
         ),
         lambda f: f.image,
         lambda f: f"standard deviation {f.contrast:.2f} of 255",
@@ -246,7 +234,7 @@ _MARKS = (
 )
 
 
-def marks(split: Split) -> Iterator[Finding]:
+def marks(split: Split, settings: Settings) -> Iterator[Finding]:
     """JPEG masks, EXIF orientations, images of one colour, masks that are all ignored."""
     for code, severity, title, holds, file, line, remedy in _MARKS:
         marked = {i: facts for i, facts in enumerate(split.facts) if holds(facts)}
@@ -256,4 +244,22 @@ def marks(split: Split) -> Iterator[Finding]:
             yield split.finding_of_files(code, severity, title, lines, remedy, files)
 
 
-RULES = (problems, shallow_values, lost_foregrounds, interpolated, marks, void_share)
+def left_out(split: Split, settings: Settings) -> Iterator[Finding]:
+    """Shapes that are not drawn, which are background in the masks."""
+    lines = {
+        index: f"{facts.mask}, {facts.name}: "
+        + ", ".join(f"{count} {reason}" for reason, count in sorted(facts.left_out.items()))
+        for index, facts in enumerate(split.facts)
+        if facts.left_out
+    }
+    if lines:
+        yield split.finding_of_files(
+            "left-out-shapes",
+            INFO,
+            "annotations have shapes that are not drawn",
+            lines,
+            "draw areas (polygons, boxes, circles, masks) where they should be in the masks",
+        )
+
+
+RULES = (problems, few_levels, lost_foregrounds, interpolated, marks, void_share, left_out)

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from jaxtyping import Float64, Integer, Shaped, UInt8
 from PIL import Image
 
 from segjax.data.counts import LabelCounts, label_counts
-from segjax.data.depth import is_dark
+from segjax.data.depth import DARK
 from segjax.data.doctor.interpolation import (
     NO_TRANSITIONS,
     Transitions,
@@ -19,12 +19,13 @@ from segjax.data.doctor.interpolation import (
     transitions,
 )
 from segjax.data.errors import DataError, as_data_error
+from segjax.data.files.headers import NO_HEADER, Header, read_header
 from segjax.data.files.ids import IdMap, class_ids, count_ids
 from segjax.data.files.images import count_colors, rgb_view
 from segjax.data.files.orientation import UnclearOrientation
 from segjax.data.files.paired import PairedFiles
-from segjax.data.files.pixels import NO_HEADER, ImageHeader, image_header
-from segjax.data.source import Source, files_of, read_sample
+from segjax.data.polygons.formats import left_out_of
+from segjax.data.source import Source, checked_arrays, files_of, read_sample
 
 THUMBNAIL = 48  # pixels a side; near copies are found on these
 NEAREST = (
@@ -42,28 +43,37 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SampleFacts:
-    """The facts from one decode; a part that could not be read keeps its default."""
+    """The facts from one decode; a part that could not be read, or was left out, keeps its
+    default."""
 
     name: str  # in its split
+    index: int = 0  # in its split
     image_file: str = ""  # a path, "" where the source has no files; and so the mask's
     mask_file: str = ""
+    image_header: Header = NO_HEADER
+    mask_header: Header = NO_HEADER
     problems: tuple[Problem, ...] = ()  # why the sample cannot be used
     size: tuple[int, int] | None = None  # of the image, (height, width)
+    values: tuple[int, int] = (0, 255)  # the smallest and the largest of the image
+    # At most the standard deviation of the grey image, in 0..255; exactly that with a thumbnail
+    contrast: float = 0.0
     # Of the image in [0, 1]: per channel the sum and the sum of squares
     pixel_sums: Float64[np.ndarray, "2 c"] | None = None
-    contrast: float = 0.0  # standard deviation of the grey image, in 0..255
     thumbnail: UInt8[np.ndarray, "s s"] | None = None  # the grey image, shrunk
     image_hash: str = ""  # of the decoded pixels
     mask_hash: str = ""
-    header: ImageHeader = NO_HEADER  # of the image file
     turned: bool = False  # whether the image was turned by its EXIF orientation
-    dark: bool = False  # as files of 16 bits are that hold 14 bits or fewer
-    jpeg_mask: bool = False  # whether the mask file is JPEG
     counts: LabelCounts | None = None  # the pixels of the label; None without one
     raw_ids: frozenset[int] = frozenset()  # the ids that occur in the file
     transitions: Transitions = NO_TRANSITIONS  # of the raw ids
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)  # shapes, by the reason
     # Of a mask that holds colours, the most frequent first
     colours: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def is_dark(self) -> bool:
+        """Whether the image, if it is of a 16-bit file, is of 14 bits or fewer."""
+        return self.values[1] <= DARK
 
     @property
     def image(self) -> str:
@@ -76,18 +86,27 @@ class SampleFacts:
         return self.mask_file or self.name
 
 
-def examine(source: Source, index: int) -> SampleFacts:
+def examine(source: Source, index: int, *, thorough: bool = True) -> SampleFacts:
     """Decodes a sample and notes its facts and its problems.
 
     Where the source is one of files, its raw ids are read, so that all problems of a file are
     found, and not only the first one that its reader refuses.
+
+    Args:
+      source: the split.
+      index: of the sample.
+      thorough: note also `pixel_sums`, `thumbnail`, hashes and `transitions`, which take about a
+        third of the time of decoding.
     """
     files = files_of(source)
-    facts = _from_files(source, files, index) if files else _from_sample(source, index)
-    return SampleFacts(**facts)
+    if files:
+        facts = _from_files(source, files, index, thorough)
+    else:
+        facts = _from_sample(source, index, thorough)
+    return SampleFacts(index=index, **facts)
 
 
-def _from_files(source: Source, files: PairedFiles, index: int) -> dict[str, Any]:
+def _from_files(source: Source, files: PairedFiles, index: int, thorough: bool) -> dict[str, Any]:
     image_path, mask_path = files.image_paths[index], files.mask_paths[index]
     problems: list[Problem] = []
 
@@ -100,25 +119,28 @@ def _from_files(source: Source, files: PairedFiles, index: int) -> dict[str, Any
         except (ValueError, OSError) as error:
             problems.append(Problem(code, as_data_error(error)))
 
-    header = image_header(image_path)
+    header = read_header(pathlib.Path(image_path))
     facts = {
         "name": str(files.names[index]),
         "image_file": str(image_path),
         "mask_file": str(mask_path),
-        "header": header,
-        "jpeg_mask": image_header(mask_path).kind == "JPEG",
+        "image_header": header,
+        "mask_header": read_header(pathlib.Path(mask_path)),
     }
     ids = attempt("unreadable", files.ids, index)
-    image = attempt("unreadable", files.image, index, ids if ids is None else ids.shape)
-    if image is not None:
-        facts |= image_facts(image)
-        facts["turned"] = header.orientation != 1 and ids is not None and files.turns(index, ids)
     if ids is None:
         facts["colours"] = _colours(mask_path)
         if facts["colours"]:
-            problems[0] = problems[0]._replace(code="rgb-mask")
-    else:
-        mask, unknown = _mask_facts(ids, files.id_map, files, mask_path)
+            problems[-1] = problems[-1]._replace(code="rgb-mask")
+    image = attempt("unreadable", files.image, index, ids if ids is None else ids.shape)
+    if image is not None:
+        facts |= image_facts(image, thorough=thorough)
+        facts["turned"] = ids is not None and files.turns(header, ids.shape)
+    if ids is not None:
+        if files.drawn:
+            options = getattr(files.read_ids, "keywords", {})
+            facts["left_out"] = left_out_of(mask_path, image_path, **options)
+        mask, unknown = _mask_facts(ids, files.id_map, files, mask_path, thorough)
         facts |= mask
         problems += unknown
     if image is not None and ids is not None:
@@ -131,51 +153,65 @@ def _from_files(source: Source, files: PairedFiles, index: int) -> dict[str, Any
     return facts | {"problems": tuple(problems)}
 
 
-def _from_sample(source: Source, index: int) -> dict[str, Any]:
+def _from_sample(source: Source, index: int, thorough: bool) -> dict[str, Any]:
+    code = "unreadable"
     try:
-        image, label, name = read_sample(source, index)
+        sample = source[index]
+        code = "bad-sample"
+        image, label, name = checked_arrays(sample, index)
     except (ValueError, OSError) as error:
-        problem = Problem("bad-sample", as_data_error(error))
-        return {"name": f"sample {index}", "problems": (problem,)}
-    facts, problems = _mask_facts(label, class_ids(len(source.classes.values)), source, name)
-    return {"name": name, "problems": tuple(problems), **image_facts(image), **facts}
+        return {"name": f"sample {index}", "problems": (Problem(code, as_data_error(error)),)}
+    id_map = class_ids(len(source.classes.values))
+    facts, problems = _mask_facts(label, id_map, source, name, thorough)
+    return {
+        "name": name,
+        "problems": tuple(problems),
+        **image_facts(image, thorough=thorough),
+        **facts,
+    }
 
 
-def image_facts(image: UInt8[np.ndarray, "h w c"]) -> dict[str, Any]:
+def image_facts(image: UInt8[np.ndarray, "h w c"], *, thorough: bool = True) -> dict[str, Any]:
     """The `SampleFacts` that come from the image's pixels."""
-    values = np.arange(256) / 255
-    counts = [Image.fromarray(image[..., k]).histogram() for k in range(image.shape[2])]
-    grey = Image.fromarray(rgb_view(image)).convert("L")
+    low, high = int(image.min()), int(image.max())
+    facts = {
+        "size": image.shape[:2],
+        "values": (low, high),
+        "contrast": (high - low) / 2,
+    }
+    if not thorough:
+        return facts
+    values, rgb = np.arange(256) / 255, Image.fromarray(rgb_view(image))
+    bands = (
+        [rgb] if image.shape[2] == 3 else [Image.fromarray(b) for b in np.moveaxis(image, -1, 0)]
+    )
+    counts = np.concatenate([band.histogram() for band in bands]).reshape(-1, 256)
+    grey = rgb.convert("L")
     levels = np.array(grey.histogram()) / (grey.width * grey.height)
     mean = levels @ np.arange(256)
     # A triangle filter: with PIL's BOX, a copy of another size would get another thumbnail.
     small = grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
-    return {
-        "size": image.shape[:2],
-        "pixel_sums": np.array([np.array(counts) @ values, np.array(counts) @ values**2]),
+    return facts | {
+        "pixel_sums": np.array([counts @ values, counts @ values**2]),
         "contrast": float(np.sqrt(levels @ (np.arange(256) - mean) ** 2)),
         "thumbnail": np.asarray(small),
         "image_hash": _hash(image),
-        "dark": is_dark(image),
     }
 
 
 def _mask_facts(
-    ids: Integer[np.ndarray, "h w"], id_map: IdMap, source: Source, file: Any
+    ids: Integer[np.ndarray, "h w"], id_map: IdMap, source: Source, file: Any, thorough: bool
 ) -> tuple[dict[str, Any], list[Problem]]:
     """The `SampleFacts` that come from the ids of a mask, and the problem with unknown ids."""
-    pixels, changes = count_ids(ids), transitions(ids)
+    pixels = count_ids(ids)
     counts = label_counts(ids.shape, pixels, id_map.labels, source.classes)
-    facts = {
-        "counts": counts,
-        "raw_ids": frozenset(pixels),
-        "transitions": changes,
-        "mask_hash": _hash(ids),
-    }
+    facts = {"counts": counts, "raw_ids": frozenset(pixels)}
+    if thorough:
+        facts |= {"transitions": transitions(ids), "mask_hash": _hash(ids)}
     if not counts.unknown:
         return facts, []
     error = id_map.unknown_ids(pixels, file)
-    if looks_interpolated(changes):
+    if looks_interpolated(facts["transitions"] if thorough else transitions(ids)):
         remedy = f"{NEAREST}: these ids are blends along the boundaries of others"
         error = DataError(error.found, remedy)
     code = "mask-0-255" if facts["raw_ids"] == {0, 255} else "unknown-ids"
@@ -189,7 +225,7 @@ def _colours(path: pathlib.Path) -> tuple[tuple[int, int, int], ...]:
             if image.mode not in ("RGB", "RGBA"):
                 return ()
             rgb = np.asarray(image)
-    except Exception:  # see above
+    except Exception:  # its decoders raise many kinds; whoever reads the file reports them
         return ()
     return tuple(color for color, _ in count_colors(rgb, shown=8)[1])
 

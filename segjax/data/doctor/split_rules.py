@@ -3,48 +3,30 @@
 A rule takes a `Split` and the `Settings`, and yields findings.
 """
 
-import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from segjax.data import statistics
-from segjax.data.checks import too_few_images
 from segjax.data.doctor import findings
 from segjax.data.doctor.duplicates import Duplicate, duplicates
 from segjax.data.doctor.findings import ERROR, INFO, WARNING, Finding, first_lines
-from segjax.data.doctor.sample_rules import Split
+from segjax.data.doctor.settings import Settings
+from segjax.data.doctor.split import Split
+from segjax.data.errors import DataError
+from segjax.data.weightings import WEIGHTINGS
 
-# The meaning of data.mean=() and data.std=().
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _RARE = 0.01  # share of the labelled pixels
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """The options that data are judged by; None where they are not known."""
-
-    train_split: str = "train"  # the split that is trained on
-    batch_size: int = 1  # of training
-    image_size: tuple[int, int] | None = None  # (height, width) of the canvas
-    mean: Sequence[float] | None = None  # of the normalisation of images
-    std: Sequence[float] | None = None
-
-
-def settings_of(config: Mapping[str, Any]) -> Settings:
-    """The settings of a complete config (see configs/base.py)."""
-    data = config["data"]
-    # Weights of init_from bring the numbers that they were trained with.
-    default = (None, None) if config["init_from"] or data["channels"] != 3 else _IMAGENET
-    return Settings(
-        data["train_split"],
-        config["train"]["batch_size"],
-        tuple(data["image_size"]),
-        tuple(data["mean"]) or default[0],
-        tuple(data["std"]) or default[1],
+def too_few_images(split: str, images: int, needed: int) -> DataError:
+    """The error for a split with fewer images than `needed`."""
+    if images == 0:
+        return DataError(f"data split {split!r} has no images", "use a split that has some")
+    return DataError(
+        f"data split {split!r} has {images} images but train.batch_size={needed}",
+        f"use train.batch_size<={images} or more images",
     )
 
 
@@ -174,14 +156,14 @@ def class_weights(split: Split) -> dict[str, tuple[float, ...]]:
     """The loss weights of each kind; empty if no class occurs, and for labels as bits, whose
     pixels are not divided among the classes."""
     pixels, present = split.numbers.class_pixels, split.numbers.present_pixels
-    kinds = statistics.WEIGHTINGS if pixels.any() and not split.classes.multilabel else {}
+    kinds = WEIGHTINGS if pixels.any() and not split.classes.multilabel else {}
     return {name: tuple(kind(pixels, present).tolist()) for name, kind in kinds.items()}
 
 
 RULES = (too_few, unseen_classes, sizes, normalization, imbalance)
 
 
-def repeated(splits: Mapping[str, Split]) -> Iterator[Finding]:
+def repeated(splits: Mapping[str, Split], settings: Settings) -> Iterator[Finding]:
     """Images that occur again: across splits (leakage) and within one."""
     pairs = duplicates({name: split.facts for name, split in splits.items()})
     across = [pair for pair in pairs if pair.first[0] != pair.second[0]]
@@ -229,5 +211,5 @@ def _repetition(
         lines.append(f"{path(pair.first)} = {path(pair.second)} ({likeness})")
         places += [pair.first, pair.second]
     files = tuple(dict.fromkeys(map(path, places)))
-    shown = tuple(places[: findings.PICTURED])
+    shown = tuple((s, splits[s].facts[i].index) for s, i in places[: findings.PICTURED])
     return Finding(code, severity, title, first_lines(lines), remedy, name, files, shown)

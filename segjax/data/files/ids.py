@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from segjax.data.classes import IGNORE
+from segjax.data.class_lists import ClassList
+from segjax.data.classes import IGNORE, in_words
 from segjax.data.errors import DataError
 
 
@@ -69,6 +70,29 @@ def class_ids(num_classes: int, ignore_ids: Iterable[Any] = (IGNORE,)) -> IdMap:
         {k: k for k in range(num_classes)} | dict.fromkeys(ignore_ids, IGNORE),
         f"0..{num_classes - 1} and data.ignore_ids={ignore_ids}",
     )
+
+
+def listed_ids(listed: ClassList, ignore_ids: Iterable[Any] = (IGNORE,)) -> IdMap:
+    """The map of masks that hold the ids of a class list; `ignore_ids` become 255.
+
+    Raises:
+      DataError: for `ignore_ids` that are no numbers, or 255 both among them and of a class.
+    """
+    id_map = class_ids(len(listed.ids), ignore_ids)
+    if listed.ids == listed.labels:
+        return id_map
+    ignored = [id_ for id_, label in id_map.labels.items() if label == IGNORE]
+    labels = dict(zip(listed.ids, listed.labels, strict=True))
+    if labels.get(IGNORE, IGNORE) != IGNORE and IGNORE in ignored:
+        name = listed.names[listed.ids.index(IGNORE)]
+        raise DataError(
+            f"data.classes has the class {name!r} of id {IGNORE}, which data.ignore_ids="
+            f"{tuple(ignored)} ignores",
+            'use data.ignore_ids="()" if it is a class; if it is void, `ignore` at the end of its '
+            "line",
+        )
+    given = f"{in_words(labels)} of data.classes and data.ignore_ids={tuple(ignored)}"
+    return IdMap(labels | dict.fromkeys(ignored, IGNORE), given)
 
 
 def count_ids(ids: Integer[np.ndarray, "h w"]) -> dict[int, int]:

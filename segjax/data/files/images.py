@@ -12,13 +12,17 @@ from PIL import Image
 from segjax.data.errors import DataError
 from segjax.data.files import tiff
 from segjax.data.files.orientation import to_turn, turned
-from segjax.data.files.pixels import open_image, read_raw
+from segjax.data.files.pixels import ARRAY_SUFFIX, open_image, read_raw
 from segjax.data.files.values import Range, to_bytes
+from segjax.data.files.walk import walk
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".pgm", ".ppm"),
     *tiff.SUFFIXES,
 )
+MASK_SUFFIXES = (*IMAGE_SUFFIXES, ARRAY_SUFFIX)
+# Of polygons: a file for each image, or one for all images of a split.
+SHAPE_SUFFIXES = (".json", ".txt", ".xml", ".csv")
 
 
 def list_images(
@@ -38,21 +42,12 @@ def list_images(
         if path.suffix.lower() not in suffixes:
             raise DataError(f"{path} is not of a known image type", remedy)
         return [path]
-    below = visible_files(path)
+    below = list(walk(path))
     images = [p for p in below if p.suffix.lower() in suffixes]
     if not images:
         types = some({p.suffix or p.name for p in below})
         raise DataError(f"{path} holds no images (types found: {types})", remedy)
     return sorted(images, key=pathlib.Path.as_posix)
-
-
-def visible_files(folder: str | os.PathLike) -> list[pathlib.Path]:
-    """The files in a folder and below it, but hidden ones."""
-    below = []
-    for inside, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below += [pathlib.Path(inside, name) for name in names if not name.startswith(".")]
-    return below
 
 
 def read_image(

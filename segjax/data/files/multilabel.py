@@ -12,7 +12,7 @@ from segjax.data.errors import DataError
 from segjax.data.files.ids import class_ids
 from segjax.data.files.images import IMAGE_SUFFIXES, list_images, read_mask, some
 from segjax.data.files.masks import foreground
-from segjax.data.files.paired import pair_files
+from segjax.data.files.pairing import pair_files
 
 
 def read_bits(
@@ -109,7 +109,7 @@ def pair_label_files(
             pair_files(images, masks, image_suffixes, functools.partial(_stem_of, name, owners))
             for name in classes
         ]
-    names, image_paths, _, _ = pairs[0]
+    names, image_paths = pairs[0][:2]
     rule = "; ".join(f"{name}: {pair[3]}" for name, pair in zip(classes, pairs, strict=True))
     return names, image_paths, [pair[2] for pair in pairs], rule
 

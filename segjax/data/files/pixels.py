@@ -1,7 +1,6 @@
 """The pixels of an image file with their own values, and what its header says."""
 
 import contextlib
-import dataclasses
 import io
 import math
 import os
@@ -98,13 +97,13 @@ def _other_channels(path, bands: int, channels: int, axis: int = 0) -> DataError
 def _pillow_raw(path, channels: int, pixels: TiffPixels | None = None) -> RawImage:
     """What Pillow decodes; `pixels` is of a TIFF, whose page it is to be."""
     try:
-        with _opened(path) as image:
+        with opened(path) as image:
             if image.format == "TIFF" and pixels is None:  # under another suffix
                 return _tiff_raw(path, channels)
             if pixels is not None and pixels.page_index:
                 image.seek(pixels.page_index)
             width, height = image.size
-            deep = _PNG16.get(_raw_mode(image))
+            deep = _PNG16.get(raw_mode(image))
             if deep:
                 raw = RawImage(_png16(path, deep))
             else:
@@ -175,7 +174,7 @@ _PNG16 = {
 }
 
 
-def _raw_mode(image: Any) -> str:
+def raw_mode(image: Any) -> str:
     """How the samples of a PNG lie in its file, in Pillow's terms; "" for other formats."""
     return str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""
 
@@ -183,7 +182,7 @@ def _raw_mode(image: Any) -> str:
 def _png16(path, raw_modes: Sequence[str]) -> UInt16[np.ndarray, "h w c"]:
     parts = []
     for mode in raw_modes:
-        with _opened(path) as image:
+        with opened(path) as image:
             image.tile = [(*image.tile[0][:3], mode)]
             image.load()
             parts.append(np.array(image))
@@ -209,66 +208,10 @@ def _npy(path) -> Shaped[np.ndarray, "h w c"]:
     return values if values.ndim == 3 else values[..., None]
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageHeader:
-    """What an image file says of itself, without its pixels.
-
-    Attributes:
-      kind: the file's format, such as PNG or TIFF; "" if it cannot be opened.
-      depth: the bits of a sample.
-      whole: whether samples are whole numbers from 0.
-      orientation: of EXIF.
-      frames: number of frames, or of pages in colour.
-      size: (h, w) as stored.
-    """
-
-    kind: str = ""
-    depth: int = 8
-    whole: bool = True
-    orientation: int = 1
-    frames: int = 1
-    size: tuple[int, int] = (0, 0)
-
-    @property
-    def may_be_shallow(self) -> bool:
-        """Whether the type may hold many more values than the file does."""
-        return self.whole and self.depth == 16
-
-
-NO_HEADER = ImageHeader()
-
-
-def image_header(path: str | os.PathLike) -> ImageHeader:
-    """The header of an image file; without `kind` for one that cannot be opened."""
-    suffix = pathlib.Path(path).suffix.lower()
-    try:
-        if suffix == ARRAY_SUFFIX:
-            values = np.load(path, mmap_mode="r", allow_pickle=False)
-            whole = values.dtype.kind in "bu"
-            return ImageHeader("NPY", values.dtype.itemsize * 8, whole, size=values.shape[:2])
-        if tiff.is_tiff(path):
-            with TiffPixels(path) as pixels:
-                depth, whole = pixels.depth, pixels.dtype.kind in "bu"
-                more = pixels.orientation, pixels.pages, pixels.shape[:2]
-                return ImageHeader("TIFF", depth, whole, *more)
-        with _opened(path) as image:
-            deep = "16" in _raw_mode(image) or image.mode.startswith("I")
-            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-            tagged = _EXIF_KEYS & image.info.keys()  # without any, PNG would decode its pixels
-            orientation = int(image.getexif().get(TAG, 1) or 1) if tagged else 1
-            kind, size = image.format or "", (image.height, image.width)
-            return ImageHeader(kind, 16 if deep else 8, True, orientation, frames, size)
-    except Exception:  # decoders raise many kinds; whoever reads the file reports them
-        return NO_HEADER
-
-
-_EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
-
-
 def open_image(path: str | os.PathLike | io.BytesIO) -> Image.Image:
     """Opens and decodes a file with Pillow; DataError, naming the file, if that fails."""
     try:
-        with _opened(path) as image:
+        with opened(path) as image:
             _load(image)
             return image
     except DataError:
@@ -287,7 +230,7 @@ def _unreadable(path: Any, error: Exception, reason: str = "") -> DataError:
     return DataError(f"{path} cannot be read: {error}", "use an intact image file")
 
 
-def _opened(path: str | os.PathLike | io.BytesIO) -> Any:
+def opened(path: str | os.PathLike | io.BytesIO) -> Any:
     """Opens a file with Pillow, up to the limit of `check_size` and not Pillow's own."""
     try:
         image: Any = Image.open(path)

@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segjax.data.classes import ClassTable
+from segjax.data.classes import ClassTable, from_rows
 from segjax.data.errors import DataError
 from segjax.data.files.archive import existing_root, held
 from segjax.data.files.atomic import replacing
@@ -99,8 +99,7 @@ class Manifest:
         """Writes the file, completely or not at all."""
         values = dataclasses.asdict(self)
         values.pop("folder")
-        table = zip(self.classes.names, self.classes.palette, strict=True)
-        values["classes"] = [{"name": name, "color": list(color)} for name, color in table]
+        values["classes"] = self.classes.to_rows()
         if self.classes.multilabel:
             values["multilabel"] = True
         if not self.value_range:  # as versions wrote that had none
@@ -116,8 +115,7 @@ def load(folder: pathlib.Path) -> Manifest:
         values = json.loads(path.read_text())
         if values.pop("format") != 1:
             raise ValueError("written by another version of segjax")
-        rows = [(row["name"], tuple(row["color"])) for row in values.pop("classes")]
-        classes = ClassTable(*zip(*rows, strict=True), values.pop("multilabel", False))
+        classes = from_rows(values.pop("classes"), multilabel=values.pop("multilabel", False))
         splits = {
             name: Split(split["source"], tuple(Shard(**shard) for shard in split["shards"]))
             for name, split in values.pop("splits").items()
@@ -197,7 +195,9 @@ def differences(planned: Manifest, existing: Manifest) -> list[str]:
             f"split {name}": (split.source, tuple((s.file, s.samples) for s in split.shards))
             for name, split in manifest.splits.items()
         }
-        return {name: getattr(manifest, name) for name in names} | splits
+        facts = {name: getattr(manifest, name) for name in names} | splits
+        # The records hold labels, whatever the raw ids, which earlier versions did not keep.
+        return facts | {"classes": dataclasses.replace(manifest.classes, ids=())}
 
     ours, theirs = facts(planned), facts(existing)
     return [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]

@@ -23,8 +23,10 @@ from segjax.data.files.archive import (
 )
 from segjax.data.files.ids import IdMap, class_ids
 from segjax.data.files.images import count_colors, hex_color, read_image
+from segjax.data.files.lists import pairs_of_list
 from segjax.data.files.masks import rows_of_colors
-from segjax.data.files.paired import PairedFiles, pair_files, read_listing
+from segjax.data.files.paired import PairedFiles
+from segjax.data.files.pairing import pair_files
 from segjax.data.source import DatasetSpec
 
 CAMVID = published("camvid11").classes  # the 11 classes that the SegNet authors use
@@ -61,10 +63,10 @@ def open_segnet(root, split: str) -> PairedFiles:
     root = existing_root(root, "<split>.txt, <split>/ and <split>annot/, as in the authors' copy")
     images, masks, listing = root / split, root / f"{split}annot", root / f"{split}.txt"
     if listing.is_file():
-        image_paths, mask_paths = read_listing(root, listing)
+        image_paths, mask_paths = pairs_of_list(root, listing)
         names = [p.stem for p in image_paths]
     elif images.is_dir() and masks.is_dir():
-        names, image_paths, mask_paths, _ = pair_files(images, masks)
+        names, image_paths, mask_paths, *_ = pair_files(images, masks)
     else:
         remedy = "use the split train, val or test, and the CamVid folder of the SegNet authors"
         if any((root / name).is_dir() for name in ("701_StillsRaw_full", "LabeledApproved_full")):

@@ -14,12 +14,12 @@ _LAYOUT = (
     "leftImg8bit/<split>/<city>/*_leftImg8bit.png and "
     "gtFine/<split>/<city>/*_gtFine_labelIds.png (gtCoarse for the variant coarse)"
 )
-# The raw ids of the classes that are evaluated, by train id; every other raw id is void.
-_RAW_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+_CLASSES = published("cityscapes").classes
 # Raw ids are 0..33. The archive's own files do not draw the license plate's -1; tools that do write
 # it as -1 or, in a byte, as 255.
 _FROM_RAW = IdMap(
-    dict.fromkeys((-1, *range(34), 255), IGNORE) | {raw: k for k, raw in enumerate(_RAW_IDS)},
+    dict.fromkeys((-1, *range(34), 255), IGNORE)
+    | {raw: k for k, raw in enumerate(_CLASSES.raw_ids)},
     "Cityscapes' raw ids -1..33",
 )
 _FROM_TRAIN_IDS = IdMap({**{k: k for k in range(19)}, 255: IGNORE}, "train ids 0..18 and 255")
@@ -61,7 +61,7 @@ def open_cityscapes(root, split: str, *, variant: str = "fine") -> PairedFiles:
         files.pop(_BAD, None)
     name = "Cityscapes" if variant == "fine" else "Cityscapes coarse"
     pairs = pair_by_key(split, images, masks, _LAYOUT)
-    return PairedFiles(name, split, published("cityscapes").classes, *pairs, id_map)
+    return PairedFiles(name, split, _CLASSES, *pairs, id_map)
 
 
 SPEC = DatasetSpec(
@@ -71,7 +71,7 @@ SPEC = DatasetSpec(
     layout=f"{_LAYOUT}; the masks of test are all void",
     unlabelled=("test",),
     splits=("train", "val", "test", "train_extra"),
-    classes=lambda data: published("cityscapes").classes,
+    classes=lambda data: _CLASSES,
     open=lambda data, split: open_cityscapes(data["root"], split, variant=data["variant"]),
     variants=("fine", "coarse"),
 )

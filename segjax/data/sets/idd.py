@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Integer, UInt8
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.errors import DataError
@@ -24,6 +24,8 @@ from segjax.data.files.ids import IdMap
 from segjax.data.files.images import read_mask, some
 from segjax.data.files.paired import PairedFiles
 from segjax.data.parallel import in_processes
+from segjax.data.polygons.paint import damaged, paint
+from segjax.data.polygons.per_image import cityscapes
 from segjax.data.source import DatasetSpec
 
 _BACKGROUND = "unlabeled"  # of pixels that no polygon covers
@@ -218,31 +220,22 @@ def draw_polygons(path: pathlib.Path, variant: str) -> UInt8[np.ndarray, "h w"]:
     """
     ids = label_ids(variant)
     try:
-        annotation = json.loads(pathlib.Path(path).read_text("utf-8"))
-        size = int(annotation["imgWidth"]), int(annotation["imgHeight"])
-        mask = Image.new("L", size, ids[_BACKGROUND])
-        polygons = [
-            (str(item["label"]), [(float(x), float(y)) for x, y in item["polygon"]])
-            for item in annotation["objects"]
-            if not item.get("deleted")
-        ]
+        annotation = cityscapes(json.loads(pathlib.Path(path).read_text("utf-8")))
+        if annotation.size is None or min(annotation.size) < 1:
+            raise ValueError(f"imgHeight and imgWidth are {annotation.size}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} cannot be drawn: {type(error).__name__} {error}",
-            "use an intact file of the "
-            "data set, with imgWidth, imgHeight, and objects that have label and polygon",
-        ) from error
-    pen = ImageDraw.Draw(mask)
-    for name, points in polygons:
-        if len(points) < 3:
-            continue
+        form = "an intact file of the data set, with imgWidth, imgHeight, and objects that have "
+        raise damaged(path, error, f"{form}label and polygon") from error
+    known = {}
+    for name in {shape.label for shape in annotation.shapes}:
         label = name if name in ids else name.removesuffix("group")
         if label not in ids:
             raise DataError(
                 f"{path}: label {name!r} is unknown", f"use the labels of IDD: {', '.join(ids)}"
             )
-        pen.polygon(points, fill=ids[label])
-    return np.array(mask)
+        known[name] = ids[label]
+    drawn = paint(annotation.size, annotation.shapes, known, ids[_BACKGROUND])
+    return drawn.astype(np.uint8)
 
 
 @functools.cache

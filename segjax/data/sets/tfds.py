@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+from segjax.data import class_lists
+from segjax.data.class_lists import ClassList
 from segjax.data.classes import IGNORE, ClassTable, from_names
 from segjax.data.errors import DataError
-from segjax.data.files.ids import IdMap, class_ids
+from segjax.data.files.ids import IdMap, listed_ids
 from segjax.data.files.images import mask_ids, open_image, some
-from segjax.data.sets import folder
 from segjax.data.source import DatasetSpec
 
 _NAME = re.compile(r"tfds:(\w+(/[\w.-]+)?(:[\d.*]+)?)")
@@ -47,7 +48,7 @@ def spec_of(name: str) -> DatasetSpec:
         url=f"https://www.tensorflow.org/datasets/catalog/{match[1].split('/')[0].split(':')[0]}",
         layout="what TFDS prepared, as ArrayRecord",
         splits=("train", "validation", "test"),
-        classes=functools.partial(_classes, match[1]),
+        classes=lambda data: _classes(match[1], data).classes,
         open=functools.partial(_open_configured, match[1]),
         reads_files=False,
     )
@@ -133,7 +134,7 @@ def open_tfds(
     name: str,
     data_dir: str,
     split: str,
-    classes: ClassTable,
+    classes: ClassTable | ClassList,
     *,
     image_feature: str = "image",
     label_feature: str = "segmentation_mask",
@@ -145,6 +146,7 @@ def open_tfds(
       DataError: if it is not prepared, is not ArrayRecord, has no such split or feature, or a
         feature is no image or no integer mask.
     """
+    listed = classes if isinstance(classes, ClassList) else class_lists.listed(classes)
     builder = prepared_builder(name, data_dir)
     check_features(builder, image_feature, label_feature)
     try:
@@ -157,7 +159,7 @@ def open_tfds(
         ) from error
     remedy = (
         "use data.ignore_ids for void ids; where ids count from 1, "
-        f"data.num_classes={len(classes) + 1} and data.ignore_ids=(0, {IGNORE})"
+        f"data.num_classes={len(listed.classes) + 1} and data.ignore_ids=(0, {IGNORE})"
     )
     return TfdsSplit(
         builder.info.full_name,
@@ -165,8 +167,8 @@ def open_tfds(
         split,
         image_feature,
         label_feature,
-        classes,
-        dataclasses.replace(class_ids(len(classes), ignore_ids), remedy=remedy),
+        listed.classes,
+        dataclasses.replace(listed_ids(listed, ignore_ids), remedy=remedy),
         length,
     )
 
@@ -183,9 +185,9 @@ def _open_configured(name: str, data: Mapping[str, Any], split: str) -> TfdsSpli
     )
 
 
-def _classes(name: str, data: Mapping[str, Any]) -> ClassTable:
+def _classes(name: str, data: Mapping[str, Any]) -> ClassList:
     if data["classes"] or data["num_classes"]:
-        return folder.SPEC.classes(data)
+        return class_lists.given_list(data["classes"], data["num_classes"])
     path = data["label_feature"]
     feature = find_feature(prepared_builder(name, data["root"]), path, "data.label_feature")
     names = getattr(feature, "names", ())
@@ -194,7 +196,7 @@ def _classes(name: str, data: Mapping[str, Any]) -> ClassTable:
             f"tfds:{name}: feature {path!r} names no classes",
             'use data.classes, a file or names ("road,car,sky"), or at least data.num_classes',
         )
-    return from_names(names)
+    return class_lists.listed(from_names(names))
 
 
 class _Encoded(io.BytesIO):

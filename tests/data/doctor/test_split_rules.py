@@ -6,7 +6,7 @@ import pytest
 from configs import base
 from segjax.data.classes import from_names
 from segjax.data.doctor import ERROR, INFO, WARNING, diagnose, diagnose_config, paste_lines
-from segjax.data.doctor.split_rules import settings_of
+from segjax.data.doctor.settings import settings_of
 from segjax.data.sets.folder import open_folder
 from tests.data.doctor import planted
 from tests.data.drawn import THREE, Drawn, pairs, uint8

@@ -57,6 +57,13 @@ BONN_MASKS = [name.replace("leftImg8bit", "gtFine_labelIds") for name in BONN]
         (["aachen_01_leftImg8bit.png"], ["aachen_01_gtFine_labelIds.png"], None),
         (["0001TP_1.png", "0001TP_2.png"], ["0001TP_1_L.png", "0001TP_2_L.png"], "* with *_L"),
         (["rgb_1_day.png", "rgb_2_day.png"], ["1.png", "2.png"], "rgb_*_day with *"),
+        # Affixes with a number: of DRIVE, of CHASE_DB1, of tools.
+        (["21_training.tif"], ["21_manual1.gif"], "*training with *manual1"),
+        (["Image_01L.jpg", "Image_01R.jpg"], ["Image_01L_1stHO.png", "Image_01R_1stHO.png"], None),
+        (["x1.jpg", "y2.jpg"], ["x1_class0.png", "y2_class0.png"], "* with *_class0"),
+        (["site 1.jpg", "site 2.jpg"], ["site 1-mask-1.png", "site 2-mask-1.png"], None),
+        (["1_rgb_v2.png", "2_rgb_v2.png"], ["1_mask_v2.png", "2_mask_v2.png"], None),
+        (["a.jpg", "b.jpeg", "c.png"], ["a.jpg.png", "b.jpeg.png", "c.png.png"], "*.* with *"),
     ],
 )
 def test_names_pair_without_the_affixes_that_all_share(tmp_path, image_names, mask_names, pairing):
@@ -76,6 +83,8 @@ TWENTY = [f"{k:02}" for k in range(20)]
         (["img_1.jpg"], ["img_2.png"], "1 images in .* have no mask .*names read as . with"),
         (["img_001.jpg", "img_002.jpg"], ["img_101.png", "img_102.png"], "2 images in"),
         (["seq1_004.jpg"], ["seq2_004.png"], "1 images in .* have no mask"),
+        (["cam1_04.jpg", "cam1_05.jpg"], ["cam2_mask_04.png", "cam2_mask_05.png"], "2 images in"),
+        (["a_1.jpg", "b_1.jpg"], ["a.png", "b.png"], "2 images in"),
         (["004_1.jpg", "005_1.jpg"], ["004_2.png", "005_2.png"], "2 images in .* have no mask"),
         (["north/a.jpg"], ["south/a.png"], "1 images in .* have no mask"),
         (
@@ -96,12 +105,16 @@ def test_files_without_a_partner_are_counted_and_named(tmp_path, image_names, ma
     "files, words",
     [
         ([], r"data\.root=.* is not an existing folder; .*images/<split>.*or <split>/images"),
-        (["images/dev/a.png", "masks/dev/a.png"], "found of these: none; splits found: dev; data"),
-        (["dev/images/a.png", "dev/masks/a.png"], "splits found: dev; data.root holds: dev; use"),
+        (["images/dev/a.png", "masks/dev/a.png"], "looks like .*; splits found: dev; use one"),
+        (
+            ["dev/images/a.png", "dev/masks/a.png"],
+            "'train' is not in data.root=.*splits found: dev; use",
+        ),
         (["images/train/a.png"], "with masks/<split>.*found of these: images/train; splits"),
         (
             ["images/train/a.png", "masks/train/a.png", "train/images/a.png", "train/masks/a.png"],
-            "needs one of .*; found of these: images/train, masks/train, train/images, train/masks",
+            r"fits 2 layouts: .*data\.images=images/{split} data\.masks=masks/{split}\) and .*"
+            r"data\.images={split}/images data\.masks={split}/masks\); choose",
         ),
         (["images/train/a.tga", "masks/train/a.png"], r"holds no images \(types .*: \.tga\)"),
     ],
@@ -178,7 +191,7 @@ def test_colours_and_ids_of_a_class_list_become_labels_and_count_apart(tmp_path)
     mask(tmp_path / "masks/train/b.png", [0, 1, 2, 2], 1, 4)
     assert class_statistics(source, cache)["class_pixels"].tolist() == [2, 3]
     mask(tmp_path / "masks/train/b.png", [0, 1, 2, 3], 1, 4)
-    with pytest.raises(ValueError, match=r"bad ids 3 \(1 pixels\); allowed are 0\.\.2 and data\."):
+    with pytest.raises(ValueError, match=r"bad ids 3 \(1 pixels\); allowed are 0\.\.2 of data"):
         source[1]
 
 

@@ -19,6 +19,20 @@ def write(root, lists):
         ("list/train.txt", "photos/b.jpg\tids/x/b.png\t\nphotos/a.jpg\tids/y.png"),
         ("train.csv", "\ufeffimage,mask\nphotos/b.jpg, ids/x/b.png\nphotos/a.jpg,ids/y.png\n"),
         ("list/train.csv", 'photos/b.jpg,"ids/x/b.png"\r\n/photos/a.jpg,/ids/y.png\r\n'),
+        (
+            "train.csv",
+            "image_path,mask_path\nphotos\\b.jpg,ids\\x\\b.png\nphotos\\a.jpg,ids\\y.png",
+        ),
+        ("valid.csv", ",image,label\n0,photos/b.jpg,ids/x/b.png\n1,photos/a.jpg,ids/y.png\n"),
+        ("train.csv", "mask;size;img\nids/x/b.png;4;photos/b.jpg\nids/y.png;4;photos/a.jpg\n"),
+        ("train.csv", "0,photos/b.jpg,ids/x/b.png\n1,photos/a.jpg,ids/y.png\n"),
+        ("train.txt", "photos/b.jpg ids/x/b.png 0\nphotos/a.jpg ids/y.png 1"),
+        ("train.lst", "C:\\me\\photos\\b.jpg\tids\\x\\b.png\nphotos/a.jpg\tids/y.png"),
+        (
+            "train.jsonl",
+            '{"image": "photos/b.jpg", "mask": "ids/x/b.png"}\n'
+            '{"mask": "ids/y.png", "image": "photos/a.jpg"}\n',
+        ),
         # The list is of another place, so the last two parts must do.
         ("train.txt", "/else/photos/b.jpg /else/z/b.png\n/else/photos/a.jpg /else/ids/y.png"),
     ],
@@ -29,7 +43,7 @@ def test_lists_name_the_files_in_their_order(tmp_path, name, lines):
     photo(tmp_path / "photos/a.jpg")
     photo(tmp_path / "photos/b.jpg")
     write(tmp_path, {name: lines})
-    source = open_folder(tmp_path, "train", THREE)
+    source = open_folder(tmp_path, "val" if "valid" in name else "train", THREE)
     assert [source[i]["name"] for i in range(len(source))] == ["b", "a"]
     assert [int(source[i]["label"].max()) for i in range(2)] == [1, 2]
     assert source.pairing == f"as listed in {name}"
@@ -86,3 +100,24 @@ def test_lists_that_will_not_do(tmp_path, lists, words):
     write(tmp_path, lists)
     with pytest.raises(ValueError, match=words):
         open_folder(tmp_path, "train", THREE)
+
+
+@pytest.mark.parametrize("lines", ["b\na\n", "b.jpg\na.jpg\n", "image\n./img/b.jpg\nimg/a.jpg\n"])
+def test_names_alone_stand_for_files_of_the_layout(tmp_path, lines):
+    for name in "abc":
+        photo(tmp_path / f"img/{name}.jpg")
+        mask(tmp_path / f"lab/{name}_L.png")
+    photo(tmp_path / "img/without a mask.jpg")
+    write(tmp_path, {"train.txt": lines})
+    assert open_folder(tmp_path, "train", THREE).names == ["b", "a"]
+    write(tmp_path, {"train.txt": "b\nz\n"})
+    with pytest.raises(ValueError, match=r"train\.txt, line 2: no image and mask are named z; use"):
+        open_folder(tmp_path, "train", THREE)
+
+
+def test_tables_of_something_else_are_no_lists(tmp_path):
+    for folder in ("images", "masks"):
+        mask(tmp_path / "train" / folder / "a.png")
+    for lines in ("id,rle_mask\na,1 2 3\n", "ImageId,EncodedPixels\na.png,1 2\n"):
+        write(tmp_path, {"train.csv": lines})
+        assert open_folder(tmp_path, "train", THREE).names == ["a"]

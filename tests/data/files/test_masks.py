@@ -107,7 +107,7 @@ def test_unknown_colours_come_with_a_remedy(tmp_path, colored, name, pixels, wor
 
 def test_one_colour_for_two_classes_cannot_be_read(tmp_path):
     path = save(tmp_path / "m.png", [[(1, 1, 3), (2, 2, 2)]])
-    same = class_list(tmp_path, "road 1 1 3\ncar 1 1 3\n")
+    same = class_list(tmp_path, "road 1 1 3\ncar 1 1 3 ignore\n")
     with pytest.raises(ValueError, match=r"gives the colour #010103 to 'road' and to 'car'; use"):
         read_listed_mask(path, same)
     voids = class_list(tmp_path, "void 1 1 3 ignore\nroad 2 2 2\nout 1 1 3 ignore\n")

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from segjax.data.checks import check_source
+from segjax.data.files.headers import read_header
 from segjax.data.files.images import read_image
 from segjax.data.files.orientation import TAG
-from segjax.data.files.pixels import image_header
 from segjax.data.sets.folder import open_folder
 from tests.data.drawn import TWO, save
 
@@ -34,7 +34,7 @@ def test_stored_and_turned_pixels(tmp_path, orientation, name):
     np.testing.assert_array_equal(read_image(path, exif="ignore"), PIXELS)
     np.testing.assert_array_equal(read_image(path, exif="apply"), expected)
     np.testing.assert_array_equal(read_image(path, exif="auto"), expected)  # without a mask
-    assert image_header(path).orientation == orientation
+    assert read_header(path).orientation == orientation
 
 
 def data(root, orientation, mask_shape, pixels=PIXELS, exif="auto"):

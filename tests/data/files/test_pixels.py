@@ -9,8 +9,9 @@ import tifffile
 from PIL import Image, ImageCms
 
 from segjax.data.files import pixels
+from segjax.data.files.headers import read_header
 from segjax.data.files.images import open_image, read_image
-from segjax.data.files.pixels import image_header, read_raw
+from segjax.data.files.pixels import read_raw
 from tests.data.drawn import save
 
 RANDOM = np.random.default_rng(0)
@@ -48,7 +49,7 @@ def test_16_bit_pngs_keep_all_their_bits(tmp_path, samples, channels):
     np.testing.assert_array_equal(
         image, np.broadcast_to(np.floor(kept / 4095 * 255 + 0.5), image.shape)
     )
-    assert image_header(tmp_path / "a.png").may_be_shallow
+    assert read_header(tmp_path / "a.png").may_be_shallow
 
 
 def twelve_bits(values):
@@ -70,7 +71,7 @@ def test_depths_of_which_the_header_tells_the_range(tmp_path):
     (tmp_path / "a.tif").write_bytes(twelve_bits(values))
     expected = np.floor(values / 4095 * 255 + 0.5)
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 1)[..., 0], expected)
-    assert not image_header(tmp_path / "a.tif").may_be_shallow
+    assert not read_header(tmp_path / "a.tif").may_be_shallow
     (tmp_path / "a.pgm").write_bytes(b"P5 6 8 4095\n" + values.astype(">u2").tobytes())
     np.testing.assert_allclose(read_image(tmp_path / "a.pgm", 1)[..., 0], expected, atol=1)
 
@@ -124,7 +125,7 @@ def test_the_first_of_several_frames(tmp_path, suffix):
     options = {"lossless": True} if suffix == "webp" else {}
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **options)
     assert (read_image(tmp_path / f"a.{suffix}") == RED).all()
-    assert image_header(tmp_path / f"a.{suffix}").frames == 3
+    assert read_header(tmp_path / f"a.{suffix}").frames == 3
 
 
 def test_a_file_is_what_it_begins_as(tmp_path):

@@ -10,8 +10,8 @@ import tifffile
 from PIL import Image
 
 from segjax.data.files import tiff
+from segjax.data.files.headers import read_header
 from segjax.data.files.images import read_image
-from segjax.data.files.pixels import image_header
 from segjax.data.files.tiff import TiffPixels
 from segjax.data.files.windowed import WindowedImage
 
@@ -117,8 +117,8 @@ def test_the_first_full_size_image_is_read(tmp_path):
         file.write(RGB[::2, ::2], photometric="rgb", subfiletype=1)
         file.write(RGB[..., 0] > 0, photometric="mask", subfiletype=4)
     agrees(tmp_path / "a.tif", RGB)
-    header = image_header(tmp_path / "a.tif")
-    assert (header.kind, header.depth, header.frames, header.size) == ("TIFF", 16, 1, (37, 50))
+    header = read_header(tmp_path / "a.tif")
+    assert (header.format, header.bits, header.frames, header.shape) == ("TIFF", 16, 1, (37, 50))
 
 
 def test_pages_of_one_sample_are_bands_and_pages_in_colour_are_frames(tmp_path):
@@ -126,7 +126,7 @@ def test_pages_of_one_sample_are_bands_and_pages_in_colour_are_frames(tmp_path):
     agrees(tmp_path / "bands.tif", RGB)
     tifffile.imwrite(tmp_path / "pages.tif", np.stack([RGB, RGB[::-1]]), photometric="rgb")
     agrees(tmp_path / "pages.tif", RGB)
-    assert image_header(tmp_path / "pages.tif").frames == 2
+    assert read_header(tmp_path / "pages.tif").frames == 2
 
 
 def test_large_strips_without_compression_are_read_by_rows(tmp_path, monkeypatch):

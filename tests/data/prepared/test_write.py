@@ -237,6 +237,11 @@ def test_sources_and_options_that_will_not_do(tmp_path, options, message):
 def test_a_manifest_is_read_as_it_was_written(tmp_path):
     manifest = prepared(tmp_path, size=(4, 5), command="python launch.py --mode=prepare")
     assert manifests.load(manifest.folder) == manifest
+    # The ids of the original masks stay; they are no other preparation.
+    raw = dataclasses.replace(manifest, classes=dataclasses.replace(THREE, ids=(7, 300, 0)))
+    raw.save()
+    assert manifests.load(manifest.folder) == raw
+    assert manifests.differences(manifest, raw) == []
     path = manifest.folder / manifests.FILE
     values = json.loads(path.read_text())
     for broken in ("", "[]", json.dumps({**values, "format": 2}), json.dumps({"format": 1})):

@@ -1,0 +1,183 @@
+"""Files of class lists: their encoding, and the forms of JSON, YAML and text."""
+
+import codecs
+import csv
+import json
+import pathlib
+import re
+import reprlib
+from typing import Any
+
+import yaml
+
+from segjax.data.class_lines import line_rows
+from segjax.data.class_rows import KNOWN, NAME_WORDS, Record, Row, Unclear, rows_of, whole, word_of
+from segjax.data.errors import DataError
+
+FORMS = (
+    "a class a line (`road`, `7 road`, `road 128 64 128`), a table with a header (`id,name,r,g,b`),"
+    ' or JSON such as [{"id": 7, "name": "road", "color": [128, 64, 128]}]'
+)
+_LARGEST = {".json": 64 << 20}  # bytes; COCO's files have all annotations beside the categories
+_LARGEST_TEXT = 1 << 20
+
+# Where JSON and YAML keep their classes; of several in one file the first counts.
+_CONTAINERS = (
+    *("id2label", "label2id", "categories", "classes", "classnames", "labelclasses"),
+    *("annotationclasses", "labels", "names", "tools", "options"),
+)
+
+
+def read_rows(path: pathlib.Path) -> tuple[list[Row], str]:
+    """The rows of a class list, and what a user should know of how it was read.
+
+    Raises:
+      DataError: naming the file and the line or the entry, and the forms that are understood.
+    """
+    text, note = read_text(path, f"class list {path}")
+    suffix = path.suffix.lower()
+    try:
+        if suffix in (".yaml", ".yml"):
+            records = _json_records(from_yaml(text))
+        elif suffix == ".json" or text.lstrip()[:1] in ("[", "{"):
+            records = _json_records(from_json(text))
+        elif re.match(r"\s*item\s*\{", text):
+            records = _protobuf_records(text)
+        else:
+            return line_rows(text), note
+        return rows_of(records, named=True), note
+    except Unclear as error:
+        raise DataError(f"class list {path}: {error}", error.remedy or f"use {FORMS}") from error
+    except (ValueError, RecursionError, csv.Error, yaml.YAMLError) as error:
+        message = " ".join(str(error).split())  # PyYAML writes several lines
+        raise DataError(
+            f"class list {path}: not a class list ({message})", f"use {FORMS}"
+        ) from error
+
+
+def read_text(path: pathlib.Path, title: str) -> tuple[str, str]:
+    """The text of a small file in UTF-8, UTF-16 or UTF-32, or in Windows-1252 where no text of
+    another one-byte encoding looks like it; and a note about the latter.
+
+    Raises:
+      DataError: starting with `title`, for a file that is too large or has another encoding.
+    """
+    largest, size = _LARGEST.get(path.suffix.lower(), _LARGEST_TEXT), path.stat().st_size
+    if size > largest:
+        raise DataError(
+            f"{title} has {size / 1e6:.0f} MB; read are {largest / 1e6:.0f} MB at most",
+            "use a file with the classes alone",
+        )
+    data = path.read_bytes()
+    marks = {
+        codecs.BOM_UTF8: "utf-8-sig",
+        codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it starts with
+        codecs.BOM_UTF32_BE: "utf-32",
+        codecs.BOM_UTF16_LE: "utf-16",
+        codecs.BOM_UTF16_BE: "utf-16",
+    }
+    encoding, note = next((e for mark, e in marks.items() if data.startswith(mark)), "utf-8"), ""
+    if encoding == "utf-8" and b"\0" in data:  # UTF-16 without a mark
+        encoding = "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        text, note = data.decode("cp1252", "replace"), "read as Windows-1252"
+        # Two such letters side by side are rare in the languages of Windows-1252, and the rule in
+        # others: Cyrillic, Greek and Asian text would become another text without a word.
+        others = re.findall(r"[^\x00-\x7f]+", text)
+        if encoding != "utf-8" or not all(len(run) == 1 and run.isalpha() for run in others):
+            line = data[: error.start].count(b"\n") + 1
+            raise DataError(
+                f"{title}, line {line}: byte {data[error.start]:#x} is not of {encoding.upper()}",
+                "save the file as UTF-8",
+            ) from error
+    if re.search(r"[\x00-\x08\x0e-\x1f\ufffd]", text):
+        raise DataError(f"{title} is no text file", "use a text file in UTF-8")
+    return text.removeprefix("\ufeff"), note
+
+
+class _Pairs(yaml.BaseLoader):
+    """Reads every scalar as text, and a mapping as pairs, which keep keys that occur twice."""
+
+
+_Pairs.add_constructor(
+    "tag:yaml.org,2002:map", lambda loader, node: tuple(loader.construct_pairs(node))
+)
+
+
+def from_yaml(text: str) -> Any:
+    """The content of YAML: lists, mappings as tuples of pairs, and all else as text."""
+    return yaml.load(text, _Pairs)
+
+
+def from_json(text: str) -> Any:
+    """The content of JSON, mappings as tuples of pairs."""
+    return json.loads(text, object_pairs_hook=tuple)
+
+
+def _json_records(content: Any) -> list[Record]:
+    rows, colors = _container(content)
+    if isinstance(rows, tuple):
+        return [(f"entry {k}", _entry(*row, k)) for k, row in enumerate(rows, 1)]
+    if not isinstance(rows, list):
+        raise ValueError(f"it holds {reprlib.repr(rows)}")
+    records = []
+    for k, row in enumerate(rows, 1):
+        if isinstance(row, str):
+            row = (("name", row),)
+        if not isinstance(row, tuple):
+            raise Unclear(f"entry {k} is {reprlib.repr(row)}, no class")
+        color = {"color": colors[k - 1]} if colors else {}
+        records.append((f"entry {k}", {word_of(key): value for key, value in row} | color))
+    return records
+
+
+def _container(content: Any) -> tuple[Any, list[Any] | None]:
+    """The list or mapping that holds the classes, and the colours beside it."""
+    level, seen = [content], set()
+    for _ in range(6):
+        mappings = [{word_of(k): v for k, v in each} for each in level if isinstance(each, tuple)]
+        for name in _CONTAINERS:
+            found = [m for m in mappings if m.get(name) and isinstance(m[name], list | tuple)]
+            if len(found) > 1:
+                raise ValueError(f"{len(found)} lists are called {name!r}")
+            if found:
+                rows = found[0][name]
+                beside = (found[0].get(word) for word in ("palette", "colors", "colours"))
+                colors = next((c for c in beside if isinstance(c, list)), None)
+                if isinstance(rows, list) and colors and len(colors) != len(rows):
+                    raise ValueError(f"{len(rows)} {name} but {len(colors)} colours")
+                return rows, colors
+        level = [v for m in mappings for v in m.values() if isinstance(v, tuple)]
+        level = [v for v in level if not (id(v) in seen or seen.add(id(v)))]
+    return content, None
+
+
+def _entry(key: Any, value: Any, number: int) -> dict[str, Any]:
+    """The record of an entry of a mapping: id to name, name to id, name to colour, ..."""
+    numeric = whole(key) is not None
+    if isinstance(value, tuple):
+        record = {word_of(k): v for k, v in value}
+        if record.keys() & KNOWN:
+            has_name = numeric and record.keys() & set(NAME_WORDS)
+            return {**record, "id": key} if has_name else {"name": key, **record}
+    elif isinstance(value, list) or (isinstance(value, str) and re.match(r"#|rgba?\(", value)):
+        return {"name": key, "color": value}
+    elif numeric and isinstance(value, str) and whole(value) is None:
+        return {"id": key, "name": value}
+    elif not numeric and whole(value) is not None:
+        return {"name": key, "id": value}
+    elif not numeric and value == "":  # VGG's options
+        return {"name": key}
+    raise Unclear(f"entry {number} is {reprlib.repr(key)}: {reprlib.repr(value)}, no class")
+
+
+def _protobuf_records(text: str) -> list[Record]:
+    """The items of a label map of TensorFlow's object detection: `item { id: 1 name: 'cat' }`."""
+    items = re.findall(r"item\s*\{([^{}]*)\}", text)
+    fields = [re.findall(r"(\w+)\s*:\s*(\"[^\"]*\"|'[^']*'|\S+)", item) for item in items]
+    return [
+        (f"item {k}", {word_of(key): value.strip("\"'") for key, value in item})
+        for k, item in enumerate(fields, 1)
+    ]

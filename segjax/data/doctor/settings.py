@@ -1,0 +1,33 @@
+"""The options that data are judged by."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# The meaning of data.mean=() and data.std=().
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The options that data are judged by; None where they are not known."""
+
+    train_split: str = "train"  # the split that is trained on
+    batch_size: int = 1  # of training
+    image_size: tuple[int, int] | None = None  # (height, width) of the canvas
+    mean: Sequence[float] | None = None  # of the normalisation of images
+    std: Sequence[float] | None = None
+
+
+def settings_of(config: Mapping[str, Any]) -> Settings:
+    """The settings of a complete config (see configs/base.py)."""
+    data = config["data"]
+    # Weights of init_from bring the numbers that they were trained with.
+    default = (None, None) if config["init_from"] or data["channels"] != 3 else _IMAGENET
+    return Settings(
+        data["train_split"],
+        config["train"]["batch_size"],
+        tuple(data["image_size"]),
+        tuple(data["mean"]) or default[0],
+        tuple(data["std"]) or default[1],
+    )
