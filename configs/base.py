@@ -44,6 +44,12 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     data.mask_format = "ids"
     data.class_map = ""  # YAML or JSON file: the classes to keep, merge and ignore
     data.channels = 3  # of images; 3 = RGB, whatever the file holds; others only from folder
+    # folder: the values that become 0 and 255, (0,4095) of 12-bit files; a pair for each channel;
+    # auto: found over the training split (0.1 and 99.9 percentiles); () = all that the type holds.
+    data.value_range = ()
+    # folder, predict: images turned by their EXIF orientation where the size of the mask does not
+    # tell: apply, ignore; auto: as the other training images, else refused (predict turns).
+    data.exif = "auto"
     data.image_feature = "image"  # tfds: names of the features
     data.label_feature = "segmentation_mask"
     data.train_split = "train"

@@ -28,6 +28,7 @@ USER_ERRORS = (ValueError, OSError, ArithmeticError)
 # Options of a finished run that say how probabilities become labels, where its data lie and how
 # they are read.
 _LABELS = ("model.threshold",)
+_READING = ("data.value_range", "data.exif")
 _DATA = ("data.", "parallel.", "report.", "train.eval_batch_size")
 
 
@@ -77,7 +78,7 @@ COMMANDS: Mapping[str, Command] = {
             *("output", "inference", "window", "overlap", "blend"),
             *("scales", "flip", "batch_size", "crf", "ids"),
         ),
-        overrides=_LABELS,
+        overrides=_LABELS + _READING,
         word="input",
     ),
     "compare": Command(

@@ -39,8 +39,8 @@ _FREE = (
     "train.nonfinite_factor",
 )
 _FREE_SECTIONS = ("parallel", "report")
-# Left empty, these have the values that the run chose when it started.
-_DECIDED = ("data.mean", "data.std")
+# Left empty or auto, these have the values that the run chose when it started.
+_DECIDED = ("data.mean", "data.std", "data.value_range", "data.exif")
 
 
 Config = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Mapping
@@ -122,6 +122,8 @@ def load(workdir: str | pathlib.Path) -> Any:
     everywhere = values.get("optim", {}).pop("decay_biases_and_norms", None)
     if everywhere is not None:
         values["optim"]["decay_scale"] = "" if everywhere else "bias=0,norm=0"
+    data = values.get("data", {})
+    values["data"] = {"value_range": [], "exif": "auto", **data}
     return ml_collections.ConfigDict(values)
 
 
@@ -199,7 +201,7 @@ def check_same_run(
         for name, values in difference(theirs, ours).items()
         if name not in (*_FREE, *except_for)
         and name.split(".")[0] not in _FREE_SECTIONS
-        and not (name in _DECIDED and not values[1])
+        and not (name in _DECIDED and (not values[1] or "auto" in values[1]))
     }
     if different:
         lines = [f"  {name}: {old!r} there, {new!r} now" for name, (old, new) in different.items()]

@@ -10,14 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from rich.console import Console
 
 from segjax import config as configs
-from segjax.data.classes import ClassTable, in_words
+from segjax.data.classes import IGNORE, ClassTable, in_words
+from segjax.data.errors import DataError
 from segjax.data.files.images import rgb_view
+from segjax.data.files.windowed import WindowedImage
+from segjax.data.image_options import ranges_of
 from segjax.inference.crf import DenseCRF
 from segjax.inference.inputs import Input, Inputs, open_inputs
+from segjax.inference.masks_out import Rows, mark_void, write_picture
 from segjax.inference.options import InferenceOptions
 from segjax.inference.predictor import Predictor
 from segjax.inference.video import VideoWriter
@@ -56,7 +59,7 @@ def predict(
     `masks/` (class ids), in `colors/` (the palette) and in `overlays/` (palette over image). Of a
     video: `masks/frame_000000.png` and so on, and `overlays.mp4`. With a sigmoid head `masks/` has
     bits (as data.mask_format=bits reads them), and `labels/CLASS/` a mask of 0 and 255 for each
-    class.
+    class. Of a GeoTIFF all are GeoTIFFs of the same place; pixels without data become 255.
 
     `legend.csv` says which id each class has in the masks, with its colour and train id;
     `classes.json` is the same as a class list (data.classes), with which the masks can be read.
@@ -90,23 +93,30 @@ def predict(
         raise ValueError(f"--output={output} is the folder of a run; use another one")
     predictor = Predictor.from_workdir(workdir, options=options, overrides=overrides)
     classes = predictor.classes
+    data = predictor.config["data"]
     written = classes if ids == "raw" else dataclasses.replace(classes, ids=())
-    inputs = open_inputs(input, predictor.config["data"]["channels"])
+    nodata = None if classes.multilabel else int(written.to_raw_ids([[IGNORE]])[0, 0])
+    inputs = open_inputs(input, data["channels"], ranges_of(data), data.get("exif", "auto"))
+    if inputs.note:
+        print_line(console, inputs.note)
     masks, unreadable = [], []
     with progress_bar(console, "predict") as progress, _film(inputs, output) as film:
         for item, label in _predictions(predictor, inputs):
             if label is None:
                 unreadable.append(item)
             else:
-                masks.append(_save(output, "masks", item.name, written.to_raw_ids(label)))
+                if not classes.multilabel:
+                    mark_void(item, label)
+                mask = written.to_raw_ids(label)
+                masks.append(write_picture(output / "masks", item, mask, nodata=nodata))
                 for kind, mask in _label_masks(label, classes):
-                    _save(output, kind, item.name, mask)
+                    write_picture(output / kind, item, mask)
                 tinted = _overlay(item.image, label, classes)
                 if film:
-                    film.add(tinted)
+                    film.add(np.concatenate(list(tinted.blocks())))
                 else:
-                    _save(output, "colors", item.name, classes.colorize(label))
-                    _save(output, "overlays", item.name, tinted)
+                    write_picture(output / "colors", item, _colors(label, classes))
+                    write_picture(output / "overlays", item, tinted)
                     print_line(console, _shares(item.origin, label, classes))
             progress(len(masks) + len(unreadable), inputs.total)
     if film:
@@ -145,20 +155,32 @@ def _predictions(predictor: Predictor, inputs: Inputs) -> Iterator[tuple[Input, 
     one_by_one = options.inference == "slide" or inputs.total == 1
     items = inputs.read()
     while batch := list(itertools.islice(items, 1 if one_by_one else options.batch_size)):
+        if options.inference != "slide" or options.crf:
+            batch = [_whole(item) for item in batch]
         images = [item.image for item in batch if item.image is not None]
         if one_by_one:
-            labels = iter([predictor.predict(image) for image in images])
+            labels = map(predictor.predict, images)
         else:
             labels = iter(predictor.predict_batch(images))
         for item in batch:
-            yield item, None if item.image is None else next(labels)
+            label = None
+            try:
+                label = None if item.image is None else next(labels)
+            except DataError as error:  # a window of a file that is damaged inside
+                item = dataclasses.replace(item, image=None, problem=str(error))
+            yield item, label
+            if isinstance(item.image, WindowedImage):
+                item.image.close()
 
 
-def _save(output: pathlib.Path, kind: str, name: str, picture: np.ndarray) -> pathlib.Path:
-    file = output / kind / f"{name}.png"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(file)
-    return file
+def _whole(item: Input) -> Input:
+    """The input with all of its image in memory."""
+    if not isinstance(item.image, WindowedImage):
+        return item
+    try:
+        return dataclasses.replace(item, image=np.asarray(item.image))
+    except DataError as error:
+        return dataclasses.replace(item, image=None, problem=str(error))
 
 
 def _write_legend(classes: ClassTable, output: pathlib.Path) -> None:
@@ -179,13 +201,15 @@ def _label_masks(label: np.ndarray, classes: ClassTable) -> Iterator[tuple[str, 
         yield f"labels/{folder}", np.where(classes.classes_of[:, k], 255, 0).astype(np.uint8)[label]
 
 
-def _overlay(image: np.ndarray, label: np.ndarray, classes: ClassTable) -> np.ndarray:
+def _colors(label: np.ndarray, classes: ClassTable) -> Rows:
+    return Rows((*label.shape, 3), lambda rows: classes.colorize(label[rows]))
+
+
+def _overlay(image: Any, label: np.ndarray, classes: ClassTable) -> Rows:
     """The overlay of an image, some rows at a time: blending needs 16 bytes a colour."""
-    out = np.empty((*label.shape, 3), np.uint8)
-    for top in range(0, len(label), 256):
-        rows = slice(top, top + 256)
-        out[rows] = overlay(rgb_view(image[rows]), label[rows], classes)
-    return out
+    return Rows(
+        (*label.shape, 3), lambda rows: overlay(rgb_view(image[rows]), label[rows], classes)
+    )
 
 
 def _shares(origin: str, label: np.ndarray, classes: ClassTable) -> str:

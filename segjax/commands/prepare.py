@@ -68,6 +68,7 @@ def prepare(
             size=size,
             encoding=encoding,
             workers=workers,
+            value_range=opened.image_options.value_range,
             title=spec.title,
             licence=spec.licence,
             url=spec.url,

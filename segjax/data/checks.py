@@ -7,7 +7,7 @@ bad mask would train into a bad model without a word.
 from collections.abc import Callable, Collection, Mapping
 
 from segjax.data.counts import SplitCounts
-from segjax.data.doctor.sample_rules import lost_foreground
+from segjax.data.doctor.sample_rules import lost_foreground, shallow
 from segjax.data.doctor.split import Split, look_at
 from segjax.data.doctor.split_rules import too_few_images
 from segjax.data.errors import DataError, joined
@@ -40,8 +40,9 @@ def check_source(
 
     Raises:
       DataError: if the split has fewer than `min_images` samples; one error for all bad samples
-        (unreadable, sizes that differ, colour masks, bad ids), the first 10 of them named; or if
-        masks of 0 and 255 lose their foreground, see `sample_rules.lost_foreground`.
+        (unreadable, sizes that differ, colour masks, bad ids), the first 10 of them named; if
+        16-bit images hold few levels, see `depth.shallow_split`; or if masks of 0 and 255 lose
+        their foreground, see `sample_rules.lost_foreground`.
     """
     if len(source) < max(1, min_images):
         raise too_few_images(split, len(source), min_images)
@@ -102,6 +103,9 @@ def _raise_problems(split: Split, skip_unreadable: bool) -> None:
     if bad:
         heading = f"data split {split.name!r}: {len(bad)} {heading}"
         raise joined([problem.error for problem in bad], heading)
+    few_levels, _ = shallow(split)
+    if few_levels:
+        raise few_levels
     lost = lost_foreground(split.name, split.classes, split.usable_counts)
     if lost:
         raise lost

@@ -1,6 +1,7 @@
 """The splits of a run's data set, opened and checked once and handed on."""
 
 import contextlib
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping
@@ -15,8 +16,10 @@ from segjax.data.doctor.findings import ERROR, Finding
 from segjax.data.doctor.settings import settings_of
 from segjax.data.doctor.split import Split
 from segjax.data.errors import DataError, joined
+from segjax.data.files.paired import PairedFiles
 from segjax.data.fitted import FittedDataset
-from segjax.data.source import Source, notes_of
+from segjax.data.image_options import ImageOptions, ranges_of, resolve
+from segjax.data.source import Source, files_of, notes_of
 
 
 class Splits:
@@ -32,6 +35,7 @@ class Splits:
 
     def __init__(self, data: Mapping[str, Any], seed: int = 0):
         self.data, self.seed = data, seed
+        self._finished = False
         self._sources: dict[str, Source] = {}
         self._looked: dict[str, Split] = {}
         self._fitted: dict[tuple, FittedDataset] = {}
@@ -53,12 +57,33 @@ class Splits:
                 f"the data of the run are not in data.root={data['root']} any more",
                 "say where they are with --config.data.root=FOLDER",
             )
-        return cls(data, config["seed"])
+        splits = cls(data, config["seed"])
+        splits._finished = True
+        return splits
 
     @functools.cached_property
     def classes(self) -> ClassTable:
         """The classes, after `data.class_map`; opens no split."""
         return class_table(self.data)
+
+    @functools.cached_property
+    def image_options(self) -> ImageOptions:
+        """`data.value_range` and `data.exif`; what is `auto` is found over the training split, but
+        for a finished run, whose config says what was found."""
+        if self._finished:
+            return ImageOptions(ranges_of(self.data), self.data.get("exif", "auto"))
+        split, opened = self.data["train_split"], []
+
+        def training(data: Mapping[str, Any]) -> PairedFiles | None:
+            opened.append(files_of(make_source(data, split, self.seed)))
+            return opened[0]
+
+        options = resolve(self.data, training)
+        if opened and opened[0] is not None:
+            source = opened[0].with_options(options.value_range, options.exif)
+            notes = (*source.notes, *options.notes)
+            self._sources[split] = dataclasses.replace(source, notes=notes)
+        return options
 
     @functools.cached_property
     def evaluated(self) -> tuple[str, ...]:
@@ -81,8 +106,9 @@ class Splits:
 
     def source(self, split: str) -> Source:
         """The samples of a split as in its files; DataError if it is missing or incomplete."""
+        data = {**self.data, **self.image_options.values}
         if split not in self._sources:
-            self._sources[split] = make_source(self.data, split, self.seed)
+            self._sources[split] = make_source(data, split, self.seed)
         return self._sources[split]
 
     @property

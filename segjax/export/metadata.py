@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from segjax.data.classes import ClassTable
+from segjax.data.files.values import option_text
+from segjax.data.image_options import ranges_of
 from segjax.inference.predictor import Predictor
 
 
@@ -29,12 +31,14 @@ def describe(
         "ids": list(predictor.classes.raw_ids),
         "head": predictor.head.name,
         "channels": channels,
+        "value_range": [list(pair) for pair in ranges_of(data)],
         "size": [height, width],
         "multiple": multiple,
         "fixed_size_because": fixed_size_because,
         "input": {"dtype": "uint8", "shape": ["b", *sides, channels]},
         "output": {"dtype": "uint8", "shape": ["b", *sides], "values": _values(predictor)},
         "preprocessing": {
+            "values": _value_range(data),
             "outside": f"resize to fit {height}x{width} with the same shape (antialiased "
             "bilinear), top left; the rest is the image's mean colour",
             "inside": "x / 255, then (x - mean) / std per channel, or local contrast "
@@ -45,6 +49,15 @@ def describe(
         },
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")},
     }
+
+
+def _value_range(data: Mapping[str, Any]) -> str:
+    """How values of image files become 0..255, in words."""
+    ranges = ranges_of(data)
+    if not ranges:
+        return "0 to the highest value of the file's type (255, 65535; 1 of floats) become 0 to 255"
+    each = " channel by channel" * (len(ranges) > 1)
+    return f"{option_text(ranges)}{each} become 0 and 255, linear between, clipped and rounded"
 
 
 def _colors(classes: ClassTable) -> list[list[int]]:

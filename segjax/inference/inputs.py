@@ -3,15 +3,32 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from segjax.data.files.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, list_images, read_image, some
+from segjax.data.depth import shallow_file
+from segjax.data.files import tiff
+from segjax.data.files.geo import SIDECARS, Tag, world_files
+from segjax.data.files.headers import read_header
+from segjax.data.files.images import (
+    IMAGE_SUFFIXES,
+    list_images,
+    read_image,
+    some,
+)
+from segjax.data.files.pixels import ARRAY_SUFFIX
+from segjax.data.files.values import Range
+from segjax.data.files.walk import walk
+from segjax.data.files.windowed import WindowedImage
 from segjax.inference import video
 
 LIST_SUFFIX = ".txt"
+# Pixels of a TIFF from which only windows are decoded, where windows are predicted.
+WINDOWED = 2**26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +40,20 @@ class Input:
       origin: the file, and the frame of a video, as printed.
       image: uint8 [h, w, c]; None if it could not be read.
       problem: why it could not be read.
+      tiff: whether pictures of it are to be TIFFs: it is a GeoTIFF, or a large TIFF.
+      geo: the tags that say where its pixels lie.
+      void: gives the pixels without data of some rows; None if all have data.
+      world_files: beside it, see `geo.world_files`.
     """
 
     name: str
     origin: str
-    image: UInt8[np.ndarray, "h w c"] | None
+    image: UInt8[np.ndarray, "h w c"] | WindowedImage | None
     problem: str = ""
+    tiff: bool = False
+    geo: tuple[Tag, ...] = ()
+    void: Callable[[slice], np.ndarray] | None = None
+    world_files: Sequence[tuple[str, pathlib.Path]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,21 +64,28 @@ class Inputs:
       total: number of images; None for a video that does not state it.
       frames_per_second: of a video; None for images.
       read: yields every `Input`, from the first one at each call.
+      note: a line about the files that are left; "" if none are.
     """
 
     total: int | None
     frames_per_second: float | None
     read: Callable[[], Iterator[Input]]
+    note: str = ""
 
 
-def open_inputs(path: str | os.PathLike, channels: int = 3) -> Inputs:
+def open_inputs(
+    path: str | os.PathLike,
+    channels: int = 3,
+    value_range: Sequence[Range] = (),
+    exif: str = "auto",
+) -> Inputs:
     """Finds the images that `path` names, and reads none of them yet.
 
     Args:
       path: an image file; a folder, with the images in it and below; a `.txt` file with one path
         per line, relative to the file's folder (blank lines and lines that begin with # are
         ignored); or a video file.
-      channels: of the images.
+      channels, value_range, exif: of the images, see `images.read_image`; GeoTIFFs are not turned.
 
     Raises:
       ValueError: for any other path, a folder or list without images, a video that cannot be
@@ -72,8 +104,7 @@ def open_inputs(path: str | os.PathLike, channels: int = 3) -> Inputs:
     if suffix == LIST_SUFFIX and path.is_file():
         images, root = _listed(path), path.parent
     else:
-        arrays = () if channels == 3 else (ARRAY_SUFFIX,)
-        known = (*IMAGE_SUFFIXES, *arrays)
+        known = (*IMAGE_SUFFIXES, ARRAY_SUFFIX)
         if path.is_file() and suffix not in known:
             raise ValueError(
                 f"{path} is no image, video, folder or list; use an image "
@@ -83,7 +114,9 @@ def open_inputs(path: str | os.PathLike, channels: int = 3) -> Inputs:
             )
         images, root = list_images(path, known), path if path.is_dir() else path.parent
     names = output_names(images, root)
-    return Inputs(len(images), None, lambda: _images(images, names, channels))
+    options = {"channels": channels, "value_range": tuple(value_range)}
+    note = _left_files(path, images) if path.is_dir() else ""
+    return Inputs(len(images), None, lambda: _images(images, names, exif, options), note)
 
 
 def output_names(paths: Sequence[pathlib.Path], root: pathlib.Path) -> list[str]:
@@ -118,14 +151,48 @@ def _listed(listing: pathlib.Path) -> list[pathlib.Path]:
     return list(dict.fromkeys(paths))
 
 
-def _images(paths, names, channels: int) -> Iterator[Input]:
+def _left_files(folder: pathlib.Path, images: Sequence[pathlib.Path]) -> str:
+    """A line about the files of a folder that are no images, nor belong to one."""
+    left = {path for path in walk(folder) if path.suffix.lower() not in SIDECARS}
+    types = Counter(path.suffix.lower() or "without suffix" for path in left - set(images))
+    counts = ", ".join(f"{count} {suffix}" for suffix, count in types.most_common())
+    return f"{types.total()} file(s) of other types were left: {counts}" if types else ""
+
+
+def _images(paths, names, exif: str, options: Mapping[str, Any]) -> Iterator[Input]:
     for path, name in zip(paths, names, strict=True):
         try:
-            image = read_image(path, channels, exif=True)
+            yield _image(path, name, exif, options)
         except ValueError as error:
             yield Input(name, str(path), None, str(error))
-        else:
-            yield Input(name, str(path), image)
+
+
+def _image(path: pathlib.Path, name: str, exif: str, options: Mapping[str, Any]) -> Input:
+    more: dict[str, Any] = {"world_files": world_files(path)}
+    frames = read_header(path).frames
+    origin = f"{path} (the first of {frames} frames)" if frames > 1 else str(path)
+    if tiff.is_tiff(path):
+        windowed = WindowedImage(path, **options)
+        large = windowed.shape[0] * windowed.shape[1] > WINDOWED and windowed.orientation == 1
+        if windowed.readable and (windowed.geo or large):
+            windowed.check_depth()
+            more |= {"geo": windowed.geo, "tiff": True}
+            if large:
+                more["void"] = windowed.void if windowed.has_void else None
+                return Input(name, origin, windowed, **more)
+            if windowed.has_void:
+                more["void"] = windowed.void(slice(None)).__getitem__
+            image = np.asarray(windowed)
+            windowed.close()
+            return Input(name, origin, image, **more)
+        if windowed.geo:
+            exif, more["geo"], more["tiff"] = "ignore", windowed.geo, True
+        windowed.close()
+    image = read_image(path, exif=exif, **options)
+    shallow = None if options["value_range"] else shallow_file(path, image, options["channels"])
+    if shallow:
+        raise shallow
+    return Input(name, origin, image, **more)
 
 
 def _frames(path: pathlib.Path) -> Iterator[Input]:

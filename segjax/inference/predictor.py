@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, UInt8
 
 from segjax import config as configs
 from segjax.data.classes import ClassTable
+from segjax.data.files.windowed import WindowedImage
 from segjax.data.fitted import fit_image, fitted_size, resize_image
 from segjax.inference.crf import dense_crf
 from segjax.inference.options import InferenceOptions
@@ -130,7 +131,9 @@ class Predictor:
         return cls(model, variables, classes, config, options)
 
     def predict(
-        self, image: UInt8[np.ndarray, "h w c"], out: UInt8[np.ndarray, "h w"] | None = None
+        self,
+        image: UInt8[np.ndarray, "h w c"] | WindowedImage,
+        out: UInt8[np.ndarray, "h w"] | None = None,
     ) -> UInt8[np.ndarray, "h w"]:
         """The label map of one image of any size: ids 0..K-1, or of a sigmoid head bits.
 
@@ -138,22 +141,22 @@ class Predictor:
         Bit k is set where label k is present; `classes.classes_of[label_map]` is bool [h, w, K].
 
         Args:
-          image: with `data.channels` channels. For sliding windows it may be a `np.memmap`, of
-            which only windows are read.
+          image: with `data.channels` channels. For sliding windows it may be a `np.memmap` or a
+            `WindowedImage`, of which only windows are read.
           out: the array to write to, perhaps a `np.memmap`; sliding windows write its rows as they
             finish them. A new array if None.
 
         Raises:
           ValueError: for an image of another kind, or an `out` of another size.
         """
-        image = self._check_image(image)
-        out = np.empty(image.shape[:2], np.uint8) if out is None else _check_out(out, image)
+        checked = self._check_image(image)
+        out = np.empty(checked.shape[:2], np.uint8) if out is None else _check_out(out, checked)
         if self.options.crf:
-            out[:] = self.logits(image).argmax(-1)
+            out[:] = self.logits(checked).argmax(-1)
             return out
         if self.options.inference == "slide":
-            return self._windows.run(self.variables, image, out)
-        out[:] = self._resize_back(self._run([image], 1), 0, image, labels=True)
+            return self._windows.run(self.variables, checked, out)
+        out[:] = self._resize_back(self._run([checked], 1), 0, checked, labels=True)
         return out
 
     def predict_batch(
@@ -201,8 +204,11 @@ class Predictor:
             return self._windows.run(self.variables, image, out)
         return self._resize_back(self._run([image], 1), 0, image, labels=False)
 
-    def _check_image(self, image: Any) -> UInt8[np.ndarray, "h w c"]:
-        image, channels = np.asarray(image), self.config["data"]["channels"]
+    def _check_image(self, image: Any) -> Any:
+        """The image as an array, or as it is where only windows of it are read."""
+        channels = self.config["data"]["channels"]
+        if self.options.inference != "slide" or self.options.crf:
+            image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
             raise ValueError(
                 f"predict takes a uint8 image [h, w, {channels}], found {image.dtype} {image.shape}"
@@ -294,7 +300,7 @@ class Predictor:
         return self._copies, *jax.device_put(batches, divided)
 
 
-def _check_out(out: np.ndarray, image: np.ndarray) -> UInt8[np.ndarray, "h w"]:
+def _check_out(out: np.ndarray, image: Any) -> UInt8[np.ndarray, "h w"]:
     if out.shape != image.shape[:2] or out.dtype != np.uint8:
         raise ValueError(
             f"out is {out.dtype} {out.shape}; use a uint8 array {image.shape[:2]}, as the image"

@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
+from segjax.data.files.windowed import WindowedImage
 from segjax.inference.options import InferenceOptions
 from segjax.inference.tta import view_logits
 from segjax.inference.windows import bands, blend_weights, bucket, starts
@@ -75,7 +76,7 @@ class SlidingWindows:
     def run(
         self,
         variables: Any,
-        image: UInt8[np.ndarray, "h w c"],
+        image: UInt8[np.ndarray, "h w c"] | WindowedImage,
         out: Shaped[np.ndarray, "h w *k"],
     ) -> Shaped[np.ndarray, "h w *k"]:
         """Fills `out` row by row, and returns it.

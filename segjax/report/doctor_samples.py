@@ -67,15 +67,17 @@ def _read(source: Any, index: int, classes: ClassTable):
         label[(label >= len(classes.values)) & (label != IGNORE)] = -1
         return rgb_view(sample["image"]), label, _colorize(label, classes)
     image = label = mask = None
-    with contextlib.suppress(ValueError, OSError):
-        image = rgb_view(files.image(index))
+    size = None
     try:
-        label = _labels(files.ids(index), files.id_map.labels)
+        ids = files.ids(index)
+        size, label = ids.shape, _labels(ids, files.id_map.labels)
         mask = _colorize(label, files.classes)
     except (ValueError, OSError):
         # Pillow's decoders raise many kinds of errors; then there is nothing to show.
         with contextlib.suppress(Exception), Image.open(files.mask_paths[index]) as picture:
             mask = np.asarray(picture.convert("RGB"))
+    with contextlib.suppress(ValueError, OSError):
+        image = rgb_view(files.image(index, size))
     return image, label, mask
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import flax.linen as nn
 import grain
 import jax
+import ml_collections
 import optax
 
+from segjax import config as configs
 from segjax.data import sampling
 from segjax.data.batches import batch_shapes
 from segjax.data.classes import ClassTable
@@ -198,7 +200,7 @@ def setup_run(config: Mapping[str, Any], workdir: str | pathlib.Path | None = No
       ValueError: naming the option or file that is wrong, what is wrong with it and what to do.
     """
     check_options(config)
-    data = Splits(config["data"], config["seed"])
+    config, data = _with_image_options(config, workdir)
     head = make_head(config, data.classes)
     model = build(config["model"], len(data.classes), config["dtype"])
     initial = None if has_checkpoint(workdir) else read_initial(config, model)
@@ -220,6 +222,24 @@ def setup_run(config: Mapping[str, Any], workdir: str | pathlib.Path | None = No
         order=sampling.make_order(config["data"], train.source, config["seed"], workdir),
         findings=findings,
     )
+
+
+def _with_image_options(
+    config: Mapping[str, Any], workdir: str | pathlib.Path | None
+) -> tuple[Mapping[str, Any], Splits]:
+    """The config with `data.value_range` and `data.exif` as found over the training split, or by
+    the run that is resumed; and its splits."""
+    config = ml_collections.ConfigDict(config).copy_and_resolve_references()
+    with config.unlocked():
+        if has_checkpoint(workdir):
+            saved = configs.load(workdir)["data"]
+            for name in ("value_range", "exif"):
+                if not config.data[name] or "auto" in config.data[name]:
+                    config.data[name] = saved[name]
+        data = Splits(config["data"], config["seed"])
+        for name, value in data.image_options.values.items():
+            config.data[name] = value
+    return config, data
 
 
 def setup_programs(config: Mapping[str, Any], devices: Sequence[jax.Device] | None = None) -> Setup:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from rich.console import Console
 
@@ -18,7 +19,8 @@ from segjax.commands.predict import UnreadableInputs, predict
 from segjax.data.class_lists import read_class_list
 from segjax.data.classes import from_names, in_words
 from segjax.data.files.ids import listed_ids
-from segjax.inference import video
+from segjax.data.files.windowed import WindowedImage
+from segjax.inference import inputs, video
 from segjax.models import build
 from segjax.training.checkpoint import CheckpointStore
 
@@ -88,6 +90,26 @@ def test_ways_and_a_list(workdir, pictures, tmp_path, inference):
     assert [mask.name for mask in masks] == ["rgb.png", "grey.png"]
     assert Image.open(masks[0]).size == (50, 40)
     assert "rgb.png (40x50): " in console.file.getvalue()
+
+
+def test_large_tiffs_are_predicted_by_window(workdir, tmp_path, monkeypatch):
+    """The same labels as of the image in memory; one that is damaged inside is skipped."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (60, 90, 3)).astype(np.uint8)
+    (tmp_path / "in").mkdir()
+    options = dict(photometric="rgb", tile=(16, 16), compression="zlib")
+    tifffile.imwrite(tmp_path / "in/good.tif", image, **options)
+    Image.fromarray(image).save(tmp_path / "in/same.png")
+    content = bytearray((tmp_path / "in/good.tif").read_bytes())
+    content[-300:] = bytes(300)
+    (tmp_path / "in/torn.tif").write_bytes(content)
+    monkeypatch.setattr(inputs, "WINDOWED", 1000)
+    monkeypatch.setattr(WindowedImage, "__array__", None)  # never as a whole
+    with pytest.raises(UnreadableInputs, match=r"1 of 3 images .*\n.*torn\.tif"):
+        predict(workdir, tmp_path / "in", tmp_path / "out", inference="slide", console=quiet())
+    for kind in ("masks", "colors", "overlays"):
+        whole = np.asarray(Image.open(tmp_path / f"out/{kind}/same.png"))
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / f"out/{kind}/good.tif"), whole)
 
 
 def test_the_previous_checkpoint_is_used(workdir, pictures, tmp_path):

@@ -61,7 +61,7 @@ def test_labels_are_at_the_canvas_for_training_and_at_their_own_size_for_evaluat
 
 def test_splits_that_a_run_uses(folder, tmp_path, opened):
     assert Splits(folder).used == ("train", "val")
-    assert opened == ["test"]  # there is none
+    assert opened == ["train", "test"]  # train for its image options; there is no test
     pairs(tmp_path, "a", "test")
     data = Splits(folder)
     assert (data.evaluated, data.used) == (("val", "test"), ("train", "val", "test"))

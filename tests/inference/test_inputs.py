@@ -103,3 +103,38 @@ def test_frames_there_and_back(tmp_path):
     (tmp_path / "b.mp4").write_bytes(b"no video" * 99)
     with pytest.raises(ValueError, match=r"b.mp4 cannot be opened as a video"):
         open_inputs(tmp_path / "b.mp4")
+
+
+def test_files_that_are_left_are_said_and_frames_are_named(images):
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(images / "anim.gif", save_all=True, append_images=frames[1:])
+    for name in ("x.heic", "sub/y.HEIC", "z.dcm", "a.pgw", "a.png.aux.xml"):
+        (images / name).write_bytes(b"?")
+    inputs = open_inputs(images)
+    assert inputs.note == "3 file(s) of other types were left: 2 .heic, 1 .dcm"
+    found = {item.name: item for item in inputs.read()}
+    assert found["anim"].origin.endswith("anim.gif (the first of 2 frames)")
+    assert (found["anim"].image == (255, 0, 0)).all()
+    assert open_inputs(images / "sub").note == "1 file(s) of other types were left: 1 .heic"
+
+
+def test_few_bits_in_16_need_a_range(tmp_path):
+    values = np.linspace(0, 4095, 24).reshape(4, 6).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    (item,) = open_inputs(tmp_path / "a.png").read()
+    assert item.image is None
+    assert "a.png: samples of 16 bits hold values up to 4095" in item.problem
+    assert "--config.data.value_range=(0,4095)" in item.problem
+    (item,) = open_inputs(tmp_path / "a.png", value_range=((0, 4095),)).read()
+    assert (item.image.min(), item.image.max()) == (0, 255)
+    (item,) = open_inputs(tmp_path / "a.png", value_range=((0, 65535),)).read()
+    assert item.image.max() == 16
+
+
+def test_photos_are_turned_unless_the_run_did_not(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif)
+    for option, size in (("auto", (6, 4)), ("apply", (6, 4)), ("ignore", (4, 6))):
+        (item,) = open_inputs(tmp_path, exif=option).read()
+        assert item.image.shape[:2] == size

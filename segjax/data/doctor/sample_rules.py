@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from segjax.data.classes import ClassTable
 from segjax.data.counts import SplitCounts
+from segjax.data.depth import shallow_split
 from segjax.data.doctor import findings
 from segjax.data.doctor.findings import ERROR, INFO, WARNING, Finding
 from segjax.data.doctor.interpolation import looks_interpolated, total
@@ -15,6 +16,7 @@ from segjax.data.doctor.samples import NEAREST, SampleFacts
 from segjax.data.doctor.settings import Settings
 from segjax.data.doctor.split import Split
 from segjax.data.errors import DataError
+from segjax.data.source import files_of
 
 NEAR_CONSTANT = 2.0  # standard deviation of the grey image, of 255
 _MOSTLY_VOID, _NEARLY_VOID = 0.3, 0.75  # share of ignored pixels that is worth a line, and harms
@@ -28,6 +30,8 @@ _TITLES = {
     "unknown-ids": "masks hold ids that are no class",
     "size-mismatch": "masks are not of their image's size",
     "bad-sample": "samples cannot be used",
+    "exif-orientation": "images have an EXIF orientation, and nothing tells whether the masks were "
+    "drawn on turned images",
 }
 
 
@@ -49,6 +53,8 @@ def problems(split: Split, settings: Settings) -> Iterator[Finding]:
         if code == "rgb-mask":
             remedy += _palette_hint(split.facts[next(iter(errors))].colours, split.classes)
         lines, files = {i: error.found for i, error in errors.items()}, []
+        if code == "exif-orientation":
+            files = [split.facts[i].image for i in lines]
         if code == "unreadable":  # the image or the mask, whichever the message names
             facts = [(split.facts[i], line) for i, line in lines.items()]
             files = [f.image if f.image_file in line else f.mask for f, line in facts]
@@ -65,6 +71,30 @@ def _palette_hint(colours: Sequence[tuple[int, int, int]], classes: ClassTable) 
     listed = (f"#{bytes(c).hex()}{f' is {names[c]}' if c in names else ''}" for c in colours)
     heading = f"Colours of the first, {known} of {len(colours)} in the class palette"
     return f". {heading}: {', '.join(listed)}"
+
+
+def shallow(split: Split) -> tuple[DataError | None, list[int]]:
+    """The error of `depth.shallow_split`, if there is one, and the places of 16-bit images."""
+    files = files_of(split.source)
+    deep = [i for i, f in enumerate(split.facts) if f.size and f.image_header.may_be_shallow]
+    if files is None or not all(split.facts[i].is_dark for i in deep):
+        return None, deep
+    indices = [split.facts[i].index for i in deep]
+    return shallow_split(split.name, files, indices, len(split.facts)), deep
+
+
+def few_levels(split: Split, settings: Settings) -> Iterator[Finding]:
+    """16-bit images that hold few of their levels, read without a range."""
+    error, deep = shallow(split)
+    if error:
+        yield split.finding_of_files(
+            "value-range",
+            ERROR,
+            "images have 16 bits, of which few are used",
+            {i: split.facts[i].image if at else error.found for at, i in enumerate(deep)},
+            error.remedy,
+            [split.facts[i].image for i in deep],
+        )
 
 
 def lost_foreground(split: str, classes: ClassTable, counts: SplitCounts) -> DataError | None:
@@ -162,22 +192,37 @@ _MARKS = (
         "make PNG masks from the original annotation (saving these as PNG does not mend them); if "
         "they are black and white, --config.data.mask_threshold=128 reads them as they are",
     ),
-    (  # viewers and annotation tools turn these images, training does not
-        "exif-orientation",
-        WARNING,
-        "images have an EXIF orientation, which their masks lack",
-        lambda f: f.image_header.orientation != 1,
+    (
+        "exif-turned",
+        INFO,
+        "images have an EXIF orientation, which is applied where masks were drawn on turned images",
+        lambda f: f.image_header.orientation != 1 and f.counts is not None and not f.problems,
         lambda f: f.image,
-        lambda f: f"EXIF orientation {f.image_header.orientation}",
-        "look at the pictures of the report; if image and mask do not match, turn the pixels "
-        "(PIL.ImageOps.exif_transpose) and save without the tag; else remove the tag "
-        "(exiftool -Orientation= FILE), so that all programs agree",
+        lambda f: (
+            f"EXIF orientation {f.image_header.orientation}, {'' if f.turned else 'not '}turned"
+        ),
+        "look at the pictures of the report; --config.data.exif=apply or ignore where they do not "
+        "match",
+    ),
+    (
+        "frames",
+        INFO,
+        "images have several frames or pages, of which the first is read",
+        lambda f: f.image_header.frames > 1,
+        lambda f: f.image,
+        lambda f: f"{f.image_header.frames} frames or pages",
+        "save the others as files of their own if they have masks",
     ),
     (
         "constant-image",
         INFO,
         "images are of nearly one colour",
-        lambda f: f.size and f.contrast < NEAR_CONSTANT and f.image_header.bits != 16,
+        # 16-bit files of few bits look so, and are another finding.
+        lambda f: (
+            f.size
+            and f.contrast < NEAR_CONSTANT
+            and not (f.is_dark and f.image_header.may_be_shallow)
+        ),
         lambda f: f.image,
         lambda f: f"standard deviation {f.contrast:.2f} of 255",
         "look at them, and leave them out (move image and mask away) if they are failures",
@@ -224,4 +269,4 @@ def left_out(split: Split, settings: Settings) -> Iterator[Finding]:
         )
 
 
-RULES = (problems, lost_foregrounds, interpolated, marks, void_share, left_out)
+RULES = (problems, few_levels, lost_foregrounds, interpolated, marks, void_share, left_out)

@@ -11,7 +11,7 @@ from jaxtyping import Float64, Integer, Shaped, UInt8
 from PIL import Image
 
 from segjax.data.counts import LabelCounts, label_counts
-from segjax.data.doctor.headers import NO_HEADER, Header, read_header
+from segjax.data.depth import DARK
 from segjax.data.doctor.interpolation import (
     NO_TRANSITIONS,
     Transitions,
@@ -19,8 +19,10 @@ from segjax.data.doctor.interpolation import (
     transitions,
 )
 from segjax.data.errors import DataError, as_data_error
+from segjax.data.files.headers import NO_HEADER, Header, read_header
 from segjax.data.files.ids import IdMap, class_ids, count_ids
 from segjax.data.files.images import count_colors, rgb_view
+from segjax.data.files.orientation import UnclearOrientation
 from segjax.data.files.paired import PairedFiles
 from segjax.data.polygons.formats import left_out_of
 from segjax.data.source import Source, checked_arrays, files_of, read_sample
@@ -60,12 +62,18 @@ class SampleFacts:
     thumbnail: UInt8[np.ndarray, "s s"] | None = None  # the grey image, shrunk
     image_hash: str = ""  # of the decoded pixels
     mask_hash: str = ""
+    turned: bool = False  # whether the image was turned by its EXIF orientation
     counts: LabelCounts | None = None  # the pixels of the label; None without one
     raw_ids: frozenset[int] = frozenset()  # the ids that occur in the file
     transitions: Transitions = NO_TRANSITIONS  # of the raw ids
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)  # shapes, by the reason
     # Of a mask that holds colours, the most frequent first
     colours: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def is_dark(self) -> bool:
+        """Whether the image, if it is of a 16-bit file, is of 14 bits or fewer."""
+        return self.values[1] <= DARK
 
     @property
     def image(self) -> str:
@@ -106,25 +114,29 @@ def _from_files(source: Source, files: PairedFiles, index: int, thorough: bool) 
         """The call's result, or None and a problem."""
         try:
             return call(*args)
+        except UnclearOrientation as error:
+            problems.append(Problem("exif-orientation", error))
         except (ValueError, OSError) as error:
             problems.append(Problem(code, as_data_error(error)))
 
+    header = read_header(pathlib.Path(image_path))
     facts = {
         "name": str(files.names[index]),
         "image_file": str(image_path),
         "mask_file": str(mask_path),
-        "image_header": read_header(pathlib.Path(image_path)),
+        "image_header": header,
         "mask_header": read_header(pathlib.Path(mask_path)),
     }
-    image = attempt("unreadable", files.image, index)
-    if image is not None:
-        facts |= image_facts(image, thorough=thorough)
     ids = attempt("unreadable", files.ids, index)
     if ids is None:
         facts["colours"] = _colours(mask_path)
         if facts["colours"]:
             problems[-1] = problems[-1]._replace(code="rgb-mask")
-    else:
+    image = attempt("unreadable", files.image, index, ids if ids is None else ids.shape)
+    if image is not None:
+        facts |= image_facts(image, thorough=thorough)
+        facts["turned"] = ids is not None and files.turns(header, ids.shape)
+    if ids is not None:
         if files.drawn:
             options = getattr(files.read_ids, "keywords", {})
             facts["left_out"] = left_out_of(mask_path, image_path, **options)

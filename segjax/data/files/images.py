@@ -1,22 +1,26 @@
 """Image and mask files: listed in a folder, and decoded to arrays."""
 
-import io
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import tifffile
 from jaxtyping import Int32, Integer, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from segjax.data.errors import DataError
+from segjax.data.files import tiff
+from segjax.data.files.orientation import to_turn, turned
+from segjax.data.files.pixels import ARRAY_SUFFIX, open_image, read_raw
+from segjax.data.files.values import Range, to_bytes
 from segjax.data.files.walk import walk
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-ARRAY_SUFFIX = ".npy"  # of images with any number of channels
-MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ARRAY_SUFFIX)
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".pgm", ".ppm"),
+    *tiff.SUFFIXES,
+)
+MASK_SUFFIXES = (*IMAGE_SUFFIXES, ARRAY_SUFFIX)
 # Of polygons: a file for each image, or one for all images of a split.
 SHAPE_SUFFIXES = (".json", ".txt", ".xml", ".csv")
 
@@ -47,110 +51,41 @@ def list_images(
 
 
 def read_image(
-    path: str | os.PathLike, channels: int = 3, *, exif: bool = False
+    path: str | os.PathLike,
+    channels: int = 3,
+    *,
+    value_range: Sequence[Range] = (),
+    exif: str = "ignore",
+    mask_size: tuple[int, int] | None = None,
 ) -> UInt8[np.ndarray, "h w {channels}"]:
     """Decodes an image to RGB, or to `channels` bands where that is not 3.
 
     For RGB, grey is repeated and alpha dropped. For another number of channels nothing is repeated
     or dropped: grey has 1, RGBA 4, and a TIFF its samples (or pages of one sample each). A .npy
-    file, for 3 channels too, holds [h, w, n], or [h, w] for one channel. 16-bit values are scaled
-    by 255/65535, and the floats of a .npy file, which are 0 to 1, by 255.
+    file, for 3 channels too, holds [h, w, n], or [h, w] for one channel. Of several frames, or
+    pages in colour, the first is read.
 
     Args:
-      path: the file; of several frames the first is read.
+      path: the file.
       channels: of the image.
-      exif: turn the image as its EXIF orientation says. Right for photos to predict on; wrong
-        for training pairs, whose masks carry no such tag. (Pillow turns a TIFF either way.)
+      value_range: the values that become 0 and 255, see `values.to_bytes`; () = 0 to the highest
+        value of the type, or 0 to 1 for floats.
+      exif, mask_size: whether the image is turned as its EXIF orientation says, see
+        `orientation.to_turn`.
 
     Raises:
-      DataError: if the file cannot be read, its values have no known range (float, 32-bit), or
-        it has another number of channels.
+      DataError: if the file cannot be read, is larger than `MAX_MEGAPIXELS` allows, has another
+        number of channels, or its values have no known range.
+      UnclearOrientation: see `orientation.to_turn`.
     """
-    suffix, image = pathlib.Path(path).suffix.lower(), None
-    if suffix == ARRAY_SUFFIX:
-        image = _npy_bands(path)
-    elif suffix in (".tif", ".tiff") and channels != 3:
-        image = _tiff_bands(path, channels)
-    if image is None:
-        image = open_image(path)
-        image = _pillow_bands(ImageOps.exif_transpose(image) if exif else image, path, channels)
-    own = image.shape[2]
-    if own != channels:
-        raise DataError(
-            f"{path} has {own} channels, but data.channels={channels}",
-            f"use files with {channels} channels, or data.channels={own} if all have that many",
-        )
+    raw = read_raw(path, channels)
+    image = to_bytes(raw.values, path, value_range, top=raw.top, inverted=raw.inverted)
+    if image.shape[2] != channels:
+        image = np.repeat(image, channels, axis=-1)
+    size = image.shape[0], image.shape[1]
+    if to_turn(raw.orientation, size, exif, mask_size, path):
+        return turned(image, raw.orientation)
     return image
-
-
-def _pillow_bands(image: Image.Image, path, channels: int) -> UInt8[np.ndarray, "h w c"]:
-    deep = image.mode == "F" or image.mode.startswith("I")
-    if channels == 3 and not deep:
-        return np.array(image.convert("RGB"))
-    if image.mode in ("P", "PA"):  # indices mean nothing without their colours
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    values = np.array(image)
-    if deep and image.mode != "F" and values.min() >= 0 and values.max() <= 65535:
-        values = values.astype(np.uint16)
-    bands = _scaled(values, path)
-    return np.repeat(bands, 3, axis=-1) if deep and channels == 3 else bands
-
-
-def _tiff_bands(path, channels: int) -> UInt8[np.ndarray, "h w c"] | None:
-    """All samples of a TIFF, planar or interleaved; None for one sample, which Pillow reads.
-
-    Pillow would silently drop samples that its modes cannot hold.
-    """
-    try:
-        with tifffile.TiffFile(path) as file:
-            series = file.series[0]
-            if len(series.pages) == 1 and series.keyframe.samplesperpixel == 1:
-                return None
-            axes, values = series.axes, series.asarray()
-    except Exception as error:  # it raises TiffFileError, struct.error, ...
-        remedy = "use an intact TIFF"
-        if "imagecodecs" in str(error):
-            remedy = "use an uncompressed or deflated TIFF, or install imagecodecs"
-        raise DataError(f"{path} cannot be read: {error}", remedy) from error
-    bands = [place for place, axis in enumerate(axes) if axis not in "YX"]
-    if len(bands) > 1 or not {"Y", "X"} <= set(axes):
-        raise DataError(
-            f"{path} has the axes {axes} {list(values.shape)}",
-            "use one image of samples or of pages, [bands, h, w] or [h, w, bands]",
-        )
-    # tifffile writes an array [h, w, n] as h pages unless it is told that n are samples.
-    rows_as_pages = axes == "QYX" and values.shape[2] == channels != values.shape[0]
-    if bands and not rows_as_pages:
-        values = np.moveaxis(values, bands[0], -1)
-    return _scaled(values, path)
-
-
-def _npy_bands(path) -> UInt8[np.ndarray, "h w c"]:
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read: {error}", "use an intact .npy file") from error
-    if values.ndim not in (2, 3) or not values.size:
-        raise DataError(f"{path} is {list(values.shape)}", "use an array [height, width, channels]")
-    return _scaled(values, path, floats=True)
-
-
-def _scaled(values: np.ndarray, path, *, floats: bool = False) -> UInt8[np.ndarray, "h w c"]:
-    """Values [h, w, c] or [h, w] of a known range as 0..255."""
-    values = values if values.ndim == 3 else values[..., None]
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype == bool:
-        return values.astype(np.uint8) * 255
-    if values.dtype == np.uint16:  # 65535 becomes 255; this rounds to nearest
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    low, high = values.min(), values.max()
-    if floats and values.dtype.kind == "f" and low >= 0 and high <= 1:
-        return np.round(values * 255).astype(np.uint8)
-    raise DataError(
-        f"{path}: {values.dtype} values from {low} to {high}, whose full range is unknown",
-        f"use 8-bit or 16-bit images{', or floats from 0 to 1' * floats}",
-    )
 
 
 def read_mask(path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:
@@ -219,13 +154,3 @@ def some(things: Iterable[Any], shown: int = 5) -> str:
     """The first few in sorted order, for a message; "none" if there are none."""
     words = sorted(map(str, things))
     return ", ".join(words[:shown] + ["..."] * (len(words) > shown)) or "none"
-
-
-def open_image(path: str | os.PathLike | io.BytesIO) -> Image.Image:
-    """Opens and decodes a file with Pillow; DataError, naming the file, if that fails."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
-        raise DataError(f"{path} cannot be read: {error}", "use an intact image file") from error

@@ -1,6 +1,7 @@
 """Sources of image and mask files."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,8 +11,11 @@ from jaxtyping import Integer, UInt8
 
 from segjax.data.classes import ClassTable
 from segjax.data.errors import DataError
+from segjax.data.files.headers import Header
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import read_image, read_mask
+from segjax.data.files.orientation import to_turn
+from segjax.data.files.values import Range
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -32,8 +36,8 @@ class PairedFiles:
     image_paths: Sequence[pathlib.Path]
     mask_paths: Sequence[pathlib.Path]  # one per sample, as the image paths
     id_map: IdMap  # from the ids in a mask to labels
-    # Decodes a path to uint8 [h, w, c]
-    read_image: Callable[[pathlib.Path], UInt8[np.ndarray, "h w c"]] = read_image
+    # Decodes a path to uint8 [h, w, c]; it takes the (h, w) of the mask as `mask_size`
+    read_image: Callable[..., UInt8[np.ndarray, "h w c"]] = read_image
     # Decodes a sample's mask files to the raw ids, an integer array [h, w]
     read_ids: Callable[..., Integer[np.ndarray, "h w"]] = read_mask
     pairing: str = ""  # the rule by which names were paired, where that was a guess
@@ -47,8 +51,31 @@ class PairedFiles:
     def __len__(self) -> int:
         return len(self.image_paths)
 
-    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        return self.read_image(self.image_paths[index])
+    @property
+    def channels(self) -> int:
+        """Of the images."""
+        return getattr(self.read_image, "keywords", {}).get("channels", 3)
+
+    @property
+    def value_range(self) -> tuple[Range, ...]:
+        """The values that become 0 and 255; () = the range of the files' own type."""
+        return getattr(self.read_image, "keywords", {}).get("value_range", ())
+
+    def with_options(self, value_range: tuple[Range, ...], exif: str) -> "PairedFiles":
+        """The same files, read with other options of `read_image`."""
+        read = functools.partial(self.read_image, value_range=value_range, exif=exif)
+        return dataclasses.replace(self, read_image=read)
+
+    def image(
+        self, index: int, mask_size: tuple[int, ...] | None = None
+    ) -> UInt8[np.ndarray, "h w c"]:
+        """The image, turned if a mask of `mask_size` (h, w) was drawn on it as turned."""
+        return self.read_image(self.image_paths[index], mask_size=mask_size)
+
+    def turns(self, header: Header, mask_size: tuple[int, ...]) -> bool:
+        """Whether `image` turns an image with that header by its EXIF orientation."""
+        exif = getattr(self.read_image, "keywords", {}).get("exif", "ignore")
+        return to_turn(header.orientation, header.shape, exif, mask_size)
 
     def ids(self, index: int) -> Integer[np.ndarray, "h w"]:
         if self.drawn:
@@ -61,7 +88,8 @@ class PairedFiles:
         return self.mask_paths[index], *more
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image, ids = self.image(index), self.ids(index)
+        ids = self.ids(index)
+        image = self.image(index, ids.shape)
         self.check_sizes(index, image, ids)
         label = self.id_map.labels_of(ids, self.mask_paths[index])
         return {"image": image, "label": label, "name": self.names[index]}
@@ -79,7 +107,7 @@ class PairedFiles:
             if self.drawn:
                 remedy = "use the image that was annotated, at its size"
             if (width, height) == mask_size:
-                remedy = "use files turned alike (training does not apply EXIF orientation)"
+                remedy = "use files that are turned alike"
             raise DataError(
                 f"{self.image_paths[index]} is {height}x{width} but its mask "
                 f"{self.mask_paths[index]} is {mask_size[0]}x{mask_size[1]} (height x width)",

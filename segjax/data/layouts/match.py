@@ -46,7 +46,7 @@ class Choice:
     @property
     def suffixes(self) -> tuple[str, ...]:
         """Of the images."""
-        return IMAGE_SUFFIXES + (ARRAY_SUFFIX,) * (self.channels != 3)
+        return (*IMAGE_SUFFIXES, ARRAY_SUFFIX)
 
     @property
     def shares(self) -> dict[str, float]:

@@ -61,6 +61,8 @@ class Manifest:
     command: str  # prepares the data set, or continues
     finished: bool  # whether all shards and TFDS's metadata are complete
     splits: Mapping[str, Split]  # by name
+    # The values that became 0 and 255, see `values.to_bytes`; () = the range of the files' type
+    value_range: tuple[tuple[float, float], ...] = ()
 
     @property
     def shards(self) -> list[Shard]:
@@ -100,6 +102,8 @@ class Manifest:
         values["classes"] = self.classes.to_rows()
         if self.classes.multilabel:
             values["multilabel"] = True
+        if not self.value_range:  # as versions wrote that had none
+            values.pop("value_range")
         with replacing(self.folder / FILE) as partial:
             partial.write_text(json.dumps({"format": 1, **values}, indent=1))
 
@@ -117,7 +121,9 @@ def load(folder: pathlib.Path) -> Manifest:
             for name, split in values.pop("splits").items()
         }
         size = values.pop("size")
-        return Manifest(folder, classes=classes, splits=splits, size=size and tuple(size), **values)
+        ranges = tuple((low, high) for low, high in values.pop("value_range", ()))
+        more: dict[str, Any] = {"size": size and tuple(size), "value_range": ranges, **values}
+        return Manifest(folder, classes=classes, splits=splits, **more)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is not a manifest of prepared data ({error!r})",
@@ -184,7 +190,7 @@ def differences(planned: Manifest, existing: Manifest) -> list[str]:
     """The attributes and splits in which the shards of one manifest differ from another's."""
 
     def facts(manifest: Manifest) -> dict[str, Any]:
-        names = ("name", "version", "classes", "encoding", "channels", "size")
+        names = ("name", "version", "classes", "encoding", "channels", "size", "value_range")
         splits = {
             f"split {name}": (split.source, tuple((s.file, s.samples) for s in split.shards))
             for name, split in manifest.splits.items()

@@ -10,7 +10,7 @@ import itertools
 import os
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from segjax.data.classes import ClassTable
 from segjax.data.errors import DataError
@@ -40,6 +40,7 @@ def write_prepared(
     encoding: str = "raw",
     workers: int = 0,
     shard_mb: float = 128,
+    value_range: Sequence[tuple[float, float]] = (),
     title: str = "",
     licence: str = "",
     url: str = "",
@@ -61,6 +62,7 @@ def write_prepared(
       encoding: "raw" (fast to read) or "png" (smaller).
       workers: processes that write a shard each; 0 = this one.
       shard_mb: the approximate size of a shard, in 10**6 bytes.
+      value_range: of the sources' images, kept with the shards, see `folder.open_folder`.
       title, licence, url: of the original data; kept with the shards.
       command: continues this preparation; for the error when an unfinished one is opened.
       progress: called with (samples written, samples to write), after each shard.
@@ -90,6 +92,7 @@ def write_prepared(
         encoding=encoding,
         channels=channels,
         size=size and tuple(size),
+        value_range=tuple(value_range),
         command=command,
         finished=False,
         splits={

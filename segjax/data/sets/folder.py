@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segjax.data import class_lists
+from segjax.data import class_lists, image_options
 from segjax.data.class_lists import ClassList
 from segjax.data.classes import IGNORE, ClassTable, from_names, in_words
 from segjax.data.errors import DataError
@@ -17,6 +17,7 @@ from segjax.data.files.masks import read_listed_mask
 from segjax.data.files.multilabel import pair_label_files, read_bits, read_label_files
 from segjax.data.files.paired import PairedFiles
 from segjax.data.files.pairing import Pairs
+from segjax.data.files.values import Range
 from segjax.data.layouts.match import Choice, SplitFiles
 from segjax.data.layouts.samples import LAYOUTS, Place, files_of_split
 from segjax.data.polygons.class_names import found_classes, number_names
@@ -33,6 +34,8 @@ def open_folder(
     *,
     ignore_ids: Sequence[int] = (IGNORE,),
     channels: int = 3,
+    value_range: Sequence[Range] = (),
+    exif: str = "auto",
     mask_format: str = "ids",
     choice: Choice | None = None,
 ) -> PairedFiles:
@@ -52,7 +55,7 @@ def open_folder(
       classes: the K classes, or the class list with the ids and colours in the masks. For polygons
         its names are the labels; without one for background it gets that in front.
       ignore_ids: ids in the mask files that become 255, also class ids.
-      channels: of the images; see `read_image`. If not 3, .npy files are images too.
+      channels, value_range, exif: of the images; see `read_image`.
       mask_format: what masks hold. "ids": one class per pixel. "bits" (see `read_bits`) and
         "per_class" (a file for each class, see `pair_label_files` and `read_label_files`): any
         number of classes per pixel; the labels are those of `ClassTable.multilabel`.
@@ -107,7 +110,9 @@ def open_folder(
         files.pairs.images,
         files.pairs.masks,
         _id_map(listed, ignore_ids, mask_format),
-        read_image=functools.partial(read_image, channels=channels),
+        read_image=functools.partial(
+            read_image, channels=channels, value_range=tuple(value_range), exif=exif
+        ),
         read_ids=read_ids,
         pairing=files.pairs.rule,
         notes=notes,
@@ -150,6 +155,8 @@ def _open(data: Mapping[str, Any], split: str) -> PairedFiles:
         _class_list(data),
         ignore_ids=tuple(data["ignore_ids"]),
         channels=data["channels"],
+        value_range=image_options.ranges_of(data),
+        exif=data.get("exif", "auto"),
         mask_format=data.get("mask_format", "ids"),
         choice=Choice.of(data),
     )

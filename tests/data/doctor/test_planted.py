@@ -26,7 +26,7 @@ DEFECTS = {
     "size-mismatch": (ERROR, "72x144 but its mask", "of their image's size", "nearest"),
     "rgb-mask": (ERROR, "mode RGB", "colours instead", "#804080 is drivable"),
     "interpolated-mask": (WARNING, "pixels of such lines", "thin lines of id", "NEAREST"),
-    "exif-orientation": (WARNING, "EXIF orientation 3", "1 of 10 images", "exif_transpose"),
+    "exif-orientation": (ERROR, "EXIF orientation 3", "1 of 10 images", "data.exif=apply"),
     "jpeg-mask": (WARNING, "ids 0", "JPEG", "PNG"),
     "duplicates-across-splits": (WARNING, "(the same pixels", ": 1 of train in val", "take them"),
     "constant-image": (INFO, "deviation 0.00 of 255", "one colour", "leave them out"),
@@ -68,7 +68,7 @@ def test_the_worst_comes_first_and_json_holds_plain_types(examined):
     again = json.loads(json.dumps(diagnosis.to_json(), allow_nan=False))
     assert [f["code"] for f in again["findings"]] == [f.code for f in diagnosis.findings]
     train = again["splits"]["train"]
-    assert (train["images"], train["usable"], train["class_images"][2]) == (10, 6, 0)
+    assert (train["images"], train["usable"], train["class_images"][2]) == (10, 5, 0)
     assert again["options"]["loss.class_weights, enet"].startswith("--config.loss.class_weights=")
 
 

@@ -116,7 +116,7 @@ def test_files_without_a_partner_are_counted_and_named(tmp_path, image_names, ma
             r"fits 2 layouts: .*data\.images=images/{split} data\.masks=masks/{split}\) and .*"
             r"data\.images={split}/images data\.masks={split}/masks\); choose",
         ),
-        (["images/train/a.gif", "masks/train/a.png"], r"train holds no images \(types .*: \.gif\)"),
+        (["images/train/a.tga", "masks/train/a.png"], r"holds no images \(types .*: \.tga\)"),
     ],
 )
 def test_folders_that_are_not_as_they_must_be_are_named(tmp_path, files, words):
@@ -145,7 +145,7 @@ def test_ignored_ids_become_255_class_ids_too(tmp_path, ids, ignore_ids, expecte
     "size, words",
     [
         ((2, 3), r"images/train/a\.png is 4x6 .*masks/train/a\.png is 2x3 \(height .*nearest"),
-        ((6, 4), r"is 4x6 but its mask .* is 6x4 .*use files turned alike .*EXIF"),
+        ((6, 4), r"is 4x6 but its mask .* is 6x4 .*use files that are turned alike"),
     ],
 )
 def test_size_mismatch_names_both_files_and_sizes(tmp_path, size, words):
@@ -215,5 +215,6 @@ def test_images_of_other_channels(tmp_path, channels):
     for index in range(2):
         np.testing.assert_array_equal(source[index]["image"], bands)
     assert check_source(source, "train").class_pixels.tolist() == [0, 48, 0]
-    with pytest.raises(ValueError, match=r"1 masks in .* have no image \(a\.png\)"):
-        open_folder(tmp_path, "train", THREE)  # .npy are no images of 3 channels
+    if channels > 2:
+        with pytest.raises(ValueError, match=rf"a\.npy has {channels} channels, but .*=3"):
+            open_folder(tmp_path, "train", THREE)[0]

@@ -184,14 +184,16 @@ FLOATS = BANDS / np.float32(255)
         ("a.png", BANDS[..., :3], 4, r"a\.png has 3 channels, but data\.channels=4; use .*=3 if"),
         ("a.png", BANDS[..., 0], 5, "has 1 channels"),
         ("a.tif", BANDS[..., :4], 5, "has 4 channels"),
-        ("a.tif", FLOATS[..., 0], 3, r"a\.tif: float32 values from 0\.0 to 0\.96.*use 8-bit"),
-        ("a.tif", np.stack([BANDS] * 2), 5, r"axes QYXS \[2, 7, 6, 5\]; use one image of samples"),
-        ("a.tif", FLOATS, 5, r"a\.tif: float32 values .*; use 8-bit or 16-bit images$"),
+        ("a.tif", BANDS, 3, r"a\.tif has 5 channels, but data\.channels=3; .*data\.channels=5 if"),
+        ("a.tif", BANDS[..., :4], 3, "has 4 channels"),  # the fourth is not said to be alpha
+        ("a.tif", PLANES, 3, "has 5 channels"),  # pages
+        ("a.tif", FLOATS * 300, 5, r"float32 values .*value_range=\(0,293\)', .* auto$"),
+        ("a.tif", BANDS.astype(np.uint32), 5, r"uint32 values .*data\.value_range=\(0,255\)'"),
         ("a.npy", BANDS, 4, "has 5 channels"),
         ("a.npy", BANDS[..., 0], 3, "has 1 channels, but data.channels=3"),
         ("a.npy", BANDS[None], 5, r"a\.npy is \[1, 7, 6, 5\]; use an array \[height, width"),
         ("a.npy", BANDS.astype(np.int64), 5, r"int64 values from 0 to 2\d\d, whose full range is"),
-        ("a.npy", BANDS / 200, 5, r"float64 values from 0\.0 to 1\.\d+, .*or floats from 0 to 1"),
+        ("a.npy", BANDS / 200, 5, r"float64 values from 0\.0 to 1\.\d+, .*_range=\(0,1\.\d+\)'"),
         ("a.npy", np.full((2, 2, 5), np.nan), 5, "float64 values from nan to nan"),
         ("a.npy", np.array([None]), 5, r"a\.npy cannot be read: .*; use an intact \.npy"),
     ],
@@ -201,7 +203,8 @@ def test_other_channels_or_values_than_expected(tmp_path, name, array, channels,
     if path.suffix == ".npy":
         np.save(path, array)
     elif path.suffix == ".tif" and array.ndim > 2:
-        tifffile.imwrite(path, array, **TOGETHER)
+        pages = dict(photometric="minisblack")
+        tifffile.imwrite(path, array, **(pages if array is PLANES else TOGETHER))
     else:
         save(path, array)
     with pytest.raises(ValueError, match=words):

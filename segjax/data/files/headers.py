@@ -9,6 +9,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from segjax.data.files.pixels import ARRAY_SUFFIX, opened
+from segjax.data.files.tiff import TiffPixels, is_tiff
+
 _ORIENTATION = 0x0112  # the EXIF tag
 _CHUNKS, _EXIF_BYTES = 100_000, 1 << 16  # of a PNG; more are no photo's
 
@@ -20,9 +23,16 @@ class Header:
     format: str = ""  # as Pillow says: "PNG", "JPEG", "TIFF"; "NPY"
     mode: str = ""  # as Pillow says: "RGB", "L", "P", "I;16"; of a .npy file "3 x uint8"
     bits: int = 8  # per channel: 8, 16, 32
-    orientation: int = 1  # the EXIF tag; 1 = upright. Pillow turns TIFFs itself.
+    orientation: int = 1  # the EXIF tag; 1 = upright
     palette: bytes = b""  # of a palette file, three bytes a colour
     size: int = 0  # bytes of the file
+    frames: int = 1  # of an animation, or pages in colour
+    shape: tuple[int, int] = (0, 0)  # height and width as stored
+
+    @property
+    def may_be_shallow(self) -> bool:
+        """Whether samples are whole numbers that may be far below the 65535 of their type."""
+        return self.bits == 16 and not self.mode.endswith((" int16", " float16"))
 
     @property
     def is_colored(self) -> bool:
@@ -42,12 +52,16 @@ def read_header(path: pathlib.Path) -> Header:
     """The header of a file; its pixels are not decoded."""
     try:
         size = path.stat().st_size
-        if path.suffix.lower() == ".npy":
+        if path.suffix.lower() == ARRAY_SUFFIX:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             channels = array.shape[2] if array.ndim == 3 else 1
-            return Header("NPY", f"{channels} x {array.dtype}", 8 * array.dtype.itemsize, size=size)
-        with Image.open(path) as image:
+            mode, bits = f"{channels} x {array.dtype}", 8 * array.dtype.itemsize
+            return Header("NPY", mode, bits, size=size, shape=array.shape[:2])
+        if is_tiff(path):
+            return _tiff_header(path, size)
+        with opened(path) as image:
             palette = image.palette.palette if image.mode == "P" and image.palette else b""
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             return Header(
                 image.format or "",
                 image.mode,
@@ -55,9 +69,23 @@ def read_header(path: pathlib.Path) -> Header:
                 _orientation(image),
                 bytes(palette),
                 size,
+                frames,
+                (image.height, image.width),
             )
     except Exception:  # its decoders raise many kinds; whoever reads the file reports them
         return NO_HEADER
+
+
+def _tiff_header(path: pathlib.Path, size: int) -> Header:
+    """As tifffile sees it, for Pillow does not open all; the mode is Pillow's where it does."""
+    with TiffPixels(path) as pixels:
+        mode, palette = f"{pixels.shape[2]} x {pixels.dtype}", b""
+        if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2:
+            with contextlib.suppress(Exception), opened(path) as image:
+                mode = image.mode
+                palette = image.palette.palette if mode == "P" and image.palette else b""
+        more = pixels.depth, pixels.orientation, bytes(palette), size, pixels.pages
+        return Header("TIFF", mode, *more, pixels.shape[:2])
 
 
 def _bits(image: Image.Image) -> int:
@@ -69,8 +97,6 @@ def _bits(image: Image.Image) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
-    if image.format == "TIFF":
-        return 1
     if image.format == "PNG" and "exif" not in image.info and (exif := _late_exif(image.filename)):
         image.info["exif"] = exif
     # Not `PngImageFile.getexif`, which decodes the image, as the chunk may follow the pixels.
