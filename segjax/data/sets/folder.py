@@ -182,7 +182,7 @@ def _class_list(data: Mapping[str, Any]) -> ClassList:
     else:
         found = found_classes(place) if place else None
         if count and (found is None or len(found.classes) != count):
-            found = class_lists.listed(from_names(f"class {k}" for k in range(count)))
+            found = class_lists.given_list("", count)
         if found is None:
             raise DataError(
                 "data.classes is empty, but the folder data set has no classes of its own",
