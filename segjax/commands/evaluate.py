@@ -18,7 +18,7 @@ from segjax.inference.scoring import (
     FullEvaluation,
     LabelEvaluation,
     evaluate_fully,
-    make_probabilities_step,
+    make_logits_step,
     make_scoring_step,
 )
 from segjax.metrics.protocols import find_protocol
@@ -137,7 +137,7 @@ def _evaluate_splits(
     devices = evaluation_devices(config["parallel"])
     crf, head = predictor.options.crf, predictor.head
     if crf:
-        step = make_probabilities_step(predictor.model, predictor.normalization)
+        step = make_logits_step(predictor.model, predictor.normalization)
     else:
         step = make_scoring_step(predictor.model, predictor.normalization, head)
     step = devices.compile_eval(step)

@@ -137,8 +137,7 @@ def _export_onnx(predictor: Predictor, output: pathlib.Path) -> str:
 def _validation(predictor: Predictor) -> FittedDataset:
     """The validation split, with labels on the canvas as the program gives them."""
     config = predictor.config
-    config = {**config, "data": {**config["data"], "label_size": (0, 0)}}
-    return Splits.of_run(config).fitted(config["data"]["val_split"])
+    return Splits.of_run(config).on_canvas(config["data"]["val_split"])
 
 
 def _versions() -> dict[str, str]:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from segjax import metrics
 from segjax.data.batches import eval_batches
+from segjax.data.classes import IGNORE
 from segjax.data.files.atomic import replacing
 from segjax.data.fitted import FittedDataset
 from segjax.metrics.confusion import ImageConfusions
@@ -240,6 +241,10 @@ def device_outputs(
     running = None
     for batch in eval_batches(canvas, batch_size, rows=devices.local_rows(batch_size)):
         inputs = {name: array for name, array in batch.items() if name != "index"}
+        if "sizes" in batch:  # flat labels, as long as the longest of all processes
+            length = max(gather(batch["label"].shape[1]))
+            more = [(0, 0), (0, length - batch["label"].shape[1])]
+            inputs["label"] = np.pad(batch["label"], more, constant_values=IGNORE)
         outputs = step(variables, devices.put(inputs))
         if running:
             yield on_host(*running)
