@@ -1,6 +1,7 @@
 """The command evaluate: the numbers, pictures and report of a finished run."""
 
 import dataclasses
+import itertools
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -161,10 +162,13 @@ def _with_crf(config: Mapping[str, Any], crf: DenseCRF | None) -> Mapping[str, A
 def _check_classes(ours: ClassTable, theirs: ClassTable, workdir: pathlib.Path) -> None:
     """Raises ValueError unless the data have the classes that the network predicts."""
     if theirs.names != ours.names:
+        pairs = enumerate(itertools.zip_longest(theirs.names, ours.names, fillvalue="no class"))
+        other = [f"{k} is {a}, not {b}" for k, (a, b) in pairs if a != b]
         raise ValueError(
             f"the data have the classes {', '.join(theirs.names)}, but the run {workdir} has "
-            f"{', '.join(ours.names)}; use data with the run's classes in its order, or map them "
-            "with --config.data.class_map"
+            f"{', '.join(ours.names)} (class {'; '.join(other[:5])}{'; ...' * (len(other) > 5)}); "
+            "use data with the run's classes in its order, or map them with "
+            "--config.data.class_map"
         )
     if theirs.multilabel != ours.multilabel:
         raise ValueError(

@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Integer
 
 from segjax.data.classes import IGNORE
+from segjax.data.datasets import spec_of
 from segjax.data.errors import DataError
 from segjax.data.fitted import Batch, FittedDataset, fit_image, fitted_size
 from segjax.data.source import Samples
 
-OWN = "own"
+OWN, SERVER = "own", "server"
 LabelSize = tuple[int, int] | str | None  # (H, W), OWN, or None = the canvas
 SIZES = 6  # of each image: height and width scored, of the label's own, and filled of the canvas
 _SMALLEST = 1 << 10  # pixels of a row of labels
@@ -28,29 +29,36 @@ def label_size(data: Mapping[str, Any]) -> LabelSize:
     """The size that `data.label_size` names.
 
     Raises:
-      DataError: for anything but (0, 0), "own", and two whole numbers above 0.
+      DataError: for anything but (0, 0), own, two whole numbers above 0, and server where the data
+        set's benchmark states a size.
     """
     given = data["label_size"]
     size = (given,) if isinstance(given, str) else tuple(given)
-    if size in ((), (0, 0), ("canvas",)):
+    if size in ((), (0, 0)):
         return None
     if size == (OWN,):
         return OWN
+    if size == (SERVER,):
+        if server := spec_of(data).server_size:
+            return server
+        found = f"data.label_size={SERVER}, but the scorer of {data['name']} states no size"
+        raise DataError(found, "use own, or (height, width)")
     if len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size):
         return size
     raise DataError(
         f"data.label_size={given}",
-        "use own (the labels' own size), (height, width), or (0, 0) for the canvas",
+        "use own (the labels' own size), (height, width), server (the size of the benchmark's own "
+        "scorer, where it states one), or (0, 0) for the canvas",
     )
 
 
-def described_size(size: LabelSize, canvas: tuple[int, int]) -> str:
-    """The size, in words."""
+def described_size(size: LabelSize, canvas: tuple[int, int] = (0, 0)) -> str:
+    """The size, in words; without one that of the canvas."""
     if size == OWN:
         return "the labels' own size"
-    if size is None:
-        return f"{canvas[0]}x{canvas[1]}"
-    return f"{size[0]}x{size[1]}, to which predictions and labels are resized by nearest neighbour"
+    height, width = size or canvas
+    resized = ", to which predictions and labels are resized by nearest neighbour" * bool(size)
+    return f"{height}x{width}{resized}"
 
 
 def resize_label(

@@ -44,7 +44,8 @@ class FullEvaluation(Evaluation):
     Attributes:
       boundary: see `segjax.metrics.boundary.Boundaries.summary`.
       calibration: see `segjax.metrics.calibration.summarize_calibration`.
-      by_object: see `segjax.metrics.by_object.StratifiedIoU.summary`.
+      by_object: see `segjax.metrics.by_object.StratifiedIoU.summary`. Each of the three is {} where
+        it is not measured.
       protocol: name of the protocol by which `summary` divides the counts.
     """
 
@@ -66,9 +67,16 @@ class FullEvaluation(Evaluation):
         return {
             **super().summary(),
             **find_protocol(self.protocol).score(confusions),
-            "boundary_f1": self.boundary["bf"],
-            "boundary_iou": self.boundary["boundary_iou"],
-            **{key: self.calibration[key] for key in ("ece", "brier")},
+            **{
+                name: measured[key]
+                for measured, key, name in (
+                    (self.boundary, "bf", "boundary_f1"),
+                    (self.boundary, "boundary_iou", "boundary_iou"),
+                    (self.calibration, "ece", "ece"),
+                    (self.calibration, "brier", "brier"),
+                )
+                if measured
+            },
             "protocol": self.protocol,
             "protocols": compare_protocols(confusions),
             "boundary": dict(self.boundary),
@@ -174,7 +182,7 @@ def evaluate_fully(
     if head.name == "sigmoid":
         return _evaluate_labels(scoring_step, variables, canvas, batch_size, devices, head)
     threads = threads or os.cpu_count() or 1
-    measures = _HostMeasures(num_classes)
+    measures = HostMeasures(num_classes)
     images, loss_sum = ImageCounts(canvas.names), 0.0
     calibration: Any = None  # nothing counted yet
     waiting = collections.deque()
@@ -254,7 +262,7 @@ def _refined_image(
         )
         return probabilities
     *scored, height, width, filled_height, filled_width = sizes
-    inside = logits[None, :filled_height, :filled_width]
+    inside = jnp.asarray(logits[None, :filled_height, :filled_width])
     at_own_size = np.asarray(resize_bilinear(inside, (height, width)))[0]
     refined = dense_crf(scipy.special.softmax(at_own_size, -1), image, crf)
     return refined[nearest_pixels((height, width), scored)]
@@ -294,7 +302,7 @@ def _evaluate_labels(
     )
 
 
-class _HostMeasures:
+class HostMeasures:
     """Measures of label maps on the host; `add` may run in several threads at once."""
 
     def __init__(self, num_classes: int):
@@ -305,12 +313,12 @@ class _HostMeasures:
         self.boundaries.add(label, prediction, distance)
         self.by_object.add(label, prediction, distance)
 
-    def merge(self, other: "_HostMeasures") -> None:
+    def merge(self, other: "HostMeasures") -> None:
         self.boundaries.merge(other.boundaries)
         self.by_object.merge(other.by_object)
 
 
-def _merged(parts: Sequence[_HostMeasures]) -> _HostMeasures:
+def _merged(parts: Sequence[HostMeasures]) -> HostMeasures:
     """The measures of all processes, each of which saw its own images."""
     first, *others = parts
     for other in others:

@@ -99,7 +99,9 @@ class Evaluation:
             names, loss = arrays["names"].tolist(), float(arrays["loss"])
             if "num_classes" in arrays:
                 confusions = ImageConfusions(
-                    int(arrays["num_classes"]), arrays["starts"], arrays["cells"], arrays["counts"]
+                    int(arrays["num_classes"]),
+                    *(arrays[name] for name in ("starts", "cells", "counts")),
+                    void=bool(arrays.get("void", False)),
                 )
                 _check(confusions, names)
             else:
@@ -113,7 +115,7 @@ class Evaluation:
 
 def _check(confusions: ImageConfusions, names: list) -> None:
     """Raises ValueError for the first inconsistency of arrays from a file."""
-    num_classes, starts = confusions.num_classes, confusions.starts
+    starts, size = confusions.starts, confusions.num_classes * confusions.columns
     cells, counts = confusions.cells, confusions.counts
     if not isinstance(names, list) or any(a.ndim != 1 for a in (starts, cells, counts)):
         raise ValueError("an array has another number of dimensions")
@@ -125,8 +127,8 @@ def _check(confusions: ImageConfusions, names: list) -> None:
         )
     if starts[0] != 0 or starts[-1] != len(cells) or np.any(np.diff(starts) < 0):
         raise ValueError("the images' cells do not follow one another")
-    if np.any((cells < 0) | (cells >= num_classes**2)):
-        raise ValueError(f"a cell lies outside {num_classes} x {num_classes}")
+    if np.any((cells < 0) | (cells >= size)):
+        raise ValueError(f"a cell lies outside {confusions.num_classes} x {confusions.columns}")
     if np.any(counts <= 0):
         raise ValueError("a stored cell holds no pixel")
 

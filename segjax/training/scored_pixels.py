@@ -88,7 +88,11 @@ def logits_at(
     flat, columns = logits.reshape(-1, logits.shape[-1]), logits.shape[1]
 
     def between_rows(x):
-        return flat[top * columns + x] * (1 - down) + flat[bottom * columns + x] * down
+        above, below = (
+            flat.at[y * columns + x].get(mode="promise_in_bounds", wrap_negative_indices=False)
+            for y in (top, bottom)
+        )
+        return above * (1 - down) + below * down
 
     return between_rows(left) * (1 - along) + between_rows(right) * along
 
