@@ -8,7 +8,7 @@ from typing import Any
 
 from segjax.data import class_lists, image_options
 from segjax.data.class_lists import ClassList
-from segjax.data.classes import IGNORE, ClassTable, from_names, in_words
+from segjax.data.classes import IGNORE, ClassTable, in_words
 from segjax.data.errors import DataError
 from segjax.data.files.archive import existing_root
 from segjax.data.files.ids import IdMap, class_ids, listed_ids
