@@ -101,11 +101,12 @@ def coco(root, names, **more):
     return write(root, content | more)
 
 
-def cvat(path, images, before="", label="spall"):
+def cvat(path, images, before="", label="spall", subsets=()):
     text = lambda points: ";".join(f"{x},{y}" for x, y in points)  # noqa: E731
     runs = ", ".join(map(str, [0, 24]))
+    subsets = subsets or [""] * len(images)
     inner = "".join(
-        f'<image id="{k}" name="{name}" width="10" height="8">'
+        f'<image id="{k}" name="{name}" width="10" height="8" subset="{subsets[k]}">'
         f'<mask label="{label}" rle="{runs}" left="3" top="3" width="6" height="4" z_order="1"/>'
         f'<polygon label="crack" points="{text(CRACK)}" z_order="0"/>'
         f'<points label="crack" points="1,1"/><tag label="wet"/></image>'
@@ -368,3 +369,24 @@ def test_names_with_folders_and_a_file_of_all_images(tmp_path):
     assert sorted([*train.names, *val.names]) == ["north/a", "south/a", "south/b"]
     assert train.classes.names == ("background", "crack", "spall")
     np.testing.assert_array_equal(train[0]["label"], SCENE)
+
+
+def test_subsets_of_cvat_are_splits(tmp_path):
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    for name in names:
+        photo(tmp_path / "images" / name, 8, 10)
+    cvat(tmp_path / "annotations.xml", names, subsets=["Train", "Validation", "Train"])
+    config = data_config(name="folder", root=str(tmp_path))
+    train, val = (make_source(config, split) for split in ("train", "val"))
+    assert (list(train.names), list(val.names)) == (["a", "c"], ["b"])
+    assert "looks like CVAT: Train (2), Validation (1)" in train.notes[0]
+
+
+def test_shares_of_a_turned_photo_are_those_of_the_picture_that_tools_show(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = photo(tmp_path / "images/train/a.jpg", 4, 6)
+    Image.open(path).save(path, exif=exif)
+    write(tmp_path / "labels/train/a.txt", "0 0 0 1 0 1 0.4 0 0.4\n")
+    label = open_folder(tmp_path, "train", from_names(["background", "crack"]))[0]["label"]
+    np.testing.assert_array_equal(label, np.repeat([1, 0], 3)[:, None] * np.ones((1, 4)))
