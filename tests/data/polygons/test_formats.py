@@ -13,6 +13,7 @@ from PIL import Image
 
 from segjax.data.classes import from_names
 from segjax.data.datasets import class_table, make_source
+from segjax.data.doctor.diagnose import diagnose
 from segjax.data.polygons.formats import annotation_of, annotations_of, left_out_of
 from segjax.data.sets.folder import open_folder
 from tests.data.drawn import data_config, photo
@@ -267,6 +268,10 @@ def test_what_is_ignored_and_what_is_left_out(tmp_path):
         "polygons of fewer than 3 points": 1,
         "shapes of type line": 1,
     }
+    findings = {f.code: f for f in diagnose({"train": source}).findings}
+    assert "1 polygons of fewer than 3 points, 1 shapes of type" in str(
+        findings["left-out-shapes"].found
+    )
 
 
 def test_an_image_of_another_size(tmp_path):
