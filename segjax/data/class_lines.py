@@ -59,8 +59,8 @@ def line_rows(text: str) -> list[Row]:
         if line.lstrip().startswith("#") and not re.match(rf"\s*{HEX_COLOR}(?!\w)", line):
             if not lines:
                 comments.append(line.lstrip("# \t"))
-        elif _TOKEN.search(line):
-            lines.append((f"line {number}", line))
+        elif _TOKEN.search(line) and not re.fullmatch(r"sep=.", line.strip()):  # Excel's
+            lines.append((f"line {number}", re.sub(r"\s#\s.*", "", line)))
     if not lines:
         return []
     for place, line in lines:
@@ -159,7 +159,7 @@ def _parse(place: str, line: str) -> _Line:
     numeric = [bool(_NUMBER.fullmatch(token[0])) for token in tokens]
     first = numeric.index(False) if False in numeric else len(tokens)
     last = len(tokens) - numeric[::-1].index(False) if False in numeric else len(tokens)
-    name = ""
+    name = "ignore" if ignored and first == len(tokens) else ""
     if first < len(tokens):
         end = tokens[last].start() if last < len(tokens) else len(line)
         name = line[tokens[first].start() : end].strip(" \t,;:=|")

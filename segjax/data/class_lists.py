@@ -35,8 +35,9 @@ class ClassList:
         """One line: the number of classes, their ids, and what else the list gives."""
         count, ids = len(self.classes), self.classes.raw_ids
         given = f"of {pathlib.Path(self.source).name}" if self.source else "by name"
+        shown = ", ".join((*self.classes.names[:8], *(["..."] if count > 8 else [])))
         void = [k for k, label in zip(self.ids, self.labels, strict=True) if label == IGNORE]
-        parts = [f"classes: {count} {given}", f"ids {in_words(ids)}"]
+        parts = [f"classes: {count} {given} ({shown})", f"ids {in_words(ids)}"]
         parts += ["colours"] if any(self.colors) else []
         parts += [f"ignored {in_words(void)}"] if void else []
         return ", ".join([*parts, *filter(None, [self.note])])
@@ -109,7 +110,7 @@ def read_class_list(path: str | pathlib.Path) -> ClassList:
     path = pathlib.Path(path)
     if not path.is_file():
         raise DataError(
-            f"class list {path} does not exist",
+            f"class list {path} {'is a folder' if path.is_dir() else 'does not exist'}",
             'use a file, or names with commas ("road,car,sky"), for data.classes',
         )
     rows, note = read_rows(path)

@@ -114,7 +114,7 @@ def test_names_ids_and_colours(tmp_path, file):
     assert listed.classes.raw_ids == (0, 1, 2)
     rows = zip(listed.ids, listed.names, listed.colors, listed.labels, strict=True)
     assert sorted(rows) == [(0, "road", ROAD, 0), (1, "car", CAR, 1), (2, "sky", SKY, 2)]
-    assert str(listed).startswith(f"classes: 3 of {file}, ids 0..2, colours")
+    assert str(listed).startswith(f"classes: 3 of {file} (road, car, sky), ids 0..2, colours")
 
 
 # Forms of ids with gaps: (id, name) of each class, and the ids of void rows.
@@ -132,6 +132,8 @@ ID_LISTS = {
         "labels:\n  0: unlabelled\n  7: 'road'\n  23: sky\n  26: car\ncolor_map:\n  0: [1, 2, 3]\n",
         *GAPS,
     ),
+    "german.csv": ("sep=;\nID;Klasse;R;G;B\n7;road;1;2;3\n11;car;4;5;6\n", *CLASSES),
+    "ignored.txt": ("0 ignore\n7 road  # asphalt\n11 car\n", CLASSES[0], (0,)),
     "hex.txt": ("7 road #4df3ce\n11 car #4c4ffc\n", *CLASSES),
     "label_class.csv": ("label,class\n7,road\n11,car\n", *CLASSES),
     "ids.json": ([{"id": 11, "name": "car"}, {"id": 7, "name": "road"}], *CLASSES),
@@ -271,7 +273,7 @@ def test_names_count_from_0(tmp_path, file):
 def test_encodings(tmp_path, encoding, note):
     path = written(tmp_path, "c.csv", "id;name\n0;Straße\n7;Bäume\n", encoding)
     assert read_class_list(path).classes.names == ("Straße", "Bäume")
-    assert str(read_class_list(path)) == f"classes: 2 of c.csv, ids 0, 7{note}"
+    assert str(read_class_list(path)) == f"classes: 2 of c.csv (Straße, Bäume), ids 0, 7{note}"
 
 
 @pytest.mark.parametrize("encoding", ["cp1251", "gbk", "shift-jis", "mac-roman"])
@@ -300,6 +302,7 @@ FORMS = r"use a class a line .* a table with a header .* or JSON such as"
         ("c.csv", "id,name\n0,road\n,car\n", "line 3: 'car' has no id, unlike other rows"),
         ("c.csv", "name,r,g\nroad,1,2\n", "there is a column r, g, but not all of rgb"),
         ("c.csv", "name,r,g,b\nroad,1,2,3,4\n", "line 2 has 5 columns, but the header 4"),
+        ("c.csv", "id,Art,Klasse,R,G,B\n0,flat,road,1,2,3\n", "art, klasse may be it"),
         ("c.csv", "name,name,r\n", "the header has two columns name"),
         ("c.csv", "name,r,g,b,ignore\nroad,1,2,3,maybe", "ignore 'maybe' is neither true nor"),
         ("c.csv", "Klasse;Rot;Gruen;Blau\nA;1;2;3\nB;4;5;6\n", "line 1: .* may be a header; use"),
@@ -368,7 +371,7 @@ def test_what_a_user_should_know_is_said(tmp_path):
     assert str(read_class_list(path)).endswith("ids 0, 1, ids by the order, as 70001 fits no mask")
     path = written(tmp_path, "c.txt", "a 1 2 3\nb 1 2 3\nvoid 0 0 0 ignore\n")
     assert str(read_class_list(path)) == (
-        "classes: 2 of c.txt, ids 0, 1, colours, ignored 2, the colour of several classes: "
+        "classes: 2 of c.txt (a, b), ids 0, 1, colours, ignored 2, the colour of several classes: "
         "(1, 2, 3) (line 1, line 2)"
     )
 
@@ -397,7 +400,7 @@ def test_sparse_ids_in_masks_are_read_and_said(tmp_path, ids):
     config = data_config(name="folder", root=str(tmp_path), classes=str(path))
     assert class_table(config).raw_ids == ids
     assert np.unique(make_source(config, "train")[0]["label"]).tolist() == [0, 2]
-    said = f"classes: 3 of classes.csv, ids {', '.join(map(str, ids))}"
+    said = f"classes: 3 of classes.csv (a, b, c), ids {', '.join(map(str, ids))}"
     assert classes_in_words(config) == said
     config.class_map = str(written(tmp_path, "map.json", {"b": ["b", "a"], "c": "c"}))
     assert classes_in_words(config) == f"{said}; data.class_map makes 2, ids 0, 1"
