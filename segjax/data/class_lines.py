@@ -115,6 +115,9 @@ def _header(line: str, others: Sequence[str], comment: bool = False) -> tuple[li
         return [], ""
     if comment and not tabular and len(known) < len(words):  # a sentence
         return [], ""
+    numbers = any(map(_NUMBER.fullmatch, " ".join(others).split()))
+    if others and not tabular and not numbers:  # names such as `class b`
+        return [], ""
     twice = sorted({word for word in known if words.count(word) > 1} - {"unnamed0"})
     if twice:
         raise Unclear(f"the header has two columns {', '.join(twice)}")
@@ -134,7 +137,7 @@ def _records(
         if len(cells) > len(header) and header[-1] in COLOR_WORDS:  # (128, 64, 128) without quotes
             last = len(header) - 1
             cells[last:] = [" ".join(cells[last:])]
-        if len(cells) > len(header):
+        if len(cells) > len(header) or (len(cells) == 1 and _parse(place, line).numbers):
             raise Unclear(f"{place} has {len(cells)} columns, but the header {len(header)}")
         if cells:
             record = dict(zip(header, cells, strict=False))
