@@ -31,16 +31,12 @@ class ClassList:
     source: str = ""  # the file
     note: str = ""  # what a user should know of how it was read
 
-    def __str__(self) -> str:
-        """One line: the number of classes, their ids, and what else the list gives."""
-        count, ids = len(self.classes), self.classes.raw_ids
-        given = f"of {pathlib.Path(self.source).name}" if self.source else "by name"
-        shown = ", ".join((*self.classes.names[:8], *(["..."] if count > 8 else [])))
+    def further(self) -> list[str]:
+        """What the list gives besides names and ids, and what a user should know of it."""
         void = [k for k, label in zip(self.ids, self.labels, strict=True) if label == IGNORE]
-        parts = [f"classes: {count} {given} ({shown})", f"ids {in_words(ids)}"]
-        parts += ["colours"] if any(self.colors) else []
+        parts = ["colours"] if any(self.colors) else []
         parts += [f"ignored {in_words(void)}"] if void else []
-        return ", ".join([*parts, *filter(None, [self.note])])
+        return [*parts, *filter(None, [self.note])]
 
 
 def listed(classes: ClassTable) -> ClassList:
