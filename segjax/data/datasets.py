@@ -3,6 +3,7 @@
 A new data set is one file in `sets/`, with a `SPEC`, and one row in `DATASETS`.
 """
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,11 +99,13 @@ def class_table(config: Mapping[str, Any]) -> ClassTable:
 def classes_in_words(config: Mapping[str, Any]) -> str:
     """One line: how many classes, of which file or data set, and their ids; raises as
     `class_table`."""
-    own, given = _own_classes(config, spec_of(config)), config["classes"]
-    if given and config["name"].startswith(_LISTED) and not own.multilabel:
-        line = str(class_lists.given_list(given))
-    else:
-        line = f"classes: {len(own)} of {config['name']}, ids {in_words(own.raw_ids)}"
+    own, of, further = _own_classes(config, spec_of(config)), config["name"], []
+    if config["classes"] and config["name"].startswith(_LISTED) and not own.multilabel:
+        listed = class_lists.given_list(config["classes"])
+        of, further = pathlib.Path(listed.source).name or "data.classes", listed.further()
+    names = ", ".join((*own.names[:8], *(["..."] if len(own) > 8 else [])))
+    line = f"classes: {len(own)} of {of} ({names}), ids {in_words(own.raw_ids)}"
+    line = ", ".join([line, *further])
     if not config["class_map"]:
         return line
     mapped = class_table(config)

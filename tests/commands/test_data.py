@@ -47,7 +47,7 @@ def test_doctor_writes_what_it_prints(config, tmp_path, console):
     written = json.loads((tmp_path / "run" / "doctor.json").read_text())
     assert [f["code"] for f in written["findings"]] == [f.code for f in diagnosis.findings]
     assert "4 train, 2 val images" in console.file.getvalue()
-    assert "classes: 7 by name, ids 0..6" in console.file.getvalue()
+    assert "classes: 7 of data.classes (a, b, c, d, e, f, g), ids 0..6" in console.file.getvalue()
     assert "doctor.html" in console.file.getvalue()
 
 
