@@ -14,9 +14,10 @@ from segjax.commands.evaluate import evaluate
 from segjax.data.datasets import classes_in_words
 from segjax.inference.predictor import Predictor
 from segjax.report import run as run_report
+from segjax.report.doctor import print_harm
 from segjax.report.numbers import evenly_spaced
 from segjax.report.plan_tables import parts_table
-from segjax.report.provenance import save_run
+from segjax.report.provenance import known_findings, save_run
 from segjax.training import loop
 from segjax.training.distributed import is_first
 from segjax.training.length import LENGTH, check_length
@@ -55,10 +56,12 @@ def train(
         setup = setup_run(config, workdir)
         check_length(setup, workdir)
         if first:
+            known = known_findings(workdir)
             configs.save(setup.config, workdir)
             configs.save_classes(setup.classes, workdir)
-            save_run(workdir, base, setup.config, setup.data)
+            save_run(workdir, base, setup.config, setup.data, setup.findings)
             _announce(setup, workdir, console, lock.notice)
+            print_harm(setup.findings, console, known)
         run_state = loop.train(setup, workdir, console, preview=_preview(setup), profile=profile)
         if run_state.stopped:
             print_line(console, f"stopped early: {run_state.stopped}")

@@ -16,7 +16,7 @@ from segjax.data.source import Source, files_of
 # Samples of a split that are decoded before training: enough files to find what is wrong with
 # many; scenes that a program draws are all alike. Of so many the pixels are noted too, and after so
 # long the check ends.
-_QUICK_FILES, _QUICK_DRAWN, _QUICK_PIXELS, _QUICK_SECONDS = 1000, 4, 64, 30.0
+_QUICK_FILES, _QUICK_DRAWN, _QUICK_PIXELS, _QUICK_SECONDS = 1000, 4, 32, 30.0
 
 
 def check_source(

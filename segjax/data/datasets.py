@@ -68,12 +68,12 @@ def make_source(config: Mapping[str, Any], split: str, seed: int = 0) -> Source:
       DataError: naming the option or folder, what is wrong with it and what to do.
     """
     spec, channels = spec_of(config), config["channels"]
-    class_map = _class_map(config, spec)
     if channels != 3 and (channels < 1 or config["name"] not in _ANY_CHANNELS):
         raise DataError(
             f"data.channels={channels}, but images of {config['name']} have 3",
             f"use 3, or 1 or more with data.name={' or '.join(_ANY_CHANNELS)}",
         )
+    class_map = _class_map(config, spec)
     if spec.reads_files and not config["root"]:
         raise DataError(
             f"data.root is empty, but {config['name']} reads files",

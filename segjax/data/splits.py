@@ -12,10 +12,10 @@ from segjax.data.classes import ClassTable
 from segjax.data.counts import SplitCounts
 from segjax.data.datasets import class_table, make_source, spec_of
 from segjax.data.doctor.diagnose import findings_of
-from segjax.data.doctor.findings import Finding
+from segjax.data.doctor.findings import ERROR, Finding
 from segjax.data.doctor.settings import settings_of
 from segjax.data.doctor.split import Split
-from segjax.data.errors import DataError
+from segjax.data.errors import DataError, joined
 from segjax.data.files.paired import PairedFiles
 from segjax.data.fitted import FittedDataset
 from segjax.data.image_options import ImageOptions, ranges_of, resolve
@@ -130,8 +130,20 @@ class Splits:
         )
 
     def findings(self, config: Mapping[str, Any]) -> list[Finding]:
-        """What the doctor's rules find in the checked splits, judged by a complete config."""
-        return findings_of(self._looked, settings_of(config))
+        """What the doctor's rules find in the checked splits, judged by a complete config.
+
+        Raises:
+          DataError: one for all findings that stop training.
+        """
+        found = findings_of(self._looked, settings_of(config))
+        errors = [
+            DataError(": ".join((finding.title, *finding.found[:1])), finding.remedy)
+            for finding in found
+            if finding.severity == ERROR
+        ]
+        if errors:
+            raise joined(errors)
+        return found
 
     def counts(self, split: str) -> SplitCounts | None:
         """The pixels of a split, from its check; None if that left out some of its samples."""

@@ -9,7 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 
 import segjax
 from segjax import config as configs
+from segjax.data.doctor.findings import Finding
 from segjax.data.source import files_of
 from segjax.data.splits import Splits
 from segjax.data.statistics import fingerprint_of
@@ -24,6 +25,7 @@ from segjax.report.numbers import evenly_spaced
 from segjax.report.page import write_text
 
 RUN_FILE = "run.json"
+_OF_A_FINDING = ("code", "severity", "split", "title", "found", "remedy")
 _PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -32,13 +34,18 @@ def save_run(
     base: Mapping[str, Any] | None,
     config: Mapping[str, Any],
     data: Splits,
+    findings: Sequence[Finding] = (),
 ) -> None:
-    """Writes run.json: `environment`, `changes` from the base config, and `data` (`data_state`)."""
+    """Writes run.json: `environment`, `changes` from the base config, `data` (`data_state`), and
+    the `findings` about them."""
     changes = configs.difference(base, config) if base else {}
     run = {
         "environment": environment(),
         "changes": {name: {"base": old, "run": new} for name, (old, new) in changes.items()},
         "data": data_state(data, data.used),
+        "findings": [
+            {name: getattr(finding, name) for name in _OF_A_FINDING} for finding in findings
+        ],
     }
     write_text(workdir / RUN_FILE, json.dumps(run, indent=2) + "\n")
 
@@ -50,6 +57,13 @@ def load_run(workdir: pathlib.Path, seconds: float | None = None) -> dict[str, A
         run["seconds"] = seconds
         write_text(workdir / RUN_FILE, json.dumps(run, indent=2) + "\n")
     return run
+
+
+def known_findings(workdir: pathlib.Path) -> list[str]:
+    """The titles of the findings that the run in a workdir started with; none before it starts."""
+    path = workdir / RUN_FILE
+    findings = json.loads(path.read_text()).get("findings", ()) if path.is_file() else ()
+    return [finding["title"] for finding in findings]
 
 
 def environment() -> dict[str, Any]:

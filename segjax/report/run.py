@@ -11,6 +11,7 @@ import numpy as np
 
 from segjax import config as configs
 from segjax.data.classes import ClassTable
+from segjax.data.doctor.findings import WARNING
 from segjax.data.files.images import rgb_view
 from segjax.data.source import Source
 from segjax.data.splits import Splits
@@ -72,6 +73,11 @@ def write_report(
         f"then, {now['images']:,} now, and another fingerprint."
         for name, now in state.items()
         if trained_on.get(name, now) != now and not other_data
+    ]
+    remarks += [
+        f"{finding['title']}. To mend it: {finding['remedy']}."
+        for finding in record.get("findings", ())  # runs of earlier versions have none
+        if finding["severity"] == WARNING
     ]
     parameters = sum(p.size for p in jax.tree.leaves(predictor.variables["params"]))
     record["environment"]["parameters"] = parameters

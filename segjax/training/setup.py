@@ -17,6 +17,7 @@ from segjax import config as configs
 from segjax.data import sampling
 from segjax.data.batches import batch_shapes
 from segjax.data.classes import ClassTable
+from segjax.data.doctor.findings import Finding
 from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits, scored_size
 from segjax.data.weightings import WEIGHTINGS
@@ -62,6 +63,7 @@ class Setup:
         from `setup_programs`, which opens no files.
       initial: the weights of `init_from`, for a run that starts.
       order: endless indices of the training images; None = each once an epoch.
+      findings: what the doctor's rules find in samples of the splits, the worst first.
     """
 
     config: Mapping[str, Any]
@@ -80,6 +82,7 @@ class Setup:
     validation: FittedDataset | None = None
     initial: Initial | None = None
     order: grain.MapDataset | None = None
+    findings: Sequence[Finding] = ()
 
     @property
     def crop_size(self) -> tuple[int, int]:
@@ -206,6 +209,8 @@ def setup_run(config: Mapping[str, Any], workdir: str | pathlib.Path | None = No
     # All splits now, rather than the last ones at the end of the training.
     data.check(*data.used, batch_size=config["train"]["batch_size"])
     train = data.training()
+    length = config["train"]["steps"] or config["train"]["epochs"]
+    findings = data.findings(config) if length else ()  # nothing is learned in no steps
     setup = _without_data(config, data, head, model, devices, len(train))
     weights = class_weights(config, data, workdir)
     return dataclasses.replace(
@@ -215,6 +220,7 @@ def setup_run(config: Mapping[str, Any], workdir: str | pathlib.Path | None = No
         validation=data.fitted(config["data"]["val_split"]),
         initial=initial,
         order=sampling.make_order(config["data"], train.source, config["seed"], workdir),
+        findings=findings,
     )
 
 

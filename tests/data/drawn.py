@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -25,7 +26,9 @@ def save(path, array, **options):
 
 
 def photo(path, height=4, width=6):
-    return save(path, np.zeros((height, width, 3), np.uint8))
+    """An image of noise, which the file's name decides."""
+    random = np.random.default_rng(zlib.crc32(path.stem.encode()))
+    return save(path, random.integers(0, 256, (height, width, 3), np.uint8))
 
 
 def mask(path, ids=1, height=4, width=6):

@@ -287,7 +287,8 @@ def median_folder(root):
     """Two 2x4 masks: a fills 4 of 8 and 3 of 8 pixels, b 4 of 8, c 1 of 8; 4 are ignored."""
     for split in ("train", "val"):
         for name, ids in (("x", [[0, 0, 0, 0], [1] * 4]), ("y", [[0, 0, 0, 2], [255] * 4])):
-            for kind, picture in (("images", np.zeros((2, 4, 3))), ("masks", np.array(ids))):
+            image = np.add.outer(np.arange(8).reshape(2, 4) * 30, [ord(name), 0, 9])
+            for kind, picture in (("images", image), ("masks", np.array(ids))):
                 folder = root / kind / split
                 folder.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(picture.astype(np.uint8)).save(folder / f"{name}.png")

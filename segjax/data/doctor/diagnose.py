@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from segjax.data.datasets import spec_of
-from segjax.data.doctor import sample_rules, split_rules
+from segjax.data.doctor import consistency_rules, sample_rules, set_up_rules, split_rules
 from segjax.data.doctor.findings import ERROR, SEVERITIES, Diagnosis, Finding
 from segjax.data.doctor.settings import Settings, settings_of
 from segjax.data.doctor.split import Split, look_at
@@ -14,8 +14,9 @@ from segjax.data.prepared.manifest import verify
 from segjax.data.source import Source
 
 Progress = Callable[[int, int], None]
-_RULES = (*sample_rules.RULES, *split_rules.RULES)  # of a split
-_RULES_BETWEEN = (split_rules.repeated,)  # of all splits
+_RULES = (*sample_rules.RULES, *consistency_rules.RULES, *split_rules.RULES)  # of a split
+# of all splits
+_RULES_BETWEEN = (split_rules.repeated, consistency_rules.splits_differ, *set_up_rules.RULES)
 
 
 def diagnose(

@@ -18,8 +18,9 @@ from segjax.data.doctor.split import Split
 from segjax.data.errors import DataError
 from segjax.data.source import files_of
 
-_NEAR_CONSTANT = 2.0  # standard deviation of the grey image, of 255
-_MOSTLY_VOID = 0.3  # share of ignored pixels that is worth a line
+NEAR_CONSTANT = 2.0  # standard deviation of the grey image, of 255
+_MOSTLY_VOID, _NEARLY_VOID = 0.3, 0.75  # share of ignored pixels that is worth a line, and harms
+_MANY = 0.1  # share of the samples with a mark that may harm where it is one of many
 
 
 _TITLES = {
@@ -57,7 +58,10 @@ def problems(split: Split, settings: Settings) -> Iterator[Finding]:
         if code == "unreadable":  # the image or the mask, whichever the message names
             facts = [(split.facts[i], line) for i, line in lines.items()]
             files = [f.image if f.image_file in line else f.mask for f, line in facts]
-        yield split.finding_of_files(code, ERROR, title, lines, remedy, files)
+        severity = ERROR
+        if settings.skips and split.name == settings.train_split and split.numbers.usable:
+            severity, title = WARNING, f"{title}; data.on_unreadable=skip leaves them out"
+        yield split.finding_of_files(code, severity, title, lines, remedy, files)
 
 
 def _palette_hint(colours: Sequence[tuple[int, int, int]], classes: ClassTable) -> str:
@@ -159,7 +163,7 @@ def void_share(split: Split, settings: Settings) -> Iterator[Finding]:
     if share > _MOSTLY_VOID:
         yield split.finding(
             "void-share",
-            INFO,
+            WARNING if share > _NEARLY_VOID else INFO,
             f"{100 * share:.1f}% of the pixels are ignored",
             [f"{split.numbers.ignored_pixels:,} pixels"],
             "check --config.data.ignore_ids and the masks if you expected more labels",
@@ -185,7 +189,8 @@ _MARKS = (
         lambda f: f.mask_header.format == "JPEG",
         lambda f: f.mask,
         lambda f: f"ids {_listed(f.raw_ids)}",
-        "make PNG masks from the original annotation; saving these as PNG does not mend them",
+        "make PNG masks from the original annotation (saving these as PNG does not mend them); if "
+        "they are black and white, --config.data.mask_threshold=128 reads them as they are",
     ),
     (
         "exif-turned",
@@ -212,12 +217,8 @@ _MARKS = (
         "constant-image",
         INFO,
         "images are of nearly one colour",
-        # 16-bit files of few bits look so, and are another finding.
-        lambda f: (
-            f.size
-            and f.contrast < _NEAR_CONSTANT
-            and not (f.is_dark and f.image_header.may_be_shallow)
-        ),
+        # 16-bit files of few levels look so, and are another finding.
+        lambda f: f.size and f.contrast < NEAR_CONSTANT and f.image_header.bits != 16,
         lambda f: f.image,
         lambda f: f"standard deviation {f.contrast:.2f} of 255",
         "look at them, and leave them out (move image and mask away) if they are failures",
@@ -241,6 +242,8 @@ def marks(split: Split, settings: Settings) -> Iterator[Finding]:
         if marked:
             lines = {i: f"{file(facts)}: {line(facts)}" for i, facts in marked.items()}
             files = [file(facts) for facts in marked.values()]
+            if severity == INFO and len(marked) > max(2, _MANY * len(split.facts)):
+                severity = WARNING
             yield split.finding_of_files(code, severity, title, lines, remedy, files)
 
 

@@ -17,6 +17,12 @@ class Settings:
     image_size: tuple[int, int] | None = None  # (height, width) of the canvas
     mean: Sequence[float] | None = None  # of the normalisation of images
     std: Sequence[float] | None = None
+    config: Mapping[str, Any] | None = None  # complete
+
+    @property
+    def skips(self) -> bool:
+        """Whether training leaves out samples that it cannot read."""
+        return bool(self.config) and self.config["data"]["on_unreadable"] == "skip"
 
 
 def settings_of(config: Mapping[str, Any]) -> Settings:
@@ -30,4 +36,5 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
         tuple(data["image_size"]),
         tuple(data["mean"]) or default[0],
         tuple(data["std"]) or default[1],
+        config,
     )

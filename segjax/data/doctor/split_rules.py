@@ -12,12 +12,16 @@ import numpy as np
 from segjax.data.doctor import findings
 from segjax.data.doctor.duplicates import Duplicate, duplicates
 from segjax.data.doctor.findings import ERROR, INFO, WARNING, Finding, first_lines
+from segjax.data.doctor.sample_rules import NEAR_CONSTANT, lost_foreground
 from segjax.data.doctor.settings import Settings
 from segjax.data.doctor.split import Split
 from segjax.data.errors import DataError
 from segjax.data.weightings import WEIGHTINGS
 
 _RARE = 0.01  # share of the labelled pixels
+_SHRINKS_MUCH = 0.25  # factor on the sides of images
+_FEW_PIXELS = 16  # of a class in an image: less than a network of output stride 4 tells apart
+_FAR_SHIFT, _FAR_RATIO = 2.0, 3.0  # of a mean, in standard deviations, and of these
 
 
 def too_few_images(split: str, images: int, needed: int) -> DataError:
@@ -45,20 +49,102 @@ def unseen_classes(split: Split, settings: Settings) -> Iterator[Finding]:
     """Classes without a pixel in a split."""
     names, pixels = split.classes.names, split.numbers.class_pixels
     missing = [n for n, p in zip(names, pixels, strict=True) if p == 0]
-    if not missing or not split.numbers.usable:
+    if not missing or not split.numbers.usable or not split.decisive:
         return
     training = split.name == settings.train_split
     yield split.finding(
         "unseen-class",
         WARNING if training else INFO,
-        f"{len(missing)} of {len(names)} classes never occur",
+        f"{len(missing)} of {len(names)} classes never occur{split.looked_at}: "
+        f"{', '.join(missing[: findings.SHOWN])}{', ...' * (len(missing) > findings.SHOWN)}",
         [", ".join(missing)],
-        "add images that show them, check the ids of the masks, or merge or drop the classes "
-        "with --config.data.class_map=FILE; the model cannot learn them"
+        "if they are in the masks, the class list (data.classes) and the ids do not agree: look at "
+        "the names above and at the pictures of --mode=doctor; else add images that show them, or "
+        "drop them with --config.data.class_map=FILE; the model cannot learn them"
         if training
         else "their IoU is left out of this split's mean, so means of other splits do not "
         "compare; add images that show them, or split anew",
     )
+
+
+def labels(split: Split, settings: Settings) -> Iterator[Finding]:
+    """No label at all, or labels of one class only: nothing to learn, and nothing to measure."""
+    counts, names = split.usable_counts, split.classes.names
+    shown = np.flatnonzero(counts.class_pixels)
+    if not split.decisive or not counts.pixels or len(shown) > 1:
+        return
+    if lost_foreground(split.name, split.classes, counts):
+        return  # which says more
+    training = split.name == settings.train_split
+    val_split = settings.config["data"]["val_split"] if settings.config else "val"
+    may_go = split.name not in (settings.train_split, val_split)
+    used_otherwise = f", or leave it out: --config.data.eval_splits={val_split}" * may_go
+    look = "check the ids in the masks, the class list, data.ignore_ids and data.class_map"
+    if not len(shown):
+        yield split.finding(
+            "no-labels",
+            ERROR if training or not counts.labelled_pixels else WARNING,
+            f"no pixel has a class{split.looked_at}",
+            [f"{counts.ignored_pixels:,} of {counts.pixels:,} pixels are ignored"],
+            look + used_otherwise,
+        )
+    elif len(names) > 1 and not split.classes.multilabel:
+        only = names[shown[0]]
+        yield split.finding(
+            "one-class-labels",
+            ERROR if training else WARNING,
+            f"all labelled pixels are of one class, {only}{split.looked_at}",
+            [f"{only}: {counts.labelled_pixels:,} pixels, {counts.ignored_pixels:,} are ignored"],
+            f"{look}; with one class there is nothing to {'learn' if training else 'measure'}"
+            + used_otherwise,
+        )
+
+
+def one_picture(split: Split, settings: Settings) -> Iterator[Finding]:
+    """Images that all are of one colour, or all the same."""
+    seen = [f for f in split.facts if f.size]
+    if not split.decisive or not seen or any(f.image_header.bits == 16 for f in seen):
+        return
+    training = split.name == settings.train_split
+    if all(f.contrast < NEAR_CONSTANT for f in seen):
+        yield split.finding(
+            "constant-images",
+            ERROR if training else WARNING,
+            f"all images are of nearly one colour{split.looked_at}",
+            first_lines([f"{f.image}: values from {f.values[0]} to {f.values[1]}" for f in seen]),
+            "look at them: most often the export wrote masks or empty pictures in place of images",
+        )
+        return
+    hashed = [f for f in seen if f.image_hash]
+    if len(hashed) > 1 and len({f.image_hash for f in hashed}) == 1:
+        masks = len({f.mask_hash for f in hashed})
+        yield split.finding(
+            "one-image",
+            ERROR if training and masks > 1 else WARNING,
+            "all images are the same picture"
+            + (f", with {masks} different masks" if masks > 1 else "")
+            + (split.looked_at and f" in {len(hashed)} of {split.numbers.images} samples"),
+            first_lines([f"{f.image} with {f.mask}" for f in hashed]),
+            "look at the files: most often a script saved one image again and again",
+        )
+
+
+def median_zoom(split: Split, settings: Settings) -> float:
+    """The factor on the sides of the median image when it is fitted to the canvas."""
+    counted = Counter(split.numbers.sizes)
+    zoom = [zoom_of(size, settings) for size in counted.elements()]
+    return float(np.median(zoom)) if zoom else 1.0
+
+
+def zoom_of(size: tuple[int, int], settings: Settings) -> float:
+    height, width = settings.image_size or size
+    return min(height / size[0], width / size[1])
+
+
+def advised_canvas(size: tuple[int, int]) -> tuple[int, int]:
+    """A canvas for images of a size: their own, a quarter of the sides of large ones."""
+    height, width = size if max(size) <= 2048 else (round(side / 4) for side in size)
+    return int(height), int(width)
 
 
 def sizes(split: Split, settings: Settings) -> Iterator[Finding]:
@@ -67,11 +153,11 @@ def sizes(split: Split, settings: Settings) -> Iterator[Finding]:
     if settings.image_size is None or not counted:
         return
     height, width = settings.image_size
-    zoom = {size: min(height / size[0], width / size[1]) for size in counted}
-    middle = float(np.median([zoom[size] for size in counted.elements()]))
-    used = sum(zoom[s] ** 2 * s[0] * s[1] * n for s, n in counted.items()) / counted.total()
-    padding = 1 - used / (height * width)
+    middle = median_zoom(split, settings)
+    used = sum(zoom_of(s, settings) ** 2 * s[0] * s[1] * n for s, n in counted.items())
+    padding = 1 - used / counted.total() / (height * width)
     canvas, lines = f"data.image_size={height}x{width}", []
+    lost = _vanishing(split, settings) if split.name == settings.train_split else []
     if middle < 0.5:
         lines.append(
             f"{canvas} shrinks them to {middle:.2f} of their height and width (median): "
@@ -81,20 +167,40 @@ def sizes(split: Split, settings: Settings) -> Iterator[Finding]:
         lines.append(f"{canvas} enlarges them {middle:.1f} times (median), which adds nothing")
     if padding > 0.2:
         lines.append(f"{100 * padding:.0f}% of the canvas is padding: their shape is another")
-    if not lines:
+    if not lines and not lost:
         return
     most = counted.most_common(findings.SHOWN)
     listed = ", ".join(f"{h}x{w} ({n})" for (h, w), n in most)
     listed += ", ..." * (len(counted) > len(most))
-    size = most[0][0]
-    advice = tuple(size) if max(size) <= 2048 else tuple(round(n / 4) for n in size)
+    harms = lost or (split.name == settings.train_split and middle < _SHRINKS_MUCH)
     yield split.finding(
         "canvas-size",
-        INFO,
-        "data.image_size and the images differ much",
-        [f"sizes (height x width): {listed}", *lines],
-        f"if memory allows, '--config.data.image_size={advice}' or a canvas of that shape",
+        WARNING if harms else INFO,
+        f"{canvas} shrinks {len(lost)} classes to a few pixels"
+        if lost
+        else "data.image_size and the images differ much",
+        [f"sizes (height x width): {listed}", *lines, *lost],
+        f"if memory allows, '--config.data.image_size={advised_canvas(most[0][0])}' or a canvas of "
+        "that shape" + ", or cut the images into parts" * bool(lost),
     )
+
+
+def _vanishing(split: Split, settings: Settings) -> list[str]:
+    """A line for each class of which a few pixels are left on the canvas."""
+    usable = [f for f in split.facts if f.counts is not None and f.size and not f.problems]
+    if not usable:
+        return []
+    zoom = np.array([zoom_of(f.size, settings) for f in usable])[:, None]
+    pixels = np.stack([f.counts.class_pixels for f in usable])
+    lines = []
+    for name, own, left in zip(split.classes.names, pixels.T, (pixels * zoom**2).T, strict=True):
+        shown = own > 0
+        if not shown.any():
+            continue
+        own, left = np.median(own[shown]), np.median(left[shown])
+        if left < _FEW_PIXELS and own >= 4 * _FEW_PIXELS:
+            lines.append(f"{name}: {own:,.0f} pixels an image, {left:.0f} on the canvas (median)")
+    return first_lines(lines)
 
 
 def normalization(split: Split, settings: Settings) -> Iterator[Finding]:
@@ -109,9 +215,10 @@ def normalization(split: Split, settings: Settings) -> Iterator[Finding]:
     # In units of the normalised image: up to half of one, or a factor of 1.5, makes no difference.
     if shift.max() <= 0.5 and ratio.min() >= 1 / 1.5 and ratio.max() <= 1.5:
         return
+    far = shift.max() > _FAR_SHIFT or ratio.min() < 1 / _FAR_RATIO or ratio.max() > _FAR_RATIO
     yield split.finding(
         "normalization",
-        INFO,
+        WARNING if far else INFO,
         "images are not distributed as data.mean and data.std say",
         (
             f"mean {_numbers(mean)}, standard deviation {_numbers(std)}",
@@ -160,7 +267,7 @@ def class_weights(split: Split) -> dict[str, tuple[float, ...]]:
     return {name: tuple(kind(pixels, present).tolist()) for name, kind in kinds.items()}
 
 
-RULES = (too_few, unseen_classes, sizes, normalization, imbalance)
+RULES = (too_few, labels, one_picture, unseen_classes, sizes, normalization, imbalance)
 
 
 def repeated(splits: Mapping[str, Split], settings: Settings) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from segjax.data.errors import DataError
 from segjax.data.files.images import some
+from segjax.data.files.walk import walk
 
 # Names of one split, in lower case.
 SPLIT_NAMES = (

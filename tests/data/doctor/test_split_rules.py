@@ -69,7 +69,9 @@ def test_mean_and_std_are_compared_with_those_used():
     sources = {"train": Drawn([ALL], image=dark)}
     assert "normalization" not in findings({"train": Drawn([ALL], image=USUAL)})
     finding = findings(sources)["normalization"]
-    assert finding.severity == INFO
+    assert finding.severity == WARNING, "a seventh of the usual deviation"
+    paler = {"train": Drawn([ALL], image=noise(160, 58))}
+    assert findings(paler)["normalization"].severity == INFO
     mean, std = (dark / 255).mean((0, 1)), (dark / 255).std((0, 1))
     option = ",".join(f"{v:.4f}" for v in mean)
     assert f"'--config.data.mean=({option},)'" in finding.remedy
@@ -144,7 +146,7 @@ def test_a_config_is_diagnosed_even_where_a_split_cannot_be_opened(tmp_path):
     assert list(diagnosis.splits) == ["train", "val"]
     (finding,) = diagnosis.of(ERROR)
     assert (finding.code, finding.split) == ("cannot-open", "test")
-    assert "images/<split>" in finding.found[0]
+    assert "splits found: train, val" in finding.found[0]
     assert finding.remedy.startswith("use ")
     with pytest.raises(ValueError, match="empty is not an existing folder"):
         diagnose_config(config(root=str(tmp_path / "empty")))
