@@ -35,7 +35,9 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     data.images = ""
     data.masks = ""
     data.image_size = (97, 193)  # (H, W) canvas that every image is fitted to
-    data.label_size = (0, 0)  # (H, W) that evaluation scores at; (0, 0) = the canvas
+    # What evaluation scores at: (0, 0) = the canvas; ("own",), or --config.data.label_size=own: the
+    # labels' own size; (H, W): prediction and label resized to it, by nearest neighbour.
+    data.label_size = (0, 0)
     data.num_classes = 0  # 0 = as the data set or the class list says
     data.classes = ""  # folder, tfds: class list, a file or "road,car,sky"
     data.ignore_ids = (255,)  # folder, tfds: raw ids that mean ignore

@@ -30,6 +30,12 @@ USER_ERRORS = (ValueError, OSError, ArithmeticError)
 _LABELS = ("model.threshold",)
 _READING = ("data.value_range", "data.exif")
 _DATA = ("data.", "parallel.", "report.", "train.eval_batch_size")
+# Of these, what only training reads, and what only an evaluation by batches reads.
+_OF_TRAINING = (
+    *("data.train_split", "data.sampling", "data.repeat_threshold", "data.on_device"),
+    *("data.on_unreadable", "data.workers", "parallel.shard_optimizer"),
+)
+_OF_EVALUATION = ("data.eval_splits", "data.label_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +46,11 @@ class Command:
       summary: what the command does, for --help.
       needs: the flags that must be given.
       takes: further flags that it knows.
+      either: flags of which one must be given, and no more.
       overrides: the options of a finished run that --config.OPTION=VALUE may change, by the start
-        of their names; for a command that needs --config any of its options may be given.
+        of their names; with --config any of its options may be given.
+      without_effect: those among them, by the start of their names, that change nothing in what the
+        command does, and are refused.
       uses_devices: whether JAX looks for accelerators. It takes seconds and memory on a GPU, and
         processes cannot be forked after it.
       many_processes: whether several processes, as on several hosts, can share the command.
@@ -51,7 +60,9 @@ class Command:
     summary: str
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
+    either: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
+    without_effect: tuple[str, ...] = ()
     uses_devices: bool = True
     many_processes: bool = False
     word: str = ""
@@ -69,7 +80,22 @@ COMMANDS: Mapping[str, Command] = {
         needs=("workdir",),
         takes=("splits", "protocol", "output", "crf"),
         overrides=_DATA + _LABELS,
+        without_effect=_OF_TRAINING,
         many_processes=True,
+    ),
+    "score": Command(
+        "score label maps that any program predicted, as evaluate does those of a run",
+        needs=("predictions",),
+        either=("config", "workdir"),
+        takes=("split", "protocol", "ids", "size", "void", "output"),
+        overrides=("data.",),
+        without_effect=(
+            *_OF_TRAINING,
+            *_OF_EVALUATION,
+            *("data.image_size", "data.cache_mb", "data.timeout_s"),
+            *("data.mean", "data.std", "data.local_contrast"),
+        ),
+        uses_devices=False,
     ),
     "predict": Command(
         "write label maps of an image, a folder, a list of images or a video",
@@ -91,18 +117,21 @@ COMMANDS: Mapping[str, Command] = {
         "measure uncertainty by dropout (--workdir) or by an ensemble (--runs)",
         takes=("workdir", "runs", "split", "samples", "output"),
         overrides=_DATA,
+        without_effect=(*_OF_TRAINING, "data.eval_splits", "parallel.mode"),
     ),
     "recalibrate": Command(
         "recompute the batch normalisation statistics of a run over all training images",
         needs=("workdir",),
         takes=("output",),
-        overrides=_DATA,
+        overrides=("data.",),
+        without_effect=(*_OF_TRAINING[1:], *_OF_EVALUATION, "data.val_split", "data.cache_mb"),
     ),
     "export": Command(
         "write a run as a StableHLO program, an ONNX graph, its weights, or a folder for a hub",
         needs=("workdir",),
         takes=("output", "format", "license"),
-        overrides=_DATA + _LABELS,
+        overrides=("data.", "train.eval_batch_size", *_LABELS),
+        without_effect=(*_OF_TRAINING, *_OF_EVALUATION),
     ),
     "plan": Command(
         "compile a run without training it: memory, kernels, bytes, least time",
@@ -143,6 +172,7 @@ def flags_of(mode: str) -> tuple[str, ...]:
     command = COMMANDS[mode]
     return (
         *command.needs,
+        *command.either,
         *command.takes,
         *(_DETERMINISTIC if command.uses_devices else ()),
         *(_PROCESSES if command.many_processes else ()),
@@ -201,7 +231,7 @@ def _call(mode: str) -> None:
         values["base"] = base.get_config(FLAGS.config.model.name)
         if "workdir" in values:
             values["workdir"] = values["workdir"] or default_workdir()
-    if command.overrides:
+    if command.overrides and not _has_config(mode, sys.argv):
         values["overrides"] = _overrides(sys.argv)
     function = function_of(mode)
     known = inspect.signature(function).parameters
@@ -246,8 +276,15 @@ def check_flags(rest: Sequence[str] = ()) -> None:
         if not FLAGS[name].value:
             text = " (workdirs with commas)" if name == "runs" else ""
             raise ValueError(f"--mode={mode} needs --{name}{text}")
-    if "config" not in command.needs:
+    given = [f"--{name}" for name in command.either if FLAGS[name].value]
+    if command.either and len(given) != 1:
+        names = " or ".join(f"--{name}" for name in command.either)
+        both = f", not {' and '.join(given)}" * bool(given)
+        raise ValueError(f"--mode={mode} needs {names}{both}")
+    if not _has_config(mode, sys.argv):
         for name in _overrides(sys.argv):
+            if name.startswith(command.without_effect):
+                raise ValueError(f"--config.{name} changes nothing in --mode={mode}; leave it out")
             if not name.startswith(command.overrides):
                 some = ", ".join(f"--config.{start}" for start in command.overrides)
                 raise ValueError(
@@ -283,6 +320,8 @@ def help_text(mode: str | None = None) -> str:
     ]
     for name, row in COMMANDS.items():
         usage = [f"--{flag}" for flag in row.needs] + [f"[--{flag}]" for flag in row.takes]
+        if row.either:
+            usage.insert(len(row.needs), "|".join(f"--{flag}" for flag in row.either))
         lines += [f"  {name:<12}{row.summary}", f"{'':14}{' '.join(usage)}"]
     shared = " and ".join(name for name, row in COMMANDS.items() if row.many_processes)
     names = ", ".join(config_files.names())
@@ -304,9 +343,11 @@ def _help_of(mode: str, program: str) -> str:
     word = f" {row.word.upper()}" if row.word else ""
     lines = [f"{program} {mode}{word} (or --mode={mode}): {row.summary}", ""]
     for name in flags_of(mode):
-        flag, needed = FLAGS[name], name in row.needs
+        flag, needed = FLAGS[name], "Needed. " * (name in row.needs)
+        if name in row.either:
+            needed = f"Needed, or --{' or --'.join(f for f in row.either if f != name)}. "
         default = "" if flag.default in (None, [], False) else f" Default: {flag.default}."
-        text = "Needed. " * needed + flag.help + default
+        text = needed + flag.help + default
         lines += [f"  --{name}", textwrap.indent(textwrap.fill(text, 90), " " * 6)]
     if "config" in row.needs:
         lines += ["  --config.OPTION=VALUE", "      Changes an option of the config."]
@@ -355,7 +396,7 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
     mode = _mode_in(arguments) or "train"
-    if "config" not in COMMANDS[mode].needs:  # `_overrides` reads them, for the run's config
+    if not _has_config(mode, arguments):  # `_overrides` reads them, for the run's config
         arguments = [a for a in arguments if not _is_override(a)]
     try:
         return FLAGS(arguments)
@@ -369,6 +410,13 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         message = str(error)
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _has_config(mode: str, arguments: Sequence[str]) -> bool:
+    """Whether --config.OPTION=VALUE changes the config that --config gives, and not a run's."""
+    command = COMMANDS[mode]
+    either = "config" in command.either and _value_of("config", arguments) is not None
+    return "config" in command.needs or either
 
 
 def _is_override(argument: str) -> bool:

@@ -106,8 +106,12 @@ def save(config: Config, workdir: pathlib.Path) -> None:
         partial.write_text(json.dumps(plain(config), indent=2) + "\n")
 
 
-def load(workdir: str | pathlib.Path) -> Any:
+def load(workdir: str | pathlib.Path, *, scores: bool = False) -> Any:
     """Reads a run's config.json, as a ConfigDict. Options of older runs have today's names.
+
+    Args:
+      workdir: of the run.
+      scores: whether it may also be what --mode=score wrote, which has no network.
 
     Raises:
       ValueError: if the folder holds no run.
@@ -119,6 +123,11 @@ def load(workdir: str | pathlib.Path) -> Any:
             "a training run"
         )
     values = json.loads(path.read_text())
+    if "scored" in values and not scores:
+        raise ValueError(
+            f"workdir {workdir} holds the scores of label maps, which --mode=compare takes; give "
+            "the --workdir of a training run"
+        )
     everywhere = values.get("optim", {}).pop("decay_biases_and_norms", None)
     if everywhere is not None:
         values["optim"]["decay_scale"] = "" if everywhere else "bias=0,norm=0"
@@ -208,7 +217,8 @@ def check_same_run(
         raise ValueError(
             f"workdir {workdir} holds a run with another config:\n"
             + "\n".join(lines)
-            + "\nuse another --workdir, the same options, or remove the folder to start afresh"
+            + f"\nuse another --workdir (with init_from={workdir} to train on from its weights), "
+            "the same options, or remove the folder to start afresh"
         )
 
 

@@ -9,12 +9,14 @@ from ml_collections import config_flags
 
 
 class _PairParser(flags.ArgumentParser):
-    """Two whole numbers above 0 with a sign between them, as a tuple."""
+    """Two whole numbers above 0 with a sign between them, as a tuple, or one of some names."""
 
-    def __init__(self, separator: str, form: str):
-        self._separator, self._form = separator, form
+    def __init__(self, separator: str, form: str, names: Sequence[str] = ()):
+        self._separator, self._form, self._names = separator, form, names
 
-    def parse(self, argument: str | tuple[int, int]) -> tuple[int, int]:
+    def parse(self, argument: str | tuple[int, int]) -> tuple[int, int] | str:
+        if isinstance(argument, str) and argument in self._names:
+            return argument
         parts = argument.split(self._separator) if isinstance(argument, str) else argument
         if len(parts) != 2 or not all(str(part).isdecimal() and int(part) for part in parts):
             raise ValueError(f"use {self._form}")
@@ -70,6 +72,7 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
         flags.DEFINE(parser, name, default, description, values, serializer)
 
     size = _PairParser("x", "HEIGHTxWIDTH in pixels, such as 240x480")
+    named_size = _PairParser("x", "HEIGHTxWIDTH, such as 240x480, own or server", ("own", "server"))
     steps = _PairParser(":", "START:STEPS, whole numbers from 1; 10:5 is the steps 10 to 14")
 
     choice("mode", "train", tuple(modes), "The command.")
@@ -95,7 +98,22 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
     names("fetch", [], "Names of weights with commas, such as imagenet/torchvision_v1/resnet50.")
     switch("verify", False, "Compares the cached files with their digests.")
     number("samples", 50, "Passes with dropout.")
-    parsed("size", size, None, "HEIGHTxWIDTH to fit images to; default: as they are.")
+    parsed(
+        "size",
+        named_size,
+        None,
+        "prepare: HEIGHTxWIDTH to fit images to; default: as they are. score: what label maps are "
+        "compared at, own (the labels' own size, the default), HEIGHTxWIDTH, to which prediction "
+        "and label are resized by nearest neighbour, or server (the size of the data set's own "
+        "scorer, such as IDD-Lite's 128x256).",
+    )
+    text("predictions", None, "Folder of label maps, named as the images; any program's.")
+    choice(
+        "void",
+        "error",
+        ("error", "wrong"),
+        "A predicted id of no class on a labelled pixel is an error, or counts as wrong.",
+    )
     text("input", None, "An image, a folder, a list .txt, or a video.")
     choice(
         "inference",

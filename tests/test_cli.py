@@ -8,8 +8,10 @@ import sys
 import pytest
 from absl import flags
 
+from configs import base
 from segjax import cli, config_files
 from segjax.cli import COMMANDS, flags_of
+from segjax.config import flatten
 from segjax.flags import define_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -47,7 +49,7 @@ def test_each_command_has_a_file_of_its_name():
 def test_each_flag_is_a_parameter_of_the_command(mode):
     parameters = inspect.signature(cli.function_of(mode)).parameters
     command = COMMANDS[mode]
-    assert set(command.needs + command.takes) <= set(parameters)
+    assert set(command.needs + command.either + command.takes) <= set(parameters)
     assert ("overrides" in parameters) == bool(command.overrides)
 
 
@@ -84,6 +86,17 @@ def test_each_flag_is_a_parameter_of_the_command(mode):
             "does not take --config.data.root: it has the config of the run; it takes "
             "--config.model.threshold",
         ),
+        (["--mode=score", "--workdir=a"], "--mode=score needs --predictions"),
+        (["--mode=score", "--predictions=a"], "--mode=score needs --config or --workdir"),
+        (
+            ["--mode=score", "--predictions=a", "--config=pspnet", "--workdir=b"],
+            "needs --config or --workdir, not --config and --workdir",
+        ),
+        (
+            ["--mode=score", "--predictions=a", "--workdir=b", "--config.optim.name=sgd"],
+            "does not take --config.optim.name: it has the config of the run; it takes",
+        ),
+        (["--mode=score", "--predictions=a", "--config=pspnet", "--size=big"], "--size=big: use"),
         (["--config=pspnet", "--profile=0:2"], "--profile=0:2: use START:STEPS"),
         (["--config=pspnet", "--mode=prepare", "--size=240"], "--size=240: use HEIGHTxWIDTH"),
         (["--mode=predict", "--scales=1,a"], "--scales=1,a: use numbers with commas"),
@@ -111,10 +124,62 @@ def test_what_is_refused(refusal, arguments, message):
         ["--mode=evaluate", "--workdir=a", "--config.data.root=b", "--splits=val,test"],
         ["--mode", "evaluate", "--workdir=a", "--config.data.root=b"],
         ["--mode=uncertainty", "--runs=a,b", "--config.data.root=b"],
+        ["--mode=evaluate", "--workdir=a", "--config.data.label_size=own"],
+        ["--mode=score", "--predictions=a", "--config=pspnet", "--config.data.root=b"],
+        ["--mode=score", "--predictions=a", "--workdir=b", "--config.data.root=b", "--size=server"],
     ],
 )
 def test_what_is_taken(refusal, arguments):
     assert refusal(*arguments) == ""
+
+
+# Options of where data lie and how they are measured that change nothing in a command: refused, as
+# those of training are.
+_TRAINING = {
+    *("data.train_split", "data.sampling", "data.repeat_threshold", "data.on_device"),
+    *("data.on_unreadable", "data.workers", "parallel.shard_optimizer"),
+}
+_DEVICES = {"parallel.mode", "parallel.data", "parallel.space", "report.samples"}
+_NETWORK = {"data.image_size", "data.mean", "data.std", "data.local_contrast"}
+REFUSED = {
+    "evaluate": _TRAINING,
+    "uncertainty": {*_TRAINING, "data.eval_splits", "parallel.mode"},
+    "export": {*_TRAINING, *_DEVICES, "data.eval_splits", "data.label_size"},
+    "recalibrate": {
+        *(_TRAINING - {"data.train_split"}),
+        *_DEVICES,
+        *("data.eval_splits", "data.val_split", "data.label_size", "data.cache_mb"),
+        "train.eval_batch_size",
+    },
+    "score": {
+        *_TRAINING,
+        *_DEVICES,
+        *_NETWORK,
+        *("data.eval_splits", "data.label_size", "data.cache_mb", "data.timeout_s"),
+        "train.eval_batch_size",
+    },
+}
+
+
+@pytest.mark.parametrize("mode", [m for m, row in COMMANDS.items() if "config" not in row.needs])
+def test_no_option_is_passed_over_in_silence(refusal, monkeypatch, mode):
+    """Each option of a config is applied by a command that has a run's config, or refused."""
+    flags_given = {"workdir": "a", "runs": "a,b", "input": "b", "predictions": "c"}
+    needed = {*COMMANDS[mode].needs, *COMMANDS[mode].either} - {"config"}
+    given = [f"--mode={mode}", *(f"--{name}={flags_given[name]}" for name in needed)]
+    assert refusal(*given) == ""
+    options, refused = flatten(base.get_config()), set()
+    for option in options:
+        monkeypatch.setattr(sys, "argv", ["segjax", *given, f"--config.{option}=1"])
+        try:
+            cli.check_flags()
+        except ValueError as error:
+            assert f"--config.{option}" in str(error)
+            refused.add(option)
+    sections = ("data.", "parallel.", "report.", "train.eval_batch_size")
+    everything = {option for option in options if option.startswith(sections)}
+    assert refused & everything == REFUSED.get(mode, everything)
+    assert {o for o in options if not o.startswith(sections)} <= refused
 
 
 def test_values_arrive_parsed(refusal):

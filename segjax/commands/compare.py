@@ -13,6 +13,7 @@ from rich.console import Console
 from segjax import config as configs
 from segjax.data.classes import ClassTable
 from segjax.inference.crf import DenseCRF
+from segjax.inference.label_maps import describe_label_maps
 from segjax.metrics.paired import paired_test
 from segjax.report import tables
 from segjax.report.run import RESULTS_FILE
@@ -95,13 +96,15 @@ def compare(
 
 def _protocol(config: Mapping[str, Any], classes: ClassTable) -> str:
     """How a run's numbers are made; evaluate keeps the options of a CRF in their config."""
+    if "scored" in config:
+        return describe_label_maps(config)
     crf = f"; {DenseCRF(**config['crf'])}" if "crf" in config else ""
     return describe_protocol(config, head=make_head(config, classes)) + crf
 
 
 def _common_split(runs: Sequence[str | pathlib.Path]) -> str:
     for workdir in runs:
-        configs.load(workdir)  # raises if the folder holds no run
+        configs.load(workdir, scores=True)  # raises if the folder holds no run
     evaluated = [evaluated_splits(workdir) for workdir in runs]
     common = [split for split in evaluated[0] if all(split in splits for splits in evaluated)]
     if not common:
@@ -117,7 +120,7 @@ def _common_split(runs: Sequence[str | pathlib.Path]) -> str:
 
 
 def _open(workdir: str | pathlib.Path, split: str) -> _Run:
-    config, path = configs.load(workdir), evaluation_path(workdir, split)
+    config, path = configs.load(workdir, scores=True), evaluation_path(workdir, split)
     if not path.is_file():
         splits = ", ".join(evaluated_splits(workdir)) or "none"
         raise ValueError(
@@ -142,10 +145,15 @@ def _more_metrics(opened: Sequence[_Run], split: str) -> dict[str, list[float]]:
 
 
 def _config_differences(opened: Sequence[_Run]) -> dict[str, list[Any]]:
+    """The options that differ; beside scored label maps, which have no network, those that all
+    have, and theirs."""
     flat = [configs.flatten(configs.plain(run.config)) for run in opened]
     different = set()
     for run in opened[1:]:
         different |= configs.difference(opened[0].config, run.config).keys()
+    if any("scored" in run.config for run in opened):
+        shared = set.intersection(*({*options} for options in flat))
+        different = {n for n in different if n in shared or n.startswith("scored.")}
     return {name: [options.get(name) for options in flat] for name in sorted(different)}
 
 

@@ -1,6 +1,7 @@
 """The command evaluate: the numbers, pictures and report of a finished run."""
 
 import dataclasses
+import itertools
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from segjax.inference.scoring import (
     FullEvaluation,
     LabelEvaluation,
     evaluate_fully,
-    make_probabilities_step,
+    make_logits_step,
     make_scoring_step,
 )
 from segjax.metrics.protocols import find_protocol
@@ -140,7 +141,7 @@ def _evaluate_splits(
     devices = evaluation_devices(config["parallel"])
     crf, head = predictor.options.crf, predictor.head
     if crf:
-        step = make_probabilities_step(predictor.model, predictor.normalization)
+        step = make_logits_step(predictor.model, predictor.normalization)
     else:
         step = make_scoring_step(predictor.model, predictor.normalization, head)
     step = devices.compile_eval(step)
@@ -164,10 +165,13 @@ def _with_crf(config: Mapping[str, Any], crf: DenseCRF | None) -> Mapping[str, A
 def _check_classes(ours: ClassTable, theirs: ClassTable, workdir: pathlib.Path) -> None:
     """Raises ValueError unless the data have the classes that the network predicts."""
     if theirs.names != ours.names:
+        pairs = enumerate(itertools.zip_longest(theirs.names, ours.names, fillvalue="no class"))
+        other = [f"{k} is {a}, not {b}" for k, (a, b) in pairs if a != b]
         raise ValueError(
             f"the data have the classes {', '.join(theirs.names)}, but the run {workdir} has "
-            f"{', '.join(ours.names)}; use data with the run's classes in its order, or map them "
-            "with --config.data.class_map"
+            f"{', '.join(ours.names)} (class {'; '.join(other[:5])}{'; ...' * (len(other) > 5)}); "
+            "use data with the run's classes in its order, or map them with "
+            "--config.data.class_map"
         )
     if theirs.multilabel != ours.multilabel:
         raise ValueError(

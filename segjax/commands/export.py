@@ -27,6 +27,7 @@ _DEFAULT_NAMES = {
     "huggingface": "huggingface",
 }
 FORMATS = tuple(_DEFAULT_NAMES)
+_KEPT = ("data.mean", "data.std")  # with weights
 
 
 def export(
@@ -67,6 +68,14 @@ def export(
         suffix = pathlib.Path(output or "").suffix
         format = {".onnx": "onnx", ".safetensors": "safetensors"}.get(suffix, "stablehlo")
     output = pathlib.Path(output or workdir / _DEFAULT_NAMES[format])
+    if license != UNKNOWN_LICENSE and format != "huggingface":
+        raise ValueError(f"--license={license} with --format={format}; use --format=huggingface")
+    unread = [f"--config.{name}" for name in overrides or () if name not in _KEPT]
+    if unread and format == "safetensors":
+        raise ValueError(
+            f"{', '.join(unread)} changes nothing in --format=safetensors, which holds weights; "
+            "leave it out"
+        )
     predictor = Predictor.from_workdir(workdir, overrides=overrides)
     if format == "stablehlo":
         text = _export_program(predictor, output)
@@ -137,8 +146,7 @@ def _export_onnx(predictor: Predictor, output: pathlib.Path) -> str:
 def _validation(predictor: Predictor) -> FittedDataset:
     """The validation split, with labels on the canvas as the program gives them."""
     config = predictor.config
-    config = {**config, "data": {**config["data"], "label_size": (0, 0)}}
-    return Splits.of_run(config).fitted(config["data"]["val_split"])
+    return Splits.of_run(config).on_canvas(config["data"]["val_split"])
 
 
 def _versions() -> dict[str, str]:

@@ -25,7 +25,7 @@ def prepare(
     output: str | pathlib.Path | None = None,
     splits: Sequence[str] = (),
     format: str | None = None,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, int] | str | None = None,
     console: Console | None = None,
 ) -> Manifest | int:
     """Writes the config's data set as ArrayRecord, for `data.name=prepared`.
@@ -50,6 +50,13 @@ def prepare(
     workers = data["workers"] or os.cpu_count() or 1
     opened = Splits(data, config["seed"])
     splits = splits or opened.used
+    if isinstance(size, str):
+        raise ValueError(f"--size={size} with prepare; use HEIGHTxWIDTH, such as 240x480")
+    if format == "masks" and (size or output):
+        given = f"--size={size[0]}x{size[1]}" if size else f"--output={output}"
+        raise ValueError(
+            f"{given} with --format=masks, which writes beside the polygons; leave it out"
+        )
     if format == "masks":
         return _prepare_masks(data, splits, workers, console)
     encoding = _ENCODINGS.get(format or "decoded")

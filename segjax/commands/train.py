@@ -107,7 +107,9 @@ def _preview(setup: Setup):
         predictor.variables = variables
         return {
             f"val/{sample['name']}": run_report.panels(sample, setup.classes)
-            for sample in run_report.predicted_samples(predictor, source, chosen)
+            for sample in run_report.predicted_samples(
+                lambda _, sample: predictor.predict(sample["image"]), source, chosen
+            )
         }
 
     return preview

@@ -29,6 +29,7 @@ from segjax.training.progress import print_line, track
 from segjax.training.setup import describe_protocol
 
 RESULTS_FILE = "uncertainty.json"
+SAMPLES = 50  # of dropout
 _DEFINITIONS = {
     "entropy": "of the mean prediction, in nats",
     "mutual_information": "that less the mean entropy of the samples, in nats",
@@ -48,7 +49,7 @@ def uncertainty(
     workdir: str | pathlib.Path | None = None,
     runs: Sequence[str | pathlib.Path] = (),
     split: str | None = None,
-    samples: int = 50,
+    samples: int = SAMPLES,
     seed: int = 0,
     output: str | pathlib.Path | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -132,6 +133,10 @@ def _workdirs(
     workdirs = [pathlib.Path(run) for run in runs or [workdir]]
     if len(workdirs) == 1 and samples < 2:
         raise ValueError(f"samples={samples}; use 2 or more, one alone does not vary")
+    if len(workdirs) > 1 and samples != SAMPLES:
+        raise ValueError(
+            f"--samples={samples} with an ensemble, of which each network is a sample; leave it out"
+        )
     resolved = [path.resolve() for path in workdirs]
     twice = {str(path) for path in resolved if resolved.count(path) > 1}
     if twice:

@@ -15,9 +15,10 @@ import numpy as np
 from segjax.data.classes import IGNORE
 from segjax.data.fitted import Batch, FittedDataset
 from segjax.data.prefetch import PrefetchIterator
+from segjax.data.scored import SIZES
 
 # The values of rows that are no samples.
-_PADDING = {"image": 0, "label": IGNORE, "index": -1}
+_PADDING = {"image": 0, "label": IGNORE, "sizes": 1, "index": -1}
 
 
 def train_iterator(
@@ -106,19 +107,17 @@ def _stacked(dataset: FittedDataset, indices: Sequence[int], count: int) -> Batc
     """Samples, padded to `count` rows."""
     if not indices:  # a process may have padding only
         return padding(dataset, count)
-    samples = [dataset[index] for index in indices]
-    batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
-    return pad_batch(batch, count)
+    return pad_batch(dataset.stack([dataset[index] for index in indices]), count)
 
 
 def padding(dataset: FittedDataset, count: int) -> Batch:
     """A batch of `count` rows that are no samples, see `pad_batch`."""
-    shapes = batch_shapes(count, dataset.size, dataset.label_size, dataset.channels)
+    shapes = batch_shapes(count, dataset.size, dataset.label_shape, dataset.channels)
     return {name: np.full(x.shape, _PADDING[name], x.dtype) for name, x in shapes.items()}
 
 
 def pad_batch(batch: Batch, count: int) -> Batch:
-    """Adds rows (image 0, label 255, index -1) up to `count`."""
+    """Adds rows (image 0, label 255, sizes 1, index -1) up to `count`."""
     missing = count - len(next(iter(batch.values())))
     if not missing:
         return batch
@@ -131,11 +130,14 @@ def pad_batch(batch: Batch, count: int) -> Batch:
 
 
 def batch_shapes(
-    count: int, size: tuple[int, int], label_size: tuple[int, int], channels: int
+    count: int, size: tuple[int, int], label_shape: tuple[int, ...], channels: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes and types of a batch of `count` rows, without the arrays."""
+    """The shapes and types of a batch of `count` rows, without the arrays; one of flat labels, of
+    one axis, has `sizes` too, see `scored.ScoredDataset`."""
+    sizes = {"sizes": jax.ShapeDtypeStruct((count, SIZES), np.int32)}
     return {
         "image": jax.ShapeDtypeStruct((count, *size, channels), np.uint8),
-        "label": jax.ShapeDtypeStruct((count, *label_size), np.uint8),
+        "label": jax.ShapeDtypeStruct((count, *label_shape), np.uint8),
+        **(sizes if len(label_shape) == 1 else {}),
         "index": jax.ShapeDtypeStruct((count,), np.int32),
     }

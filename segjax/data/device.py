@@ -56,7 +56,7 @@ class DeviceData:
         """
         shapes = {
             "image": (len(dataset), *dataset.size, dataset.channels),
-            "label": (len(dataset), *dataset.label_size),
+            "label": (len(dataset), *dataset.label_shape),
         }
         needed = sum(int(np.prod(sharding.shard_shape(shape))) for shape in shapes.values()) / 1e6
         device = min(sharding.addressable_devices, key=lambda device: device.id)

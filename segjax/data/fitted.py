@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, SupportsInt
 
 import numpy as np
@@ -74,8 +74,7 @@ class FittedDataset:
 
     Args:
       source: the split.
-      size: (H, W) of the images.
-      label_size: (H, W) of the labels, if evaluation is to score at another size.
+      size: (H, W) of images and labels.
       cache_mb: memory for decoded samples, in 10**6 bytes.
       channels: of the images.
       on_unreadable: what to do about a sample that cannot be read. "stop" raises. "skip" puts the
@@ -89,34 +88,38 @@ class FittedDataset:
         source: Samples,
         size: tuple[int, int],
         *,
-        label_size: tuple[int, int] | None = None,
         cache_mb: float = 0,
         channels: int = 3,
         on_unreadable: str = "stop",
         timeout_s: float = 300.0,
     ):
         self.source, self.size = source, tuple(size)
-        self.label_size, self.channels = tuple(label_size or size), channels
-        bytes_each = math.prod(self.size) * channels + math.prod(self.label_size)
+        self.channels = channels
+        bytes_each = math.prod(self.size) * (channels + 1)
+        self._kept, self._limit = 0, cache_mb * 1e6
         self.on_unreadable, self.timeout_s = on_unreadable, timeout_s
         self.names: dict[int, str] = {}  # of the samples that this process has decoded
         self.skipped: dict[int, str] = {}
         self._reading: dict[int, int] = {}  # index by thread
-        self._cache = {} if len(source) * bytes_each <= cache_mb * 1e6 else None
+        self._cache = {} if len(source) * bytes_each <= self._limit else None
 
     def __getstate__(self):
         cache = None if self._cache is None else {}
-        return {**self.__dict__, "skipped": {}, "_reading": {}, "_cache": cache}
+        return {**self.__dict__, "skipped": {}, "_reading": {}, "_cache": cache, "_kept": 0}
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if self._cache is None:
+        cache = self._cache
+        if cache is None:
             return self.decode(index)
-        if index not in self._cache:
-            self._cache[index] = self.decode(index)
-        return self._cache[index]
+        if index not in cache:
+            cache[index] = self.decode(index)
+            self._kept += cache[index]["image"].nbytes + cache[index]["label"].nbytes
+            if self._kept > self._limit:  # where sizes differ, that is known only now
+                self._cache = None
+        return cache[index]
 
     def decode(self, index: int) -> dict[str, Any]:
         """`self[index]`, read anew and not kept.
@@ -142,10 +145,7 @@ class FittedDataset:
         try:
             sample = self.source[index]
             self.names[index] = str(sample.get("name", index))
-            return {
-                "image": fit_image(sample["image"], self.size),
-                "label": fit_label(sample["label"], self.label_size),
-            }
+            return self._fit(sample)
         except (MemoryError, IndexError):
             raise
         except Exception as error:  # a damaged file may make its decoder raise anything
@@ -156,6 +156,22 @@ class FittedDataset:
             raise UnreadableSample(self._named(index, found), remedy) from error
         finally:
             del self._reading[threading.get_ident()]
+
+    def _fit(self, sample: Mapping[str, Any]) -> Batch:
+        """Image and label of a sample of the source, at the data set's sizes."""
+        return {
+            "image": fit_image(sample["image"], self.size),
+            "label": fit_label(sample["label"], self.size),
+        }
+
+    def stack(self, samples: list[dict[str, Any]]) -> Batch:
+        """A batch of samples."""
+        return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """The shape of a label in a batch."""
+        return self.size
 
     def _named(self, index: int, message: str) -> str:
         """The message, with the sample's files if it does not name one of them."""

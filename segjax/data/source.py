@@ -55,6 +55,9 @@ class DatasetSpec:
     unlabelled: tuple[str, ...] = ()  # splits whose labels are not public
     # Published class weights, by variant
     weights: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    # (H, W) to which the benchmark's own scorer resizes predictions and labels, by nearest
+    # neighbour; None = it compares them as they are, or there is none
+    server_size: tuple[int, int] | None = None
     # False for data that are drawn or that a library finds, which need no `data.root`
     reads_files: bool = True
 

@@ -19,6 +19,7 @@ from segjax.data.errors import DataError, joined
 from segjax.data.files.paired import PairedFiles
 from segjax.data.fitted import FittedDataset
 from segjax.data.image_options import ImageOptions, ranges_of, resolve
+from segjax.data.scored import OWN, LabelSize, ScoredDataset, label_size
 from segjax.data.source import Source, files_of, notes_of
 
 
@@ -154,29 +155,29 @@ class Splits:
     def training(self) -> FittedDataset:
         """The training split on the canvas, checked."""
         data = self.data
-        return self._fit(data["train_split"], data["image_size"], data["on_unreadable"])
+        return self._fit(data["train_split"], None, data["on_unreadable"])
 
     def fitted(self, split: str) -> FittedDataset:
         """A split for evaluation, checked: images on the canvas, labels at the scored size."""
-        return self._fit(split, scored_size(self.data), "stop")
+        return self._fit(split, label_size(self.data), "stop")
 
-    def _fit(self, split: str, label_size, on_unreadable: str) -> FittedDataset:
+    def on_canvas(self, split: str) -> FittedDataset:
+        """A split for evaluation, checked: images and labels on the canvas."""
+        return self._fit(split, None, "stop")
+
+    def _fit(self, split: str, scored: LabelSize, on_unreadable: str) -> FittedDataset:
         self.check(split)
-        key = split, tuple(label_size), on_unreadable
+        key = split, scored, on_unreadable
         if key not in self._fitted:
             data = self.data
-            self._fitted[key] = FittedDataset(
-                self.source(split),
-                tuple(data["image_size"]),
-                label_size=tuple(label_size),
-                cache_mb=data["cache_mb"],
-                channels=data["channels"],
-                on_unreadable=on_unreadable,
-                timeout_s=data["timeout_s"],
-            )
+            options: dict[str, Any] = {
+                name: data[name] for name in ("cache_mb", "channels", "timeout_s")
+            }
+            options["on_unreadable"] = on_unreadable
+            source, size = self.source(split), tuple(data["image_size"])
+            if scored is None:
+                self._fitted[key] = FittedDataset(source, size, **options)
+            else:
+                stated = None if scored == OWN else scored
+                self._fitted[key] = ScoredDataset(source, size, stated, **options)
         return self._fitted[key]
-
-
-def scored_size(data: Mapping[str, Any]) -> tuple[int, int]:
-    """(H, W) that evaluation scores at: `data.label_size`, or the canvas where that is (0, 0)."""
-    return tuple(data["label_size"] if any(data["label_size"]) else data["image_size"])

@@ -45,7 +45,7 @@ def measure(
 
 def without_cache(dataset: FittedDataset) -> FittedDataset:
     """The same samples, decoded at each use."""
-    return FittedDataset(dataset.source, dataset.size, label_size=dataset.label_size, cache_mb=0)
+    return FittedDataset(dataset.source, dataset.size, channels=dataset.channels, cache_mb=0)
 
 
 def count_images(batches: Iterator[Any], batch_size: int, seconds: float) -> tuple[int, float]:

@@ -60,6 +60,12 @@ class InferenceOptions:
             object.__setattr__(self, "window", (int(window[0]), int(window[1])))
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap={self.overlap}; use a share from 0 to below 1, such as 0.5")
+        for name in ("overlap", "blend"):
+            value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+            if self.inference != "slide" and value != default:
+                raise ValueError(
+                    f"{name}={value} with inference={self.inference!r}; use inference='slide'"
+                )
         scales = tuple(float(s) for s in self.scales)
         if not scales or not all(math.isfinite(s) and s > 0 for s in scales):
             raise ValueError(f"scales={self.scales}; use factors above 0, such as (0.75, 1, 1.25)")

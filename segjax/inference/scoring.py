@@ -11,10 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 from jaxtyping import Float, UInt8
 
 from segjax.data.fitted import FittedDataset, fitted_size, resize_image
+from segjax.data.scored import label_maps, nearest_pixels
 from segjax.inference.crf import DenseCRF, dense_crf
+from segjax.layers import resize_bilinear
 from segjax.metrics.boundary import Boundaries, distance_to_boundary
 from segjax.metrics.by_object import StratifiedIoU
 from segjax.metrics.calibration import add_counts, calibration_counts, summarize_calibration
@@ -23,6 +26,7 @@ from segjax.metrics.multilabel import best_thresholds, threshold_counts
 from segjax.metrics.protocols import compare_protocols, find_protocol
 from segjax.training.distributed import gather
 from segjax.training.evaluation import Evaluation, ImageCounts, device_outputs
+from segjax.training.forward import logits_fn
 from segjax.training.head import SOFTMAX, Head
 from segjax.training.mesh import Devices
 from segjax.training.step import Batch, make_eval_step
@@ -40,7 +44,8 @@ class FullEvaluation(Evaluation):
     Attributes:
       boundary: see `segjax.metrics.boundary.Boundaries.summary`.
       calibration: see `segjax.metrics.calibration.summarize_calibration`.
-      by_object: see `segjax.metrics.by_object.StratifiedIoU.summary`.
+      by_object: see `segjax.metrics.by_object.StratifiedIoU.summary`. Each of the three is {} where
+        it is not measured.
       protocol: name of the protocol by which `summary` divides the counts.
     """
 
@@ -62,9 +67,16 @@ class FullEvaluation(Evaluation):
         return {
             **super().summary(),
             **find_protocol(self.protocol).score(confusions),
-            "boundary_f1": self.boundary["bf"],
-            "boundary_iou": self.boundary["boundary_iou"],
-            **{key: self.calibration[key] for key in ("ece", "brier")},
+            **{
+                name: measured[key]
+                for measured, key, name in (
+                    (self.boundary, "bf", "boundary_f1"),
+                    (self.boundary, "boundary_iou", "boundary_iou"),
+                    (self.calibration, "ece", "ece"),
+                    (self.calibration, "brier", "brier"),
+                )
+                if measured
+            },
             "protocol": self.protocol,
             "protocols": compare_protocols(confusions),
             "boundary": dict(self.boundary),
@@ -101,8 +113,8 @@ def make_scoring_step(
 ) -> Callable[[Any, Batch], tuple[dict[str, Any], dict[str, Any]]]:
     """Returns the step of `training.step.make_eval_step` with more outputs.
 
-    With a softmax: `prediction`, uint8 [n, h, w] at the labels' size, per image, and `calibration`,
-    sums over the batch. With a sigmoid head: `thresholds`, sums of `threshold_counts`.
+    With a softmax: `prediction`, uint8 of the labels' shape, per image, and `calibration`, sums
+    over the batch. With a sigmoid head: `thresholds`, sums of `threshold_counts`.
     """
 
     def of_thresholds(logits, labels):
@@ -118,14 +130,17 @@ def make_scoring_step(
     return make_eval_step(model, normalization, extra)
 
 
-def make_probabilities_step(
+def make_logits_step(
     model: nn.Module, normalization: Normalization
 ) -> Callable[[Any, Batch], tuple[dict[str, Any], dict[str, Any]]]:
-    """As `make_scoring_step`, for `evaluate_fully` with a CRF: the output per image besides is
-    `probabilities`, float32 [n, h, w, K] at the labels' size."""
-    return make_eval_step(
-        model, normalization, lambda logits, _: ({"probabilities": jax.nn.softmax(logits)}, {})
-    )
+    """As `make_scoring_step`, for `evaluate_fully` with a CRF: the only output is `logits`, float32
+    [n, H, W, K] of each image's canvas."""
+    forward = logits_fn(model, normalization)
+
+    def step(variables, batch):
+        return {"logits": forward(variables, batch["image"])}, {}
+
+    return step
 
 
 def evaluate_fully(
@@ -143,7 +158,7 @@ def evaluate_fully(
     """Runs a compiled step of `make_scoring_step` over every sample of a split, once.
 
     Threads measure boundaries and objects of a batch's label maps while the device works on the
-    next batches. Sizes in pixels (tolerances, distances, buckets) are those of the scored canvas.
+    next batches. Sizes in pixels (tolerances, distances, buckets) are those of the scored size.
     With several processes every one must call it. Each measures its own images, and all return the
     result for the whole split.
 
@@ -151,7 +166,7 @@ def evaluate_fully(
       protocol: of `FullEvaluation.summary`.
       threads: one per core by default.
       crf: refines the probabilities before anything is measured; `scoring_step` is then one of
-        `make_probabilities_step`.
+        `make_logits_step`.
       head: of the step. Boundaries, objects and calibration are measured of a softmax alone; of a
         sigmoid head thresholds are.
 
@@ -167,7 +182,7 @@ def evaluate_fully(
     if head.name == "sigmoid":
         return _evaluate_labels(scoring_step, variables, canvas, batch_size, devices, head)
     threads = threads or os.cpu_count() or 1
-    measures = _HostMeasures(num_classes)
+    measures = HostMeasures(num_classes)
     images, loss_sum = ImageCounts(canvas.names), 0.0
     calibration: Any = None  # nothing counted yet
     waiting = collections.deque()
@@ -179,8 +194,9 @@ def evaluate_fully(
             images.add(batch["index"], rows["confusion"])
             loss_sum += float(sums["loss_sum"])
             calibration = add_counts(calibration, sums["calibration"])
-            maps = zip(batch["label"], rows["prediction"], strict=True)
-            waiting.extend(pool.submit(measures.add, *pair) for pair in maps)
+            maps = (label_maps(batch, x) for x in (batch["label"], rows["prediction"]))
+            pairs = zip(*maps, strict=True)
+            waiting.extend(pool.submit(measures.add, *pair) for pair in pairs)
             while len(waiting) > _WAITING_PER_THREAD * threads:
                 waiting.popleft().result()
         for measured in waiting:
@@ -205,37 +221,55 @@ def _refined(
     crf: DenseCRF,
     pool: concurrent.futures.Executor,
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]]:
-    """The outputs of `make_probabilities_step` as those of `make_scoring_step`, after the CRF."""
+    """The outputs of `make_logits_step` as those of `make_scoring_step`, after the CRF."""
 
-    def refine(index: np.integer, probabilities: np.ndarray) -> np.ndarray:
-        return _refined_inside(canvas.source[int(index)]["image"], probabilities, crf)
+    def refine(index: np.integer, logits: np.ndarray, sizes: Any) -> np.ndarray:
+        image = canvas.source[int(index)]["image"]
+        return _refined_image(image, logits, None if sizes is None else sizes.tolist(), crf)
 
     for batch, rows, _ in outputs:
-        before = rows["probabilities"]
-        after = list(pool.map(refine, batch["index"], before))
-        rows, counts = jax.device_get(
-            _score(np.reshape(np.array(after, np.float32), before.shape), batch["label"])
-        )
+        sizes = batch.get("sizes", [None] * len(batch["index"]))
+        after = list(pool.map(refine, batch["index"], rows["logits"], sizes))
+        classes = rows["logits"].shape[-1]
+        probabilities = np.zeros((*batch["label"].shape, classes), np.float32)
+        for row, refined in zip(probabilities, after, strict=True):
+            flat = refined.reshape(-1, classes)
+            row.reshape(-1, classes)[: len(flat)] = flat
+        rows, counts = jax.device_get(_score(probabilities, batch["label"]))
         total: Any = None
         for part in gather(counts):  # each process has refined its own images
             total = add_counts(total, part)
         yield batch, rows, {"loss_sum": total["nll"], "calibration": total}
 
 
-def _refined_inside(
-    image: UInt8[np.ndarray, "_ _ c"], probabilities: Float[np.ndarray, "h w k"], crf: DenseCRF
+def _refined_image(
+    image: UInt8[np.ndarray, "_ _ c"],
+    logits: Float[np.ndarray, "H W k"],
+    sizes: Sequence[int] | None,
+    crf: DenseCRF,
 ) -> Float[np.ndarray, "h w k"]:
-    """Probabilities after the CRF where the image fills the canvas, see `fit_image`; the image is
-    resized to the canvas from its own size."""
-    height, width = fitted_size(image.shape[:2], probabilities.shape[:2])
-    refined = probabilities.copy()
-    inside = probabilities[:height, :width]
-    refined[:height, :width] = dense_crf(inside, resize_image(image, (height, width)), crf)
-    return refined
+    """The probabilities of one image after the CRF, at the scored size.
+
+    On the canvas the CRF works where the image fills it, on the resized image (see `fit_image`).
+    Scored at the label's own size, or at a stated one, it works at the label's own size.
+    """
+    if sizes is None:
+        probabilities = scipy.special.softmax(logits, -1)
+        height, width = fitted_size(image.shape[:2], logits.shape[:2])
+        inside = probabilities[:height, :width]
+        probabilities[:height, :width] = dense_crf(
+            inside, resize_image(image, (height, width)), crf
+        )
+        return probabilities
+    *scored, height, width, filled_height, filled_width = sizes
+    inside = jnp.asarray(logits[None, :filled_height, :filled_width])
+    at_own_size = np.asarray(resize_bilinear(inside, (height, width)))[0]
+    refined = dense_crf(scipy.special.softmax(at_own_size, -1), image, crf)
+    return refined[nearest_pixels((height, width), scored)]
 
 
 @jax.jit
-def _score(probabilities: Float[jax.Array, "n h w k"], labels: UInt8[jax.Array, "n h w"]):
+def _score(probabilities: Float[jax.Array, "n *shape k"], labels: UInt8[jax.Array, "n *shape"]):
     """What a scoring step measures, from probabilities: outputs per image, and calibration."""
     prediction = jnp.argmax(probabilities, -1).astype(jnp.uint8)
     confusion = jax.vmap(confusion_matrix, (0, 0, None))(
@@ -268,7 +302,7 @@ def _evaluate_labels(
     )
 
 
-class _HostMeasures:
+class HostMeasures:
     """Measures of label maps on the host; `add` may run in several threads at once."""
 
     def __init__(self, num_classes: int):
@@ -279,12 +313,12 @@ class _HostMeasures:
         self.boundaries.add(label, prediction, distance)
         self.by_object.add(label, prediction, distance)
 
-    def merge(self, other: "_HostMeasures") -> None:
+    def merge(self, other: "HostMeasures") -> None:
         self.boundaries.merge(other.boundaries)
         self.by_object.merge(other.by_object)
 
 
-def _merged(parts: Sequence[_HostMeasures]) -> _HostMeasures:
+def _merged(parts: Sequence[HostMeasures]) -> HostMeasures:
     """The measures of all processes, each of which saw its own images."""
     first, *others = parts
     for other in others:

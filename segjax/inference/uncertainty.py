@@ -9,7 +9,7 @@ al., "Simple and scalable predictive uncertainty estimation using deep ensembles
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from segjax.layers import resize_bilinear, spatial_size
 from segjax.layers.dropout import dropout_by_example
 from segjax.models.registry import MODELS, model_options
 from segjax.training.forward import Forward
@@ -143,7 +142,7 @@ def mc_dropout(
     samples: int = 50,
     *,
     index: Int[Array, "n"] | None = None,
-    size: tuple[int, int] | None = None,
+    resize: Callable[[Array], Array] = lambda logits: logits,
 ) -> Uncertainty:
     """Monte Carlo dropout: the mean over forward passes with different dropout masks. Jittable.
 
@@ -158,13 +157,13 @@ def mc_dropout(
       key: sample t draws from fold_in(key, t).
       samples: 50 in Bayesian SegNet's paper.
       index: see `sample_logits`; 0..n-1 by default.
-      size: (h, w) to which the logits are resized; their own by default.
+      resize: brings logits [n, H, W, k] to the size that is measured, [n, h, w, k].
     """
     index = jnp.arange(images.shape[0]) if index is None else index
 
     def logits_of(t):
         logits = sample_logits(forward, variables, images, jax.random.fold_in(key, t), index)
-        return resize_bilinear(logits, size or spatial_size(logits))
+        return resize(logits)
 
     def add(sums, t):
         return sums.add(logits_of(t)), None

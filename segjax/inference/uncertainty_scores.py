@@ -1,5 +1,6 @@
 """Scores of uncertainty over a split: how well it ranks errors, how calibrated the mean is."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,9 @@ from jaxtyping import Array, Int
 from segjax import metrics
 from segjax.data.classes import IGNORE
 from segjax.data.fitted import Batch
+from segjax.data.scored import label_maps
 from segjax.inference.predictor import Predictor
 from segjax.inference.uncertainty import MEASURES, Samples, Uncertainty, mc_dropout
-from segjax.layers import resize_bilinear
 from segjax.metrics.calibration import (
     add_counts,
     calibration_counts,
@@ -24,6 +25,7 @@ from segjax.metrics.calibration import (
 )
 from segjax.training.forward import Forward
 from segjax.training.mesh import Devices
+from segjax.training.scored_pixels import logits_at_all
 
 
 def make_step(forwards: Sequence[Forward], samples: int, key: jax.Array) -> Callable:
@@ -31,9 +33,10 @@ def make_step(forwards: Sequence[Forward], samples: int, key: jax.Array) -> Call
 
     One network is sampled by Monte Carlo dropout; of several networks each is one sample.
     `variables` is the list of theirs; a batch has uint8 `image` [n, H, W, c] and `label` [n, h, w]
-    and int32 `index` [n]. `counts` holds the `prediction_counts` of the mean prediction (`mean`),
-    and of each network alone without dropout (`alone0`, ...). `maps` holds the mean's `prediction`,
-    uint8 [n, h, w], and each of `MEASURES`, float32 [n, h, w].
+    (or flat ones with their sizes, see `scored.ScoredDataset`) and int32 `index` [n]. `counts`
+    holds the `prediction_counts` of the mean prediction (`mean`), and of each network alone without
+    dropout (`alone0`, ...). `maps` holds the mean's `prediction`, uint8, and each of `MEASURES`,
+    float32, of the labels' shape.
 
     Args:
       forwards: see `segjax.training.forward.logits_fn`, with train=False.
@@ -42,11 +45,15 @@ def make_step(forwards: Sequence[Forward], samples: int, key: jax.Array) -> Call
 
     def step(variables, batch):
         images, labels = batch["image"], batch["label"].astype(jnp.int32)
-        size = labels.shape[1:3]
+        shape = labels.shape
+        resize = _not_resized
+        if "sizes" in batch:
+            labels = labels[:, None]  # a row of pixels
+            resize = functools.partial(logits_at_all, sizes=batch["sizes"], length=shape[1])
         counts: dict[str, Any] = {}
         sums: Any = None
         for i, (forward, own) in enumerate(zip(forwards, variables, strict=True)):
-            logits = resize_bilinear(forward(own, images), size)
+            logits = resize(forward(own, images))
             alone = Samples.none((*labels.shape, logits.shape[-1])).add(logits)
             counts[f"alone{i}"] = prediction_counts(alone.summary(), labels, ("entropy",))
             sums = alone if sums is None else sums.add(logits)
@@ -54,14 +61,18 @@ def make_step(forwards: Sequence[Forward], samples: int, key: jax.Array) -> Call
             result = sums.summary()
         else:
             result = mc_dropout(
-                forwards[0], variables[0], images, key, samples, index=batch["index"], size=size
+                forwards[0], variables[0], images, key, samples, index=batch["index"], resize=resize
             )
         counts["mean"] = prediction_counts(result, labels, MEASURES)
         prediction = jnp.argmax(result.probabilities, -1).astype(jnp.uint8)
-        maps = {name: getattr(result, name) for name in MEASURES}
-        return counts, {"prediction": prediction, **maps}
+        maps = {"prediction": prediction, **{name: getattr(result, name) for name in MEASURES}}
+        return counts, {name: values.reshape(shape) for name, values in maps.items()}
 
     return step
+
+
+def _not_resized(logits: Array) -> Array:
+    return logits
 
 
 def prediction_counts(
@@ -119,8 +130,9 @@ def score_split(
     for batch in batches:
         counts, batch_maps = step(variables, devices.put(batch))
         total = add_counts(total, dict(flatten_dict(counts, sep="/")))
-        for row, index in enumerate(batch["index"].tolist()):
-            if index in shown:
-                maps[index] = {name: np.asarray(values[row]) for name, values in batch_maps.items()}
+        places = {i: row for row, i in enumerate(batch["index"].tolist()) if i in shown}
+        if places:
+            by_name = {n: label_maps(batch, np.asarray(x)) for n, x in batch_maps.items()}
+            maps |= {i: {n: x[row] for n, x in by_name.items()} for i, row in places.items()}
     counts: dict[str, Any] = dict(unflatten_dict(total, sep="/"))
     return {name: prediction_scores(c) for name, c in counts.items()}, maps

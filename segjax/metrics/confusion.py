@@ -1,6 +1,8 @@
 """Segmentation metrics from one confusion matrix, summed over a whole set and divided once.
 
 The matrix is [k, k] pixel counts: row = label, column = prediction; ignored pixels are not in it.
+Label maps of other programs may predict no class on labelled pixels: a further column [k, k + 1]
+counts these, as wrong.
 A class that occurs neither in the labels nor in the predictions is NaN in per-class lists and left
 out of the means. `ImageConfusions` keeps one matrix per image; `segjax.metrics.protocols` describes
 this protocol in words and holds the protocols of others.
@@ -17,7 +19,7 @@ from jaxtyping import Array, Float, Int, Integer, Real
 from numpy.typing import ArrayLike
 
 # Counts of pixels, on the host or on a device: row = label, column = prediction.
-Confusion = Real[np.ndarray | Array, "k k"]
+Confusion = Real[np.ndarray | Array, "k columns"]
 
 
 def confusion_matrix(
@@ -102,9 +104,9 @@ def mean_of_finite(values: Float[np.ndarray, "n"]) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 
-def _check_square(confusion: ArrayLike) -> np.ndarray:
+def _checked(confusion: ArrayLike) -> np.ndarray:
     confusion = np.asarray(confusion)
-    if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
+    if confusion.ndim != 2 or confusion.shape[1] - confusion.shape[0] not in (0, 1):
         raise ValueError(f"a confusion matrix is square, found shape {confusion.shape}")
     return confusion.astype(np.float64)
 
@@ -121,15 +123,16 @@ def mean_iou(confusion: Confusion) -> tuple[float, Float[np.ndarray, "k"]]:
 
     Reference: Everingham et al., "The Pascal VOC Challenge", IJCV 2010, section 3.
     """
-    confusion = _check_square(confusion)
+    confusion = _checked(confusion)
     hits = np.diag(confusion)
-    iou = ratio(hits, confusion.sum(0) + confusion.sum(1) - hits)
+    predictions = confusion.sum(0)[: len(hits)]
+    iou = ratio(hits, predictions + confusion.sum(1) - hits)
     return mean_of_finite(iou), iou
 
 
 def global_accuracy(confusion: Confusion) -> float:
     """Share of labelled pixels that are right ("G" of the SegNet paper), in [0, 1] or NaN."""
-    confusion = _check_square(confusion)
+    confusion = _checked(confusion)
     return float(ratio(np.trace(confusion), confusion.sum()))
 
 
@@ -142,7 +145,7 @@ def class_average_accuracy(
       The mean over the classes that occur in the labels, and the per-class values (recall), NaN
       where a class has no labelled pixel.
     """
-    confusion = _check_square(confusion)
+    confusion = _checked(confusion)
     accuracy = ratio(np.diag(confusion), confusion.sum(1))
     return mean_of_finite(accuracy), accuracy
 
@@ -152,7 +155,7 @@ def frequency_weighted_iou(confusion: Confusion) -> float:
 
     Reference: Long et al., "Fully Convolutional Networks", CVPR 2015, section 5.
     """
-    confusion = _check_square(confusion)
+    confusion = _checked(confusion)
     _, iou = mean_iou(confusion)
     share = ratio(confusion.sum(1), confusion.sum())
     return float(np.nansum(share * iou)) if confusion.sum() > 0 else float("nan")
@@ -188,32 +191,38 @@ class ImageConfusions:
     Attributes:
       num_classes: k.
       starts: int64 [n + 1]; the cells of image i are starts[i] to starts[i + 1].
-      cells: int32, label * k + prediction, ascending within an image.
+      cells: int32, label * columns + prediction, ascending within an image.
       counts: int64, pixels of each cell, at least 1.
+      void: whether there is a column k, of pixels where no class is predicted.
     """
 
     num_classes: int
     starts: Int[np.ndarray, "n1"]
     cells: Int[np.ndarray, "m"]
     counts: Int[np.ndarray, "m"]
+    void: bool = False
+
+    @property
+    def columns(self) -> int:
+        return self.num_classes + self.void
 
     @classmethod
-    def from_dense(cls, confusions: Integer[np.ndarray, "n k k"]) -> "ImageConfusions":
+    def from_dense(cls, confusions: Integer[np.ndarray, "n k columns"]) -> "ImageConfusions":
         """Keeps the filled cells of one matrix per image.
 
         Raises:
           ValueError: if they are not square or a count is negative.
         """
         confusions = np.asarray(confusions)
-        if confusions.ndim != 3 or confusions.shape[1] != confusions.shape[2]:
+        if confusions.ndim != 3 or confusions.shape[2] - confusions.shape[1] not in (0, 1):
             raise ValueError(f"confusion matrices are [n, k, k], found shape {confusions.shape}")
         if confusions.size and confusions.min() < 0:
             raise ValueError(f"pixel counts are not negative, found {confusions.min()}")
-        n, k = confusions.shape[:2]
-        images, cells = np.nonzero(confusions.reshape(n, k * k))
-        starts = np.searchsorted(images, np.arange(n + 1))
-        counts = confusions.reshape(n, k * k)[images, cells]
-        return cls(k, starts.astype(np.int64), cells.astype(np.int32), counts.astype(np.int64))
+        n, k, columns = confusions.shape
+        images, cells = np.nonzero(confusions.reshape(n, k * columns))
+        starts = np.searchsorted(images, np.arange(n + 1)).astype(np.int64)
+        counts = confusions.reshape(n, k * columns)[images, cells].astype(np.int64)
+        return cls(k, starts, cells.astype(np.int32), counts, columns > k)
 
     @classmethod
     def joined(cls, parts: Iterable["ImageConfusions"]) -> "ImageConfusions":
@@ -225,6 +234,7 @@ class ImageConfusions:
             np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
             np.concatenate([part.cells for part in parts]),
             np.concatenate([part.counts for part in parts]),
+            parts[0].void,
         )
 
     def take(self, images: Int[np.ndarray, "images"]) -> "ImageConfusions":
@@ -233,36 +243,39 @@ class ImageConfusions:
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         # The present position of each cell: the start of its image, and its place within the image.
         source = np.repeat(self.starts[images] - starts[:-1], sizes) + np.arange(starts[-1])
-        return ImageConfusions(self.num_classes, starts, self.cells[source], self.counts[source])
+        return dataclasses.replace(
+            self, starts=starts, cells=self.cells[source], counts=self.counts[source]
+        )
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def __getitem__(self, image: int) -> Int[np.ndarray, "k k"]:
+    def __getitem__(self, image: int) -> Int[np.ndarray, "k columns"]:
         """The matrix of one image, int64."""
         image = range(len(self))[image]  # resolves negative positions, raises IndexError
         filled = slice(self.starts[image], self.starts[image + 1])
         return self._matrix(self.cells[filled], self.counts[filled])
 
-    def total(self) -> Int[np.ndarray, "k k"]:
+    def total(self) -> Int[np.ndarray, "k columns"]:
         """The sum of all matrices, int64."""
         return self._matrix(self.cells, self.counts)
 
     def _matrix(self, cells, counts) -> np.ndarray:
-        matrix = np.zeros(self.num_classes**2, np.int64)
+        matrix = np.zeros(self.num_classes * self.columns, np.int64)
         np.add.at(matrix, cells, counts)
-        return matrix.reshape(self.num_classes, self.num_classes)
+        return matrix.reshape(self.num_classes, self.columns)
 
     def class_pixels(self) -> tuple[Int[np.ndarray, "n k"], ...]:
         """Pixels per image and class, int64: right, with this label, with this prediction. Every
         measure of overlap follows from these three."""
         images = np.repeat(np.arange(len(self)), np.diff(self.starts))
-        labels, predictions = np.divmod(self.cells, self.num_classes)
+        labels, predictions = np.divmod(self.cells, self.columns)
         out = tuple(np.zeros((len(self), self.num_classes), np.int64) for _ in range(3))
         right = labels == predictions
         np.add.at(out[0], (images[right], labels[right]), self.counts[right])
         np.add.at(out[1], (images, labels), self.counts)
-        np.add.at(out[2], (images, predictions), self.counts)
+        known = predictions < self.num_classes
+        np.add.at(out[2], (images[known], predictions[known]), self.counts[known])
         return out
 
 

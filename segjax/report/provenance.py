@@ -66,20 +66,26 @@ def known_findings(workdir: pathlib.Path) -> list[str]:
     return [finding["title"] for finding in findings]
 
 
-def environment() -> dict[str, Any]:
-    """The causes of a number besides the config: command, time, commit, device, versions."""
+def environment(devices: bool = True) -> dict[str, Any]:
+    """The causes of a number besides the config: command, time, commit, device, versions.
+
+    `devices` is False for a command that computes without JAX, which then looks for none.
+    """
     versions = {}
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = segjax.__version__ if package == "segjax" else "not installed"
-    devices = jax.devices()
+    found = jax.devices() if devices else ()
+    kinds = (
+        {"device": f"{len(found)} x {found[0].device_kind} ({found[0].platform})"} if found else {}
+    )
     return {
         "command": shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "commit": _commit(),
-        "device": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        **kinds,
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **versions,

@@ -3,7 +3,7 @@
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,12 +19,14 @@ from segjax.inference.predictor import Predictor
 from segjax.report import figures, pictures, tables
 from segjax.report.numbers import choose_samples, no_nan
 from segjax.report.page import write_text
-from segjax.report.provenance import data_state, load_run
+from segjax.report.provenance import data_state, environment, load_run
 from segjax.report.run_page import Run, Scores, write_run_page
 from segjax.training.evaluation import Evaluation
 from segjax.training.writers import read_metrics
 
 RESULTS_FILE = "results.json"
+_SAMPLES = 8  # pictures of scored label maps
+Predict = Callable[[int, Mapping[str, Any]], np.ndarray]  # of (index, sample), at its own size
 
 
 def write_report(
@@ -53,15 +55,15 @@ def write_report(
       The path of the report.
     """
     config, classes = predictor.config, predictor.classes
-    scores = Scores(
-        classes,
-        results={split: evaluation.summary() for split, evaluation in evaluations.items()},
-        confusion={} if classes.multilabel else {s: e.confusion for s, e in evaluations.items()},
-        protocol=protocol,
-    )
+    scores = _scores(classes, evaluations, protocol)
     split = config["data"]["val_split"]
     split = split if split in evaluations else next(iter(evaluations))
-    samples = _chosen_samples(predictor, data.source(split), evaluations[split])
+    samples = _chosen_samples(
+        lambda _, sample: predictor.predict(sample["image"]),
+        data.source(split),
+        evaluations[split],
+        config["report"]["samples"],
+    )
     history, record = read_metrics(workdir), load_run(workdir, seconds)
     _write_results(workdir, scores)
     _write_pictures(workdir, split, scores, samples, history)
@@ -89,6 +91,54 @@ def write_report(
     return path
 
 
+def write_scores_report(
+    output: pathlib.Path,
+    config: Mapping[str, Any],
+    classes: ClassTable,
+    evaluations: Mapping[str, Evaluation],
+    protocol: str,
+    data: Splits,
+    predict: Predict,
+    remarks: Sequence[str] = (),
+) -> pathlib.Path:
+    """Writes what `write_report` does, of label maps that some program predicted.
+
+    Args:
+      output: an existing folder.
+      config: saved with the scores.
+      classes, data: of the data set.
+      evaluations: per split; pictures are of the first one.
+      protocol: how the numbers were measured.
+      predict: gives the label map of a sample at the label's own size.
+      remarks: sentences at the top of the page.
+
+    Returns:
+      The path of the report.
+    """
+    scores, split = _scores(classes, evaluations, protocol), next(iter(evaluations))
+    samples = _chosen_samples(predict, data.source(split), evaluations[split], _SAMPLES)
+    _write_results(output, scores)
+    _write_pictures(output, split, scores, samples, ())
+    state = data_state(data, evaluations)
+    record = {"environment": environment(devices=False), "changes": {}, "data": state}
+    title = f"{config['scored']['predictions']} on {config['data']['name']}"
+    path = output / "report.html"
+    remarks = [*(f"{remark}." for remark in remarks), f"Pictures of images from {split}."]
+    write_run_page(path, Run(title, configs.plain(config), record, ()), scores, samples, remarks)
+    return path
+
+
+def _scores(classes: ClassTable, evaluations: Mapping[str, Evaluation], protocol: str) -> Scores:
+    count = len(classes)  # without the column of pixels where no class is predicted
+    matrices = {split: e.confusion[:, :count] for split, e in evaluations.items()}
+    return Scores(
+        classes,
+        results={split: evaluation.summary() for split, evaluation in evaluations.items()},
+        confusion={} if classes.multilabel else matrices,
+        protocol=protocol,
+    )
+
+
 def _write_results(workdir: pathlib.Path, scores: Scores) -> None:
     """Writes results.json and results.md."""
     results, classes, protocol = scores.results, scores.classes, scores.protocol
@@ -113,6 +163,8 @@ def _write_pictures(
         matrix = figures.confusion(split, scores.confusion[split], scores.classes)
         panels["confusion_matrix"] = [matrix]
     for name, row in panels.items():
+        if not row:  # label maps have no curves
+            continue
         figures.save_png(row, workdir / f"{name}.png", columns=2 if name == "curves" else 1)
     everything = [sample for group in samples.values() for sample in group]
     if everything:
@@ -121,13 +173,13 @@ def _write_pictures(
 
 
 def _chosen_samples(
-    predictor: Predictor, source: Source, evaluation: Evaluation
+    predict: Predict, source: Source, evaluation: Evaluation, count: int
 ) -> dict[str, list[dict[str, Any]]]:
     """{"best", "median", "worst": samples with their predictions}, without empty groups."""
-    chosen = choose_samples(evaluation.image_miou, predictor.config["report"]["samples"])
+    chosen = choose_samples(evaluation.image_miou, count)
     samples = {}
     for kind, indices in chosen.items():
-        group = predicted_samples(predictor, source, indices)
+        group = predicted_samples(predict, source, indices)
         for sample, index in zip(group, indices, strict=True):
             sample["miou"] = float(evaluation.image_miou[index])
         samples |= {kind: group} if group else {}
@@ -135,14 +187,13 @@ def _chosen_samples(
 
 
 def predicted_samples(
-    predictor: Predictor, source: Any, indices: Iterable[int]
+    predict: Predict, source: Any, indices: Iterable[int]
 ) -> list[dict[str, Any]]:
     """Samples with their prediction at the image's own size, as sample pictures need them."""
     samples = []
     for index in indices:
         sample = source[int(index)]
-        prediction = predictor.predict(sample["image"])
-        image = rgb_view(sample["image"])
+        prediction, image = predict(int(index), sample), rgb_view(sample["image"])
         samples.append({**sample, "image": image, "prediction": prediction, "miou": math.nan})
     return samples
 

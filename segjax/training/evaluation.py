@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from segjax import metrics
 from segjax.data.batches import eval_batches
+from segjax.data.classes import IGNORE
 from segjax.data.files.atomic import replacing
 from segjax.data.fitted import FittedDataset
 from segjax.metrics.confusion import ImageConfusions
@@ -98,7 +99,9 @@ class Evaluation:
             names, loss = arrays["names"].tolist(), float(arrays["loss"])
             if "num_classes" in arrays:
                 confusions = ImageConfusions(
-                    int(arrays["num_classes"]), arrays["starts"], arrays["cells"], arrays["counts"]
+                    int(arrays["num_classes"]),
+                    *(arrays[name] for name in ("starts", "cells", "counts")),
+                    void=bool(arrays.get("void", False)),
                 )
                 _check(confusions, names)
             else:
@@ -112,7 +115,7 @@ class Evaluation:
 
 def _check(confusions: ImageConfusions, names: list) -> None:
     """Raises ValueError for the first inconsistency of arrays from a file."""
-    num_classes, starts = confusions.num_classes, confusions.starts
+    starts, size = confusions.starts, confusions.num_classes * confusions.columns
     cells, counts = confusions.cells, confusions.counts
     if not isinstance(names, list) or any(a.ndim != 1 for a in (starts, cells, counts)):
         raise ValueError("an array has another number of dimensions")
@@ -124,8 +127,8 @@ def _check(confusions: ImageConfusions, names: list) -> None:
         )
     if starts[0] != 0 or starts[-1] != len(cells) or np.any(np.diff(starts) < 0):
         raise ValueError("the images' cells do not follow one another")
-    if np.any((cells < 0) | (cells >= num_classes**2)):
-        raise ValueError(f"a cell lies outside {num_classes} x {num_classes}")
+    if np.any((cells < 0) | (cells >= size)):
+        raise ValueError(f"a cell lies outside {confusions.num_classes} x {confusions.columns}")
     if np.any(counts <= 0):
         raise ValueError("a stored cell holds no pixel")
 
@@ -240,6 +243,10 @@ def device_outputs(
     running = None
     for batch in eval_batches(canvas, batch_size, rows=devices.local_rows(batch_size)):
         inputs = {name: array for name, array in batch.items() if name != "index"}
+        if "sizes" in batch:  # flat labels, as long as the longest of all processes
+            length = max(gather(batch["label"].shape[1]))
+            more = [(0, 0), (0, length - batch["label"].shape[1])]
+            inputs["label"] = np.pad(batch["label"], more, constant_values=IGNORE)
         outputs = step(variables, devices.put(inputs))
         if running:
             yield on_host(*running)

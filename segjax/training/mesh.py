@@ -121,7 +121,7 @@ class Devices:
         return {name: placed(rows) for name, rows in batch.items()}
 
     def _batch_sharding(self, ndim: int) -> NamedSharding:
-        space = ("space",) if ndim > 1 and self.mode == "jit" else ()
+        space = ("space",) if ndim > 2 and self.mode == "jit" else ()  # of maps, not of flat labels
         return NamedSharding(self.mesh, PartitionSpec("data", *space))
 
     def _put(self, batch: Mapping[str, np.ndarray], own: range, shard: int) -> dict[str, jax.Array]:

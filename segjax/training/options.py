@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segjax.data import sampling
-from segjax.data.splits import scored_size
+from segjax.data.scored import label_size
 from segjax.training.class_weights import check_loss
 from segjax.training.head import head_name
 from segjax.training.ranges import check_numbers
@@ -23,19 +23,13 @@ def check_options(config: Mapping[str, Any]) -> None:
     image_size = tuple(data["image_size"])
     for name, size in (
         ("data.image_size", image_size),
-        ("data.label_size", tuple(data["label_size"])),
         ("augment.crop_size", tuple(augment["crop_size"])),
     ):
         unset = name != "data.image_size" and size == (0, 0)
         whole = all(isinstance(side, int) for side in size)
         if len(size) != 2 or not whole or (min(size) < 16 and not unset):
             raise ValueError(f"{name}={size}; use (height, width), whole numbers of 16 or more")
-    height, width = scored_size(data)
-    if abs(height * image_size[1] - width * image_size[0]) > max(height, width):
-        raise ValueError(
-            f"data.label_size={(height, width)} has another shape than data.image_size="
-            f"{image_size}; use a multiple of it, or (0, 0) for the same size"
-        )
+    label_size(data)  # raises
     normalize.check_window(data["local_contrast"], image_size)
     sampling.check(data)
     check_loss(config["loss"], head_name(config["model"]))

@@ -19,7 +19,8 @@ from segjax.data.batches import batch_shapes
 from segjax.data.classes import ClassTable
 from segjax.data.doctor.findings import Finding
 from segjax.data.fitted import FittedDataset
-from segjax.data.splits import Splits, scored_size
+from segjax.data.scored import OWN, described_size, label_size, row_length
+from segjax.data.splits import Splits
 from segjax.data.weightings import WEIGHTINGS
 from segjax.losses.terms import parse_aux_terms, parse_terms
 from segjax.metrics.protocols import DEFAULT_PROTOCOL, Protocol
@@ -132,16 +133,23 @@ class Setup:
 
     def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """A training batch's structure with shardings, as the step takes it."""
-        return self._abstract_batch(self.padded_batch_size, self.config["data"]["image_size"])
+        return self._abstract_batch(
+            self.padded_batch_size, tuple(self.config["data"]["image_size"])
+        )
 
     def abstract_eval_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """An evaluation batch's structure with shardings, as the step takes it."""
         rows = self.devices.padded_size(eval_batch_size(self.config))
-        return self._abstract_batch(rows, scored_size(self.config["data"]))
+        canvas, scored = tuple(self.config["data"]["image_size"]), label_size(self.config["data"])
+        if scored is None:
+            return self._abstract_batch(rows, canvas)
+        # Without the files the labels' own size is not known; the canvas stands for it.
+        pixels = math.prod(canvas if scored == OWN else scored)
+        return self._abstract_batch(rows, (row_length(pixels),))
 
-    def _abstract_batch(self, rows: int, label_size: tuple[int, int]):
+    def _abstract_batch(self, rows: int, label_shape: tuple[int, ...]):
         data = self.config["data"]
-        shapes = batch_shapes(rows, tuple(data["image_size"]), tuple(label_size), data["channels"])
+        shapes = batch_shapes(rows, tuple(data["image_size"]), label_shape, data["channels"])
         return self.devices.abstract(shapes)
 
     def evaluates_at(self, step: int) -> bool:
@@ -329,7 +337,6 @@ def describe_protocol(
     """How the numbers of a run are made, in words: the protocol, the decisions, and the sizes it
     applies to."""
     described = f"{protocol.description}{'; ' * bool(head.rule)}{head.rule}"
-    height, width = config["data"]["image_size"]
-    scored = "x".join(map(str, scored_size(config["data"])))
-    sizes = f"images at {height}x{width}, scored at {scored}"
-    return f"{described}; {sizes}, single scale, no flip"
+    height, width = canvas = config["data"]["image_size"]
+    scored = described_size(label_size(config["data"]), canvas)
+    return f"{described}; images at {height}x{width}, scored at {scored}, single scale, no flip"

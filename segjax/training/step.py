@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int
 
-from segjax.layers import resize_bilinear
 from segjax.losses.terms import Term, parse_terms
 from segjax.training.batch_loss import BatchLoss, WholeBatch, microbatches
 from segjax.training.forward import logits_fn
@@ -27,6 +26,7 @@ from segjax.training.frozen import NOTHING, Frozen, joined
 from segjax.training.head import SOFTMAX, Head
 from segjax.training.mesh import ON_ONE_DEVICE, BatchPlacement
 from segjax.training.remat import rematerialised
+from segjax.training.scored_pixels import measure_pixels
 from segjax.training.shared_batch import shared_batch
 from segjax.training.state import TrainState
 from segjax.transforms.augment import Augmentation, augment_batch
@@ -320,25 +320,34 @@ def make_eval_step(
 ) -> Callable[[Any, Batch], tuple[dict[str, Any], dict[str, Any]]]:
     """Returns `eval_step`, to be jitted or pmapped.
 
-    It takes variables and a batch of uint8 `image` [n, H, W, 3] and `label` [n, h, w]. It returns a
-    dict of outputs per image, `confusion` ([n, K, K], or [n, *head.counts_shape(K)]), and a dict of
-    sums over the batch, `loss_sum` (unweighted loss of the main head) and `pixels`. If the labels
-    have another size than the images, the logits are resized to it; labels never are.
+    It takes variables and a batch of uint8 `image` [n, H, W, 3] and `label` [n, H, W]; or of flat
+    labels of other sizes, see `scored.ScoredDataset`, to which logits are resized by
+    `scored_pixels`. It returns a dict of outputs per image, `confusion` ([n, K, K], or
+    [n, *head.counts_shape(K)]), and a dict of sums over the batch, `loss_sum` (unweighted loss of
+    the main head) and `pixels`.
 
     Args:
-      extra: `extra(logits, labels)`, at the labels' size, returns entries to add to each dict.
+      extra: `extra(logits, labels)`, at the labels' size, returns entries to add to each dict; to
+        the first one maps of the labels' shape.
       head: what the logits mean.
     """
     forward = logits_fn(model, normalization)
 
-    def eval_step(variables, batch):
-        labels = batch["label"].astype(jnp.int32)
-        logits = resize_bilinear(forward(variables, batch["image"]), labels.shape[1:3])
+    def measure(logits, labels):
+        """(sums per image and over the batch, maps)"""
         loss_sum, pixels = head.loss_sum(logits, labels)
         confusion = jax.vmap(head.counts, (0, 0, None))(
             labels, head.predict(logits), model.num_classes
         )
-        rows, sums = extra(logits, labels)
-        return {"confusion": confusion, **rows}, {"loss_sum": loss_sum, "pixels": pixels, **sums}
+        maps, sums = extra(logits, labels)
+        return ({"confusion": confusion}, {"loss_sum": loss_sum, "pixels": pixels, **sums}), maps
+
+    def eval_step(variables, batch):
+        logits, labels = forward(variables, batch["image"]), batch["label"]
+        if "sizes" in batch:
+            (rows, sums), maps = measure_pixels(measure, logits, labels, batch["sizes"])
+        else:
+            (rows, sums), maps = measure(logits, labels.astype(jnp.int32))
+        return {**rows, **maps}, sums
 
     return eval_step

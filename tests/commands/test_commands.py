@@ -16,12 +16,13 @@ from segjax.commands.compare import compare
 from segjax.commands.evaluate import evaluate
 from segjax.commands.plan import plan
 from segjax.commands.predict import predict
+from segjax.commands.score import score
 from segjax.commands.train import train
 from segjax.data.splits import Splits
 from segjax.data.streets.dataset import render
 from segjax.inference.predictor import Predictor
-from segjax.layers import resize_bilinear
 from segjax.metrics.confusion import mean_iou
+from segjax.training.evaluation import Evaluation, evaluation_path
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -54,7 +55,7 @@ def finished(tmp_path_factory):
     config.data.root = str(root)
     config.data.classes = "a,b,c,d,e,f,g"
     config.data.image_size = (32, 48)
-    config.data.label_size = (64, 96)
+    config.data.label_size = ("own",)
     config.loss.class_weights = "median_present"
     config.train.steps = 4
     config.train.batch_size = 3
@@ -88,7 +89,7 @@ def test_train_leaves_everything(finished):
     assert set(results) == {"val", "test"}
     assert results["val"]["images"] == 3
     assert "classes: 7 by name, ids 0..6" in printed
-    assert sum(map(bool, ("mIoU" in printed, "scored at 64x96" in printed))) == 2
+    assert sum(map(bool, ("mIoU" in printed, "own size" in " ".join(printed.split())))) == 2
     report = (workdir / "report.html").read_text()
     assert f"{results['val']['miou']:.4f}" in report
     assert "optim" in report
@@ -107,7 +108,7 @@ def test_evaluate_from_the_workdir_alone(finished):
     assert again["test"]["fw_iou"] == pytest.approx(results["test"]["fw_iou"])
     printed = " ".join(console.file.getvalue().split())
     assert "Micro average: true positives" in printed
-    assert "scored at 64x96" in printed
+    assert "scored at the labels' own size" in printed
     saved = json.loads((workdir / "results.json").read_text())
     assert saved["protocol"].startswith("micro average")
     assert saved["results"]["test"]["protocol"] == "micro"
@@ -152,13 +153,10 @@ def test_evaluate_on_other_data(finished, tmp_path):
 
 
 def miou_by_hand(predictor, config):
-    """The mIoU of a split, one image after the other, scored at `data.label_size`."""
-    canvas = Splits(config.data, config.seed).fitted("val")
+    """The mIoU of a split at the labels' own size, one image after the other."""
     confusion = np.zeros((7, 7), int)
-    for index in range(len(canvas)):
-        image, label = canvas[index]["image"], canvas[index]["label"]
-        logits = resize_bilinear(predictor.logits(image)[None], label.shape)
-        prediction = np.asarray(logits)[0].argmax(-1)
+    for sample in Splits(config.data, config.seed).source("val"):
+        label, prediction = sample["label"], predictor.predict(sample["image"])
         kept = label != 255
         np.add.at(confusion, (label[kept], prediction[kept]), 1)
     return mean_iou(confusion)[0]
@@ -173,8 +171,11 @@ def test_evaluate_refuses_other_data_that_do_not_fit(finished, tmp_path):
             evaluate(workdir, overrides=overrides, console=quiet())
         assert "\n" not in str(error.value)
 
-    classes = "the data have the classes a, b, but the run .* has a, b, c, d, e, f, g; use data"
-    refused(classes, classes="a,b")
+    fewer = (
+        r"the data have the classes a, b, but the run .* \(class 2 is no class, not c; 3 .*; use"
+    )
+    refused(fewer, classes="a,b")
+    refused(r"\(class 0 is b, not a; 1 is a, not b\); use data with", classes="b,a,c,d,e,f,g")
     refused("--config.data.rooot is unknown; known are .*data.root", rooot="a")
     refused("flag --config.data.channels=many", channels="many")
     gone = tmp_path / "gone"
@@ -213,11 +214,44 @@ def test_predict_a_folder_at_its_own_sizes(finished, tmp_path):
     np.testing.assert_array_equal(Image.open(one[0]), Image.open(masks[1]))
 
 
+@pytest.mark.parametrize("named_by", ["workdir", "config"])
+def test_scores_of_written_masks_are_those_of_evaluate(finished, tmp_path, named_by):
+    """Predict, then score: the counts that training's evaluation kept."""
+    config, workdir, results, _ = finished
+    images = pathlib.Path(config.data.root) / "images"
+    predict(workdir, images, tmp_path / "out", console=quiet())
+    data = {"workdir": workdir} if named_by == "workdir" else {"config": config}
+    output = tmp_path / "scores"
+    console = quiet()
+    found = score(tmp_path / "out", **data, split="val", output=output, console=console)
+    ours, theirs = (Evaluation.load(evaluation_path(w, "val")) for w in (output, workdir))
+    assert list(ours.names) == list(theirs.names)
+    np.testing.assert_array_equal(ours.confusion, theirs.confusion)
+    np.testing.assert_array_equal(ours.image_miou, theirs.image_miou)
+    for key in ("miou", "boundary", "by_object", "protocols"):
+        np.testing.assert_equal(found[key], results["val"][key])
+    # The test split's masks lie there too.
+    assert "3 label maps of val, named val/* after the images" in console.file.getvalue()
+    assert "10 files belong to no image of val" in console.file.getvalue()
+    report = (output / "report.html").read_text()
+    assert f"{found['miou']:.4f}" in report
+    assert "own size" in report
+    compared = compare([workdir, output], "val", quiet())
+    assert compared["metrics"]["miou"] == [found["miou"]] * 2
+    assert compared["paired"][0]["images"] == 3
+    assert compared["paired"][0]["notes"] == []
+    assert compared["config"].keys() == {"scored.ids", "scored.predictions", "scored.void"}
+    assert f"label maps of {tmp_path / 'out'}" in compared["protocols"][1]
+    with pytest.raises(ValueError, match="holds the scores of label maps, which --mode=compare"):
+        evaluate(output, console=quiet())
+
+
 def test_another_config_in_the_same_workdir(finished):
     config, workdir, _, _ = finished
     config = config.copy_and_resolve_references()
     config.optim.learning_rate = 0.5
-    with pytest.raises(ValueError, match=r"optim.learning_rate: 0.01 there, 0.5 now"):
+    message = r"optim.learning_rate: 0.01 there, 0.5 now(.|\n)*\(with init_from=.* to train on"
+    with pytest.raises(ValueError, match=message):
         train(config, workdir, console=quiet())
 
 

@@ -90,12 +90,12 @@ def test_a_position_that_grain_saved_is_understood():
 
 @pytest.mark.parametrize("length, rows", [(10, [4, 4, 2]), (8, [4, 4]), (3, [3])])
 def test_evaluation_sees_every_sample_once_in_order(length, rows):
-    results = list(eval_batches(numbered(length, label_size=(4, 6)), BATCH))
+    results = list(eval_batches(numbered(length), BATCH))
     assert [int((b["index"] >= 0).sum()) for b in results] == rows
     assert order(results) == [*range(length), *[-1] * (len(results) * BATCH - length)]
     for batch in results:
         assert batch["image"].shape == (BATCH, 8, 12, 3)
-        assert batch["label"].shape == (BATCH, 4, 6)
+        assert batch["label"].shape == (BATCH, 8, 12)
         padding = batch["index"] < 0
         np.testing.assert_array_equal((batch["label"] == 255).all((1, 2)), padding)
 
@@ -151,12 +151,12 @@ def test_processes_read_their_rows_of_the_batches_that_one_would(count, padded, 
 
 
 def test_a_process_with_padding_only_reads_nothing():
-    dataset = numbered(label_size=(4, 6))
+    dataset = numbered()
     trained = next(train_iterator(dataset, BATCH, seed=1, rows=slice(6, 8)))
     evaluated = list(eval_batches(dataset, BATCH, rows=slice(6, 8)))
     assert len(evaluated) == 3
     for batch in (trained, *evaluated):
-        assert [batch[n].shape for n in ("image", "label")] == [(2, 8, 12, 3), (2, 4, 6)]
+        assert [batch[n].shape for n in ("image", "label")] == [(2, 8, 12, 3), (2, 8, 12)]
         np.testing.assert_array_equal(batch["index"], [-1, -1])
     assert dataset.source.reads == []
 
@@ -164,7 +164,7 @@ def test_a_process_with_padding_only_reads_nothing():
 @pytest.mark.parametrize("count, padded", [(2, 4), (2, 6), (4, 8)])
 @pytest.mark.parametrize("length", [10, 1])
 def test_evaluation_over_processes_is_that_of_one(count, padded, length):
-    dataset = numbered(length, label_size=(4, 6))
+    dataset = numbered(length)
     parts_of = [list(eval_batches(dataset, BATCH, rows=rows)) for rows in shares(padded, count)]
     for expected, *parts in zip(eval_batches(dataset, BATCH), *parts_of, strict=True):
         for name, rows in pad_batch(expected, padded).items():

@@ -25,7 +25,7 @@ def on_device(dataset, **options):
 
 
 def test_batches_are_those_of_the_host():
-    split = streets(label_size=(32, 48))
+    split = streets()
     device, gather = on_device(split), jax.jit(DeviceData.batch)
     complete = train_iterator(split, 4, seed=7)
     bare = train_iterator(split, 4, seed=7, indices_only=True)

@@ -74,33 +74,27 @@ def test_each_of_any_number_of_channels_is_resized_as_one_of_three(channels):
 
 
 def test_samples_have_image_label_and_index():
-    dataset = FittedDataset(Numbered(3), (4, 6), label_size=(8, 12))
+    dataset = FittedDataset(Numbered(3), (4, 6))
     assert len(dataset) == 3
     sample = dataset[2]
     assert {name: sample[name].shape for name in ("image", "label", "index")} == {
         "image": (4, 6, 3),
-        "label": (8, 12),
+        "label": (4, 6),
         "index": (),
     }
     assert (sample["index"], sample["index"].dtype) == (2, np.int32)
-    assert FittedDataset(Numbered(3), (4, 6))[0]["label"].shape == (4, 6)
 
 
 IMAGES = 5 * 4 * 6 * 3
 
 
 @pytest.mark.parametrize(
-    "megabytes, label_size, reads",
-    [
-        ((IMAGES + 5 * 4 * 6) / 1e6, None, 1),
-        ((IMAGES + 5 * 4 * 6 - 1) / 1e6, None, 2),
-        (0, None, 2),
-        ((IMAGES + 5 * 4 * 6) / 1e6, (8, 12), 2),  # labels of another size count
-    ],
+    "megabytes, reads",
+    [((IMAGES + 5 * 4 * 6) / 1e6, 1), ((IMAGES + 5 * 4 * 6 - 1) / 1e6, 2), (0, 2)],
 )
-def test_samples_are_kept_only_where_all_of_them_fit(megabytes, label_size, reads):
+def test_samples_are_kept_only_where_all_of_them_fit(megabytes, reads):
     source = Numbered(5)
-    dataset = FittedDataset(source, (4, 6), label_size=label_size, cache_mb=megabytes)
+    dataset = FittedDataset(source, (4, 6), cache_mb=megabytes)
     first, second = dataset[3], dataset[3]
     np.testing.assert_array_equal(first["image"], second["image"])
     assert source.reads == [3] * reads

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.data.fitted import FittedDataset
+from segjax.data.scored import ScoredDataset
 from segjax.data.streets.dataset import Streets
 from segjax.inference import scoring
 from segjax.inference.crf import DenseCRF, dense_crf
@@ -39,8 +39,8 @@ class Colours(nn.Module):
         return {"logits": images @ weights}
 
 
-def canvas() -> FittedDataset:
-    return FittedDataset(Streets("val", SCORED, length=LENGTH), SIZE, label_size=SCORED)
+def canvas() -> ScoredDataset:
+    return ScoredDataset(Streets("val", SCORED, length=LENGTH), SIZE)
 
 
 @functools.cache
@@ -167,30 +167,29 @@ CRF = DenseCRF(iterations=3, bilateral_color_std=20)
 @functools.cache
 def refined(mode="jit", data=1, space=1):
     devices = make_devices({"mode": mode, "data": data, "space": space, "shard_optimizer": False})
-    step = scoring.make_probabilities_step(Colours(), NORMALIZATION)
-    fitted = FittedDataset(Odd(), SIZE, label_size=SCORED)
+    step = scoring.make_logits_step(Colours(), NORMALIZATION)
+    fitted = ScoredDataset(Odd(), SIZE)
     return scoring.evaluate_fully(
         devices.compile_eval(step), NONE, fitted, 2, devices, K, threads=2, crf=CRF
     )
 
 
-def test_a_crf_refines_each_image_where_it_fills_the_canvas_at_the_scored_size():
+def test_a_crf_refines_each_image_where_it_fills_the_canvas_at_the_labels_size():
     boundaries, confusion, nll, source = Boundaries(K), np.zeros((K, K), int), 0.0, Odd()
-    fitted = FittedDataset(source, SIZE, label_size=SCORED)
+    fitted = ScoredDataset(source, SIZE)
     for index in range(LENGTH):
         image = (fitted[index]["image"] / 255 - MEAN) / STD
         logits = Colours().apply({}, image.astype(np.float32), train=False)["logits"]
-        logits = jax.image.resize(logits, (*SCORED, K), "bilinear")[:, :32]
+        logits = jax.image.resize(logits[:, :16], (32, 32, K), "bilinear")
         image, label = source[index]["image"], source[index]["label"]  # 32x32, as scored
         found = dense_crf(np.asarray(jax.nn.softmax(logits)), image, CRF)
         prediction = found.argmax(-1).astype(np.uint8)
         known = label < K
         np.add.at(confusion, (label[known], prediction[known]), 1)
         nll -= np.log(np.take_along_axis(found[known], label[known][:, None], 1)).sum()
-        whole = np.full((2, *SCORED), 255, np.uint8)
-        whole[:, :, :32] = label, prediction
-        boundaries.add(*whole)
+        boundaries.add(label, prediction)
     np.testing.assert_array_equal(refined().confusion, confusion)
+    np.testing.assert_equal(refined().boundary, boundaries.summary())
     assert refined().loss == pytest.approx(nll / confusion.sum(), rel=1e-5)
     assert refined().calibration["pixels"] == confusion.sum()
     assert np.trace(confusion) != np.trace(full().confusion)

@@ -1,5 +1,7 @@
 """Monte Carlo dropout and ensembles, against the definitions over stored samples."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -132,8 +134,9 @@ def small():
 def test_mc_dropout_is_the_mean_of_its_samples(small):
     forward, variables, images = small
     key, index, size = jax.random.key(3), jnp.array([5, 6]), (15, 20)
+    resize = functools.partial(resize_bilinear, size=size)
     result = jax.jit(
-        lambda v: mc_dropout(forward, v, images, key, samples=4, index=index, size=size)
+        lambda v: mc_dropout(forward, v, images, key, samples=4, index=index, resize=resize)
     )(variables)
     stored = [
         sample_logits(forward, variables, images, jax.random.fold_in(key, t), index)

@@ -50,8 +50,8 @@ BAD_NUMBERS = [
     ({"data.label_size": (0, 49)}, r"data\.label_size=\(0, 49\)"),
     ({"augment.crop_size": (8, 49)}, r"augment\.crop_size=\(8, 49\)"),
     (
-        {"data.label_size": (66, 66)},
-        r"data\.label_size=\(66, 66\) has another shape than data\.image_size=\(33, 49\)",
+        {"data.label_size": ("their", "own")},
+        r"data\.label_size=\('their', 'own'\); use own \(the labels' own size\), \(height, width\)",
     ),
     ({"train.steps": 0}, r"train\.steps=0 and train\.epochs=0; set one of them"),
     ({"train.epochs": 3.0}, r"train\.steps=720 and train\.epochs=3\.0 are both set"),
@@ -142,8 +142,8 @@ def test_the_ends_that_belong_to_a_range_pass():
     check_options(tiny(**config, **{"data.eval_images": 1, "optim.beta1": 0.0}))
 
 
-@pytest.mark.parametrize("label_size", [(66, 98), (99, 147), (16, 24), (0, 0)])
-def test_label_sizes_of_the_images_shape(label_size):
+@pytest.mark.parametrize("label_size", [(66, 98), (320, 227), (7, 240), (0, 0), ("own",)])
+def test_label_sizes_of_any_shape(label_size):
     check_options(tiny(**{"data.label_size": label_size}))
 
 
@@ -229,9 +229,9 @@ def test_a_saved_config_prepares_alike(tmp_path):
 
 def test_protocol_says_the_sizes():
     assert "images at 33x49, scored at 33x49, single scale, no flip" in describe_protocol(tiny())
-    assert "images at 33x49, scored at 66x98" in describe_protocol(
-        tiny(**{"data.label_size": (66, 98)})
-    )
+    for size, words in (((66, 98), "66x98, to which predictions"), (("own",), "the labels' own")):
+        said = describe_protocol(tiny(**{"data.label_size": size}))
+        assert f"images at 33x49, scored at {words}" in said
     assert "classes absent" in describe_protocol(tiny())
 
 

@@ -217,8 +217,12 @@ _MARKS = (
         "constant-image",
         INFO,
         "images are of nearly one colour",
-        # 16-bit files of few levels look so, and are another finding.
-        lambda f: f.size and f.contrast < NEAR_CONSTANT and f.image_header.bits != 16,
+        # 16-bit files of few bits look so, and are another finding.
+        lambda f: (
+            f.size
+            and f.contrast < NEAR_CONSTANT
+            and not (f.is_dark and f.image_header.may_be_shallow)
+        ),
         lambda f: f.image,
         lambda f: f"standard deviation {f.contrast:.2f} of 255",
         "look at them, and leave them out (move image and mask away) if they are failures",

@@ -5,13 +5,10 @@ from collections import Counter
 
 from segjax.data import class_lists
 from segjax.data.class_lists import ClassList
-from segjax.data.classes import ClassTable, default_palette, from_names
+from segjax.data.classes import ClassTable, default_palette
 from segjax.data.errors import DataError
-from segjax.data.files.images import SHAPE_SUFFIXES
 from segjax.data.layouts.samples import Place
 from segjax.data.polygons.formats import BACKGROUND_NAMES, annotation_of, annotations_of
-from segjax.data.polygons.paint import damaged
-from segjax.data.polygons.per_image import file_names
 
 _NUMBERED = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")  # of YOLO
 
@@ -24,8 +21,6 @@ def found_classes(place: Place) -> ClassList | None:
         order: the message names those of the first files.
     """
     path, kind = place.class_list, place.kind
-    if path is not None and path.suffix in (".yaml", ".yml", ".names"):
-        return class_lists.listed(from_names(_names_in(path)))
     if path is not None:
         return class_lists.read_class_list(path)
     if not kind:
@@ -70,24 +65,14 @@ def number_names(
     """The name of each class number in YOLO's files: those of a data.yaml or classes.txt in the
     root or beside the files, else those of the class list but the background; () for files that
     have names."""
-    if shapes.suffix.lower() != ".txt" or shapes.suffix.lower() not in SHAPE_SUFFIXES:
+    if shapes.suffix.lower() != ".txt":
         return ()
     for folder in (root, *(p for p in shapes.parents if p.is_relative_to(root))):
         for name in _NUMBERED:
             if (folder / name).is_file():
-                return _names_in(folder / name)
+                numbers = class_lists.read_class_list(folder / name)
+                names = dict(zip(numbers.ids, numbers.names, strict=True))
+                return tuple(names.get(k, "") for k in range(max(names) + 1))
     return tuple(
         name for name, id_ in zip(listed.names, listed.ids, strict=True) if id_ != background
     )
-
-
-def _names_in(path: pathlib.Path) -> tuple[str, ...]:
-    import yaml
-
-    try:
-        names = file_names(path)
-    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
-        raise damaged(path, error, "`names:` with a list, or a name a line") from error
-    if not names:
-        raise DataError(f"{path} names no classes", "use `names:` with a list of the classes")
-    return names

@@ -1,5 +1,6 @@
 """Files of polygons, told apart by their content, and drawn as masks."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -256,13 +257,6 @@ def with_background(listed: ClassList) -> tuple[ClassList, int]:
         multilabel=classes.multilabel,
         ids=() if raw == tuple(range(len(raw))) else raw,
     )
-    return (
-        ClassList(
-            table,
-            (0, *ids),
-            (0, *(label if label == IGNORE else label + 1 for label in listed.labels)),
-            ("background", *listed.names),
-            (None, *listed.colors),
-        ),
-        0,
-    )
+    labels = (label if label == IGNORE else label + 1 for label in listed.labels)
+    more = dict(names=("background", *listed.names), colors=(None, *listed.colors))
+    return dataclasses.replace(listed, classes=table, ids=(0, *ids), labels=(0, *labels), **more), 0

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import pathlib
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -137,18 +136,3 @@ def _png(data: bytes) -> Bool[np.ndarray, "h w"]:
         if picture.has_transparency_data:
             return np.array(picture.convert("RGBA"))[..., 3] > 0
         return np.array(picture.convert("L")) > 0
-
-
-def file_names(path: pathlib.Path) -> tuple[str, ...]:
-    """Names by YOLO's class numbers: a data.yaml, or a text of a name a line."""
-    import yaml
-
-    text = path.read_text(encoding="utf-8-sig")[:1_000_000]
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        return tuple(line.strip() for line in text.splitlines() if line.strip())
-    names = (yaml.safe_load(text) or {}).get("names") or ()
-    if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
-            raise ValueError(f"names have the numbers {sorted(names, key=str)}")
-        names = [names[k] for k in range(len(names))]
-    return tuple(str(name) for name in names)

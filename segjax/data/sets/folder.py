@@ -8,7 +8,7 @@ from typing import Any
 
 from segjax.data import class_lists, image_options
 from segjax.data.class_lists import ClassList
-from segjax.data.classes import IGNORE, ClassTable, from_names, in_words
+from segjax.data.classes import IGNORE, ClassTable, in_words
 from segjax.data.errors import DataError
 from segjax.data.files.archive import existing_root
 from segjax.data.files.ids import IdMap, class_ids, listed_ids
@@ -182,7 +182,7 @@ def _class_list(data: Mapping[str, Any]) -> ClassList:
     else:
         found = found_classes(place) if place else None
         if count and (found is None or len(found.classes) != count):
-            found = class_lists.listed(from_names(f"class {k}" for k in range(count)))
+            found = class_lists.given_list("", count)
         if found is None:
             raise DataError(
                 "data.classes is empty, but the folder data set has no classes of its own",
