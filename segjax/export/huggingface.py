@@ -99,6 +99,7 @@ def _config(predictor: Predictor, digest: str) -> dict[str, Any]:
             "local_contrast": predictor.normalization.local_contrast,
             "image_size": [height, width],
             "channels": config["data"]["channels"],
+            "value_range": [list(pair) for pair in ranges_of(config["data"])],
             "rule": "x / 255, then (x - mean) / std per channel, or local contrast normalisation "
             "in windows of that side where it is not 0",
         },

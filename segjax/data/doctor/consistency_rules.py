@@ -10,7 +10,6 @@ from segjax.data.doctor.findings import INFO, SHOWN, WARNING, Finding
 from segjax.data.doctor.settings import Settings
 from segjax.data.doctor.split import Split
 
-_DEEP_SHARE = 0.25  # of 16 bits: images that use less of them are of 10, 12 or 14 bits
 _SIDES_APART, _SIDES_FAR_APART = 4.0, 8.0  # times that sides of images differ by
 _ASPECT_APART = 1.5  # times that shapes differ by from the usual one
 _SHIFT = 1.0  # of the means of two splits, in standard deviations
@@ -120,31 +119,6 @@ def palettes(split: Split, settings: Settings) -> Iterator[Finding]:
     )
 
 
-def deep_values(split: Split, settings: Settings) -> Iterator[Finding]:
-    """16-bit images whose values use a small part of the range."""
-    deep = [i for i, f in enumerate(split.facts) if f.image_header.bits == 16 and f.size]
-    if not deep:
-        return
-    highest = max(split.facts[i].values[1] for i in deep)
-    if highest > _DEEP_SHARE * 255:
-        return
-    about = 257 * highest + 128
-    bits = next(bits for bits in (8, 10, 12, 14) if about < 2**bits * 1.1)
-    yield split.finding_of_files(
-        "deep-range",
-        WARNING,
-        f"images have 16 bits and values up to about {about:,} of 65,535: {highest + 1} of 256 "
-        "levels are left of them",
-        {
-            i: f"{split.facts[i].image}: up to about {257 * split.facts[i].values[1]:,}"
-            for i in deep
-        },
-        f"'--config.data.value_range=(0,{2**bits - 1})' for images of {bits} bits, or the range "
-        "that the sensor or product states",
-        [split.facts[i].image for i in deep],
-    )
-
-
 def image_sizes(split: Split, settings: Settings) -> Iterator[Finding]:
     """Images whose sizes or shapes differ much from those of the others."""
     sized = {i: f.size for i, f in enumerate(split.facts) if f.size}
@@ -230,4 +204,4 @@ def _counted(kinds: Mapping[str, list[int]]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in ordered)
 
 
-RULES = (image_kinds, mask_kinds, mixed_encodings, palettes, deep_values, image_sizes)
+RULES = (image_kinds, mask_kinds, mixed_encodings, palettes, image_sizes)

@@ -42,7 +42,7 @@ class Header:
     def __str__(self) -> str:
         names = {"1": "black and white", "L": "grey", "LA": "grey with alpha", "P": "palette"}
         mode = "grey" if self.mode[:1] in ("I", "F") else names.get(self.mode, self.mode)
-        return mode if self.format == "NPY" or self.mode == "1" else f"{self.bits}-bit {mode}"
+        return mode if " x " in self.mode or self.mode == "1" else f"{self.bits}-bit {mode}"
 
 
 NO_HEADER = Header()
