@@ -102,6 +102,6 @@ def _raise_problems(split: Split, skip_unreadable: bool) -> None:
     if bad:
         heading = f"data split {split.name!r}: {len(bad)} {heading}"
         raise joined([problem.error for problem in bad], heading)
-    lost = lost_foreground(split.name, split.classes, split.usable_counts)
+    lost = lost_foreground(split)
     if lost:
         raise lost

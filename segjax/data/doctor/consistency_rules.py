@@ -10,7 +10,7 @@ from segjax.data.doctor.findings import INFO, SHOWN, WARNING, Finding
 from segjax.data.doctor.settings import Settings
 from segjax.data.doctor.split import Split
 
-_DEEP_SHARE = 0.25  # of 16 bits: images that use less of them are of 10, 12 or 14 bits
+_DEEP_LEVELS = 64  # of 256: 16-bit images with no more are of 10, 12 or 14 bits
 _SIDES_APART, _SIDES_FAR_APART = 4.0, 8.0  # times that sides of images differ by
 _ASPECT_APART = 1.5  # times that shapes differ by from the usual one
 _SHIFT = 1.0  # of the means of two splits, in standard deviations
@@ -98,9 +98,8 @@ def palettes(split: Split, settings: Settings) -> Iterator[Finding]:
     for id_, own in colors.items():
         for color in own:
             ids_of[color].add(id_)
-    moved = [
-        c for c, ids in ids_of.items() if len(ids) > 1 and any(len(colors[i]) > 1 for i in ids)
-    ]
+    unsure = {id_ for id_, own in colors.items() if len(own) > 1}
+    moved = [color for color, ids in sorted(ids_of.items()) if len(ids) > 1 and ids & unsure]
     if not moved:
         return
     lines = {}
@@ -126,15 +125,15 @@ def deep_values(split: Split, settings: Settings) -> Iterator[Finding]:
     if not deep:
         return
     highest = max(split.facts[i].values[1] for i in deep)
-    if highest > _DEEP_SHARE * 255:
+    if highest > _DEEP_LEVELS:
         return
-    about = 257 * highest + 128
-    bits = next(bits for bits in (8, 10, 12, 14) if about < 2**bits * 1.1)
+    # `highest` stands for values from 257 * highest - 128 on.
+    bits = next(bits for bits in (8, 10, 12, 14) if 257 * highest - 128 < 2**bits)
     yield split.finding_of_files(
         "deep-range",
         WARNING,
-        f"images have 16 bits and values up to about {about:,} of 65,535: {highest + 1} of 256 "
-        "levels are left of them",
+        f"images have 16 bits and values up to about {257 * highest:,} of 65,535: {highest + 1} of "
+        "256 levels are left of them",
         {
             i: f"{split.facts[i].image}: up to about {257 * split.facts[i].values[1]:,}"
             for i in deep
