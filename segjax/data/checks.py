@@ -106,6 +106,6 @@ def _raise_problems(split: Split, skip_unreadable: bool) -> None:
     few_levels, _ = shallow(split)
     if few_levels:
         raise few_levels
-    lost = lost_foreground(split.name, split.classes, split.usable_counts)
+    lost = lost_foreground(split)
     if lost:
         raise lost

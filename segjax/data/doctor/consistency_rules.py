@@ -97,9 +97,8 @@ def palettes(split: Split, settings: Settings) -> Iterator[Finding]:
     for id_, own in colors.items():
         for color in own:
             ids_of[color].add(id_)
-    moved = [
-        c for c, ids in ids_of.items() if len(ids) > 1 and any(len(colors[i]) > 1 for i in ids)
-    ]
+    unsure = {id_ for id_, own in colors.items() if len(own) > 1}
+    moved = [color for color, ids in sorted(ids_of.items()) if len(ids) > 1 and ids & unsure]
     if not moved:
         return
     lines = {}

@@ -6,8 +6,7 @@ A rule takes a `Split` and the `Settings`, and yields findings.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from segjax.data.classes import ClassTable
-from segjax.data.counts import SplitCounts
+from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.depth import shallow_split
 from segjax.data.doctor import findings
 from segjax.data.doctor.findings import ERROR, INFO, WARNING, Finding
@@ -97,16 +96,19 @@ def few_levels(split: Split, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def lost_foreground(split: str, classes: ClassTable, counts: SplitCounts) -> DataError | None:
+def lost_foreground(split: Split) -> DataError | None:
     """The error for masks of 0 and 255 whose foreground is all ignored, if they are: of two
-    classes only the first occurs, or of labels as bits none, beside ignored pixels."""
-    names, pixels = classes.names, counts.class_pixels
-    lost = not pixels.any() if classes.multilabel else len(names) == 2 and not pixels[1]
-    if not lost or not counts.ignored_pixels:
+    classes only the first occurs, or of labels as bits none, beside pixels of id 255."""
+    names, counts = split.classes.names, split.usable_counts
+    pixels = counts.class_pixels
+    lost = not pixels.any() if split.classes.multilabel else len(names) == 2 and not pixels[1]
+    if not lost or not counts.ignored_pixels or not any(IGNORE in f.raw_ids for f in split.facts):
         return None
-    missing = f"any class ({', '.join(names)})" if classes.multilabel else f"class 1 ({names[1]!r})"
+    missing = (
+        f"any class ({', '.join(names)})" if split.classes.multilabel else f"class 1 ({names[1]!r})"
+    )
     return DataError(
-        f"data split {split!r}: no pixel of {missing} in {counts.counted} masks, but "
+        f"data split {split.name!r}: no pixel of {missing} in {counts.counted} masks, but "
         f"{counts.ignored_pixels} ignored ones: 255 means ignore, so a 0/255 mask loses its "
         "foreground",
         "use data.ignore_ids=() if 255 is the foreground (folder), or ids 0 and 1 "
@@ -120,7 +122,7 @@ def lost_foregrounds(split: Split, settings: Settings) -> Iterator[Finding]:
     usable = [i for i, f in enumerate(facts) if f.raw_ids and not f.problems]
     binary = [i for i in usable if facts[i].raw_ids <= {0, 255}]
     both = [i for i in binary if facts[i].raw_ids == {0, 255}]
-    lost = lost_foreground(split.name, split.classes, numbers)
+    lost = lost_foreground(split)
     if both and (lost or len(binary) >= numbers.usable):
         yield split.finding_of_files(
             "mask-0-255",
