@@ -124,7 +124,7 @@ def test_bits_of_no_class_are_refused(tmp_path, files, words):
     [
         (
             ["crack/a.png", "crack/b.png"],
-            r"no folder of the classes stain; it has crack; use a fol",
+            r"classes without a mask: stain; folders of no class: none; name the folders",
         ),
         (["crack/a.png", "crack/b.png", "stain/a.png"], r"1 images in .* have no mask \(b\.png\)"),
         (["a_crack.png", "b_crack.png", "a_stain.png"], r"1 images in .* have no mask \(b\.png\)"),
