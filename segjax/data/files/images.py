@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Integer, UInt8
-from PIL import Image
 
 from segjax.data.errors import DataError
 from segjax.data.files import tiff
 from segjax.data.files.orientation import to_turn, turned
-from segjax.data.files.pixels import ARRAY_SUFFIX, open_image, read_raw
+from segjax.data.files.pixels import ARRAY_SUFFIX, read_raw
 from segjax.data.files.values import Range, to_bytes
 from segjax.data.files.walk import walk
 
@@ -86,8 +85,6 @@ def read_image(
     if to_turn(raw.orientation, size, exif, mask_size, path):
         return turned(image, raw.orientation)
     return image
-
-
 
 
 def count_colors(

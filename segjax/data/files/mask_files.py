@@ -146,9 +146,10 @@ def _of_array(values: np.ndarray, file: object, channels: int) -> Stored:
     if values.ndim != 3:
         found = f"{file} has the shape {list(values.shape)}"
         raise DataError(found, "use an array [height, width] of class ids")
-    if not channels and values.dtype == np.uint8 and values.shape[2] in (3, 4) and values.max() > 1:
-        return Stored(np.ascontiguousarray(values[..., :3]))
     first, last = values.shape[0], values.shape[2]
+    colored = last in (3, 4) and first > last and values.dtype == np.uint8 and values.max() > 1
+    if colored and not channels:
+        return Stored(np.ascontiguousarray(values[..., :3]))
     if channels not in (first, last):
         axis = 0 if first < last else -1
         raise DataError(

@@ -38,12 +38,15 @@ class Foreground(NamedTuple):
         return Foreground(*(a + b for a, b in zip(self, other, strict=True)))
 
 
+NO_FOREGROUND = Foreground()
+
+
 class Mask(NamedTuple):
     """The mask of a sample: its ids, and what must agree over a split."""
 
     ids: Integer[np.ndarray, "h w"]
     palette: bytes = b""  # RGB bytes of a palette file whose indices are the ids
-    foreground: Foreground = Foreground()
+    foreground: Foreground = NO_FOREGROUND
 
 
 def read_mask(path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:
@@ -178,7 +181,7 @@ def read_binary(
     if stored.palette:
         check_grey_palette(ids, stored.palette, (0, 1), ignore_ids, file)
     if IGNORE not in ignore_ids:
-        return Mask(foreground(ids, file), stored.palette)
+        return Mask(foreground(ids, file))
     one, high = bool((ids == 1).any()), bool((ids == IGNORE).any())
     lost = high and not one and bool((ids == 0).any())
     return Mask(ids, stored.palette, Foreground(one and not high, lost, one and high))

@@ -12,7 +12,7 @@ from segjax.data.errors import DataError
 from segjax.data.files.ids import class_ids
 from segjax.data.files.images import IMAGE_SUFFIXES, MASK_SUFFIXES, list_images, some
 from segjax.data.files.mask_files import Stored, read_stored, whole_ids
-from segjax.data.files.masks import Foreground, Mask, one_channel, read_binary
+from segjax.data.files.masks import NO_FOREGROUND, Mask, one_channel, read_binary
 from segjax.data.files.pairing import pair_files
 
 
@@ -109,7 +109,7 @@ def _bits(
     places: Sequence[int] | None = None,
 ) -> Mask:
     """The bits of the masks of classes, 255 where one of them is ignored."""
-    known, bits, ignored, encoding = class_ids(2, ignore_ids), np.uint8(0), False, Foreground()
+    known, bits, ignored, encoding = class_ids(2, ignore_ids), np.uint8(0), False, NO_FOREGROUND
     for number, (name, mask) in enumerate(masks):
         label = known.labels_of(mask.ids, name)
         bits = bits | (label == 1).astype(np.uint8) << (places[number] if places else number)

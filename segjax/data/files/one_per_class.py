@@ -9,7 +9,7 @@ from segjax.data.class_lists import ClassList
 from segjax.data.classes import IGNORE
 from segjax.data.errors import DataError
 from segjax.data.files.ids import class_ids
-from segjax.data.files.masks import VOID, Foreground, Mask
+from segjax.data.files.masks import NO_FOREGROUND, VOID, Mask
 from segjax.data.files.multilabel import binary_files, class_of
 
 
@@ -35,7 +35,7 @@ def read_one_per_class(
       DataError: naming the file that cannot be read, holds other values or has another size, or
         the number of pixels that are in two masks, or in none.
     """
-    known, encoding, rows, ignored = class_ids(2, ignore_ids), Foreground(), None, False
+    known, encoding, rows, ignored = class_ids(2, ignore_ids), NO_FOREGROUND, None, False
     for path, (name, mask) in zip(paths, binary_files(paths, ignore_ids, threshold), strict=True):
         label = known.labels_of(mask.ids, name)
         if rows is None:

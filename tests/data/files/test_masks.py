@@ -116,8 +116,8 @@ def test_colours_of_no_class_come_with_pixels_and_the_nearest_class(tmp_path, co
     assert str(error.value) == (
         f"{path}: 2 colours of no class: #00008c (2 pixels, nearest is car #00008e), "
         "#4683b4 (1 pixels, nearest is sky #4682b4); use data.color_distance=2, which reads them "
-        "as the nearest class: they are no further from it in any channel; or a line `NAME r g b` in "
-        "data.classes for each, ending with `ignore` if it is void"
+        "as the nearest class: they are no further from it in any channel; or a line `NAME r g b` "
+        "in data.classes for each, ending with `ignore` if it is void"
     )
 
 
