@@ -136,7 +136,8 @@ def _guess(
         return f"use ids that count from 0: these run from 1 to {num_classes}, so subtract 1"
     if bad == [num_classes]:
         return f"{ignored}; if ids count from 1, subtract 1"
-    if min(bad) >= 1000 and {i // 1000 for i in bad} <= labels.keys():
+    by_thousand = {i // 1000 for i in bad} <= labels.keys()
+    if min(bad) >= 1000 and by_thousand and any(i % 1000 for i in bad):
         return "use np.asarray(mask) // 1000 if an id is 1000 times the class plus an instance"
     if len(bad) == 1 and (1 in ids or not middle):
         return f"{ignored}, else ids in 0..{num_classes - 1}"
