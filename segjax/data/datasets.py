@@ -11,6 +11,7 @@ from segjax.data import class_lists
 from segjax.data.class_map import ClassMap, map_classes, read_class_map
 from segjax.data.classes import ClassTable, in_words
 from segjax.data.errors import DataError
+from segjax.data.files.mask_formats import MASK_FORMATS
 from segjax.data.sets import (
     ade20k,
     camvid,
@@ -124,14 +125,16 @@ def _class_map(config: Mapping[str, Any], spec: DatasetSpec) -> ClassMap | None:
 
 def _own_classes(config: Mapping[str, Any], spec: DatasetSpec) -> ClassTable:
     """The data set's classes before the map."""
-    masks = config.get("mask_format", "ids")  # runs of earlier versions have no such option
-    if masks not in folder.MASK_FORMATS:
-        raise DataError(
-            f"data.mask_format={masks!r} is unknown", f"use {', '.join(folder.MASK_FORMATS)}"
-        )
+    masks = config.get("mask_format", "ids")  # runs of earlier versions have no such options
+    if masks not in MASK_FORMATS:
+        raise DataError(f"data.mask_format={masks!r} is unknown", f"use {', '.join(MASK_FORMATS)}")
     if masks != "ids" and config["name"] not in _MULTILABEL:
         found = f"data.mask_format={masks!r}, but masks of {config['name']} hold class ids"
         raise DataError(found, f"use data.mask_format=ids, or data.name={' or '.join(_MULTILABEL)}")
+    for option in ("mask_threshold", "color_distance", "missing_is_empty"):
+        if config.get(option) and config["name"] != "folder":
+            found = f"data.{option}={config[option]}, but only masks of data.name=folder have it"
+            raise DataError(found, "leave it as it is by default")
     expected, table = config["num_classes"], spec.classes(_resolved(config, spec))
     if expected and expected != len(table):
         raise DataError(

@@ -3,6 +3,7 @@
 A rule takes a `Split` and the `Settings`, and yields findings.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -15,6 +16,8 @@ from segjax.data.doctor.samples import NEAREST, SampleFacts
 from segjax.data.doctor.settings import Settings
 from segjax.data.doctor.split import Split
 from segjax.data.errors import DataError
+from segjax.data.files.images import some
+from segjax.data.files.masks import NO_FOREGROUND, Foreground
 from segjax.data.source import files_of
 
 NEAR_CONSTANT = 2.0  # standard deviation of the grey image, of 255
@@ -113,6 +116,23 @@ def lost_foreground(split: Split) -> DataError | None:
         "foreground",
         "use data.ignore_ids=() if 255 is the foreground (folder), or ids 0 and 1 "
         "(np.asarray(mask) // 255)",
+    )
+
+
+def mixed_foreground(split: Split) -> DataError | None:
+    """The error for masks of 0 and 255 beside masks of 0 and 1 where 255 is ignored: the foreground
+    of the former would be lost. If a mask has both 1 and 255, 255 is void, and none is lost."""
+    facts = [f for f in split.facts if not f.problems]
+    files = functools.reduce(Foreground.plus, (f.foreground for f in facts), NO_FOREGROUND)
+    if not files.highs or not files.ones or files.voids:
+        return None
+    high = [f.mask for f in facts if f.foreground.highs]
+    return DataError(
+        f"data split {split.name!r}: {len(high)} of {len(facts)} masks hold only 0 and 255, "
+        f"{files.ones} hold 1 for the foreground ({some(high, 3)}): 255 means ignore, so the "
+        "foreground of the former would be lost",
+        'use --config.data.ignore_ids="()" if 255 is the foreground there (both kinds are read '
+        "then); if it is void, a class list (data.classes=FILE) with a line `255 void ignore`",
     )
 
 
@@ -250,6 +270,9 @@ def marks(split: Split, settings: Settings) -> Iterator[Finding]:
             files = [file(facts) for facts in marked.values()]
             if severity == INFO and len(marked) > max(2, _MANY * len(split.facts)):
                 severity = WARNING
+            if code == "jpeg-mask" and settings.mends_masks:
+                severity, title = INFO, "masks are JPEG files, which the options for masks mend"
+                remedy = "look at the outlines in the pictures of the report"
             yield split.finding_of_files(code, severity, title, lines, remedy, files)
 
 

@@ -107,11 +107,11 @@ def test_values_of_fewer_bits_in_16(root, highest, bits):
         values[0, 0] = highest
         Image.fromarray(values).save(image(root, name))
     findings = found(root)
-    assert f"'--config.data.value_range=(0,{2**bits - 1})'" in findings["deep-range"].remedy
-    assert findings["deep-range"].severity == WARNING
+    assert f"'--config.data.value_range=(0,{2**bits - 1})'" in findings["value-range"].remedy
+    assert findings["value-range"].severity == ERROR
     assert not findings.keys() & {"constant-image", "constant-images"}, "they are no failures"
     Image.fromarray(np.full((40, 6), 65000, np.uint16)).save(image(root, "a"))
-    assert "deep-range" not in found(root)
+    assert "value-range" not in found(root)
 
 
 def test_sizes_and_shapes(root):
