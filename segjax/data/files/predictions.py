@@ -17,10 +17,10 @@ from segjax.data.files.images import (
     ARRAY_SUFFIX,
     IMAGE_SUFFIXES,
     list_images,
-    open_image,
-    read_mask,
     some,
 )
+from segjax.data.files.masks import read_mask
+from segjax.data.files.pixels import open_image
 
 MASKS = "masks"  # where --mode=predict writes label maps
 _TRIED = 16  # names by which the affixes of all are found
