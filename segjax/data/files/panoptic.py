@@ -25,15 +25,15 @@ def find_annotations(root: pathlib.Path, split: str, masks: Sequence[pathlib.Pat
     """The JSON file of a split's masks.
 
     It has the name of their folder and is beside it (`panoptic_val2017.json`), or is
-    `panoptic_<split>.json` or `<split>.json` in `root`, in `root/annotations` or beside the folder.
+    `panoptic_<split>.json` in `root`, in `root/annotations` or beside the folder.
 
     Raises:
       DataError: listing these places, if there is none.
     """
     folder = masks[0].parent
     places = [folder.parent, root, root / "annotations"]
-    names = (f"panoptic_{split}.json", f"{split}.json")
-    tried = [folder.with_name(f"{folder.name}.json"), *(p / n for n in names for p in places)]
+    tried = [folder.with_name(f"{folder.name}.json")]
+    tried += [place / f"panoptic_{split}.json" for place in places]
     found = next((path for path in tried if path.is_file()), None)
     if found is None:
         raise DataError(

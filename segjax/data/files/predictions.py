@@ -11,7 +11,7 @@ from jaxtyping import Integer, UInt8
 from segjax.data.class_lists import ClassList
 from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.errors import DataError
-from segjax.data.files import masks
+from segjax.data.files import colors
 from segjax.data.files.ids import count_ids
 from segjax.data.files.images import IMAGE_SUFFIXES, list_images, some
 from segjax.data.files.masks import read_mask
@@ -182,11 +182,11 @@ def _labels_of_colors(
     if not classes.multilabel:
         count = tuple(range(len(classes)))
         listed = ClassList(classes, count, count, classes.names, classes.palette)
-        rows = masks.rows_of_colors(rgb, listed)
+        rows = colors.rows_of_colors(rgb, listed)
         if not np.any((rows < 0) & rgb[..., :3].any(-1)):
             return np.where(rows < 0, IGNORE, rows).astype(np.uint8)
         if not alike:
-            return masks.ids_of_colors(rgb, listed, path).astype(np.uint8)  # raises
+            return colors.ids_of_colors(rgb, listed, path).astype(np.uint8)  # raises
     return None
 
 

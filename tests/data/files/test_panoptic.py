@@ -34,7 +34,7 @@ def panoptic(root, place="panoptic_train.json", segments=SEGMENTS, file_name="a.
 
 @pytest.mark.parametrize(
     "place",
-    ["masks/train.json", "panoptic_train.json", "annotations/panoptic_train.json", "train.json"],
+    ["masks/train.json", "panoptic_train.json", "annotations/panoptic_train.json"],
 )
 def test_segments_have_the_class_of_their_category(tmp_path, place):
     root = panoptic(tmp_path, place)
