@@ -14,6 +14,7 @@ import tempfile
 from typing import Any
 
 from segjax import weights
+from segjax.data.image_options import ranges_of
 from segjax.inference.predictor import Predictor
 from segjax.training.head import Sigmoid
 from segjax.weights import folder as folders
