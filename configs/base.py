@@ -42,8 +42,16 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     data.classes = ""  # folder, tfds: class list, a file or "road,car,sky"
     data.ignore_ids = (255,)  # folder, tfds: raw ids that mean ignore
     # folder: ids (one class per pixel), bits (bit k of a value is class k; with one class 0 and 1,
-    # or 0 and 255 if 255 is not among ignore_ids), per_class (a file for each class).
+    # or 0 and 255 if 255 is not among ignore_ids), per_class (a file for each class),
+    # one_per_class (such files that do not overlap), panoptic (COCO's segment ids and JSON).
     data.mask_format = "ids"
+    # folder, masks of two values (two classes, one class of bits, files for each class): values at
+    # or above it, 255 too, are the foreground, such as 128 for JPEG or soft edges; 0 = off
+    data.mask_threshold = 0.0
+    # folder, masks in colours: others are read as the nearest colour of the class list, at most so
+    # far from it in each channel (0..255); 0 = exact
+    data.color_distance = 0
+    data.missing_is_empty = False  # per_class, one_per_class: no file means that no pixel has it
     data.class_map = ""  # YAML or JSON file: the classes to keep, merge and ignore
     data.channels = 3  # of images; 3 = RGB, whatever the file holds; others only from folder
     # folder: the values that become 0 and 255, (0,4095) of 12-bit files; a pair for each channel;

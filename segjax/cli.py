@@ -124,7 +124,11 @@ COMMANDS: Mapping[str, Command] = {
         needs=("workdir",),
         takes=("output",),
         overrides=("data.",),
-        without_effect=(*_OF_TRAINING[1:], *_OF_EVALUATION, "data.val_split", "data.cache_mb"),
+        without_effect=(
+            *_OF_TRAINING[1:],
+            *_OF_EVALUATION,
+            *("data.val_split", "data.eval_images", "data.cache_mb", "data.timeout_s"),
+        ),
     ),
     "export": Command(
         "write a run as a StableHLO program, an ONNX graph, its weights, or a folder for a hub",

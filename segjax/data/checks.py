@@ -7,7 +7,7 @@ bad mask would train into a bad model without a word.
 from collections.abc import Callable, Collection, Mapping
 
 from segjax.data.counts import SplitCounts
-from segjax.data.doctor.sample_rules import lost_foreground, shallow
+from segjax.data.doctor.sample_rules import lost_foreground, mixed_foreground, shallow
 from segjax.data.doctor.split import Split, look_at
 from segjax.data.doctor.split_rules import too_few_images
 from segjax.data.errors import DataError, joined
@@ -42,7 +42,7 @@ def check_source(
       DataError: if the split has fewer than `min_images` samples; one error for all bad samples
         (unreadable, sizes that differ, colour masks, bad ids), the first 10 of them named; if
         16-bit images hold few levels, see `depth.shallow_split`; or if masks of 0 and 255 lose
-        their foreground, see `sample_rules.lost_foreground`.
+        their foreground, see `sample_rules.lost_foreground` and `mixed_foreground`.
     """
     if len(source) < max(1, min_images):
         raise too_few_images(split, len(source), min_images)
@@ -106,6 +106,6 @@ def _raise_problems(split: Split, skip_unreadable: bool) -> None:
     few_levels, _ = shallow(split)
     if few_levels:
         raise few_levels
-    lost = lost_foreground(split.name, split.classes, split.usable_counts)
+    lost = lost_foreground(split) or mixed_foreground(split)
     if lost:
         raise lost

@@ -59,8 +59,8 @@ def line_rows(text: str) -> list[Row]:
         if line.lstrip().startswith("#") and not re.match(rf"\s*{HEX_COLOR}(?!\w)", line):
             if not lines:
                 comments.append(line.lstrip("# \t"))
-        elif _TOKEN.search(line):
-            lines.append((f"line {number}", line))
+        elif _TOKEN.search(line) and not re.fullmatch(r"sep=.", line.strip()):  # Excel's
+            lines.append((f"line {number}", re.sub(r"\s#\s.*", "", line)))
     if not lines:
         return []
     for place, line in lines:
@@ -115,6 +115,9 @@ def _header(line: str, others: Sequence[str], comment: bool = False) -> tuple[li
         return [], ""
     if comment and not tabular and len(known) < len(words):  # a sentence
         return [], ""
+    numbers = any(map(_NUMBER.fullmatch, " ".join(others).split()))
+    if others and not tabular and not numbers:  # names such as `class b`
+        return [], ""
     twice = sorted({word for word in known if words.count(word) > 1} - {"unnamed0"})
     if twice:
         raise Unclear(f"the header has two columns {', '.join(twice)}")
@@ -134,7 +137,7 @@ def _records(
         if len(cells) > len(header) and header[-1] in COLOR_WORDS:  # (128, 64, 128) without quotes
             last = len(header) - 1
             cells[last:] = [" ".join(cells[last:])]
-        if len(cells) > len(header):
+        if len(cells) > len(header) or (len(cells) == 1 and _parse(place, line).numbers):
             raise Unclear(f"{place} has {len(cells)} columns, but the header {len(header)}")
         if cells:
             record = dict(zip(header, cells, strict=False))
@@ -159,7 +162,7 @@ def _parse(place: str, line: str) -> _Line:
     numeric = [bool(_NUMBER.fullmatch(token[0])) for token in tokens]
     first = numeric.index(False) if False in numeric else len(tokens)
     last = len(tokens) - numeric[::-1].index(False) if False in numeric else len(tokens)
-    name = ""
+    name = "ignore" if ignored and first == len(tokens) else ""
     if first < len(tokens):
         end = tokens[last].start() if last < len(tokens) else len(line)
         name = line[tokens[first].start() : end].strip(" \t,;:=|")

@@ -13,7 +13,7 @@ from segjax.data.errors import DataError
 _TABLES = pathlib.Path(__file__).parent / "sets" / "tables"
 _SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".yaml", ".yml", ".pbtxt", ".names")
 _LARGEST_ID = 65535  # of 16-bit masks
-_LONGEST_PATH = 4096  # bytes
+_LONGEST_PATH, _LARGE = 4096, 1 << 20  # bytes
 # What the ignored id 255 is called in lists.
 _VOID = {"void", "ignore", "ignored", "unlabeled", "unlabelled", "border", "nodata"}
 
@@ -31,15 +31,12 @@ class ClassList:
     source: str = ""  # the file
     note: str = ""  # what a user should know of how it was read
 
-    def __str__(self) -> str:
-        """One line: the number of classes, their ids, and what else the list gives."""
-        count, ids = len(self.classes), self.classes.raw_ids
-        given = f"of {pathlib.Path(self.source).name}" if self.source else "by name"
+    def further(self) -> list[str]:
+        """What the list gives besides names and ids, and what a user should know of it."""
         void = [k for k, label in zip(self.ids, self.labels, strict=True) if label == IGNORE]
-        parts = [f"classes: {count} {given}", f"ids {in_words(ids)}"]
-        parts += ["colours"] if any(self.colors) else []
+        parts = ["colours"] if any(self.colors) else []
         parts += [f"ignored {in_words(void)}"] if void else []
-        return ", ".join([*parts, *filter(None, [self.note])])
+        return [*parts, *filter(None, [self.note])]
 
 
 def listed(classes: ClassTable) -> ClassList:
@@ -109,9 +106,22 @@ def read_class_list(path: str | pathlib.Path) -> ClassList:
     path = pathlib.Path(path)
     if not path.is_file():
         raise DataError(
-            f"class list {path} does not exist",
+            f"class list {path} {'is a folder' if path.is_dir() else 'does not exist'}",
             'use a file, or names with commas ("road,car,sky"), for data.classes',
         )
+    stat = path.stat()
+    if stat.st_size > _LARGE:
+        return _read_once(path, stat.st_mtime_ns, stat.st_size)
+    return _read(path)
+
+
+@functools.lru_cache(maxsize=2)
+def _read_once(path: pathlib.Path, modified: int, size: int) -> ClassList:
+    """The list of a large file, such as COCO's, which takes seconds to read."""
+    return _read(path)
+
+
+def _read(path: pathlib.Path) -> ClassList:
     rows, note = read_rows(path)
     ids, more = _ids(rows, path)
     names = [row.name or f"class {id_}" for row, id_ in zip(rows, ids, strict=True)]

@@ -21,7 +21,7 @@ _ID = (
 _TRAIN_ID = ("trainid", "trainids", "labeltrainid")
 COLOR_WORDS = (
     *("color", "colour", "rgb", "rgba", "hex", "colorrgb", "colorhex", "hexcolor", "rgbcolor"),
-    *("colors", "colours"),
+    *("colors", "colours", "colourrgb", "colourhex", "hexcolour", "rgbcolour", "maskcolor"),
 )
 CHANNEL_WORDS = (("r", "red"), ("g", "green"), ("b", "blue"))
 _IGNORE = ("ignore", "ignored", "ignoreineval", "void", "isvoid")
@@ -75,6 +75,10 @@ def rows_of(records: Sequence[Record], named: bool = False) -> list[Row]:
     keys = dict.fromkeys(key for _, record in records for key in record)
     names = [word for word in NAME_WORDS if word in keys]
     textual = [word for word in names if None in wholes(word)]
+    if not names and not named:  # a word of another language
+        textual = [word for word in keys.keys() - KNOWN - {MARK} if {*wholes(word)} == {None}]
+        if len(textual) > 1:
+            raise Unclear(f"no column is called name, and {', '.join(sorted(textual))} may be it")
     name = (textual or names or [None])[0]
     # A column of no number at all holds keys of a database.
     ids = [word for word in _ID if word in keys and word != name and {*wholes(word)} != {None}]

@@ -111,13 +111,16 @@ class ClassTable:
     def to_raw_ids(self, label: np.typing.ArrayLike) -> Shaped[np.ndarray, "h w"]:
         """The label map [h, w] in `raw_ids`: uint8, or uint16 if an id needs it.
 
-        Other values than 0..K-1, and bits of `multilabel`, stay.
+        Other values than 0..K-1, and bits of `multilabel`, stay; but 255, where it is the raw id of
+        a class, becomes the largest byte that is none.
         """
         label = np.asarray(label, np.uint8)
         if self.multilabel or not self.ids:
             return label
         table = np.arange(IGNORE + 1, dtype=np.uint8 if max(self.ids) <= IGNORE else np.uint16)
         table[: len(self)] = self.ids
+        if IGNORE in self.ids:
+            table[IGNORE] = max({*range(IGNORE)} - {*self.ids})
         return table[label]
 
     def is_painted(self, label: np.typing.ArrayLike) -> Bool[np.ndarray, "h w"]:

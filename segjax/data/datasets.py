@@ -3,6 +3,7 @@
 A new data set is one file in `sets/`, with a `SPEC`, and one row in `DATASETS`.
 """
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from segjax.data import class_lists
 from segjax.data.class_map import ClassMap, map_classes, read_class_map
 from segjax.data.classes import ClassTable, in_words
 from segjax.data.errors import DataError
+from segjax.data.files.mask_formats import MASK_FORMATS
 from segjax.data.sets import (
     ade20k,
     camvid,
@@ -98,11 +100,13 @@ def class_table(config: Mapping[str, Any]) -> ClassTable:
 def classes_in_words(config: Mapping[str, Any]) -> str:
     """One line: how many classes, of which file or data set, and their ids; raises as
     `class_table`."""
-    own, given = _own_classes(config, spec_of(config)), config["classes"]
-    if given and config["name"].startswith(_LISTED) and not own.multilabel:
-        line = str(class_lists.given_list(given))
-    else:
-        line = f"classes: {len(own)} of {config['name']}, ids {in_words(own.raw_ids)}"
+    own, of, further = _own_classes(config, spec_of(config)), config["name"], []
+    if config["classes"] and config["name"].startswith(_LISTED) and not own.multilabel:
+        listed = class_lists.given_list(config["classes"])
+        of, further = pathlib.Path(listed.source).name or "data.classes", listed.further()
+    names = ", ".join((*own.names[:8], *(["..."] if len(own) > 8 else [])))
+    line = f"classes: {len(own)} of {of} ({names}), ids {in_words(own.raw_ids)}"
+    line = ", ".join([line, *further])
     if not config["class_map"]:
         return line
     mapped = class_table(config)
@@ -121,14 +125,16 @@ def _class_map(config: Mapping[str, Any], spec: DatasetSpec) -> ClassMap | None:
 
 def _own_classes(config: Mapping[str, Any], spec: DatasetSpec) -> ClassTable:
     """The data set's classes before the map."""
-    masks = config.get("mask_format", "ids")  # runs of earlier versions have no such option
-    if masks not in folder.MASK_FORMATS:
-        raise DataError(
-            f"data.mask_format={masks!r} is unknown", f"use {', '.join(folder.MASK_FORMATS)}"
-        )
+    masks = config.get("mask_format", "ids")  # runs of earlier versions have no such options
+    if masks not in MASK_FORMATS:
+        raise DataError(f"data.mask_format={masks!r} is unknown", f"use {', '.join(MASK_FORMATS)}")
     if masks != "ids" and config["name"] not in _MULTILABEL:
         found = f"data.mask_format={masks!r}, but masks of {config['name']} hold class ids"
         raise DataError(found, f"use data.mask_format=ids, or data.name={' or '.join(_MULTILABEL)}")
+    for option in ("mask_threshold", "color_distance", "missing_is_empty"):
+        if config.get(option) and config["name"] != "folder":
+            found = f"data.{option}={config[option]}, but only masks of data.name=folder have it"
+            raise DataError(found, "leave it as it is by default")
     expected, table = config["num_classes"], spec.classes(_resolved(config, spec))
     if expected and expected != len(table):
         raise DataError(

@@ -13,6 +13,8 @@ RANGES = {
     "seed": "[0, 4294967295]",
     "data.num_classes": "[0, inf)",
     "data.channels": "[1, inf)",
+    "data.mask_threshold": "[0, inf)",
+    "data.color_distance": "[0, 255]",
     "data.train_images": "[1, inf)",
     "data.eval_images": "[1, inf)",
     "data.workers": "[0, inf)",

@@ -88,7 +88,7 @@ def test_train_leaves_everything(finished):
         assert (workdir / name).exists(), name
     assert set(results) == {"val", "test"}
     assert results["val"]["images"] == 3
-    assert "classes: 7 by name, ids 0..6" in printed
+    assert "classes: 7 of data.classes (a, b, c, d, e, f, g), ids 0..6" in printed
     assert sum(map(bool, ("mIoU" in printed, "own size" in " ".join(printed.split())))) == 2
     report = (workdir / "report.html").read_text()
     assert f"{results['val']['miou']:.4f}" in report

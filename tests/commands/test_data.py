@@ -13,8 +13,13 @@ from segjax.commands.benchmark import benchmark
 from segjax.commands.doctor import doctor
 from segjax.commands.prepare import prepare
 from segjax.data.datasets import make_source
+from segjax.data.doctor import WARNING
+from segjax.data.splits import Splits
 from segjax.data.streets.dataset import render
 from segjax.data.throughput import Rate
+from segjax.report.doctor import print_harm
+from segjax.report.provenance import known_findings, save_run
+from segjax.training.setup import setup_run
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def test_doctor_writes_what_it_prints(config, tmp_path, console):
     written = json.loads((tmp_path / "run" / "doctor.json").read_text())
     assert [f["code"] for f in written["findings"]] == [f.code for f in diagnosis.findings]
     assert "4 train, 2 val images" in console.file.getvalue()
-    assert "classes: 7 by name, ids 0..6" in console.file.getvalue()
+    assert "classes: 7 of data.classes (a, b, c, d, e, f, g), ids 0..6" in console.file.getvalue()
     assert "doctor.html" in console.file.getvalue()
 
 
@@ -101,3 +106,46 @@ def test_benchmark_prints_a_row_for_each_loader(config, console, monkeypatch):
     config.train.batch_size = 5
     with pytest.raises(ValueError, match=r"train\.batch_size=5, but the split has 4 images"):
         benchmark(config, 0.5, console)
+
+
+def test_training_says_what_would_harm_it_once(config, tmp_path, console):
+    """A class list that is one too long, found in the sample that is looked at before training."""
+    config.data.classes = "header,a,b,c,d,e,f,g"
+    config.train.steps = 2
+    findings = setup_run(config).findings
+    titles = [f.title for f in findings if f.severity == WARNING]
+    (unseen,) = (title for title in titles if "never occur" in title)
+    assert unseen.endswith(": g")
+    print_harm(findings, console)
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].startswith(f"this would harm the run ({len(titles)} finding")
+    assert lines[1::2] == [f"  {title}" for title in titles]
+    assert all(line.startswith("    -> ") for line in lines[2::2])
+    # A resumed run says no more of what was said at its start.
+    (tmp_path / "run").mkdir()
+    assert known_findings(tmp_path / "run") == []
+    save_run(tmp_path / "run", None, config, Splits(config.data), findings)
+    known = known_findings(tmp_path / "run")
+    console.file.truncate(0)
+    print_harm(findings, console, known)
+    assert console.file.getvalue().strip("\0").splitlines() == [
+        f"{len(titles)} findings that may harm are those of the start"
+    ]
+    print_harm([f for f in findings if f.severity != WARNING], clean := Console(file=io.StringIO()))
+    assert clean.file.getvalue() == ""
+
+
+def test_training_refuses_what_teaches_nothing(config, tmp_path):
+    """Everything is ignored after a class map; no program is compiled."""
+    for path in (tmp_path / "data/masks").rglob("*.png"):
+        Image.fromarray(np.zeros((48, 64), np.uint8)).save(path)
+    config.train.steps = 2
+    with pytest.raises(ValueError, match="train: all labelled pixels are of one class, a: a: "):
+        setup_run(config)
+    (tmp_path / "map.yaml").write_text("{b: b, c: c}")
+    config.data.class_map = str(tmp_path / "map.yaml")
+    with pytest.raises(ValueError, match=r"train: no pixel has a class: 12,288 of 12,288 pixels"):
+        setup_run(config)
+    config.train.steps, config.init_from = 0, ""
+    with pytest.raises(ValueError, match=r"train\.steps=0"):
+        setup_run(config)

@@ -6,7 +6,7 @@ import pytest
 from segjax.data.checks import check_source, quick_check
 from segjax.data.sets.folder import open_folder
 from segjax.data.statistics import class_statistics
-from tests.data.drawn import THREE, TWO, Around, Broken, Drawn, mask, pairs, photo, uint8
+from tests.data.drawn import THREE, TWO, Around, Broken, Drawn, mask, pairs, save, uint8
 
 
 def test_counts_by_hand():
@@ -37,7 +37,7 @@ def test_every_kind_of_bad_file_is_in_one_error(tmp_path):
     pairs(tmp_path, "abcdef")
     (tmp_path / "images/train/a.png").write_bytes(b"")
     mask(tmp_path / "masks/train/b.png", 1, 2, 2)
-    photo(tmp_path / "masks/train/c.png")
+    save(tmp_path / "masks/train/c.png", np.full((4, 6, 3), [128, 64, 128], np.uint8))
     mask(tmp_path / "masks/train/d.png", 9)
     source = open_folder(tmp_path, "train", THREE)
     (tmp_path / "masks/train/e.png").unlink()  # gone after the source was made

@@ -50,6 +50,8 @@ def test_ids_of_the_data_set_and_back():
     raw = table.to_raw_ids(np.array([[0, 1], [IGNORE, 0]], np.uint8))
     assert (raw.dtype, raw.tolist()) == (np.uint16, [[7, 300], [IGNORE, 7]])
     assert dataclasses.replace(table, ids=(7, 8)).to_raw_ids([[1]]).dtype == np.uint8
+    crack = dataclasses.replace(table, ids=(0, IGNORE))
+    assert crack.to_raw_ids([[0, 1, IGNORE]]).tolist() == [[0, IGNORE, 254]]
     assert dataclasses.replace(table, ids=(0, 1)) == dataclasses.replace(table, ids=())
     assert from_rows(json.loads(json.dumps(table.to_rows()))) == table
     assert from_rows([{"name": "a", "color": [1, 2, 3]}]).ids == ()  # of earlier versions

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from segjax.data.classes import IGNORE
-from segjax.data.doctor.findings import INFO, SHOWN, WARNING, Finding
+from segjax.data.doctor.findings import ERROR, INFO, SHOWN, WARNING, Finding
+from segjax.data.doctor.sample_rules import mixed_foreground
 from segjax.data.doctor.settings import Settings
 from segjax.data.doctor.split import Split
 
@@ -59,6 +60,17 @@ def mask_kinds(split: Split, settings: Settings) -> Iterator[Finding]:
 
 def mixed_encodings(split: Split, settings: Settings) -> Iterator[Finding]:
     """Some masks hold 0 and 255, the others 0 and ids, and none both: 255 is a class in those."""
+    mixed = mixed_foreground(split)
+    if mixed:
+        high = {i: f for i, f in enumerate(split.facts) if f.foreground.highs and not f.problems}
+        yield split.finding_of_files(
+            "mixed-encodings",
+            ERROR,
+            "masks hold only 0 and 255, others 1 for the foreground",
+            {i: f"{f.mask}: 0 and 255, {f.counts.ignored:,} ignored" for i, f in high.items()},
+            mixed.remedy,
+        )
+        return
     usable = {i: f.raw_ids for i, f in enumerate(split.facts) if f.raw_ids and not f.problems}
     high = [i for i, ids in usable.items() if ids - {0} == {IGNORE}]
     low = [i for i, ids in usable.items() if ids - {0} and IGNORE not in ids]
@@ -87,7 +99,7 @@ def palettes(split: Split, settings: Settings) -> Iterator[Finding]:
     """The same colours at other indices in other files: each file was saved with its own order."""
     colors, files = defaultdict(set), defaultdict(set)
     for place, facts in enumerate(split.facts):
-        palette = facts.mask_header.palette
+        palette = facts.palette
         for id_ in facts.raw_ids if palette and not facts.problems else ():
             color = palette[3 * id_ : 3 * id_ + 3]
             if len(color) == 3:
@@ -97,9 +109,8 @@ def palettes(split: Split, settings: Settings) -> Iterator[Finding]:
     for id_, own in colors.items():
         for color in own:
             ids_of[color].add(id_)
-    moved = [
-        c for c, ids in ids_of.items() if len(ids) > 1 and any(len(colors[i]) > 1 for i in ids)
-    ]
+    unsure = {id_ for id_, own in colors.items() if len(own) > 1}
+    moved = [color for color, ids in sorted(ids_of.items()) if len(ids) > 1 and ids & unsure]
     if not moved:
         return
     lines = {}
@@ -114,8 +125,8 @@ def palettes(split: Split, settings: Settings) -> Iterator[Finding]:
         WARNING,
         "masks have the palette's colours in another order, and indices are what is read",
         dict(sorted(lines.items())),
-        "give the colours in the class list (data.classes: `NAME r g b`) and save these masks as "
-        "RGB (mask.convert('RGB').save(...)), if the colours are right",
+        "give all colours in the class list (data.classes: `NAME r g b`) if they are right: the "
+        "masks are read by them then",
     )
 
 

@@ -3,11 +3,11 @@
 A rule takes a `Split` and the `Settings`, and yields findings.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from segjax.data.classes import ClassTable
-from segjax.data.counts import SplitCounts
+from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.depth import shallow_split
 from segjax.data.doctor import findings
 from segjax.data.doctor.findings import ERROR, INFO, WARNING, Finding
@@ -16,6 +16,8 @@ from segjax.data.doctor.samples import NEAREST, SampleFacts
 from segjax.data.doctor.settings import Settings
 from segjax.data.doctor.split import Split
 from segjax.data.errors import DataError
+from segjax.data.files.images import some
+from segjax.data.files.masks import NO_FOREGROUND, Foreground
 from segjax.data.source import files_of
 
 NEAR_CONSTANT = 2.0  # standard deviation of the grey image, of 255
@@ -97,20 +99,40 @@ def few_levels(split: Split, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def lost_foreground(split: str, classes: ClassTable, counts: SplitCounts) -> DataError | None:
+def lost_foreground(split: Split) -> DataError | None:
     """The error for masks of 0 and 255 whose foreground is all ignored, if they are: of two
-    classes only the first occurs, or of labels as bits none, beside ignored pixels."""
-    names, pixels = classes.names, counts.class_pixels
-    lost = not pixels.any() if classes.multilabel else len(names) == 2 and not pixels[1]
-    if not lost or not counts.ignored_pixels:
+    classes only the first occurs, or of labels as bits none, beside pixels of id 255."""
+    names, counts = split.classes.names, split.usable_counts
+    pixels = counts.class_pixels
+    lost = not pixels.any() if split.classes.multilabel else len(names) == 2 and not pixels[1]
+    if not lost or not counts.ignored_pixels or not any(IGNORE in f.raw_ids for f in split.facts):
         return None
-    missing = f"any class ({', '.join(names)})" if classes.multilabel else f"class 1 ({names[1]!r})"
+    missing = (
+        f"any class ({', '.join(names)})" if split.classes.multilabel else f"class 1 ({names[1]!r})"
+    )
     return DataError(
-        f"data split {split!r}: no pixel of {missing} in {counts.counted} masks, but "
+        f"data split {split.name!r}: no pixel of {missing} in {counts.counted} masks, but "
         f"{counts.ignored_pixels} ignored ones: 255 means ignore, so a 0/255 mask loses its "
         "foreground",
         "use data.ignore_ids=() if 255 is the foreground (folder), or ids 0 and 1 "
         "(np.asarray(mask) // 255)",
+    )
+
+
+def mixed_foreground(split: Split) -> DataError | None:
+    """The error for masks of 0 and 255 beside masks of 0 and 1 where 255 is ignored: the foreground
+    of the former would be lost. If a mask has both 1 and 255, 255 is void, and none is lost."""
+    facts = [f for f in split.facts if not f.problems]
+    files = functools.reduce(Foreground.plus, (f.foreground for f in facts), NO_FOREGROUND)
+    if not files.highs or not files.ones or files.voids:
+        return None
+    high = [f.mask for f in facts if f.foreground.highs]
+    return DataError(
+        f"data split {split.name!r}: {len(high)} of {len(facts)} masks hold only 0 and 255, "
+        f"{files.ones} hold 1 for the foreground ({some(high, 3)}): 255 means ignore, so the "
+        "foreground of the former would be lost",
+        'use --config.data.ignore_ids="()" if 255 is the foreground there (both kinds are read '
+        "then); if it is void, a class list (data.classes=FILE) with a line `255 void ignore`",
     )
 
 
@@ -120,7 +142,7 @@ def lost_foregrounds(split: Split, settings: Settings) -> Iterator[Finding]:
     usable = [i for i, f in enumerate(facts) if f.raw_ids and not f.problems]
     binary = [i for i in usable if facts[i].raw_ids <= {0, 255}]
     both = [i for i in binary if facts[i].raw_ids == {0, 255}]
-    lost = lost_foreground(split.name, split.classes, numbers)
+    lost = lost_foreground(split)
     if both and (lost or len(binary) >= numbers.usable):
         yield split.finding_of_files(
             "mask-0-255",
@@ -248,6 +270,9 @@ def marks(split: Split, settings: Settings) -> Iterator[Finding]:
             files = [file(facts) for facts in marked.values()]
             if severity == INFO and len(marked) > max(2, _MANY * len(split.facts)):
                 severity = WARNING
+            if code == "jpeg-mask" and settings.mends_masks:
+                severity, title = INFO, "masks are JPEG files, which the options for masks mend"
+                remedy = "look at the outlines in the pictures of the report"
             yield split.finding_of_files(code, severity, title, lines, remedy, files)
 
 

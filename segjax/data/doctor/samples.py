@@ -22,6 +22,7 @@ from segjax.data.errors import DataError, as_data_error
 from segjax.data.files.headers import NO_HEADER, Header, read_header
 from segjax.data.files.ids import IdMap, class_ids, count_ids
 from segjax.data.files.images import count_colors, rgb_view
+from segjax.data.files.masks import NO_FOREGROUND, Foreground
 from segjax.data.files.orientation import UnclearOrientation
 from segjax.data.files.paired import PairedFiles
 from segjax.data.polygons.formats import left_out_of
@@ -67,6 +68,8 @@ class SampleFacts:
     raw_ids: frozenset[int] = frozenset()  # the ids that occur in the file
     transitions: Transitions = NO_TRANSITIONS  # of the raw ids
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)  # shapes, by the reason
+    palette: bytes = b""  # RGB bytes of a palette file whose indices are the raw ids
+    foreground: Foreground = NO_FOREGROUND  # how the mask's files give it
     # Of a mask that holds colours, the most frequent first
     colours: tuple[tuple[int, int, int], ...] = ()
 
@@ -127,24 +130,24 @@ def _from_files(source: Source, files: PairedFiles, index: int, thorough: bool) 
         "image_header": header,
         "mask_header": read_header(pathlib.Path(mask_path)),
     }
-    ids = attempt("unreadable", files.ids, index)
-    if ids is None:
+    read = attempt("unreadable", files.mask, index)
+    if read is None:
         facts["colours"] = _colours(mask_path)
         if facts["colours"]:
             problems[-1] = problems[-1]._replace(code="rgb-mask")
-    image = attempt("unreadable", files.image, index, ids if ids is None else ids.shape)
+    image = attempt("unreadable", files.image, index, None if read is None else read.ids.shape)
     if image is not None:
         facts |= image_facts(image, thorough=thorough)
-        facts["turned"] = ids is not None and files.turns(header, ids.shape)
-    if ids is not None:
+        facts["turned"] = read is not None and files.turns(header, read.ids.shape)
+    if read is not None:
         if files.drawn:
             options = getattr(files.read_ids, "keywords", {})
             facts["left_out"] = left_out_of(mask_path, image_path, **options)
-        mask, unknown = _mask_facts(ids, files.id_map, files, mask_path, thorough)
-        facts |= mask
+        mask, unknown = _mask_facts(read.ids, files.id_map, files, mask_path, thorough)
+        facts |= {**mask, "palette": read.palette, "foreground": read.foreground}
         problems += unknown
-    if image is not None and ids is not None:
-        attempt("size-mismatch", files.check_sizes, index, image, ids)
+    if image is not None and read is not None:
+        attempt("size-mismatch", files.check_sizes, index, image, read.ids)
         if not problems and source is not files:  # the outer source has labels of its own
             sample = attempt("bad-sample", read_sample, source, index)
             if sample is not None:
@@ -211,7 +214,8 @@ def _mask_facts(
     if not counts.unknown:
         return facts, []
     error = id_map.unknown_ids(pixels, file)
-    if looks_interpolated(facts["transitions"] if thorough else transitions(ids)):
+    changes = facts["transitions"] if thorough else transitions(ids)
+    if "mask_threshold" not in error.remedy and looks_interpolated(changes):
         remedy = f"{NEAREST}: these ids are blends along the boundaries of others"
         error = DataError(error.found, remedy)
     code = "mask-0-255" if facts["raw_ids"] == {0, 255} else "unknown-ids"

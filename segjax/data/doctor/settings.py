@@ -24,6 +24,12 @@ class Settings:
         """Whether training leaves out samples that it cannot read."""
         return bool(self.config) and self.config["data"]["on_unreadable"] == "skip"
 
+    @property
+    def mends_masks(self) -> bool:
+        """Whether values that compression has changed are read all the same."""
+        data = self.config["data"] if self.config else {}
+        return bool(data.get("mask_threshold") or data.get("color_distance"))
+
 
 def settings_of(config: Mapping[str, Any]) -> Settings:
     """The settings of a complete config (see configs/base.py)."""

@@ -73,7 +73,7 @@ def labels(split: Split, settings: Settings) -> Iterator[Finding]:
     shown = np.flatnonzero(counts.class_pixels)
     if not split.decisive or not counts.pixels or len(shown) > 1:
         return
-    if lost_foreground(split.name, split.classes, counts):
+    if lost_foreground(split):
         return  # which says more
     training = split.name == settings.train_split
     val_split = settings.config["data"]["val_split"] if settings.config else "val"

@@ -8,7 +8,7 @@ one (one-hot gives zeros, indexing clamps).
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from jaxtyping import Integer, UInt8
 from segjax.data.class_lists import ClassList
 from segjax.data.classes import IGNORE, in_words
 from segjax.data.errors import DataError
+from segjax.data.files.mask_files import LOSSY_SUFFIXES
+
+_MANY = 32  # more ids that are no class are no ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,7 @@ class IdMap:
         listed = ", ".join(f"{id_} ({counts[id_]} pixels)" for id_ in bad[:8])
         return DataError(
             f"{file}: bad ids {listed}{', ...' * (len(bad) > 8)}; allowed are {self.allowed}",
-            self.remedy or _guess(file, set(counts), bad, self.labels),
+            self.remedy or _guess(file, counts, bad, self.labels),
         )
 
 
@@ -104,12 +107,27 @@ def count_ids(ids: Integer[np.ndarray, "h w"]) -> dict[int, int]:
     return dict(zip(values.tolist(), pixels.tolist(), strict=True))
 
 
-def _guess(file: Any, ids: set[int], bad: list[int], labels: Mapping[int, int]) -> str:
-    """The most probable fault of a mask that holds the ids `bad`."""
-    if pathlib.Path(file).suffix.lower() in (".jpg", ".jpeg"):
-        return "use PNG for masks: JPEG compression changes ids"
+def _guess(
+    file: Any, counts: Mapping[int, int], bad: Sequence[int], labels: Mapping[int, int]
+) -> str:
+    """The most probable fault of a mask with these pixels of each id, some of which are `bad`."""
+    ids = set(counts)
     num_classes = next(i for i in itertools.count() if i not in labels)  # counts ids, not labels
+    binary = {i for i, label in labels.items() if label != IGNORE} == {0, 1}
     more = tuple(sorted({*(i for i, label in labels.items() if label == IGNORE), *bad}))
+    middle = _middle(counts) if binary else 0
+    if middle and len(ids) > 3:
+        return (
+            f"use data.mask_threshold={middle} if these are two values with blurred or compressed "
+            "edges: values at or above it are foreground"
+        )
+    if pathlib.Path(str(file)).suffix.lower() in LOSSY_SUFFIXES:
+        return "use PNG for masks: JPEG compression changes ids"
+    if num_classes == 1 and ids <= {0, 1, 255}:
+        return (
+            "name both classes, data.classes=background,NAME; or use data.mask_format=bits with "
+            "model.head=sigmoid for one class"
+        )
     if ids <= {0, 255}:
         foreground = "use ids 0 and 1 (np.asarray(mask) // 255) if 255 is the foreground"
         return f"{foreground}, data.ignore_ids={more} if it is void"
@@ -118,6 +136,30 @@ def _guess(file: Any, ids: set[int], bad: list[int], labels: Mapping[int, int]) 
         return f"use ids that count from 0: these run from 1 to {num_classes}, so subtract 1"
     if bad == [num_classes]:
         return f"{ignored}; if ids count from 1, subtract 1"
-    if len(bad) == 1:
+    by_thousand = {i // 1000 for i in bad} <= labels.keys()
+    if min(bad) >= 1000 and by_thousand and any(i % 1000 for i in bad):
+        return "use np.asarray(mask) // 1000 if an id is 1000 times the class plus an instance"
+    if len(bad) == 1 and (1 in ids or not middle):
         return f"{ignored}, else ids in 0..{num_classes - 1}"
-    return "use a class list (data.classes) with every id, and data.ignore_ids for void ones"
+    if len(ids) > _MANY:
+        return (
+            "use masks of class ids: so many values are a photo, or blends by resizing (resize "
+            "masks by nearest neighbour)"
+        )
+    lines = ", ".join(f"`{i} NAME`" for i in sorted(ids))
+    threshold = f"data.mask_threshold={middle} for a foreground from there up, or " * bool(middle)
+    return (
+        f"use {threshold}a class list (data.classes=FILE) with a line for each value: {lines} "
+        "(ending with `ignore` if it is void)"
+    )
+
+
+def _middle(counts: Mapping[int, int]) -> int:
+    """A threshold between two values that most pixels are near, the lower one 0; 0 for masks that
+    do not look like that."""
+    high = max(counts)
+    if min(counts) < 0 or high < 64:
+        return 0
+    full = 255 if high < 256 else 65535 if high >= 2**15 else high
+    near = sum(n for id_, n in counts.items() if id_ <= high / 8 or id_ >= high * 7 / 8)
+    return (full + 1) // 2 if near >= 0.6 * sum(counts.values()) else 0

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Integer, UInt8
-from PIL import Image
 
 from segjax.data.errors import DataError
 from segjax.data.files import tiff
 from segjax.data.files.orientation import to_turn, turned
-from segjax.data.files.pixels import ARRAY_SUFFIX, open_image, read_raw
+from segjax.data.files.pixels import ARRAY_SUFFIX, read_raw
 from segjax.data.files.values import Range, to_bytes
 from segjax.data.files.walk import walk
 
@@ -86,36 +85,6 @@ def read_image(
     if to_turn(raw.orientation, size, exif, mask_size, path):
         return turned(image, raw.orientation)
     return image
-
-
-def read_mask(path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:
-    """Decodes a mask to the ids in the file: uint8, or int32 from 16-bit and 32-bit files.
-
-    One-channel files give their values, palette files their indices.
-
-    Raises:
-      DataError: if the file cannot be read, or holds colours instead of ids.
-    """
-    return mask_ids(open_image(path), path)
-
-
-def mask_ids(mask: Image.Image, path: str | os.PathLike) -> Integer[np.ndarray, "h w"]:
-    """`read_mask` for an image that is open."""
-    if mask.mode in ("1", "L", "P") or mask.mode.startswith("I"):
-        return np.array(mask).astype(np.int32 if mask.mode.startswith("I") else np.uint8)
-    found = f"{path}: masks must hold one class id per pixel, found mode {mask.mode}"
-    if mask.mode not in ("RGB", "RGBA"):
-        raise DataError(found, "use a one-channel PNG of class ids")
-    rgb = np.asarray(mask)[..., :3]
-    number, colors = count_colors(rgb)
-    shown = ", ".join([hex_color(color) for color, _ in colors] + ["..."] * (number > 5))
-    remedy = (
-        "use ids[(rgb == color_of_class_k).all(-1)] = k, for each class, and save the ids as PNG; "
-        "the folder data set reads colours that a class list (data.classes) gives"
-    )
-    if (rgb == rgb[..., :1]).all():
-        remedy = "use one of the channels, which are equal: np.asarray(mask)[..., 0], saved as PNG"
-    raise DataError(f"{found} with {number} colours ({shown})", remedy)
 
 
 def count_colors(

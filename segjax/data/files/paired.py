@@ -13,7 +13,8 @@ from segjax.data.classes import ClassTable
 from segjax.data.errors import DataError
 from segjax.data.files.headers import Header
 from segjax.data.files.ids import IdMap
-from segjax.data.files.images import read_image, read_mask
+from segjax.data.files.images import read_image
+from segjax.data.files.masks import Mask, read_mask
 from segjax.data.files.orientation import to_turn
 from segjax.data.files.values import Range
 
@@ -38,8 +39,8 @@ class PairedFiles:
     id_map: IdMap  # from the ids in a mask to labels
     # Decodes a path to uint8 [h, w, c]; it takes the (h, w) of the mask as `mask_size`
     read_image: Callable[..., UInt8[np.ndarray, "h w c"]] = read_image
-    # Decodes a sample's mask files to the raw ids, an integer array [h, w]
-    read_ids: Callable[..., Integer[np.ndarray, "h w"]] = read_mask
+    # Decodes a sample's mask files to the raw ids, an integer array [h, w], or to a `Mask`
+    read_ids: Callable[..., Integer[np.ndarray, "h w"] | Mask] = read_mask
     pairing: str = ""  # the rule by which names were paired, where that was a guess
     notes: tuple[str, ...] = ()  # what the user should know of how the files were found
     # Whether masks are drawn from files that may be of many images: `read_ids` takes the image's
@@ -77,10 +78,13 @@ class PairedFiles:
         exif = getattr(self.read_image, "keywords", {}).get("exif", "ignore")
         return to_turn(header.orientation, header.shape, exif, mask_size)
 
+    def mask(self, index: int) -> Mask:
+        files = (self.mask_paths[index], self.image_paths[index]) if self.drawn else ()
+        mask = self.read_ids(*(files or self.masks_of(index)))
+        return mask if isinstance(mask, Mask) else Mask(mask)
+
     def ids(self, index: int) -> Integer[np.ndarray, "h w"]:
-        if self.drawn:
-            return self.read_ids(self.mask_paths[index], self.image_paths[index])
-        return self.read_ids(*self.masks_of(index))
+        return self.mask(index).ids
 
     def masks_of(self, index: int) -> tuple[pathlib.Path, ...]:
         """All mask files of a sample."""

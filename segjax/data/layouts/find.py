@@ -25,6 +25,7 @@ from segjax.data.layouts.table import (
     WHOLE,
     Row,
 )
+from segjax.data.polygons.formats import annotations_of
 
 _PIXEL_SUFFIXES = (*IMAGE_SUFFIXES, ARRAY_SUFFIX)
 
@@ -333,6 +334,10 @@ def _found(tree: Tree, prefix: str, hit: _Hit, names: Sequence[str]) -> Found:
     counts = {
         split: count_images(tree, hit.images, hit.masks, split) for split in hit.folders if split
     }
+    if not counts and "{stem}" not in hit.masks:
+        for match in tree.expand(hit.masks):
+            if match.path.suffix.lower() == ".xml" and match.path.is_file():
+                counts = annotations_of(match.path).subsets
     whole = 0 if counts else count_images(tree, hit.images, hit.masks, "")
     lists = _class_lists(tree, prefix, hit.folders)
     return Found(
@@ -342,7 +347,7 @@ def _found(tree: Tree, prefix: str, hit: _Hit, names: Sequence[str]) -> Found:
         hit.masks,
         counts,
         sum(counts.values()) or whole,
-        _unlabelled(tree, hit, names) if counts else (),
+        _unlabelled(tree, hit, names) if "" not in hit.folders else (),
         lists[0] if lists else None,
         tuple(lists[1:]),
     )

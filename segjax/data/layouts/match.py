@@ -247,9 +247,14 @@ def _annotated(
             if p.suffix.lower() in choice.suffixes
         ]
     named = [(name, image, annotations.name_of(image)) for name, image in sorted(found)]
+    own = annotations.annotations
+    if split in annotations.subsets:  # which the file tells, and no folder
+        own = {entry: found for entry, found in own.items() if found.subset == split}
+        others = annotations.annotations.keys() - own.keys()
+        named = [row for row in named if row[2] not in others]
     used = Counter(entry for _, _, entry in named if entry is not None)
     bare = [image for _, image, entry in named if entry is None]
-    alone = [pathlib.Path(entry) for entry in annotations.annotations if entry not in used]
+    alone = [pathlib.Path(entry) for entry in own if entry not in used]
     rule = f"by the file names in {path.relative_to(tree.root).as_posix()}"
     if not used or (bare and not rules.bare) or (alone and not rules.spare):
         places = (f"data.images={images}", str(path))

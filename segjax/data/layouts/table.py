@@ -31,25 +31,27 @@ NAMED = (
     Row("COCO", "images/{split}2017", ("annotations/instances_{split}2017.json",)),
     Row("COCO", "images/{split}2014", ("annotations/instances_{split}2014.json",)),
     *(
-        Row("polygons in a file per split", images, masks)
+        Row(name, images, masks)
         for images in ("images/{split}", "{split}/images", "{split}", "images")
-        for masks in (
-            ("annotations/instances_{split}.json", "instances_{split}.json"),
-            ("annotations/{split}.json", "{split}.json", "labels/{split}.json"),
-            ("{split}/_annotations.coco.json", "{split}/annotations.json", "{split}/labels.json"),
-            ("annotations/{split}.xml", "{split}.xml", "{split}/annotations.xml"),
-            ("{split}/via_region_data.json", "{split}/via_*.json", "{split}/via_*.csv"),
+        for name, masks in (
+            ("Roboflow's COCO export", ("{split}/_annotations.coco.json",)),
+            ("COCO", ("annotations/instances_{split}.json", "instances_{split}.json")),
+            ("COCO", ("annotations/{split}.json", "{split}.json", "labels/{split}.json")),
+            ("COCO", ("{split}/annotations.json", "{split}/labels.json")),
+            ("CVAT", ("annotations/{split}.xml", "{split}.xml", "{split}/annotations.xml")),
+            ("VIA", ("{split}/via_region_data.json", "{split}/via_*.json", "{split}/via_*.csv")),
         )
     ),
     *(
-        Row("polygons in one file", images, masks)
+        Row(name, images, masks)
         for images in ("images", "JPEGImages", ".")
-        for masks in (
-            ("annotations.xml", "images/annotations.xml"),
-            ("annotations/instances_default.json", "_annotations.coco.json", "annotations.json"),
-            ("annotations/instances.json", "annotations/annotations.json", "coco.json"),
-            ("result.json", "instances.json", "labels.json", "images/_annotations.coco.json"),
-            ("via_region_data.json", "via_*.json", "via_*.csv", "images/via_*.json"),
+        for name, masks in (
+            ("CVAT", ("annotations.xml", "images/annotations.xml")),
+            ("COCO", ("annotations/instances_default.json", "annotations/instances.json")),
+            ("COCO", ("annotations.json", "annotations/annotations.json", "coco.json")),
+            ("COCO", ("instances.json", "labels.json", "_annotations.coco.json")),
+            ("Label Studio's COCO export", ("result.json",)),
+            ("VIA", ("via_region_data.json", "via_*.json", "via_*.csv", "images/via_*.json")),
         )
     ),
 )

@@ -15,6 +15,7 @@ from PIL import Image
 from segjax.data.class_lists import ClassList
 from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.errors import DataError
+from segjax.data.files.headers import read_header
 from segjax.data.files.images import read_image, some
 from segjax.data.polygons import per_image, per_split
 from segjax.data.polygons.paint import Annotation, damaged, paint
@@ -30,7 +31,6 @@ BACKGROUND_NAMES = (
     "unlabelled",
     "void",
 )
-_ORIENTATION = 0x0112  # the EXIF tag
 _VOID = "__ignore__"  # labelme's label of void areas
 _BYTES = {False: 256_000_000, True: 2_000_000_000}  # of a file, by whether it is of many images
 
@@ -227,14 +227,9 @@ def _annotation(
 def image_sizes(path: pathlib.Path) -> tuple[tuple[int, int], tuple[int, int]]:
     """(height, width) of an image as it is in its file, and as its EXIF orientation turns it, which
     is what labelling tools show."""
-    try:
-        with Image.open(path) as image:
-            size = image.height, image.width
-            turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) in range(5, 9)
-            return size, size[::-1] if turned else size
-    except Exception:  # what only other readers know, or nobody
-        height, width = read_image(path).shape[:2]
-        return (height, width), (height, width)
+    header = read_header(path)
+    size = header.shape if all(header.shape) else read_image(path).shape[:2]
+    return size, size[::-1] if header.orientation >= 5 else size
 
 
 def with_background(listed: ClassList) -> tuple[ClassList, int]:

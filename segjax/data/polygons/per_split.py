@@ -7,7 +7,7 @@ import pathlib
 import re
 import xml.parsers.expat
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -251,6 +251,12 @@ class ByImage:
         for name in annotations:
             self._by_name.setdefault(re.split(r"[\\/]", name)[-1], []).append(name)
 
+    @property
+    def subsets(self) -> dict[str, int]:
+        """The splits that the file gives its images, and their sizes; {} for none or one."""
+        counts = Counter(a.subset for a in self.annotations.values() if a.subset)
+        return dict(counts) if len(counts) > 1 else {}
+
     def name_of(self, image: pathlib.Path) -> str | None:
         """The name that the file gives an image; None if it has none."""
         names = self._by_name.get(image.name, [])
@@ -259,6 +265,3 @@ class ByImage:
         if ends:
             return max(ends, key=len)
         return names[0] if len(names) == 1 else None
-
-    def __iter__(self) -> Iterable[str]:
-        return iter(self.annotations)

@@ -21,10 +21,10 @@ from segjax.data.files.archive import (
     need_folders,
     pair_by_key,
 )
+from segjax.data.files.colors import rows_of_colors
 from segjax.data.files.ids import IdMap, class_ids
 from segjax.data.files.images import count_colors, hex_color, read_image
 from segjax.data.files.lists import pairs_of_list
-from segjax.data.files.masks import rows_of_colors
 from segjax.data.files.paired import PairedFiles
 from segjax.data.files.pairing import pair_files
 from segjax.data.source import DatasetSpec

@@ -13,18 +13,17 @@ from segjax.data.errors import DataError
 from segjax.data.files.archive import existing_root
 from segjax.data.files.ids import IdMap, class_ids, listed_ids
 from segjax.data.files.images import read_image
-from segjax.data.files.masks import read_listed_mask
-from segjax.data.files.multilabel import pair_label_files, read_bits, read_label_files
+from segjax.data.files.mask_formats import MULTILABEL, MaskFormat
+from segjax.data.files.multilabel import pair_label_files
 from segjax.data.files.paired import PairedFiles
 from segjax.data.files.pairing import Pairs
+from segjax.data.files.panoptic import find_annotations, load_annotations
 from segjax.data.files.values import Range
 from segjax.data.layouts.match import Choice, SplitFiles
 from segjax.data.layouts.samples import LAYOUTS, Place, files_of_split
 from segjax.data.polygons.class_names import found_classes, number_names
 from segjax.data.polygons.formats import read_shapes, with_background
 from segjax.data.source import DatasetSpec
-
-MASK_FORMATS = ("ids", "bits", "per_class")  # values of data.mask_format
 
 
 def open_folder(
@@ -37,6 +36,9 @@ def open_folder(
     value_range: Sequence[Range] = (),
     exif: str = "auto",
     mask_format: str = "ids",
+    mask_threshold: float = 0,
+    color_distance: int = 0,
+    missing_is_empty: bool = False,
     choice: Choice | None = None,
 ) -> PairedFiles:
     """The image and mask files of a split.
@@ -46,19 +48,17 @@ def open_folder(
     as `images/<split>` with `masks/<split>`. Subfolders are searched, and are part of the names.
     Masks are pictures, or files of polygons, which are drawn.
 
-    `lists` and `pairing` describe the pairing, `layouts` the layouts, `read_listed_mask` the masks,
-    `polygons.formats` the polygons.
+    `lists` and `pairing` describe the pairing, `layouts` the layouts, `mask_formats.MaskFormat`
+    the masks, `polygons.formats` the polygons.
 
     Args:
       root: the data set's folder.
       split: the split's name, such as "train".
       classes: the K classes, or the class list with the ids and colours in the masks. For polygons
         its names are the labels; without one for background it gets that in front.
-      ignore_ids: ids in the mask files that become 255, also class ids.
       channels, value_range, exif: of the images; see `read_image`.
-      mask_format: what masks hold. "ids": one class per pixel. "bits" (see `read_bits`) and
-        "per_class" (a file for each class, see `pair_label_files` and `read_label_files`): any
-        number of classes per pixel; the labels are those of `ClassTable.multilabel`.
+      ignore_ids, mask_format, mask_threshold, color_distance, missing_is_empty: how masks are
+        read, see `MaskFormat`.
       choice: further options that say where the files are.
 
     Raises:
@@ -66,16 +66,25 @@ def open_folder(
         image twice; or files do not pair one to one.
     """
     listed = classes if isinstance(classes, ClassList) else class_lists.listed(classes)
-    if mask_format != "ids":
+    ignored = tuple(int(i) for i in ignore_ids)
+    form = MaskFormat(mask_format, ignored, mask_threshold, color_distance, missing_is_empty)
+    form.check(listed)
+    if form.is_multilabel:
         listed = _multilabel(listed, mask_format)
-    root, ignore_ids = existing_root(root, LAYOUTS), tuple(int(i) for i in ignore_ids)
-    choice, more_masks = dataclasses.replace(choice or Choice(), channels=channels), []
-    if mask_format == "per_class":
-        folders = Place(root, choice, split).folders(split)
-        paired = pair_label_files(*folders, listed.classes.names, choice.suffixes)
-        names, image_paths, (mask_paths, *others), pairing = paired
-        files = SplitFiles(Pairs(names, image_paths, mask_paths, pairing), ())
-        more_masks = list(zip(*others, strict=True))
+    root, more_masks, found = existing_root(root, LAYOUTS), [], {}
+    choice = dataclasses.replace(choice or Choice(), channels=channels)
+    if form.has_file_per_class:
+        label_files = pair_label_files(
+            *Place(root, choice, split).folders(split),
+            listed.names,
+            choice.suffixes,
+            missing_is_empty=missing_is_empty,
+            has_rest=not form.is_multilabel,
+        )
+        masks = [masks[0] for masks in label_files.masks]
+        pairs = Pairs(label_files.names, label_files.images, masks, label_files.rule)
+        files, more_masks = SplitFiles(pairs, ()), [masks[1:] for masks in label_files.masks]
+        found = {"by_folder": label_files.by_folder, "rest": "".join(label_files.missing)}
     else:
         files = files_of_split(root, split, choice)
     if files.shapes and mask_format != "ids":
@@ -83,12 +92,11 @@ def open_folder(
             f"data.mask_format={mask_format} with polygons ({files.pairs.masks[0]})",
             "use data.mask_format=ids: a pixel has the class of the shape on top",
         )
-    read_ids = functools.partial(read_listed_mask, listed=listed, ignore_ids=ignore_ids)
-    if mask_format == "bits":
-        one = len(listed.classes) == 1
-        read_ids = functools.partial(read_bits, one_label=one, ignore_ids=ignore_ids)
-    if mask_format == "per_class":
-        read_ids = functools.partial(read_label_files, ignore_ids=ignore_ids)
+    if form.name == "panoptic":
+        annotations = find_annotations(root, split, files.pairs.masks)
+        load_annotations(annotations)  # now, once, and not in each of the threads that read masks
+        more_masks = [(annotations,)] * len(files.pairs.masks)
+    read_ids, void_ids = form.reader(listed, **found), form.void_ids
     notes = files.notes
     if files.shapes:
         listed, background = with_background(listed)
@@ -101,7 +109,7 @@ def open_folder(
         )
         name = listed.names[listed.ids.index(background)]
         notes = (*notes, f"masks are drawn from polygons; what none covers is {name!r}")
-        ignore_ids = (*ignore_ids, IGNORE)
+        void_ids = (*ignored, IGNORE)
     return PairedFiles(
         "Folder",
         split,
@@ -109,7 +117,7 @@ def open_folder(
         files.pairs.names,
         files.pairs.images,
         files.pairs.masks,
-        _id_map(listed, ignore_ids, mask_format),
+        _id_map(listed, void_ids, mask_format),
         read_image=functools.partial(
             read_image, channels=channels, value_range=tuple(value_range), exif=exif
         ),
@@ -158,6 +166,9 @@ def _open(data: Mapping[str, Any], split: str) -> PairedFiles:
         value_range=image_options.ranges_of(data),
         exif=data.get("exif", "auto"),
         mask_format=data.get("mask_format", "ids"),
+        mask_threshold=data.get("mask_threshold", 0),
+        color_distance=data.get("color_distance", 0),
+        missing_is_empty=data.get("missing_is_empty", False),
         choice=Choice.of(data),
     )
     if data["classes"]:
@@ -194,7 +205,7 @@ def _class_list(data: Mapping[str, Any]) -> ClassList:
 
 def _class_table(data: Mapping[str, Any]) -> ClassTable:
     listed, mask_format = _class_list(data), data.get("mask_format", "ids")
-    return (listed if mask_format == "ids" else _multilabel(listed, mask_format)).classes
+    return (_multilabel(listed, mask_format) if mask_format in MULTILABEL else listed).classes
 
 
 SPEC = DatasetSpec(

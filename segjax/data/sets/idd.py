@@ -21,7 +21,8 @@ from segjax.data.errors import DataError
 from segjax.data.files.archive import existing_root
 from segjax.data.files.atomic import replacing
 from segjax.data.files.ids import IdMap
-from segjax.data.files.images import read_mask, some
+from segjax.data.files.images import some
+from segjax.data.files.masks import read_mask
 from segjax.data.files.paired import PairedFiles
 from segjax.data.parallel import in_processes
 from segjax.data.polygons.paint import damaged, paint

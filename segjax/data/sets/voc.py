@@ -10,7 +10,8 @@ from segjax.data.class_lists import published
 from segjax.data.errors import DataError
 from segjax.data.files.archive import check_split, files_by_key, held, need_folders
 from segjax.data.files.ids import class_ids
-from segjax.data.files.images import read_mask, some
+from segjax.data.files.images import some
+from segjax.data.files.masks import read_mask
 from segjax.data.files.paired import PairedFiles
 from segjax.data.source import DatasetSpec
 

@@ -7,7 +7,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segjax.data.files.images import list_images, read_image, read_mask
+from segjax.data.files.images import list_images, read_image
+from segjax.data.files.masks import read_mask
 from tests.data.drawn import photo, save
 
 GREY = np.full((2, 3), 1, np.uint8)
@@ -50,35 +51,6 @@ def test_read_image_turns_by_exif_only_when_asked(tmp_path, suffix):
     Image.new("RGB", (6, 4)).save(tmp_path / f"a.{suffix}", exif=exif)
     assert read_image(tmp_path / f"a.{suffix}").shape == (4, 6, 3)
     assert read_image(tmp_path / f"a.{suffix}", exif=True).shape == (6, 4, 3)
-
-
-def test_read_mask_gives_the_ids_of_every_one_channel_mode(tmp_path):
-    ids = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
-    paths = [
-        palette(tmp_path / "palette.png", ids, [9, 9, 9, 200, 0, 0, 0, 200, 0]),
-        save(tmp_path / "grey.png", ids),
-        save(tmp_path / "grey16.png", ids.astype(np.uint16)),
-        save(tmp_path / "grey32.tif", ids.astype(np.int32)),
-    ]
-    assert Image.open(paths[0]).mode == "P"
-    for path in paths:
-        np.testing.assert_array_equal(read_mask(path), ids, err_msg=path.name)
-    one_bit = read_mask(save(tmp_path / "one bit.png", ids > 0))
-    assert read_mask(paths[1]).dtype == one_bit.dtype == np.uint8
-    np.testing.assert_array_equal(one_bit, ids > 0)
-
-
-@pytest.mark.parametrize(
-    "pixels, words",
-    [
-        ([[(0, 0, 0), (128, 64, 128)]], r"RGB with 2 colours \(#000000, #804080\); use ids"),
-        ([[(1, 1, 1, 255)]], r"mode RGBA .*use one of the channels, which are equal: np\.asarray"),
-        ([[(1, 255)]], "one class id per pixel, found mode LA; use a one-channel PNG"),
-    ],
-)
-def test_read_mask_refuses_colours_and_says_how_to_convert(tmp_path, pixels, words):
-    with pytest.raises(ValueError, match=words):
-        read_mask(save(tmp_path / "a.png", np.array(pixels, np.uint8)))
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif"])

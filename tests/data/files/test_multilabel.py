@@ -124,7 +124,7 @@ def test_bits_of_no_class_are_refused(tmp_path, files, words):
     [
         (
             ["crack/a.png", "crack/b.png"],
-            r"no folder of the classes stain; it has crack; use a fol",
+            r"classes without a mask: stain; folders of no class: none; name the folders",
         ),
         (["crack/a.png", "crack/b.png", "stain/a.png"], r"1 images in .* have no mask \(b\.png\)"),
         (["a_crack.png", "b_crack.png", "a_stain.png"], r"1 images in .* have no mask \(b\.png\)"),
@@ -137,6 +137,52 @@ def test_files_of_classes_that_are_missing_are_named(tmp_path, files, words):
         open_folder(
             folder(tmp_path, dict.fromkeys(files, A)), "train", PAIR, mask_format="per_class"
         )
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("high", [1, 255])
+def test_a_channel_for_each_class_as_bits(tmp_path, first, high):
+    root, ignored = folder(tmp_path, {}), () if high == 255 else (255,)
+    for name, masks in (("a", (A, STAIN_A)), ("b", (B, STAIN_B))):
+        (root / "masks/train").mkdir(parents=True, exist_ok=True)
+        stack = np.stack(masks, 0 if first else -1).astype(np.uint8) * high
+        np.save(root / f"masks/train/{name}.npy", stack)
+    assert labels(root, PAIR, mask_format="bits", ignore_ids=ignored) == [BITS_A, BITS_B]
+    with pytest.raises(ValueError, match=r"a\.npy is a stack"):
+        labels(root, PAIR)
+
+
+def test_bits_and_files_of_soft_masks_have_a_threshold(tmp_path):
+    soft = [[0, 200, 140], [9, 0, 255]]
+    root = folder(tmp_path / "one", {"a.png": soft, "b.png": soft})
+    got = labels(root, CRACK, mask_format="bits", mask_threshold=128)
+    assert got == [[[0, 1, 1], [0, 0, 1]]] * 2
+    root = folder(tmp_path / "each", {f"{n}/{i}.png": soft for n in PAIR.names for i in "ab"})
+    got = labels(root, PAIR, mask_format="per_class", mask_threshold=200)
+    assert got == [[[0, 3, 0], [0, 0, 3]]] * 2
+    bits = folder(tmp_path / "bits", {"a.png": soft, "b.png": soft})
+    with pytest.raises(ValueError, match=r"a\.png has bits of 2 classes, which data\.mask_thresh"):
+        labels(bits, PAIR, mask_format="bits", mask_threshold=128)
+
+
+@pytest.mark.parametrize("layout", ["{name}/{image}.png", "{image}_{name}.png"])
+def test_a_missing_file_may_mean_that_a_class_does_not_occur(tmp_path, layout):
+    files = {("a", "crack"): A, ("a", "stain"): STAIN_A, ("b", "stain"): STAIN_B}
+    masks = {layout.format(image=i, name=n): mask for (i, n), mask in files.items()}
+    root = folder(tmp_path, masks)
+    with pytest.raises(ValueError, match=r"1 images in .* have no mask \(b\.png\)"):
+        labels(root, PAIR, mask_format="per_class")
+    got = labels(root, PAIR, mask_format="per_class", missing_is_empty=True)
+    assert got == [BITS_A, [[0, 0, 0], [0, 2, 0]]]
+    (root / "masks/train" / layout.format(image="b", name="stain")).unlink()
+    with pytest.raises(ValueError, match=r"1 images in .* have no mask of any class \(b\.png\)"):
+        labels(root, PAIR, mask_format="per_class", missing_is_empty=True)
+
+
+def test_a_folder_of_no_class_is_named(tmp_path):
+    masks = {f"{name}/{i}.png": A for name in ("crack", "stain", "dirt") for i in "ab"}
+    with pytest.raises(ValueError, match=r"folders of no class: dirt; name the folders"):
+        labels(folder(tmp_path, masks), PAIR, mask_format="per_class")
 
 
 def test_masks_of_a_class_with_other_values_or_sizes_are_named(tmp_path):
@@ -201,7 +247,7 @@ def test_the_config_names_the_kind_of_masks(tmp_path):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"mask_format": "bit"}, r"data\.mask_format='bit' is unknown; use ids, bits, per_class"),
+        ({"mask_format": "bit"}, r"data\.mask_format='bit' is unknown; use ids, bits, per_class, "),
         (
             {"name": "streets"},
             r"data\.mask_format='bits', but masks of streets hold class ids; use data",

@@ -13,6 +13,7 @@ from PIL import Image
 
 from segjax.data.classes import from_names
 from segjax.data.datasets import class_table, make_source
+from segjax.data.doctor.diagnose import diagnose
 from segjax.data.polygons.formats import annotation_of, annotations_of, left_out_of
 from segjax.data.sets.folder import open_folder
 from tests.data.drawn import data_config, photo
@@ -101,11 +102,12 @@ def coco(root, names, **more):
     return write(root, content | more)
 
 
-def cvat(path, images, before="", label="spall"):
+def cvat(path, images, before="", label="spall", subsets=()):
     text = lambda points: ";".join(f"{x},{y}" for x, y in points)  # noqa: E731
     runs = ", ".join(map(str, [0, 24]))
+    subsets = subsets or [""] * len(images)
     inner = "".join(
-        f'<image id="{k}" name="{name}" width="10" height="8">'
+        f'<image id="{k}" name="{name}" width="10" height="8" subset="{subsets[k]}">'
         f'<mask label="{label}" rle="{runs}" left="3" top="3" width="6" height="4" z_order="1"/>'
         f'<polygon label="crack" points="{text(CRACK)}" z_order="0"/>'
         f'<points label="crack" points="1,1"/><tag label="wet"/></image>'
@@ -266,6 +268,10 @@ def test_what_is_ignored_and_what_is_left_out(tmp_path):
         "polygons of fewer than 3 points": 1,
         "shapes of type line": 1,
     }
+    findings = {f.code: f for f in diagnose({"train": source}).findings}
+    assert "1 polygons of fewer than 3 points, 1 shapes of type" in str(
+        findings["left-out-shapes"].found
+    )
 
 
 def test_an_image_of_another_size(tmp_path):
@@ -368,3 +374,24 @@ def test_names_with_folders_and_a_file_of_all_images(tmp_path):
     assert sorted([*train.names, *val.names]) == ["north/a", "south/a", "south/b"]
     assert train.classes.names == ("background", "crack", "spall")
     np.testing.assert_array_equal(train[0]["label"], SCENE)
+
+
+def test_subsets_of_cvat_are_splits(tmp_path):
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    for name in names:
+        photo(tmp_path / "images" / name, 8, 10)
+    cvat(tmp_path / "annotations.xml", names, subsets=["Train", "Validation", "Train"])
+    config = data_config(name="folder", root=str(tmp_path))
+    train, val = (make_source(config, split) for split in ("train", "val"))
+    assert (list(train.names), list(val.names)) == (["a", "c"], ["b"])
+    assert "looks like CVAT: Train (2), Validation (1)" in train.notes[0]
+
+
+def test_shares_of_a_turned_photo_are_those_of_the_picture_that_tools_show(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = photo(tmp_path / "images/train/a.jpg", 4, 6)
+    Image.open(path).save(path, exif=exif)
+    write(tmp_path / "labels/train/a.txt", "0 0 0 1 0 1 0.4 0 0.4\n")
+    label = open_folder(tmp_path, "train", from_names(["background", "crack"]))[0]["label"]
+    np.testing.assert_array_equal(label, np.repeat([1, 0], 3)[:, None] * np.ones((1, 4)))
