@@ -17,6 +17,7 @@ from segjax.commands.uncertainty import uncertainty
 from segjax.data.batches import eval_batches
 from segjax.data.class_lists import IDD_LEVEL1
 from segjax.data.datasets import make_source
+from segjax.data.scored import nearest_pixels
 from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
 from segjax.inference.uncertainty_scores import score_split
@@ -114,8 +115,8 @@ def test_ensemble_is_the_mean_of_its_members(config, tmp_path):
 
     def probabilities(predictor):
         logits = forward(predictor.variables)
-        logits = jax.image.resize(logits, (3, 48, 72, 7), "bilinear")
-        return np.asarray(jax.nn.softmax(logits), np.float64)
+        rows, columns = nearest_pixels((32, 48), (48, 72))  # from the labels' own size
+        return np.asarray(jax.nn.softmax(logits), np.float64)[:, rows, columns]
 
     each = np.stack([probabilities(predictor) for predictor in predictors])
     labels = np.stack([canvas[i]["label"] for i in range(3)])

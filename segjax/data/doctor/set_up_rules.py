@@ -1,13 +1,20 @@
 """Findings about options that do not suit the data: a set-up that learns little or nothing."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from segjax.data.doctor.findings import ERROR, WARNING, Finding
+from segjax.data.doctor.findings import ERROR, SHOWN, WARNING, Finding
 from segjax.data.doctor.settings import Settings
 from segjax.data.doctor.split import Split
 from segjax.data.doctor.split_rules import advised_canvas, median_zoom
 
+# A number before or numbers after the name, punctuation of CSV or JSON, words of a header.
+_ROW = re.compile(
+    r"^\d+[\s,;:]+\S|(\d+[\s,;:]+){2}\d+$|[;{}\t\"]|::|^__|"
+    r"^(pixel value|(id|class|name|label)s?[ ,](name|r(ed)?)\b)",
+    re.IGNORECASE,
+)
 _KEPT = 0.5  # share of the first weights in a running average that is worth a line
 
 
@@ -24,6 +31,20 @@ def one_class(splits: Mapping[str, Split], settings: Settings) -> Iterator[Findi
         f"name the background as a class too: --config.data.classes=background,{classes.names[0]}; "
         "or --config.model.head=sigmoid --config.data.mask_format=bits",
     )
+
+
+def class_names(splits: Mapping[str, Split], settings: Settings) -> Iterator[Finding]:
+    """Names that look like a header or like whole rows of a class list in another form."""
+    odd = [n for n in next(iter(splits.values())).classes.names if _ROW.search(n)]
+    if odd:
+        yield Finding(
+            "class-names",
+            WARNING,
+            f"names of classes look like rows of another kind of file: {', '.join(odd[:SHOWN])}",
+            tuple(odd[:SHOWN]),
+            "check data.classes: with a header or a column too many, every id has the name of "
+            "another class",
+        )
 
 
 def zero_weights(splits: Mapping[str, Split], settings: Settings) -> Iterator[Finding]:
@@ -123,4 +144,4 @@ def toy_network(splits: Mapping[str, Split], settings: Settings) -> Iterator[Fin
     )
 
 
-RULES = (one_class, zero_weights, frozen_at_random, long_average, toy_network)
+RULES = (one_class, class_names, zero_weights, frozen_at_random, long_average, toy_network)

@@ -13,14 +13,9 @@ from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.errors import DataError
 from segjax.data.files import masks
 from segjax.data.files.ids import count_ids
-from segjax.data.files.images import (
-    ARRAY_SUFFIX,
-    IMAGE_SUFFIXES,
-    list_images,
-    open_image,
-    read_mask,
-    some,
-)
+from segjax.data.files.images import IMAGE_SUFFIXES, list_images, some
+from segjax.data.files.masks import read_mask
+from segjax.data.files.pixels import ARRAY_SUFFIX, open_image
 
 MASKS = "masks"  # where --mode=predict writes label maps
 _TRIED = 16  # names by which the affixes of all are found

@@ -1,5 +1,6 @@
 """The `folder` data set: your own images and masks, paired by a list or by folder and name."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -191,7 +192,10 @@ def _class_list(data: Mapping[str, Any]) -> ClassList:
     if given:
         listed = class_lists.given_list(given)
     else:
-        found = found_classes(place) if place else None
+        found = None
+        # With a number of classes, a list of something else that lies there is no error.
+        with contextlib.suppress(DataError) if count else contextlib.nullcontext():
+            found = found_classes(place) if place else None
         if count and (found is None or len(found.classes) != count):
             found = class_lists.given_list("", count)
         if found is None:

@@ -19,8 +19,9 @@ from segjax.data.class_lists import ClassList
 from segjax.data.classes import IGNORE, ClassTable, from_names
 from segjax.data.errors import DataError
 from segjax.data.files.ids import IdMap, listed_ids
-from segjax.data.files.images import open_image, some
+from segjax.data.files.images import some
 from segjax.data.files.masks import mask_ids
+from segjax.data.files.pixels import open_image
 from segjax.data.source import DatasetSpec
 
 _NAME = re.compile(r"tfds:(\w+(/[\w.-]+)?(:[\d.*]+)?)")

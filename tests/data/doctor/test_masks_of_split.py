@@ -96,7 +96,9 @@ def test_palettes_in_another_order_count_where_indices_are_read(tmp_path, palett
 
     paletted(tmp_path, *palettes)
     assert orders(THREE) == [WARNING] * moved
-    lines = "".join(f"{n} {' '.join(map(str, c))}\n" for n, c in zip("abc", (BLACK, RED, BLUE)))
+    lines = "".join(
+        f"{n} {' '.join(map(str, c))}\n" for n, c in zip("abc", (BLACK, RED, BLUE), strict=True)
+    )
     (tmp_path / "colors.txt").write_text(lines)
     assert not orders(read_class_list(tmp_path / "colors.txt"))
 

@@ -100,3 +100,13 @@ def test_a_class_that_the_canvas_shrinks_away():
     assert finding.found[-1] == "b: 100 pixels an image, 9 on the canvas (median)"
     config.data.image_size = (140, 210)
     assert "canvas-size" not in {f.code for f in diagnose(sources, config=config).findings}
+
+
+def test_names_that_are_rows_of_a_file():
+    rows = ["Pixel Value Class", "0 background", "class r g b", "id name", "64 128 64", "cat:4::"]
+    rows += ["__ignore__", "tree 1 2 3", "name;r;g;b"]
+    names = ["class 1", "tv/monitor", "potted plant", "building, edifice", "T-1000", "0", "road r"]
+    for name in rows:
+        assert found([name, "b"])["class-names"].severity == WARNING, name
+    for name in names:
+        assert "class-names" not in found([name, "b"]), name

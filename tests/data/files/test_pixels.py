@@ -10,8 +10,8 @@ from PIL import Image, ImageCms
 
 from segjax.data.files import pixels
 from segjax.data.files.headers import read_header
-from segjax.data.files.images import open_image, read_image
-from segjax.data.files.pixels import read_raw
+from segjax.data.files.images import read_image
+from segjax.data.files.pixels import open_image, read_raw
 from tests.data.drawn import save
 
 RANDOM = np.random.default_rng(0)

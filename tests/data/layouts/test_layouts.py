@@ -180,6 +180,9 @@ def test_a_class_list_in_the_layout_is_used_and_said(tmp_path, name, content):
     assert source.notes[-1] == f"classes of {tmp_path / name}: road, car"
     config = data_config(name="folder", root=str(tmp_path), classes="a,b")
     assert make_source(config, "train").classes.names == ("a", "b")
+    (tmp_path / name).write_bytes(b"\0\1\2")
+    config = data_config(name="folder", root=str(tmp_path), num_classes=2)
+    assert make_source(config, "train").classes.names == ("class 0", "class 1")
 
 
 def test_layouts_that_both_fit_are_named_with_the_options(tmp_path):
