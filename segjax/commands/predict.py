@@ -20,7 +20,7 @@ from segjax.data.files.windowed import WindowedImage
 from segjax.data.image_options import ranges_of
 from segjax.inference.crf import DenseCRF
 from segjax.inference.inputs import Input, Inputs, open_inputs
-from segjax.inference.masks_out import Rows, mark_void, write_picture
+from segjax.inference.masks_out import Rows, mark_void, void_id, write_picture
 from segjax.inference.options import InferenceOptions
 from segjax.inference.predictor import Predictor
 from segjax.inference.video import VideoWriter
@@ -95,7 +95,7 @@ def predict(
     classes = predictor.classes
     data = predictor.config["data"]
     written = classes if ids == "raw" else dataclasses.replace(classes, ids=())
-    nodata = None if classes.multilabel else int(written.to_raw_ids([[IGNORE]])[0, 0])
+    nodata = None if classes.multilabel else void_id(written.raw_ids)
     inputs = open_inputs(input, data["channels"], ranges_of(data), data.get("exif", "auto"))
     if inputs.note:
         print_line(console, inputs.note)
@@ -105,9 +105,11 @@ def predict(
             if label is None:
                 unreadable.append(item)
             else:
-                if not classes.multilabel:
+                if nodata is not None:
                     mark_void(item, label)
                 mask = written.to_raw_ids(label)
+                if nodata not in (None, IGNORE):  # 255 is a class in the data set's own masks
+                    mark_void(item, mask, nodata)
                 masks.append(write_picture(output / "masks", item, mask, nodata=nodata))
                 for kind, mask in _label_masks(label, classes):
                     write_picture(output / kind, item, mask)

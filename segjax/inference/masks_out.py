@@ -1,12 +1,12 @@
 """Pictures of predictions as files: PNG, or GeoTIFF for an image that is one."""
 
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Integer, Shaped
 from PIL import Image
 
 from segjax.data.classes import IGNORE
@@ -39,13 +39,19 @@ class Rows(NamedTuple):
             yield self.read(slice(top, min(top + _TILE, self.shape[0])))
 
 
-def mark_void(item: Input, label: UInt8[np.ndarray, "h w"]) -> None:
-    """Sets the label of pixels without data to 255, in place; see `geo.void_pixels`."""
+def void_id(ids: Collection[int]) -> int:
+    """The id of pixels without data in a mask of these class ids: 255, or the next below it that is
+    free."""
+    return next(i for i in range(IGNORE, -1, -1) if i not in ids)
+
+
+def mark_void(item: Input, label: Integer[np.ndarray, "h w"], id_: int = IGNORE) -> None:
+    """Sets the label of pixels without data, in place; see `geo.void_pixels`."""
     if item.void is None:
         return
     for top in range(0, len(label), _TILE):
         rows = slice(top, min(top + _TILE, len(label)))
-        label[rows][item.void(rows)] = IGNORE
+        label[rows][item.void(rows)] = id_
 
 
 def write_picture(

@@ -8,7 +8,7 @@ from PIL import Image
 from segjax.data.files.geo import GEO_TAGS, NODATA_TAG
 from segjax.inference import inputs as inputs_module
 from segjax.inference.inputs import Input, open_inputs
-from segjax.inference.masks_out import Rows, mark_void, write_picture
+from segjax.inference.masks_out import Rows, mark_void, void_id, write_picture
 from tests.data.drawn import save
 
 RGB = np.random.default_rng(0).integers(1, 256, (300, 270, 3)).astype(np.uint8)
@@ -86,6 +86,13 @@ def test_pixels_without_data_are_255(tmp_path, monkeypatch, windowed, kind):
     np.testing.assert_array_equal(label[kept], LABEL[kept])
     with tifffile.TiffFile(write_picture(tmp_path, item, label, nodata=255)) as file:
         assert file.pages[0].tags[NODATA_TAG].value == "255"
+
+
+def test_the_id_of_pixels_without_data_is_no_class():
+    assert (void_id((0, 1)), void_id((0, 255)), void_id((255, 254, 7))) == (255, 254, 253)
+    label = np.zeros((2, 3), np.uint8)
+    mark_void(Input("a", "a", None, void=lambda rows: np.eye(2, 3, dtype=bool)[rows]), label, 254)
+    np.testing.assert_array_equal(label, np.eye(2, 3) * 254)
 
 
 def test_other_images_are_png_with_their_world_files(tmp_path):
