@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from PIL import Image
-from segjax.data.doctor.headers import Header, read_header
 
 from segjax.data.class_lists import read_class_list
 from segjax.data.doctor import ERROR, INFO, WARNING, diagnose
+from segjax.data.files.headers import Header, read_header
 from segjax.data.sets.folder import open_folder
 from tests.data.drawn import THREE, TWO, mask, pairs, photo, save
 
