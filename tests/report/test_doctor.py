@@ -105,7 +105,7 @@ def test_findings_on_the_terminal(diagnosis):
     remedies = [line for line in lines if line.startswith("  -> ")]
     assert remedies == [f"  -> {f.remedy}" for f in diagnosis.findings]
     assert lines[-1].startswith(f"{summary(diagnosis)} in 10 train, 4 val images")
-    assert summary(diagnosis).startswith("13 findings (4 error, 5 warning, 4 info")
+    assert summary(diagnosis).startswith("13 findings (5 error, 4 warning, 4 info")
 
 
 def test_a_sample_beside_its_mask(planted_files):

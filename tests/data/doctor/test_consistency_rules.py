@@ -58,11 +58,11 @@ def test_half_of_the_masks_0_and_1_half_0_and_255(root):
     for name in "ace":
         mask(label(root, name), 255 * np.array(HALVES), 40)
     finding = found(root)["mixed-encodings"]
-    assert finding.severity == WARNING
-    assert finding.title.startswith("train: 3 of 6 masks hold only 0 and 255, 3 others ids (1)")
-    assert "their 360 pixels of 255 are ignored" in finding.title
+    assert finding.severity == ERROR
+    assert finding.title.startswith("train: 3 of 6 masks hold only 0 and 255, others 1 for")
+    assert finding.found[0].endswith("0 and 255, 120 ignored")
     assert finding.files == tuple(str(label(root, name)) for name in "ace")
-    assert "data.ignore_ids=()" in finding.remedy
+    assert 'data.ignore_ids="()"' in finding.remedy
     assert "mixed-encodings" not in found(root, ignore_ids=()), "that is the remedy"
 
 
