@@ -14,8 +14,9 @@ from segjax.data.errors import DataError
 from segjax.data.files import colors
 from segjax.data.files.ids import count_ids
 from segjax.data.files.images import IMAGE_SUFFIXES, list_images, some
-from segjax.data.files.masks import read_mask
-from segjax.data.files.pixels import ARRAY_SUFFIX, open_image
+from segjax.data.files.mask_files import read_stored, whole_ids
+from segjax.data.files.masks import one_channel
+from segjax.data.files.pixels import ARRAY_SUFFIX
 
 MASKS = "masks"  # where --mode=predict writes label maps
 _TRIED = 16  # names by which the affixes of all are found
@@ -142,40 +143,22 @@ def read_prediction(
     Raises:
       DataError: if the file cannot be read, or holds colours that are not in the palette.
     """
-    if path.suffix.lower() != ARRAY_SUFFIX:
-        image = open_image(path)
-        if image.mode in ("RGB", "RGBA"):
-            rgb = np.asarray(image)
-            found = _labels_of_colors(rgb, classes, path)
-            if found is not None:
-                return found, found
-            ids = rgb[..., 0]
-        else:
-            ids = read_mask(path)
-    else:
-        ids = _array(path)
+    stored = read_stored(path)
+    if stored.is_colored:
+        found = _labels_of_colors(stored.values, classes, path)
+        if found is not None:
+            return found, found
+    ids = whole_ids(one_channel(stored, path), path)
     values, places = np.unique(ids, return_inverse=True)
     table = np.array([labels.get(int(value), IGNORE) for value in values], np.uint8)
     return ids, table[places].reshape(ids.shape)
 
 
-def _array(path: pathlib.Path) -> Integer[np.ndarray, "h w"]:
-    remedy = "use an array [height, width] of whole numbers"
-    try:
-        ids = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read: {error}", remedy) from error
-    whole = ids.astype(np.int64) if ids.dtype.kind in "biuf" else ids
-    if ids.ndim != 2 or not ids.size or whole is ids or np.any(whole != ids):
-        raise DataError(f"{path} is {ids.dtype} {list(ids.shape)}", remedy)
-    return whole
-
-
 def _labels_of_colors(
-    rgb: UInt8[np.ndarray, "h w c"], classes: ClassTable, path: pathlib.Path
+    rgb: UInt8[np.ndarray, "h w 3"], classes: ClassTable, path: pathlib.Path
 ) -> UInt8[np.ndarray, "h w"] | None:
     """The labels of colours; None if the three channels are alike and not of the palette."""
-    alike = bool((rgb[..., :3] == rgb[..., :1]).all())
+    alike = bool((rgb == rgb[..., :1]).all())
     if classes.multilabel and not alike:
         remedy = "use one channel, with bit k of a value for class k"
         raise DataError(f"{path} holds colours, but a pixel may have several classes", remedy)
@@ -183,10 +166,11 @@ def _labels_of_colors(
         count = tuple(range(len(classes)))
         listed = ClassList(classes, count, count, classes.names, classes.palette)
         rows = colors.rows_of_colors(rgb, listed)
-        if not np.any((rows < 0) & rgb[..., :3].any(-1)):
+        if alike and rows.min() < 0:
+            return None
+        if not np.any((rows < 0) & rgb.any(-1)):
             return np.where(rows < 0, IGNORE, rows).astype(np.uint8)
-        if not alike:
-            return colors.ids_of_colors(rgb, listed, path).astype(np.uint8)  # raises
+        return colors.ids_of_colors(rgb, listed, path).astype(np.uint8)  # raises
     return None
 
 
