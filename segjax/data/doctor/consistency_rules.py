@@ -97,20 +97,19 @@ def mixed_encodings(split: Split, settings: Settings) -> Iterator[Finding]:
 
 def palettes(split: Split, settings: Settings) -> Iterator[Finding]:
     """The same colours at other indices in other files: each file was saved with its own order."""
-    colors, files = defaultdict(set), defaultdict(set)
+    ids_of, files = defaultdict(set), defaultdict(list)
     for place, facts in enumerate(split.facts):
-        palette = facts.palette
-        for id_ in facts.raw_ids if palette and not facts.problems else ():
-            color = palette[3 * id_ : 3 * id_ + 3]
-            if len(color) == 3:
-                colors[id_].add(color)
-                files[color, id_].add(place)
-    ids_of = defaultdict(set)
-    for id_, own in colors.items():
-        for color in own:
-            ids_of[color].add(id_)
-    unsure = {id_ for id_, own in colors.items() if len(own) > 1}
-    moved = [color for color, ids in sorted(ids_of.items()) if len(ids) > 1 and ids & unsure]
+        for id_ in facts.raw_ids if facts.palette and not facts.problems else ():
+            if len(color := _color_at(facts.palette, id_)) == 3:
+                ids_of[color].add(id_)
+                files[color, id_].append(place)
+
+    def contradicts(color: bytes, ids: set[int]) -> bool:
+        """Whether a file uses the colour at an id, and has another one where others use it."""
+        own = {split.facts[i].palette for id_ in ids for i in files[color, id_]}
+        return any(_color_at(palette, id_) != color for palette in own for id_ in ids)
+
+    moved = [c for c, ids in sorted(ids_of.items()) if len(ids) > 1 and contradicts(c, ids)]
     if not moved:
         return
     lines = {}
@@ -128,6 +127,10 @@ def palettes(split: Split, settings: Settings) -> Iterator[Finding]:
         "give all colours in the class list (data.classes: `NAME r g b`) if they are right: the "
         "masks are read by them then",
     )
+
+
+def _color_at(palette: bytes, id_: int) -> bytes:
+    return palette[3 * id_ : 3 * id_ + 3]
 
 
 def image_sizes(split: Split, settings: Settings) -> Iterator[Finding]:
