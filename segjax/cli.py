@@ -142,6 +142,12 @@ COMMANDS: Mapping[str, Command] = {
         needs=("config",),
         takes=("workdir", "target"),
     ),
+    "init": Command(
+        "look at a folder of images and masks, and write a config for it",
+        needs=("input",),
+        takes=("output",),
+        word="input",
+    ),
     "doctor": Command(
         "read a data set as the config does, and list what is wrong with it",
         needs=("config",),
@@ -235,6 +241,8 @@ def _call(mode: str) -> None:
         values["base"] = base.get_config(FLAGS.config.model.name)
         if "workdir" in values:
             values["workdir"] = values["workdir"] or default_workdir()
+    elif mode == "init":
+        values["base"] = base.get_config
     if command.overrides and not _has_config(mode, sys.argv):
         values["overrides"] = _overrides(sys.argv)
     function = function_of(mode)

@@ -84,7 +84,7 @@ def init(
     console, root = console or Console(), pathlib.Path(input)
     path = pathlib.Path(output or root.resolve().parent / f"{root.resolve().name}_config.py")
     found = _found(root)
-    print_line(console, found)
+    print_line(console, str(found))
     lines = [
         _Line("data.name", "folder"),
         _Line("data.root", root.resolve()),
@@ -158,9 +158,9 @@ def _classes(found: Found, path: pathlib.Path, console: Console) -> list[_Line]:
     print_line(
         console,
         f"{len(classes.rows)} {what} in {classes.looked_at} annotations or masks: {values}"
-        f"{', ...' * (len(classes.rows) > 12)}; mend their names in {target}",
+        f"{', ...' * (len(classes.rows) > 12)}; change their names in {target}",
     )
-    lines = [_Line("data.classes", target, "mend the names there")]
+    lines = [_Line("data.classes", target, "change the names there")]
     if not classes.ignore_ids:
         lines.append(_Line("data.ignore_ids", (), "255 is a class"))
     return lines
@@ -299,8 +299,8 @@ def _text(
     head = [
         f'"""DeepLabV3+ on {root}, written by `segjax init`. Every option may be changed.',
         "",
-        f"  segjax doctor --config={path}   what is wrong with the data",
-        f"  segjax --config={path}   trains, evaluates, writes report.html",
+        f"  segjax doctor --config={path.name}    what is wrong with the data",
+        f"  segjax --config={path.name}           trains, evaluates, writes report.html",
         "",
         f"{str(found).removeprefix('data.root looks like ')}. Images of {_sizes(split)}.",
         f"Classes: {said['names']}.",

@@ -97,10 +97,8 @@ def _values_of(path: pathlib.Path) -> Counter:
 def _of_colors(colors: Sequence[Color]) -> tuple[FoundClass, ...]:
     """The classes of colours, with the names of a published class list that has all of them."""
     for table in map(published, _PUBLISHED):
-        rows = {
-            c: (n, label == IGNORE)
-            for c, n, label in zip(table.colors, table.names, table.labels, strict=True)
-        }
+        listed = zip(table.colors, table.names, table.labels, strict=True)
+        rows = {color: (name, label == IGNORE) for color, name, label in listed}
         if set(colors) <= rows.keys():
             return tuple(FoundClass(k, rows[c][0], c, rows[c][1]) for k, c in enumerate(colors))
     return tuple(FoundClass(k, f"class {k}", color) for k, color in enumerate(colors))

@@ -146,6 +146,11 @@ class Splits:
             raise joined(errors)
         return found
 
+    def looked_at(self, split: str) -> Split:
+        """The samples of a split that its check has seen, with their facts."""
+        self.check(split)
+        return self._looked[split]
+
     def counts(self, split: str) -> SplitCounts | None:
         """The pixels of a split, from its check; None if that left out some of its samples."""
         self.check(split)

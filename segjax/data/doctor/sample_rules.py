@@ -143,7 +143,7 @@ def lost_foregrounds(split: Split, settings: Settings) -> Iterator[Finding]:
     binary = [i for i in usable if facts[i].raw_ids <= {0, 255}]
     both = [i for i in binary if facts[i].raw_ids == {0, 255}]
     lost = lost_foreground(split)
-    if both and (lost or len(binary) >= numbers.usable):
+    if both and numbers.ignored_pixels and (lost or len(binary) >= numbers.usable):
         yield split.finding_of_files(
             "mask-0-255",
             ERROR if lost else WARNING,

@@ -31,17 +31,23 @@ def found_classes(place: Place) -> ClassList | None:
     if kind == "many":
         names = annotations_of(files[0]).names
         return _with_ids([id_ for id_, _ in names], [name for _, name in names]) if names else None
-    labels = Counter()
-    for file in files:
-        if file.suffix.lower() != ".txt":
-            labels.update(shape.label for shape in annotation_of(file, (1, 1)).shapes)
-    names = sorted(labels.keys() - {"__ignore__", *BACKGROUND_NAMES})
+    names, _ = labels_of(place)
     raise DataError(
         f"data.classes is empty, and no file of data.root={place.root} names the classes of its "
         f"polygons; the first {len(files)} files have the labels {', '.join(names) or 'by number'}",
         f"use data.classes={','.join(['background', *(names or ['NAME', '...'])])} (a label of "
         "each class), or a class list",
     )
+
+
+def labels_of(place: Place) -> tuple[list[str], int]:
+    """The labels of polygons in the first files of a folder, without the background's, and the
+    number of these files; no labels for files that number them."""
+    files, labels = place.first_shapes(), Counter()
+    for file in files:
+        if file.suffix.lower() != ".txt":
+            labels.update(shape.label for shape in annotation_of(file, (1, 1)).shapes)
+    return sorted(labels.keys() - {"__ignore__", *BACKGROUND_NAMES}), len(files)
 
 
 def _with_ids(ids: list[int | None], names: list[str]) -> ClassList:
