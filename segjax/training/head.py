@@ -220,7 +220,8 @@ def make_head(config: Mapping[str, Any], classes: ClassTable) -> Head:
             raise ValueError(
                 f"model.head='softmax' with one class ({classes.names[0]}): its probability is 1 "
                 "everywhere, so nothing is learned; use model.head=sigmoid with "
-                "data.mask_format=bits, or add the background as a class"
+                "data.mask_format=bits, or name the background too, "
+                f"data.classes=background,{classes.names[0]}"
             )
         return SOFTMAX
     if not classes.multilabel:

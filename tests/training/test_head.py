@@ -159,8 +159,8 @@ def test_the_config_names_the_head():
         (
             {},
             from_names(["road"]),
-            r"'softmax' with one class \(road\): its probability is 1 .*use "
-            r"model\.head=sigmoid with data\.mask_format=bits",
+            r"'softmax' with one class \(road\): its probability is 1 .*use model\.head=sigmoid "
+            r"with data\.mask_format=bits, .* data\.classes=background,road",
         ),
         ({}, TWO, r"'softmax' gives each pixel one class, but the masks hold any number.*=sigmoid"),
         (

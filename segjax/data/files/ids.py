@@ -133,7 +133,10 @@ def _guess(
         return f"{foreground}, data.ignore_ids={more} if it is void"
     ignored = f"use data.ignore_ids={more} if {bad[0]} is void"
     if bad == [num_classes] and min(ids) == 1:
-        return f"use ids that count from 0: these run from 1 to {num_classes}, so subtract 1"
+        return (
+            f"use ids that count from 0: these run from 1 to {num_classes}, so subtract 1; or a "
+            "class list (data.classes=FILE) with lines `1 NAME`, `2 NAME`, ..."
+        )
     if bad == [num_classes]:
         return f"{ignored}; if ids count from 1, subtract 1"
     by_thousand = {i // 1000 for i in bad} <= labels.keys()
