@@ -91,6 +91,7 @@ def init(
         *_where(found),
         *_classes(found, _unused(path, "--output"), console),
     ]
+    lines = _with_share(base, lines)
     machine = _CPU if jax.default_backend() == "cpu" else _ACCELERATOR
     data = Splits(_config(base, lines).data)
     training = data.looked_at(data.data["train_split"])
@@ -140,6 +141,24 @@ def _where(found: Found) -> list[_Line]:
     images = place.open(first).pairs.images
     deep = any(read_header(path).bits > 8 for path in images[:20])
     return [*lines, *([_Line("data.value_range", "auto", "of files deeper than 8 bits")] * deep)]
+
+
+def _with_share(base: Any, lines: list[_Line]) -> list[_Line]:
+    """The lines with the least share for validation from 0.2 on that holds an image: hashes of few
+    names may leave 0.2 without any."""
+    place = next((k for k, line in enumerate(lines) if line.option == "data.val_share"), None)
+    if place is None:
+        return lines
+    for share in (0.2, 0.3, 0.4, 0.5):
+        tried = [*lines[:place], lines[place]._replace(value=share), *lines[place + 1 :]]
+        data = Splits(_config(base, tried).data)
+        try:
+            data.source(data.data["val_split"])
+        except DataError as error:
+            refused = error
+        else:
+            return tried
+    raise refused
 
 
 def _classes(found: Found, path: pathlib.Path, console: Console) -> list[_Line]:
