@@ -65,8 +65,7 @@ def train(case: Case, root: pathlib.Path, workdir: pathlib.Path, weights: str, s
 
 def paint(axes: Axes, curves: dict[str, tuple[list[int], list[float]]]) -> None:
     for color, (name, (steps, mious)) in zip(SERIES, curves.items(), strict=False):
-        axes.plot(steps, mious, color=color, marker="o", label=name)
-        axes.annotate(f"{mious[-1]:.3f}", (steps[-1], mious[-1]), color=color, ha="right")
+        axes.plot(steps, mious, color=color, marker="o", label=f"{name}: {mious[-1]:.3f}")
     axes.set(xlabel="step", ylabel="val mIoU", ylim=(0, None))
     axes.legend(loc="lower right")
 
@@ -86,7 +85,7 @@ def main():
             curves[name] = train(case, args.root, workdir, weights, args.share)
             print(f"{network}, {name}: val mIoU {curves[name][1][-1]:.4f}", flush=True)
         panels.append(Panel(network, functools.partial(paint, curves=curves)))
-        save_png(panels, args.runs / "pretrained.png", columns=3)
+        save_png(panels, args.runs / "pretrained.png", columns=len(panels))
 
 
 if __name__ == "__main__":
