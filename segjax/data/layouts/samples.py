@@ -287,9 +287,10 @@ def files_of_split(root: pathlib.Path, split: str, choice: Choice) -> SplitFiles
     if pairs.rule.startswith("as listed"):
         names = [name_in_root(path, root) for path in pairs.images]
     kept = drawn(names, shares, split if split in shares else None)
+    listed = ", ".join(f"{name} {share:g}" for name, share in shares.items())
     if not kept:
         raise DataError(
-            f"data split {split!r}: no image of {len(names)} falls into its share ({shares})",
+            f"data split {split!r}: no image of {len(names)} falls into its share ({listed})",
             "use a larger share, or more images",
         )
     part = Pairs(
@@ -297,7 +298,7 @@ def files_of_split(root: pathlib.Path, split: str, choice: Choice) -> SplitFiles
         pairs.rule,
         pairs.unlabelled,
     )
-    note = f"{split}: {len(kept)} of {len(names)} images, drawn by their names ({shares})"
+    note = f"{split}: {len(kept)} of {len(names)} images, drawn by their names (shares: {listed})"
     return dataclasses.replace(files, pairs=part, notes=(*files.notes, note))
 
 
