@@ -13,12 +13,11 @@ from rich.console import Console
 from segjax.data.classes import ClassTable, default_palette
 from segjax.data.doctor.split import Split
 from segjax.data.errors import DataError
-from segjax.data.files.archive import held
 from segjax.data.files.headers import read_header
 from segjax.data.found_classes import FoundClass, FoundClasses, classes_of_masks, write_class_list
 from segjax.data.layouts.find import Found, find_layout
 from segjax.data.layouts.match import Choice
-from segjax.data.layouts.samples import Place
+from segjax.data.layouts.samples import Place, files_of_split
 from segjax.data.polygons.class_names import labels_of
 from segjax.data.splits import Splits
 from segjax.report.doctor import print_harm
@@ -112,11 +111,8 @@ def _found(root: pathlib.Path) -> Found:
         raise DataError(f"{root} is no folder", "use a folder of images and masks")
     found = find_layout(root)
     if found is None:
-        raise DataError(
-            f"{root} has no layout that is known; it holds: {held(root)}",
-            "use images/train with masks/train (and val), or one of those in docs/own_data.md; or "
-            "write a config with data.images and data.masks",
-        )
+        files_of_split(root, "train", Choice())  # raises, and says what is there
+        raise DataError(f"{root} has no layout that is known", "use data.images and data.masks")
     return found
 
 
@@ -140,7 +136,7 @@ def _where(found: Found) -> list[_Line]:
     place = Place(found.root, Choice.of(dict(found.options)), first)
     images = place.open(first).pairs.images
     deep = any(read_header(path).bits > 8 for path in images[:20])
-    return [*lines, *([_Line("data.value_range", "auto", "of files deeper than 8 bits")] * deep)]
+    return [*lines, *([_Line("data.value_range", ("auto",), "of files deeper than 8 bits")] * deep)]
 
 
 def _with_share(base: Any, lines: list[_Line]) -> list[_Line]:
@@ -182,6 +178,10 @@ def _classes(found: Found, path: pathlib.Path, console: Console) -> list[_Line]:
     lines = [_Line("data.classes", target, "change the names there")]
     if not classes.ignore_ids:
         lines.append(_Line("data.ignore_ids", (), "255 is a class"))
+    if classes.threshold:
+        said = "values at or above it are foreground: the masks have soft edges"
+        lines.append(_Line("data.mask_threshold", float(classes.threshold), said))
+        print_line(console, f"two values with soft edges: data.mask_threshold={classes.threshold}")
     return lines
 
 

@@ -3,7 +3,7 @@
 import csv
 import pathlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,18 +38,21 @@ class FoundClasses(NamedTuple):
       in_colors: whether the masks hold colours rather than ids.
       ignore_ids: ids that are void, as `data.ignore_ids` takes them.
       looked_at: masks that were read.
+      threshold: for `data.mask_threshold`, where two values have soft edges; 0 = none.
     """
 
     rows: tuple[FoundClass, ...]
     in_colors: bool
     ignore_ids: tuple[int, ...]
     looked_at: int
+    threshold: int = 0
 
 
 def classes_of_masks(paths: Sequence[pathlib.Path], most: int = 200) -> FoundClasses:
     """The ids or colours in up to `most` masks, evenly spaced.
 
-    255 is void, but in masks of 0 and 255 alone, which show a background and a foreground.
+    255 is void, and so are ids below 0; but masks of 0 and 255, alone or with some values between
+    them (soft edges, JPEG), show a background and a foreground.
 
     Raises:
       DataError: if a mask cannot be read, some hold colours and others ids, or they hold more
@@ -64,6 +67,10 @@ def classes_of_masks(paths: Sequence[pathlib.Path], most: int = 200) -> FoundCla
             f"of {len(places)} masks some hold colours and others ids",
             "make all masks the same way, or write a class list with ids and colours",
         )
+    if _are_soft(ids):
+        black, white = default_palette(2)
+        rows = FoundClass(0, "background", black), FoundClass(1, "foreground", white)
+        return FoundClasses(rows, False, (), len(places), threshold=128)
     if max(len(ids), len(colors)) > _MOST:
         raise DataError(
             f"{len(places)} masks hold {max(len(ids), len(colors)):,} values, so they are blended, "
@@ -78,8 +85,16 @@ def classes_of_masks(paths: Sequence[pathlib.Path], most: int = 200) -> FoundCla
     binary = len(values) == 2 and values[0] == 0
     names = ["background", "foreground"] if binary else [f"class {v}" for v in values]
     painted = zip(values, names, default_palette(len(values)), strict=True)
-    rows = tuple(FoundClass(*row) for row in painted)
+    rows = tuple(FoundClass(id_, name, color, id_ < 0) for id_, name, color in painted)
     return FoundClasses(rows, False, (IGNORE,) if IGNORE not in values else (), len(places))
+
+
+def _are_soft(ids: Mapping[int, int]) -> bool:
+    """Whether most pixels are nearly 0 or nearly 255, and some values lie between."""
+    ends = sum(pixels for id_, pixels in ids.items() if 0 <= id_ < 32 or 224 <= id_ <= IGNORE)
+    between = sum(32 <= id_ < 224 for id_ in ids)
+    high = any(id_ >= 224 for id_ in ids)
+    return min(ids, default=-1) == 0 and high and between > 3 and ends > 0.7 * sum(ids.values())
 
 
 def _values_of(path: pathlib.Path) -> Counter:

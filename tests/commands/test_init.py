@@ -100,10 +100,29 @@ def test_polygons_of_labelme_and_no_splits(tmp_path):
 
 def test_a_folder_without_a_layout(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(ValueError, match=r"no layout that is known; it holds: notes\.txt; use"):
+    with pytest.raises(ValueError, match=r"notes\.txt"):
         init(tmp_path, base.get_config)
     with pytest.raises(ValueError, match=r"absent is no folder; use"):
         init(tmp_path / "absent", base.get_config)
+
+
+def test_soft_edges_numbered_polygons_and_deep_images(tmp_path):
+    soft = lambda k: np.clip((np.arange(400) - 100) * 20.0, 0, 255)  # noqa: E731
+    config, printed, _ = started(folder(tmp_path / "soft", soft))
+    assert (config.data.mask_threshold, tuple(config.data.ignore_ids)) == (128.0, ())
+    assert "two values with soft edges: data.mask_threshold=128" in printed
+    root = tmp_path / "yolo"
+    for split in ("train", "val"):
+        for k in range(3):
+            deep = np.random.default_rng(k).integers(0, 4096, (40, 60), np.uint16)
+            (root / f"images/{split}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(deep).save(root / f"images/{split}/{split}{k}.png")
+            (root / f"labels/{split}").mkdir(parents=True, exist_ok=True)
+            (root / f"labels/{split}/{split}{k}.txt").write_text("1 0.1 0.1 0.9 0.1 0.9 0.9\n")
+    config, _, _ = started(root)
+    names = Splits(config.data, config.seed).classes.names
+    assert names == ("background", "class 0", "class 1")
+    assert tuple(config.data.value_range) == ("auto",)
 
 
 def test_a_step_is_measured(tmp_path, monkeypatch):

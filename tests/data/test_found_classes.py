@@ -22,9 +22,10 @@ def masks(folder, *arrays):
         ([[[0, 255]], [[0, 0]]], {0: "background", 255: "foreground"}, ()),
         ([[[0, 1]], [[1, 255]]], {0: "background", 1: "foreground"}, (255,)),
         ([[[7, 26]], [[0, 255]]], {0: "class 0", 7: "class 7", 26: "class 26"}, (255,)),
+        ([[[0, 9, 40, 90, 150, 200, *[255] * 20]]], {0: "background", 1: "foreground"}, ()),
         ([[[[3, 3, 3], [9, 9, 9]]]], {3: "class 3", 9: "class 9"}, (255,)),
     ],
-    ids=["0 and 255", "with void", "gaps", "grey in three channels"],
+    ids=["0 and 255", "with void", "gaps", "soft edges", "grey in three channels"],
 )
 def test_ids(tmp_path, arrays, ids, ignore_ids):
     found = classes_of_masks(masks(tmp_path, *arrays))

@@ -31,7 +31,7 @@ def found_classes(place: Place) -> ClassList | None:
     if kind == "many":
         names = annotations_of(files[0]).names
         return _with_ids([id_ for id_, _ in names], [name for _, name in names]) if names else None
-    names, _ = labels_of(place)
+    names = [] if files[0].suffix.lower() == ".txt" else labels_of(place)[0]
     raise DataError(
         f"data.classes is empty, and no file of data.root={place.root} names the classes of its "
         f"polygons; the first {len(files)} files have the labels {', '.join(names) or 'by number'}",
@@ -42,12 +42,16 @@ def found_classes(place: Place) -> ClassList | None:
 
 def labels_of(place: Place) -> tuple[list[str], int]:
     """The labels of polygons in the first files of a folder, without the background's, and the
-    number of these files; no labels for files that number them."""
-    files, labels = place.first_shapes(), Counter()
+    number of these files. Files that number them have "class 0" and so on."""
+    files, labels, numbers = place.first_shapes(), Counter(), Counter()
     for file in files:
-        if file.suffix.lower() != ".txt":
+        if file.suffix.lower() == ".txt":
+            words = (line.split() for line in file.read_text("utf-8", "replace").splitlines())
+            numbers.update(int(w[0]) for w in words if w and w[0].isdecimal())
+        else:
             labels.update(shape.label for shape in annotation_of(file, (1, 1)).shapes)
-    return sorted(labels.keys() - {"__ignore__", *BACKGROUND_NAMES}), len(files)
+    numbered = [f"class {k}" for k in range(max(numbers, default=-1) + 1)]
+    return numbered + sorted(labels.keys() - {"__ignore__", *BACKGROUND_NAMES}), len(files)
 
 
 def _with_ids(ids: list[int | None], names: list[str]) -> ClassList:
