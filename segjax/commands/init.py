@@ -14,6 +14,7 @@ from segjax.data.classes import ClassTable, default_palette
 from segjax.data.doctor.split import Split
 from segjax.data.errors import DataError
 from segjax.data.files.headers import read_header
+from segjax.data.files.images import read_image
 from segjax.data.found_classes import FoundClass, FoundClasses, classes_of_masks, write_class_list
 from segjax.data.layouts.find import Found, find_layout
 from segjax.data.layouts.match import Choice
@@ -136,7 +137,21 @@ def _where(found: Found) -> list[_Line]:
     place = Place(found.root, Choice.of(dict(found.options)), first)
     images = place.open(first).pairs.images
     deep = any(read_header(path).bits > 8 for path in images[:20])
+    channels = _channels(images[0])
+    lines += [_Line("data.channels", channels, "bands of the images")] * (channels != 3)
     return [*lines, *([_Line("data.value_range", ("auto",), "of files deeper than 8 bits")] * deep)]
+
+
+def _channels(path: pathlib.Path) -> int:
+    """3 for what can be read as RGB, else the bands of an image."""
+    for channels in (3, *range(1, 33)):
+        try:
+            read_image(path, channels, value_range=((0.0, 1.0),))
+        except DataError as error:
+            refused = error
+        else:
+            return channels
+    raise refused
 
 
 def _with_share(base: Any, lines: list[_Line]) -> list[_Line]:

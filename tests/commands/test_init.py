@@ -114,15 +114,15 @@ def test_soft_edges_numbered_polygons_and_deep_images(tmp_path):
     root = tmp_path / "yolo"
     for split in ("train", "val"):
         for k in range(3):
-            deep = np.random.default_rng(k).integers(0, 4096, (40, 60), np.uint16)
+            deep = np.random.default_rng(k).integers(0, 4096, (40, 60, 5), np.uint16)
             (root / f"images/{split}").mkdir(parents=True, exist_ok=True)
-            Image.fromarray(deep).save(root / f"images/{split}/{split}{k}.png")
+            np.save(root / f"images/{split}/{split}{k}.npy", deep)
             (root / f"labels/{split}").mkdir(parents=True, exist_ok=True)
             (root / f"labels/{split}/{split}{k}.txt").write_text("1 0.1 0.1 0.9 0.1 0.9 0.9\n")
     config, _, _ = started(root)
     names = Splits(config.data, config.seed).classes.names
     assert names == ("background", "class 0", "class 1")
-    assert tuple(config.data.value_range) == ("auto",)
+    assert (config.data.channels, tuple(config.data.value_range)) == (5, ("auto",))
 
 
 def test_a_step_is_measured(tmp_path, monkeypatch):
