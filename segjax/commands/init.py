@@ -10,12 +10,17 @@ import ml_collections
 import numpy as np
 from rich.console import Console
 
-from segjax.data.classes import ClassTable, default_palette
+from segjax.data.classes import ClassTable
 from segjax.data.doctor.split import Split
 from segjax.data.errors import DataError
 from segjax.data.files.headers import read_header
 from segjax.data.files.images import read_image
-from segjax.data.found_classes import FoundClass, FoundClasses, classes_of_masks, write_class_list
+from segjax.data.found_classes import (
+    FoundClasses,
+    classes_of_masks,
+    named_classes,
+    write_class_list,
+)
 from segjax.data.layouts.find import Found, find_layout
 from segjax.data.layouts.match import Choice
 from segjax.data.layouts.samples import Place, files_of_split
@@ -203,9 +208,7 @@ def _classes(found: Found, path: pathlib.Path, console: Console) -> list[_Line]:
 def _of_polygons(place: Place) -> FoundClasses:
     """A background and the labels of polygons."""
     labels, files = labels_of(place)
-    names = ["background", *labels]
-    rows = zip(range(len(names)), names, default_palette(len(names)), strict=True)
-    return FoundClasses(tuple(FoundClass(*row) for row in rows), False, (255,), files)
+    return FoundClasses(named_classes(["background", *labels]), False, (255,), files)
 
 
 def _sizes(split: Split) -> str:

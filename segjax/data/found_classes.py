@@ -17,6 +17,7 @@ from segjax.data.files.mask_files import equal_channels, read_stored, whole_ids
 from segjax.data.parallel import in_threads
 
 _MOST = 255  # classes of a label map
+_BACKGROUND = (90, 90, 90)  # its colour, which is neither a class's nor the black of ignored pixels
 # Published class lists, by whose colours classes are named.
 _PUBLISHED = ("camvid11", "camvid32", "cityscapes", "idd_level1", "voc", "ade20k", "sunrgbd")
 
@@ -68,8 +69,7 @@ def classes_of_masks(paths: Sequence[pathlib.Path], most: int = 200) -> FoundCla
             "make all masks the same way, or write a class list with ids and colours",
         )
     if _are_soft(ids):
-        black, white = default_palette(2)
-        rows = FoundClass(0, "background", black), FoundClass(1, "foreground", white)
+        rows = named_classes(["background", "foreground"])
         return FoundClasses(rows, False, (), len(places), threshold=128)
     if max(len(ids), len(colors)) > _MOST:
         raise DataError(
@@ -84,9 +84,17 @@ def classes_of_masks(paths: Sequence[pathlib.Path], most: int = 200) -> FoundCla
     values = sorted(ids.keys() - ({IGNORE} if is_void else set()))
     binary = len(values) == 2 and values[0] == 0
     names = ["background", "foreground"] if binary else [f"class {v}" for v in values]
-    painted = zip(values, names, default_palette(len(values)), strict=True)
-    rows = tuple(FoundClass(id_, name, color, id_ < 0) for id_, name, color in painted)
+    rows = named_classes(names, values)
     return FoundClasses(rows, False, (IGNORE,) if IGNORE not in values else (), len(places))
+
+
+def named_classes(names: Sequence[str], ids: Sequence[int] = ()) -> tuple[FoundClass, ...]:
+    """Classes with distinct colours; without ids they count from 0. Ids below 0 are void."""
+    palette = default_palette(len(names))
+    if names and names[0] == "background":
+        palette = (_BACKGROUND, *palette[:-1])
+    rows = zip(ids or range(len(names)), names, palette, strict=True)
+    return tuple(FoundClass(id_, name, color, id_ < 0) for id_, name, color in rows)
 
 
 def _are_soft(ids: Mapping[int, int]) -> bool:
