@@ -14,6 +14,8 @@ RANGES = {
     "data.num_classes": "[0, inf)",
     "data.channels": "[1, inf)",
     "data.mask_threshold": "[0, inf)",
+    "data.val_share": "[0, 1)",
+    "data.test_share": "[0, 1)",
     "data.color_distance": "[0, 255]",
     "data.train_images": "[1, inf)",
     "data.eval_images": "[1, inf)",
