@@ -132,6 +132,8 @@ def load(workdir: str | pathlib.Path, *, scores: bool = False) -> Any:
     if everywhere is not None:
         values["optim"]["decay_scale"] = "" if everywhere else "bias=0,norm=0"
     data = values.get("data", {})
+    if "mask_format" not in data and "masks" in data:  # its name before
+        data["mask_format"] = data.pop("masks")
     values["data"] = {"value_range": [], "exif": "auto", **data}
     return ml_collections.ConfigDict(values)
 

@@ -8,6 +8,7 @@ from configs import base, pspnet
 from segjax import config as configs
 from segjax.data.class_lists import read_class_list
 from segjax.data.sets.camvid import CAMVID
+from segjax.training.options import check_options
 
 
 def test_plain_is_what_json_holds():
@@ -159,3 +160,17 @@ def test_the_decay_of_an_older_run_keeps_its_meaning(tmp_path, everywhere, text)
     ours.train.freeze = ("norm",)
     with pytest.raises(ValueError, match=r"train\.freeze: \[\] there, \['norm'\] now"):
         configs.check_same_run(ours, tmp_path, base.get_config())
+
+
+def test_masks_of_earlier_versions_are_the_mask_format(tmp_path):
+    config = base.get_config().to_dict()
+    del config["data"]["mask_format"]
+    config["data"]["masks"] = "bits"
+    configs.save(config, tmp_path)
+    loaded = configs.load(tmp_path)
+    assert loaded.data.mask_format == "bits"
+    assert "masks" not in loaded.data
+    ours = base.get_config()
+    ours.data.masks, ours.train.steps = "bits", 1
+    with pytest.raises(ValueError, match=r"data\.masks='bits' is now data\.mask_format=bits"):
+        check_options(ours)

@@ -43,6 +43,11 @@ def check_options(config: Mapping[str, Any]) -> None:
             f"train.steps={train['steps']} and train.epochs={train['epochs']} are both set; "
             "set one of them to 0"
         )
+    if config["data"].get("masks") in ("ids", "bits", "per_class"):
+        raise ValueError(
+            f"data.masks={config['data']['masks']!r} is now data.mask_format="
+            f"{config['data']['masks']}; data.masks is a pattern of mask files"
+        )
     if "decay_biases_and_norms" in config["optim"]:
         raise ValueError(
             'optim.decay_biases_and_norms is now optim.decay_scale: "" in place of True, '
