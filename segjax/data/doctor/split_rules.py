@@ -200,7 +200,7 @@ def _vanishing(split: Split, settings: Settings) -> list[str]:
         own, left = np.median(own[shown]), np.median(left[shown])
         if left < _FEW_PIXELS and own >= 4 * _FEW_PIXELS:
             lines.append(f"{name}: {own:,.0f} pixels an image, {left:.0f} on the canvas (median)")
-    return first_lines(lines)
+    return list(first_lines(lines))
 
 
 def normalization(split: Split, settings: Settings) -> Iterator[Finding]:
