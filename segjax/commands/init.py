@@ -29,7 +29,7 @@ from segjax.data.splits import Splits
 from segjax.report.doctor import print_harm
 from segjax.report.page import write_text
 from segjax.training.progress import duration, print_line
-from segjax.training.setup import Setup, setup_run
+from segjax.training.setup import setup_run
 from segjax.weights import hub
 from segjax.weights.hub_rows import ROWS
 
@@ -295,8 +295,8 @@ def _length(
     ]
 
 
-def _seconds_a_step(setup: Setup) -> float:
-    """The median of three training steps on empty images."""
+def _seconds_a_step(setup: Any) -> float:
+    """The median of three training steps of a `Setup` on empty images."""
     step, state = setup.train_step(), setup.init_state()
     batch = jax.tree.map(
         lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding), setup.abstract_batch()

@@ -19,7 +19,7 @@ from segjax.transforms.normalize import Normalization
 VIEWS = 3  # of a row
 _DRAWN = 12  # draws of which a row shows those that differ the most
 
-View = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]
+View = tuple[UInt8[np.ndarray, "_ _ 3"], UInt8[np.ndarray, "_ _"]]
 
 
 def augmentation_sheet(

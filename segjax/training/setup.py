@@ -338,5 +338,5 @@ def describe_protocol(
     applies to."""
     described = f"{protocol.description}{'; ' * bool(head.rule)}{head.rule}"
     height, width = canvas = config["data"]["image_size"]
-    scored = described_size(label_size(config["data"]), canvas)
+    scored = described_size(label_size(config["data"]), tuple(canvas))
     return f"{described}; images at {height}x{width}, scored at {scored}, single scale, no flip"

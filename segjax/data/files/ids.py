@@ -98,7 +98,7 @@ def listed_ids(listed: ClassList, ignore_ids: Iterable[Any] = (IGNORE,)) -> IdMa
     return IdMap(labels | dict.fromkeys(ignored, IGNORE), given)
 
 
-def count_ids(ids: Integer[np.ndarray, "h w"]) -> dict[int, int]:
+def count_ids(ids: Integer[np.ndarray, "*n"]) -> dict[int, int]:
     """The ids that occur in a mask, in ascending order, and their pixels."""
     if ids.size and ids.min() >= 0 and ids.max() < 65536:
         pixels = np.bincount(ids.ravel())

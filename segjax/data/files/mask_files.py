@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tifffile
-from jaxtyping import Integer, Real, UInt8
+from jaxtyping import Integer, Shaped, UInt8
 from PIL import Image
 
 from segjax.data.errors import DataError
@@ -27,7 +27,7 @@ class Stored(NamedTuple):
       is_stack: whether the last axis is of classes and not of colours.
     """
 
-    values: Real[np.ndarray, "h w *c"]
+    values: Shaped[np.ndarray, "h w *c"]
     palette: bytes = b""
     is_stack: bool = False
 
@@ -77,7 +77,7 @@ def of_image(image: Image.Image, file: object) -> Stored:
 
 
 def whole_ids(
-    values: Real[np.ndarray, "h w"], file: object, binary: bool = False
+    values: Shaped[np.ndarray, "h w"], file: object, binary: bool = False
 ) -> Integer[np.ndarray, "h w"]:
     """Values as ids: uint8 as they are, others as int32, or int64 if they need it.
 
@@ -113,7 +113,7 @@ def whole_ids(
     return values.astype(np.int32 if is_small else np.int64)
 
 
-def check_finite(values: Real[np.ndarray, "h w"], file: object) -> None:
+def check_finite(values: Shaped[np.ndarray, "h w"], file: object) -> None:
     """Raises DataError, with their number, for NaN and infinite values."""
     bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad:

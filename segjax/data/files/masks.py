@@ -5,7 +5,7 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Integer, Real
+from jaxtyping import Integer, Shaped
 from PIL import Image
 
 from segjax.data.class_lists import ClassList
@@ -125,7 +125,7 @@ def read_listed_mask(
     return Mask(ids, stored.palette)
 
 
-def one_channel(stored: Stored, file: object) -> Real[np.ndarray, "h w"]:
+def one_channel(stored: Stored, file: object) -> Shaped[np.ndarray, "h w"]:
     """The values of a file of one channel, or of equal channels; DataError for any other."""
     if stored.values.ndim == 2:
         return stored.values

@@ -135,7 +135,9 @@ def unknown_range(path: Any, dtype: Any, low: Any, high: Any) -> DataError:
     """The error for values whose full range nothing tells."""
     remedy = "use images with finite values"
     if math.isfinite(low):
-        suggested = option_text(suggested_range(low, high, whole=np.dtype(dtype).kind in "iu"))
+        suggested = option_text(
+            suggested_range(float(low), float(high), whole=np.dtype(dtype).kind in "iu")
+        )
         remedy = (
             f"use '--config.data.value_range={suggested}', or the range that all files share, or "
             f"{AUTO}"
@@ -173,7 +175,7 @@ def shallow_values(where: str, highest: int) -> DataError:
     )
 
 
-def robust_ranges(pixels: Iterable[Shaped[np.ndarray, "n c"]]) -> tuple[Range, ...]:
+def robust_ranges(pixels: Iterable[Shaped[np.ndarray, "_ c"]]) -> tuple[Range, ...]:
     """The 0.1 and 99.9 percentiles of each channel, over finite values."""
     values = np.concatenate([np.asarray(p, np.float64) for p in pixels])
     ranges = []

@@ -17,7 +17,7 @@ FEW_POINTS = "polygons of fewer than 3 points"
 _BITMAP_BYTES = 256_000_000  # of one bitmap, decompressed
 
 
-def labelme(content: Mapping[str, Any]) -> Annotation:
+def labelme(content: Any) -> Annotation:
     """labelme's JSON: polygons, rectangles, circles and masks in order; lines and points are left
     out."""
     shapes, left_out = [], Counter()
@@ -41,7 +41,7 @@ def labelme(content: Mapping[str, Any]) -> Annotation:
     return Annotation(tuple(shapes), _size(content, "imageHeight", "imageWidth"), left_out)
 
 
-def supervisely(content: Mapping[str, Any]) -> Annotation:
+def supervisely(content: Any) -> Annotation:
     """Supervisely's JSON: polygons with holes, rectangles and bitmaps in order; lines, points and
     others are left out."""
     shapes, left_out = [], Counter()
@@ -63,7 +63,7 @@ def supervisely(content: Mapping[str, Any]) -> Annotation:
     return Annotation(tuple(shapes), _size(content["size"], "height", "width"), left_out)
 
 
-def cityscapes(content: Mapping[str, Any]) -> Annotation:
+def cityscapes(content: Any) -> Annotation:
     """Cityscapes' and IDD's JSON: polygons in order, without deleted ones."""
     shapes, left_out = [], Counter()
     for item in content["objects"]:

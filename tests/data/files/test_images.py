@@ -50,7 +50,7 @@ def test_read_image_turns_by_exif_only_when_asked(tmp_path, suffix):
     exif[274] = 6  # orientation: turn by 90 degrees clockwise to view
     Image.new("RGB", (6, 4)).save(tmp_path / f"a.{suffix}", exif=exif)
     assert read_image(tmp_path / f"a.{suffix}").shape == (4, 6, 3)
-    assert read_image(tmp_path / f"a.{suffix}", exif=True).shape == (6, 4, 3)
+    assert read_image(tmp_path / f"a.{suffix}", exif="apply").shape == (6, 4, 3)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif"])
