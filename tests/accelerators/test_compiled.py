@@ -25,8 +25,10 @@ LAPACK = re.compile("solve|getrf|geqrf|potrf|syevd|gesvd|triangular|lu_pivots|ch
 # Where a map may be gathered: augmentation picks the pixels of its views.
 AUGMENTATION = re.compile(r"vmap\(")
 # An atrous kernel's gradient is a plain convolution's on every `rate`-th row and column, which are
-# put beside each other first.
-PHASES = re.compile(r"transpose\(.*/cond/branch_\d_fun/transpose$")
+# put beside each other first; in bfloat16 together with the cast of the normalisation beside it.
+PHASES = re.compile(
+    r"transpose\(.*(/cond/branch_\d_fun/transpose|/depthwise/norm/convert_element_type)$"
+)
 # Their fully connected layers are convolutions with kernels nearly as large as the map (FCN's first
 # pads more than its kernel), for whose kernels' gradients XLA has no call and turns the maps.
 FULLY_CONNECTED = ("fcn_vgg", "deconvnet")
