@@ -9,6 +9,7 @@ import os
 import re
 import threading
 import time
+import urllib.request
 import zipfile
 
 import numpy as np
@@ -36,6 +37,8 @@ def cache(tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # the port of no service
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    # urllib keeps the proxies of its first request, also for the tests after these.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     monkeypatch.setattr(download, "PAUSES", (0.01,))
     return tmp_path / "cache" / "weights"
 
