@@ -29,7 +29,7 @@ from segjax.data.splits import Splits
 from segjax.report.doctor import print_harm
 from segjax.report.page import write_text
 from segjax.training.progress import duration, print_line
-from segjax.training.setup import setup_run
+from segjax.training.setup import setup_programs, setup_run
 from segjax.weights import hub
 from segjax.weights.hub_rows import ROWS
 
@@ -90,11 +90,14 @@ def init(
     path = pathlib.Path(output or root.resolve().parent / f"{root.resolve().name}_config.py")
     found = _found(root)
     print_line(console, str(found))
+    first = found.split_of("train") or next(iter(found.splits), "train")
+    place = Place(found.root, Choice.of(dict(found.options)), first)
+    pairs = place.open(first).pairs
     lines = [
         _Line("data.name", "folder"),
         _Line("data.root", root.resolve()),
-        *_where(found),
-        *_classes(found, _unused(path, "--output"), console),
+        *_where(found, pairs.images),
+        *_classes(found, place, pairs.masks, _unused(path, "--output"), console),
     ]
     lines = _with_share(base, lines)
     machine = _CPU if jax.default_backend() == "cpu" else _ACCELERATOR
@@ -130,7 +133,7 @@ def _unused(path: pathlib.Path, flag: str = "") -> pathlib.Path:
     return path
 
 
-def _where(found: Found) -> list[_Line]:
+def _where(found: Found, images: Sequence[pathlib.Path]) -> list[_Line]:
     """The patterns and the splits."""
     said = {
         "images": f"the layout of {found.name}",
@@ -138,9 +141,6 @@ def _where(found: Found) -> list[_Line]:
         "val_split": "decides which checkpoint is the best; there is no other",
     }
     lines = [_Line(f"data.{k}", v, said.get(k, "")) for k, v in found.options.items()]
-    first = found.split_of("train") or next(iter(found.splits), "train")
-    place = Place(found.root, Choice.of(dict(found.options)), first)
-    images = place.open(first).pairs.images
     deep = any(read_header(path).bits > 8 for path in images[:20])
     channels = _channels(images[0])
     lines += [_Line("data.channels", channels, "bands of the images")] * (channels != 3)
@@ -177,16 +177,20 @@ def _with_share(base: Any, lines: list[_Line]) -> list[_Line]:
     raise refused
 
 
-def _classes(found: Found, path: pathlib.Path, console: Console) -> list[_Line]:
+def _classes(
+    found: Found,
+    place: Place,
+    masks: Sequence[pathlib.Path],
+    path: pathlib.Path,
+    console: Console,
+) -> list[_Line]:
     """The class list: the folder's own, or one that is written beside the config."""
     if found.class_list is not None:
         return [_Line("data.classes", found.class_list)]
-    first = found.split_of("train") or next(iter(found.splits), "train")
-    place = Place(found.root, Choice.of(dict(found.options)), first)
     target = _unused(path.with_name(f"{path.stem.removesuffix('_config')}_classes.csv"))
     if place.kind == "many":
         return []  # the file of all annotations names them
-    classes = _of_polygons(place) if place.kind else classes_of_masks(place.open(first).pairs.masks)
+    classes = _of_polygons(place) if place.kind else classes_of_masks(masks)
     write_class_list(classes, target)
     values = ", ".join(f"{row.id} {row.name}" for row in classes.rows[:12])
     what = "labels of polygons" if place.kind else "colours" if classes.in_colors else "ids"
@@ -281,7 +285,7 @@ def _length(
     if machine is _CPU:
         print_line(console, "measuring a training step of this machine ...")
         trial = [*lines, _Line("train.batch_size", batch), _Line("train.steps", 8)]
-        seconds = _seconds_a_step(setup_run(_config(base, trial)))
+        seconds = _seconds_a_step(setup_programs(_config(base, trial)))
         affordable = 60 * _MINUTES_ON_CPU / seconds * batch / images
         epochs = float(max(1, round(min(_MOST_EPOCHS, affordable))))
         all_of_it = seconds * epochs * images / batch

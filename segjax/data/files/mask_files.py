@@ -10,6 +10,7 @@ from jaxtyping import Integer, Shaped, UInt8
 from PIL import Image
 
 from segjax.data.errors import DataError
+from segjax.data.files.headers import read_header
 from segjax.data.files.pixels import ARRAY_SUFFIX, open_image
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
@@ -212,11 +213,7 @@ def _check_size(shape: tuple[int, ...], path: pathlib.Path) -> None:
 
 
 def _check_frames(path: pathlib.Path) -> None:
-    try:
-        with Image.open(path) as image:
-            frames = getattr(image, "n_frames", 1)
-    except Exception:  # whoever decodes the file reports it
-        return
+    frames = read_header(path).frames
     if frames > 1:
         raise DataError(
             f"{path} has {frames} frames",
