@@ -68,6 +68,12 @@ def pytest_configure(config):
         config.addinivalue_line("filterwarnings", line)
 
 
+def pytest_runtest_setup(item):
+    """Reports the fault that a test shows, for the table of tests/faults/table.py."""
+    if mark := item.get_closest_marker("fault"):
+        item.user_properties.append(("fault", mark.args))
+
+
 @functools.cache
 def golden_cases(kind: str) -> list[dict]:
     """The cases of one kind in layers.npz: options and arrays in one dict each."""
