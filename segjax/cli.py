@@ -28,7 +28,7 @@ USER_ERRORS = (ValueError, OSError, ArithmeticError)
 # Options of a finished run that say how probabilities become labels, where its data lie and how
 # they are read.
 _LABELS = ("model.threshold",)
-_READING = ("data.value_range", "data.exif")
+_READING = ("data.value_range", "data.exif", "data.timeout_s")
 _DATA = ("data.", "parallel.", "report.", "train.eval_batch_size")
 # Of these, what only training reads, and what only an evaluation by batches reads.
 _OF_TRAINING = (
@@ -92,7 +92,7 @@ COMMANDS: Mapping[str, Command] = {
         without_effect=(
             *_OF_TRAINING,
             *_OF_EVALUATION,
-            *("data.image_size", "data.cache_mb", "data.timeout_s"),
+            *("data.image_size", "data.cache_mb"),
             *("data.mean", "data.std", "data.local_contrast"),
         ),
         uses_devices=False,
@@ -127,7 +127,7 @@ COMMANDS: Mapping[str, Command] = {
         without_effect=(
             *_OF_TRAINING[1:],
             *_OF_EVALUATION,
-            *("data.val_split", "data.eval_images", "data.cache_mb", "data.timeout_s"),
+            *("data.val_split", "data.eval_images", "data.cache_mb"),
         ),
     ),
     "export": Command(

@@ -26,7 +26,7 @@ def benchmark(
     """
     console, data = console or Console(), config["data"]
     source = Splits(data, config["seed"]).source(data["train_split"])
-    dataset = FittedDataset(source, tuple(data["image_size"]))
+    dataset = FittedDataset(source, tuple(data["image_size"]), timeout_s=data["timeout_s"])
     batch_size = config["train"]["batch_size"]
     if batch_size > len(source):
         raise ValueError(

@@ -15,9 +15,11 @@ from rich.console import Console
 from segjax import config as configs
 from segjax.data.classes import IGNORE, ClassTable, in_words
 from segjax.data.errors import DataError
+from segjax.data.files.atomic import replacing
 from segjax.data.files.images import rgb_view
 from segjax.data.files.windowed import WindowedImage
 from segjax.data.image_options import ranges_of
+from segjax.data.parallel import TIMEOUT_S
 from segjax.inference.crf import DenseCRF
 from segjax.inference.inputs import Input, Inputs, open_inputs
 from segjax.inference.masks_out import Rows, mark_void, void_id, write_picture
@@ -96,7 +98,8 @@ def predict(
     data = predictor.config["data"]
     written = classes if ids == "raw" else dataclasses.replace(classes, ids=())
     nodata = None if classes.multilabel else void_id(written.raw_ids)
-    inputs = open_inputs(input, data["channels"], ranges_of(data), data.get("exif", "auto"))
+    exif, timeout_s = data.get("exif", "auto"), data.get("timeout_s", TIMEOUT_S)
+    inputs = open_inputs(input, data["channels"], ranges_of(data), exif, timeout_s)
     if inputs.note:
         print_line(console, inputs.note)
     masks, unreadable = [], []
@@ -189,7 +192,8 @@ def _write_legend(classes: ClassTable, output: pathlib.Path) -> None:
     """Writes legend.csv and classes.json: what the masks hold."""
     output.mkdir(parents=True, exist_ok=True)
     configs.save_classes(classes, output)
-    with (output / LEGEND).open("w", newline="", encoding="utf-8") as file:
+    path = output / LEGEND
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["bit" if classes.multilabel else "id", "name", "r", "g", "b", "train_id"])
         rows = zip(classes.raw_ids, classes.names, classes.palette, strict=True)

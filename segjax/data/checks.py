@@ -11,6 +11,7 @@ from segjax.data.doctor.sample_rules import lost_foreground, mixed_foreground, s
 from segjax.data.doctor.split import Split, look_at
 from segjax.data.doctor.split_rules import too_few_images
 from segjax.data.errors import DataError, joined
+from segjax.data.parallel import TIMEOUT_S
 from segjax.data.source import Source, files_of
 
 # Samples of a split that are decoded before training: enough files to find what is wrong with
@@ -26,6 +27,7 @@ def check_source(
     min_images: int = 1,
     limit: int | None = None,
     skip_unreadable: bool = False,
+    timeout_s: float = TIMEOUT_S,
     progress: Callable[[int, int], None] | None = None,
 ) -> SplitCounts:
     """Decodes samples in threads, and counts their pixels or reports what is wrong.
@@ -36,9 +38,11 @@ def check_source(
       min_images: the fewest samples that a split needs: the training batch size.
       limit: check this many samples, evenly spaced, instead of all.
       skip_unreadable: leaves out samples that the source cannot read, as long as it can read one.
+      timeout_s: the longest wait for a sample.
       progress: called after each sample with (samples done, samples to do).
 
     Raises:
+      TimeoutError: naming the files of a sample that is not read in time.
       DataError: if the split has fewer than `min_images` samples; one error for all bad samples
         (unreadable, sizes that differ, colour masks, bad ids), the first 10 of them named; if
         16-bit images hold few levels, see `depth.shallow_split`; or if masks of 0 and 255 lose
@@ -48,7 +52,7 @@ def check_source(
         raise too_few_images(split, len(source), min_images)
     if limit is not None and limit < 1:
         raise DataError(f"limit={limit} samples to check", "use 1 or more, or None for all")
-    looked = look_at(source, split, limit=limit, thorough=0, progress=progress)
+    looked = look_at(source, split, limit=limit, thorough=0, timeout_s=timeout_s, progress=progress)
     _raise_problems(looked, skip_unreadable)
     return looked.usable_counts
 
@@ -58,6 +62,7 @@ def quick_check(
     *,
     min_images: Mapping[str, int] | None = None,
     skip_unreadable: Collection[str] = (),
+    timeout_s: float = TIMEOUT_S,
 ) -> dict[str, Split]:
     """Looks at up to 1000 files of each split for up to 30 s, or at 4 samples of one without files.
 
@@ -65,11 +70,13 @@ def quick_check(
       sources: by split.
       min_images: the fewest samples that a split needs; 1 for a split that is not in it.
       skip_unreadable: the splits whose unreadable samples are left out.
+      timeout_s: the longest wait for a sample.
 
     Returns:
       What was seen of each split, for the rules of the doctor (`diagnose.findings_of`).
 
     Raises:
+      TimeoutError: naming the files of a sample that is not read in time.
       DataError: as `check_source`, one error for all splits.
     """
     looked, problems = {}, []
@@ -84,6 +91,7 @@ def quick_check(
                 limit=_QUICK_FILES if files_of(source) else _QUICK_DRAWN,
                 thorough=_QUICK_PIXELS,
                 seconds=_QUICK_SECONDS,
+                timeout_s=timeout_s,
             )
             _raise_problems(looked[split], split in skip_unreadable)
         except DataError as error:

@@ -13,6 +13,7 @@ import yaml
 from segjax.data.class_lines import line_rows
 from segjax.data.class_rows import KNOWN, NAME_WORDS, Record, Row, Unclear, rows_of, whole, word_of
 from segjax.data.errors import DataError
+from segjax.data.files.regular import read_bytes
 
 FORMS = (
     "a class a line (`road`, `7 road`, `road 128 64 128`), a table with a header (`id,name,r,g,b`),"
@@ -68,7 +69,7 @@ def read_text(path: pathlib.Path, title: str) -> tuple[str, str]:
             f"{title} has {size / 1e6:.0f} MB; read are {largest / 1e6:.0f} MB at most",
             "use a file with the classes alone",
         )
-    data = path.read_bytes()
+    data = read_bytes(path)
     marks = {
         codecs.BOM_UTF8: "utf-8-sig",
         codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it starts with

@@ -1,8 +1,8 @@
 """16-bit files that hold few of their levels, and the range of a split's values."""
 
 import pathlib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,8 +12,9 @@ from segjax.data.files.headers import Header, read_header
 from segjax.data.files.paired import PairedFiles
 from segjax.data.files.pixels import RawImage, read_raw
 from segjax.data.files.values import SHALLOW, Range, robust_ranges, shallow_values
-from segjax.data.parallel import in_threads
+from segjax.data.parallel import TIMEOUT_S, in_threads, within
 
+T = TypeVar("T")
 DARK = (SHALLOW + 128) // 257  # what SHALLOW becomes of 0..255
 # Training images that the range is found over, and pixels of each: a million values in all.
 _IMAGES, _PIXELS = 200, 5000
@@ -40,11 +41,25 @@ def shallow_split(
     """
     if files.value_range or not deep:
         return None
-    highest = max(in_threads(lambda i: _highest(files, i), deep[:20]), default=0)
+    highest = max(_in_threads(files, lambda i: _highest(files, i), deep[:20]), default=0)
     if highest > SHALLOW:
         return None
     where = f"data split {split!r}: {len(deep)} of {looked_at} images (such as "
     return shallow_values(f"{where}{files.image_paths[deep[0]]})", highest)
+
+
+def _in_threads(
+    files: PairedFiles,
+    call: Callable[[int], T],
+    indices: Sequence[int],
+    timeout_s: float = TIMEOUT_S,
+) -> Iterator[T]:
+    """`parallel.in_threads` for calls that read the images of samples."""
+
+    def reading(index: int) -> str:
+        return str(files.image_paths[index])
+
+    return in_threads(call, indices, reading=reading, timeout_s=timeout_s)
 
 
 def _highest(files: PairedFiles, index: int) -> int:
@@ -54,7 +69,7 @@ def _highest(files: PairedFiles, index: int) -> int:
         return 0
 
 
-def value_range(files: PairedFiles) -> tuple[tuple[Range, ...], int]:
+def value_range(files: PairedFiles, timeout_s: float = TIMEOUT_S) -> tuple[tuple[Range, ...], int]:
     """The range of a split's values, and the number of images that it was found over.
 
     The 0.1 and 99.9 percentiles of each channel, over pixels at even distances of up to 200 images
@@ -62,6 +77,7 @@ def value_range(files: PairedFiles) -> tuple[tuple[Range, ...], int]:
 
     Raises:
       DataError: if no image can be read.
+      TimeoutError: for one that is not read within `timeout_s`.
     """
     count = len(files)
     indices = np.unique(np.linspace(0, count - 1, min(_IMAGES, count)).round().astype(int))
@@ -73,7 +89,7 @@ def value_range(files: PairedFiles) -> tuple[tuple[Range, ...], int]:
             return error
         return raw.values.dtype.itemsize == 1, _some_pixels(raw)
 
-    read = list(in_threads(sample, indices.tolist()))
+    read = list(_in_threads(files, sample, indices.tolist(), timeout_s))
     pixels = [result for result in read if not isinstance(result, DataError)]
     if not pixels:
         raise next(error for error in read if isinstance(error, DataError))
@@ -90,15 +106,21 @@ def _some_pixels(raw: RawImage) -> np.ndarray:
     return pixels[:: max(1, len(pixels) // _PIXELS)]
 
 
-def exif_evidence(files: PairedFiles) -> str:
+def exif_evidence(files: PairedFiles, timeout_s: float = TIMEOUT_S) -> str:
     """What the sizes of masks say about the orientation of images: "apply", "ignore", or "auto"
-    where they say nothing or not all the same."""
+    where they say nothing or not all the same.
+
+    Raises:
+      TimeoutError: for a file that is not read within `timeout_s`.
+    """
     count = len(files)
     indices = np.unique(np.linspace(0, count - 1, min(1000, count)).round().astype(int)).tolist()
     votes = set()
-    for index, header in _turnable(files, indices):
+    for index, header in _turnable(files, indices, timeout_s):
         try:
-            mask_size = files.ids(index).shape
+            mask_size = within(timeout_s, files.mask_paths[index], files.ids, index).shape
+        except TimeoutError:
+            raise
         except (ValueError, OSError):
             continue
         if mask_size in (header.shape, header.shape[::-1]):
@@ -106,9 +128,11 @@ def exif_evidence(files: PairedFiles) -> str:
     return votes.pop() if len(votes) == 1 else "auto"
 
 
-def _turnable(files: PairedFiles, indices: list[int]) -> Iterable[tuple[int, Header]]:
+def _turnable(
+    files: PairedFiles, indices: list[int], timeout_s: float
+) -> Iterable[tuple[int, Header]]:
     """Up to 50 images that a quarter turn would give another size."""
-    headers = in_threads(lambda index: read_header(files.image_paths[index]), indices)
+    headers = _in_threads(files, lambda i: read_header(files.image_paths[i]), indices, timeout_s)
     found = [
         (index, header)
         for index, header in zip(indices, headers, strict=True)

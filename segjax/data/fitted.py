@@ -11,7 +11,8 @@ from PIL import Image
 
 from segjax.data.classes import IGNORE
 from segjax.data.errors import DataError
-from segjax.data.source import Samples, files_of
+from segjax.data.parallel import TIMEOUT_S
+from segjax.data.source import Samples, file_names
 
 Batch = dict[str, np.ndarray]
 
@@ -91,7 +92,7 @@ class FittedDataset:
         cache_mb: float = 0,
         channels: int = 3,
         on_unreadable: str = "stop",
-        timeout_s: float = 300.0,
+        timeout_s: float = TIMEOUT_S,
     ):
         self.source, self.size = source, tuple(size)
         self.channels = channels
@@ -175,21 +176,14 @@ class FittedDataset:
 
     def _named(self, index: int, message: str) -> str:
         """The message, with the sample's files if it does not name one of them."""
-        files = self._files(index)
+        files = file_names(self.source, index)
         named = any(file in message for file in files)
         return message if named else f"{' with '.join(files)} cannot be read: {message}"
-
-    def _files(self, index: int) -> list[str]:
-        """The paths of a sample's files, or a name for it where it has none."""
-        files = files_of(self.source)
-        if files is None:
-            return [f"sample {index} of {type(self.source).__name__}"]
-        return [str(files.image_paths[index]), *map(str, files.masks_of(index))]
 
     def being_read(self, awaited: Iterable[SupportsInt] = ()) -> str:
         """The files that this process is reading; without any, those of the samples `awaited`,
         some of which other processes may be reading."""
         now = list(self._reading.values())
-        files = [file for index in now or awaited for file in self._files(int(index))]
+        files = [file for index in now or awaited for file in file_names(self.source, int(index))]
         more = ", ..." * (len(files) > 6)
         return f"{'' if now else 'some of '}{', '.join(files[:6])}{more}"

@@ -3,7 +3,7 @@
 import csv
 import pathlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +61,7 @@ def classes_of_masks(paths: Sequence[pathlib.Path], most: int = 200) -> FoundCla
     """
     places = np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int))
     ids, colors = Counter(), Counter()
-    for found in in_threads(lambda place: _values_of(paths[place]), places.tolist()):
+    for found in _values_by_file([paths[place] for place in places]):
         (colors if isinstance(next(iter(found)), tuple) else ids).update(found)
     if ids and colors:
         raise DataError(
@@ -86,6 +86,14 @@ def classes_of_masks(paths: Sequence[pathlib.Path], most: int = 200) -> FoundCla
     names = ["background", "foreground"] if binary else [f"class {v}" for v in values]
     rows = named_classes(names, values)
     return FoundClasses(rows, False, (IGNORE,) if IGNORE not in values else (), len(places))
+
+
+def _values_by_file(paths: Sequence[pathlib.Path]) -> Iterator[Counter]:
+    return in_threads(
+        lambda place: _values_of(paths[place]),
+        range(len(paths)),
+        reading=lambda place: str(paths[place]),
+    )
 
 
 def named_classes(names: Sequence[str], ids: Sequence[int] = ()) -> tuple[FoundClass, ...]:

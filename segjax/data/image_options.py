@@ -69,7 +69,7 @@ def resolve(
         return ImageOptions(ranges_of(data), exif)
     notes = []
     if exif == "auto":
-        exif = depth.exif_evidence(files)
+        exif = depth.exif_evidence(files, data["timeout_s"])
         if exif != "auto":
             how = "turned" if exif == "apply" else "not turned"
             notes.append(
@@ -77,7 +77,7 @@ def resolve(
                 "the masks tell"
             )
     if ranges == AUTO:
-        ranges, count = depth.value_range(files)
+        ranges, count = depth.value_range(files, data["timeout_s"])
         found = f"={option_text(ranges)}" if ranges else "=(): files have 8 bits,"
         notes.append(f"data.value_range{found} found over {count} training images")
     return ImageOptions(tuple(r for r in ranges if not isinstance(r, str)), exif, tuple(notes))

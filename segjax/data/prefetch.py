@@ -4,16 +4,12 @@ A read that hangs (a network file system that does not answer) ends in an error 
 and so does a worker process that dies. Neither keeps the interpreter from ending.
 """
 
-import atexit
 import collections
 import concurrent.futures
 import contextlib
 import itertools
 import multiprocessing
-import os
 import signal
-import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
@@ -21,9 +17,13 @@ import grain
 import numpy as np
 from absl import flags
 
-_GRACE_S = 2.0  # for threads and processes to end by themselves
-_LOOK_EVERY_S = 1.0  # at the worker processes, while a batch is awaited
-_THREAD = "segjax-reader"
+from segjax.data.parallel import (
+    GRACE_S,
+    end_with_parent,
+    in_thread,
+    result_of,
+    signals_blocked,
+)
 
 
 class PrefetchIterator(Iterator[dict[str, Any]]):
@@ -96,7 +96,7 @@ class PrefetchIterator(Iterator[dict[str, Any]]):
         positions, pending = iter(range(self._position, len(self._items))), collections.deque()
         while True:
             for position in itertools.islice(positions, self._ahead - len(pending)):
-                pending.append(_in_thread(self._load, self._items[position]))
+                pending.append(in_thread(self._load, self._items[position]))
             if not pending:
                 return
             yield self._result_of(pending.popleft())
@@ -122,7 +122,7 @@ class PrefetchIterator(Iterator[dict[str, Any]]):
                 process.kill()  # without effect on one that has ended
 
         # Grain waits for a worker without a limit: in a thread that may be left behind.
-        grace, pending = _GRACE_S, _in_thread(_take_first, results)
+        grace, pending = GRACE_S, in_thread(_take_first, results)
         try:
             while True:
                 try:
@@ -130,7 +130,7 @@ class PrefetchIterator(Iterator[dict[str, Any]]):
                 except RuntimeError:  # grain's for a dead worker, among others
                     check_alive()
                     raise
-                pending = _in_thread(_take, results)
+                pending = in_thread(_take, results)
                 yield result
         except (TimeoutError, ChildProcessError, KeyboardInterrupt):
             grace = 0.0
@@ -138,30 +138,18 @@ class PrefetchIterator(Iterator[dict[str, Any]]):
         finally:
             if concurrent.futures.wait([pending], grace).not_done:
                 kill()  # which ends grain's wait
-                concurrent.futures.wait([pending], _GRACE_S)
+                concurrent.futures.wait([pending], GRACE_S)
             with contextlib.suppress(RuntimeError):  # the interpreter, ending, starts no thread
-                concurrent.futures.wait([_in_thread(results.close)], _GRACE_S)
+                concurrent.futures.wait([in_thread(results.close)], GRACE_S)
             kill()
 
     def _result_of(
         self, future: concurrent.futures.Future, look: Callable[[], None] = lambda: None
     ) -> dict[str, Any]:
-        """A call's result; `look` is called about once a second meanwhile, and may raise."""
-        end = time.monotonic() + self._timeout_s
-        while True:
-            look()
-            # Not result(timeout): the call may raise a TimeoutError of its own.
-            left = end - time.monotonic()
-            concurrent.futures.wait([future], max(0.0, min(left, _LOOK_EVERY_S)))
-            if future.done():
-                return future.result()
-            if left <= 0:
-                raise TimeoutError(
-                    f"no data for {self._timeout_s:g} s (data.timeout_s) while reading "
-                    f"{self._reading(self._items[self._position])}; see whether the disk or "
-                    "network file system answers, or use a larger data.timeout_s if reading may "
-                    "take so long"
-                )
+        def reading() -> str:
+            return self._reading(self._items[self._position])
+
+        return result_of(future, self._timeout_s, reading, look)
 
 
 def _take(results: Iterator[dict[str, Any]]) -> dict[str, Any]:
@@ -171,26 +159,13 @@ def _take(results: Iterator[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _take_first(results: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    """The first result; starts the workers, without SIGINT and SIGTERM.
-
-    Terminals and schedulers send these to all processes of a run, which needs its batches until it
-    has ended. A process inherits the mask of the thread that starts it.
-    """
-    if hasattr(signal, "pthread_sigmask"):
-        # A lock makes multiprocessing start its resource tracker, which would undo the mask later.
-        multiprocessing.get_context("spawn").Lock()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    return _take(results)
+    """The first result; starts the workers, whose batches a run needs until it has ended."""
+    with signals_blocked():
+        return _take(results)
 
 
 def _end_with_parent(worker: int, workers: int) -> None:
-    """Ends a worker with its parent, even a parent that is killed; grain's would wait forever."""
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    end_with_parent()
 
 
 def _obituary(pid: int, exit_code: int) -> str:
@@ -206,32 +181,3 @@ def _obituary(pid: int, exit_code: int) -> str:
                 "/dev/shm is probably full: use more (docker run --shm-size), or data.workers=0"
             )
     return f"worker process {pid} of the data loader {cause}; {remedy}"
-
-
-def _in_thread(call: Callable[..., Any], *args: Any) -> concurrent.futures.Future:
-    """Makes a call in a thread of its own.
-
-    Unlike a thread of `concurrent.futures`, one that hangs does not keep the interpreter from
-    ending.
-    """
-    future = concurrent.futures.Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call(*args))
-        except BaseException as error:
-            future.set_exception(error)
-
-    atexit.unregister(_wait_for_threads)  # one call is enough
-    atexit.register(_wait_for_threads)
-    threading.Thread(target=run, name=_THREAD, daemon=True).start()
-    return future
-
-
-def _wait_for_threads() -> None:
-    """Waits at the end of the interpreter for the calls that have begun, unless one hangs: native
-    code that is cut off then may abort the process."""
-    end = time.monotonic() + _GRACE_S
-    for thread in threading.enumerate():
-        if thread.name == _THREAD:
-            thread.join(max(0.0, end - time.monotonic()))

@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float64
 from segjax.data.errors import DataError
 from segjax.data.files.ids import count_ids
 from segjax.data.files.paired import PairedFiles
-from segjax.data.parallel import in_threads
-from segjax.data.source import Source
+from segjax.data.parallel import TIMEOUT_S, in_threads
+from segjax.data.source import Source, file_names
 from segjax.data.statistics import cached_count
 
 SAMPLINGS = ("uniform", "repeat_factor", "balanced")
@@ -43,7 +43,8 @@ def make_order(
     if data["sampling"] == "uniform":
         return None
     cache = cache_dir and pathlib.Path(cache_dir) / "class_presence.json"
-    return order(data, class_presence(source, cache), seed)
+    timeout_s = data.get("timeout_s", TIMEOUT_S)
+    return order(data, class_presence(source, cache, timeout_s), seed)
 
 
 def order(
@@ -128,7 +129,9 @@ def _balanced(images: list[np.ndarray], seed: int, position: int) -> int:
 
 
 def class_presence(
-    source: Source, cache_file: str | os.PathLike | None = None
+    source: Source,
+    cache_file: str | os.PathLike | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Bool[np.ndarray, "n k"]:
     """True where an image of a source shows a class; cached as `class_statistics` is.
 
@@ -136,6 +139,7 @@ def class_presence(
 
     Raises:
       DataError: for a mask that cannot be read or holds other ids.
+      TimeoutError: for one that is not read within `timeout_s`.
     """
 
     def classes_of(index: int) -> list[int]:
@@ -146,8 +150,13 @@ def class_presence(
         shown = source.classes.classes_of[list(count_ids(np.asarray(label)))]
         return np.flatnonzero(shown.any(0)).tolist()
 
+    def reading(index: int) -> str:
+        return " with ".join(file_names(source, index))
+
     def count() -> dict:
-        return {"classes": list(in_threads(classes_of, range(len(source))))}
+        indices = range(len(source))
+        shown = in_threads(classes_of, indices, reading=reading, timeout_s=timeout_s)
+        return {"classes": list(shown)}
 
     classes = cached_count(source, cache_file, count)["classes"]
     presence = np.zeros((len(source), len(source.classes)), bool)

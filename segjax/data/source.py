@@ -73,6 +73,14 @@ def files_of(source: Any) -> PairedFiles | None:
     return inner if isinstance(inner, PairedFiles) and len(inner) == len(source) else None
 
 
+def file_names(source: Any, index: int) -> list[str]:
+    """The paths of a sample's files, or a name for it where it has none."""
+    files = files_of(source)
+    if files is None:
+        return [f"sample {index} of {type(source).__name__}"]
+    return [str(files.image_paths[index]), *map(str, files.masks_of(index))]
+
+
 def notes_of(sources: Iterable[Any]) -> list[str]:
     """What the user should know of how the files of sources were found, each line once."""
     files = [files_of(source) for source in sources]

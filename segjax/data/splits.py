@@ -120,7 +120,8 @@ class Splits:
     def check(self, *splits: str, batch_size: int = 1) -> None:
         """Looks at samples of each split that is not checked yet, see `checks.quick_check`.
 
-        The training split needs `batch_size` images. DataError for all problems of all splits.
+        The training split needs `batch_size` images. DataError for all problems of all splits;
+        TimeoutError for a sample that is not read within `data.timeout_s`.
         """
         training = self.data["train_split"]
         sources = {split: self.source(split) for split in splits if split not in self._looked}
@@ -128,6 +129,7 @@ class Splits:
             sources,
             min_images={training: batch_size},
             skip_unreadable=[training] if self.data["on_unreadable"] == "skip" else [],
+            timeout_s=self.data["timeout_s"],
         )
 
     def findings(self, config: Mapping[str, Any]) -> list[Finding]:

@@ -11,13 +11,19 @@ import numpy as np
 
 from segjax.data.checks import check_source
 from segjax.data.files.atomic import replacing
+from segjax.data.files.regular import read_bytes
+from segjax.data.parallel import TIMEOUT_S
 from segjax.data.source import Source
 
 _VERSION = 1  # raise it when the meaning of a cached count changes
 
 
 def class_statistics(
-    source: Source, cache_file: str | os.PathLike | None = None, *, skip_unreadable: bool = False
+    source: Source,
+    cache_file: str | os.PathLike | None = None,
+    *,
+    skip_unreadable: bool = False,
+    timeout_s: float = TIMEOUT_S,
 ) -> dict[str, Any]:
     """Pixel counts of a whole source, cached in `cache_file` (JSON) until the data change, as
     `fingerprint_of` tells; without a fingerprint they are counted anew.
@@ -33,7 +39,7 @@ def class_statistics(
 
     def count() -> dict:
         split = getattr(source, "split", type(source).__name__)
-        counts = check_source(source, split, skip_unreadable=skip_unreadable)
+        counts = check_source(source, split, skip_unreadable=skip_unreadable, timeout_s=timeout_s)
         return {
             "images": counts.images,
             "class_pixels": counts.class_pixels.tolist(),
@@ -56,7 +62,7 @@ def cached_count(
         return count()
     cache = pathlib.Path(cache_file)
     try:
-        content = json.loads(cache.read_text())
+        content = json.loads(read_bytes(cache))
         if content["fingerprint"] == fingerprint:
             return content["statistics"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -45,7 +45,8 @@ def measure(
 
 def without_cache(dataset: FittedDataset) -> FittedDataset:
     """The same samples, decoded at each use."""
-    return FittedDataset(dataset.source, dataset.size, channels=dataset.channels, cache_mb=0)
+    options = {"channels": dataset.channels, "timeout_s": dataset.timeout_s}
+    return FittedDataset(dataset.source, dataset.size, cache_mb=0, **options)
 
 
 def count_images(batches: Iterator[Any], batch_size: int, seconds: float) -> tuple[int, float]:

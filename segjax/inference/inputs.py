@@ -21,9 +21,11 @@ from segjax.data.files.images import (
     some,
 )
 from segjax.data.files.pixels import ARRAY_SUFFIX
+from segjax.data.files.regular import read_bytes
 from segjax.data.files.values import Range
 from segjax.data.files.walk import walk
 from segjax.data.files.windowed import WindowedImage
+from segjax.data.parallel import TIMEOUT_S, within
 from segjax.inference import video
 
 LIST_SUFFIX = ".txt"
@@ -78,6 +80,7 @@ def open_inputs(
     channels: int = 3,
     value_range: Sequence[Range] = (),
     exif: str = "auto",
+    timeout_s: float = TIMEOUT_S,
 ) -> Inputs:
     """Finds the images that `path` names, and reads none of them yet.
 
@@ -86,6 +89,7 @@ def open_inputs(
         per line, relative to the file's folder (blank lines and lines that begin with # are
         ignored); or a video file.
       channels, value_range, exif: of the images, see `images.read_image`; GeoTIFFs are not turned.
+      timeout_s: the longest wait for an image, after which `read` raises TimeoutError.
 
     Raises:
       ValueError: for any other path, a folder or list without images, a video that cannot be
@@ -116,7 +120,7 @@ def open_inputs(
     names = output_names(images, root)
     options = {"channels": channels, "value_range": tuple(value_range)}
     note = _left_files(path, images) if path.is_dir() else ""
-    return Inputs(len(images), None, lambda: _images(images, names, exif, options), note)
+    return Inputs(len(images), None, lambda: _images(images, names, exif, options, timeout_s), note)
 
 
 def output_names(paths: Sequence[pathlib.Path], root: pathlib.Path) -> list[str]:
@@ -142,7 +146,7 @@ def output_names(paths: Sequence[pathlib.Path], root: pathlib.Path) -> list[str]
 
 def _listed(listing: pathlib.Path) -> list[pathlib.Path]:
     try:
-        lines = [line.strip() for line in listing.read_text().splitlines()]
+        lines = [line.strip() for line in read_bytes(listing).decode().splitlines()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{listing} is not a text file; use one path per line") from error
     paths = [listing.parent / line for line in lines if line and not line.startswith("#")]
@@ -159,10 +163,12 @@ def _left_files(folder: pathlib.Path, images: Sequence[pathlib.Path]) -> str:
     return f"{types.total()} file(s) of other types were left: {counts}" if types else ""
 
 
-def _images(paths, names, exif: str, options: Mapping[str, Any]) -> Iterator[Input]:
+def _images(
+    paths, names, exif: str, options: Mapping[str, Any], timeout_s: float
+) -> Iterator[Input]:
     for path, name in zip(paths, names, strict=True):
         try:
-            yield _image(path, name, exif, options)
+            yield within(timeout_s, path, _image, path, name, exif, options)
         except ValueError as error:
             yield Input(name, str(path), None, str(error))
 

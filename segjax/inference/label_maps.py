@@ -1,6 +1,5 @@
 """The evaluation of label maps that some program predicted, on the host."""
 
-import concurrent.futures
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
@@ -12,8 +11,9 @@ from jaxtyping import Int, UInt8
 from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.errors import DataError
 from segjax.data.files.predictions import PredictedFiles, described_ids, read_prediction
+from segjax.data.parallel import TIMEOUT_S, in_threads
 from segjax.data.scored import described_size, label_size, resize_label
-from segjax.data.source import Samples
+from segjax.data.source import Samples, file_names
 from segjax.inference.scoring import FullEvaluation, HostMeasures, LabelEvaluation
 from segjax.metrics.confusion import ImageConfusions
 from segjax.metrics.multilabel import LabelConfusions
@@ -94,6 +94,7 @@ def score_label_maps(
     maps: LabelMaps,
     protocol: str = DEFAULT_PROTOCOL.name,
     threads: int | None = None,
+    timeout_s: float = TIMEOUT_S,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[FullEvaluation | LabelEvaluation, int]:
     """Compares label maps with the labels of a split.
@@ -106,6 +107,7 @@ def score_label_maps(
       maps: a prediction for each of its samples.
       protocol: of `FullEvaluation.summary`.
       threads: one per core by default.
+      timeout_s: the longest wait for the files of a sample.
       progress: called with the number of images done, and of all.
 
     Returns:
@@ -113,6 +115,7 @@ def score_label_maps(
 
     Raises:
       DataError: for a sample or prediction that cannot be read or compared.
+      TimeoutError: naming the files of a sample that are not read in time.
     """
     find_protocol(protocol)  # raises
     classes, measures = maps.classes, HostMeasures(len(maps.classes))
@@ -130,15 +133,13 @@ def score_label_maps(
                 measures.add(label, prediction)
         return name, counts, resized, void
 
-    rows = []
-    with concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        try:
-            for row in pool.map(count, range(len(source))):
-                rows.append(row)
-                progress(len(rows), len(source))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    def reading(index: int) -> str:
+        return " with ".join([*file_names(source, index), str(maps.files.paths[index])])
+
+    rows, threads, indices = [], threads or os.cpu_count() or 1, range(len(source))
+    for row in in_threads(count, indices, threads, reading=reading, timeout_s=timeout_s):
+        rows.append(row)
+        progress(len(rows), len(source))
     names, confusions, resized, voids = zip(*rows, strict=True)
     loss, counts = float("nan"), np.stack(confusions)
     if classes.multilabel:

@@ -11,6 +11,7 @@ from PIL import Image
 from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.doctor.samples import files_of
 from segjax.data.files.images import rgb_view
+from segjax.data.files.regular import regular
 from segjax.report.pictures import Picture, overlay, resize
 
 NO_CLASS = (0, 255, 255)  # pixels whose id is no class
@@ -74,7 +75,10 @@ def _read(source: Any, index: int, classes: ClassTable):
         mask = _colorize(label, files.classes)
     except (ValueError, OSError):
         # Pillow's decoders raise many kinds of errors; then there is nothing to show.
-        with contextlib.suppress(Exception), Image.open(files.mask_paths[index]) as picture:
+        with (
+            contextlib.suppress(Exception),
+            Image.open(regular(files.mask_paths[index])) as picture,
+        ):
             mask = np.asarray(picture.convert("RGB"))
     with contextlib.suppress(ValueError, OSError):
         image = rgb_view(files.image(index, size))

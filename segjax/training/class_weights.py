@@ -88,6 +88,7 @@ def _training_pixels(
         splits.source(split),
         cache_dir and pathlib.Path(cache_dir) / "class_statistics.json",
         skip_unreadable=data["on_unreadable"] == "skip",
+        timeout_s=data["timeout_s"],
     )
     return cached["class_pixels"], cached["present_pixels"]
 

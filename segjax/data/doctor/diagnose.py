@@ -56,7 +56,9 @@ def diagnose(
             if progress is not None:
                 progress(before + done, to_do)
 
-        splits[name] = look_at(source, name, workers=workers, progress=report)
+        splits[name] = look_at(
+            source, name, workers=workers, timeout_s=settings.timeout_s, progress=report
+        )
         before += len(source)
     training = splits.get(settings.train_split)
     return Diagnosis(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from segjax.data.doctor.samples import SampleFacts
+from segjax.data.files.regular import regular
 
 Place = tuple[str, int]  # split and place in its facts
 
@@ -64,7 +65,7 @@ def _file_digests(images: Sequence[tuple[Place, SampleFacts]]) -> dict[Place, st
     for place, sample in images:
         header = sample.image_header
         if header.format in _COMPRESSED and sizes[header.size] > 1:
-            with contextlib.suppress(OSError), open(sample.image_file, "rb") as file:
+            with contextlib.suppress(OSError), open(regular(sample.image_file), "rb") as file:
                 digests[place] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
 

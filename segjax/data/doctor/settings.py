@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segjax.data.parallel import TIMEOUT_S
+
 # The meaning of data.mean=() and data.std=().
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -18,6 +20,11 @@ class Settings:
     mean: Sequence[float] | None = None  # of the normalisation of images
     std: Sequence[float] | None = None
     config: Mapping[str, Any] | None = None  # complete
+
+    @property
+    def timeout_s(self) -> float:
+        """The longest wait for a file."""
+        return self.config["data"]["timeout_s"] if self.config else TIMEOUT_S
 
     @property
     def skips(self) -> bool:

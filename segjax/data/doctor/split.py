@@ -16,8 +16,8 @@ from segjax.data.counts import SplitCounts, split_counts
 from segjax.data.doctor import findings
 from segjax.data.doctor.findings import Finding, SplitNumbers
 from segjax.data.doctor.samples import SampleFacts, examine
-from segjax.data.parallel import in_threads
-from segjax.data.source import Source
+from segjax.data.parallel import TIMEOUT_S, in_threads
+from segjax.data.source import Source, file_names
 
 _ENOUGH = 100  # samples that speak for a split; fewer only if they are all of it
 
@@ -99,6 +99,7 @@ def look_at(
     thorough: int | None = None,
     seconds: float = math.inf,
     workers: int = 0,
+    timeout_s: float = TIMEOUT_S,
     progress: Callable[[int, int], None] | None = None,
 ) -> Split:
     """Decodes samples in threads and notes their facts.
@@ -110,7 +111,11 @@ def look_at(
       thorough: of these, note the pixels of so many alone, see `samples.examine`; None = all.
       seconds: the time after which no more samples are begun.
       workers: threads; 0 = one per core, 8 at most.
+      timeout_s: the longest wait for a sample.
       progress: called after each sample with (samples done, samples to do).
+
+    Raises:
+      TimeoutError: naming the files of a sample, if it is not read within `timeout_s`.
     """
     indices = _spaced(range(len(source)), limit)
     fully = set(_spaced(indices, thorough))
@@ -122,7 +127,11 @@ def look_at(
     def look(index: int) -> SampleFacts:
         return examine(source, index, thorough=index in fully)
 
-    with contextlib.closing(in_threads(look, indices, workers)) as samples:
+    def reading(index: int) -> str:
+        return " with ".join(file_names(source, index))
+
+    looks = in_threads(look, indices, workers, reading=reading, timeout_s=timeout_s)
+    with contextlib.closing(looks) as samples:
         for done, sample in enumerate(samples, 1):
             facts.append(sample)
             if progress is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from segjax.data.errors import DataError
 from segjax.data.files.images import some
+from segjax.data.files.walk import walk
 
 
 def existing_root(root: str | os.PathLike, layout: str) -> pathlib.Path:
@@ -66,9 +67,9 @@ def files_by_key(folder: pathlib.Path, suffix: str) -> dict[str, pathlib.Path]:
     """The files in `folder` and below whose names end in `suffix`, by the rest of the name;
     DataError if two subfolders hold a file of one name."""
     files = {}
-    for path in sorted(folder.rglob(f"*{suffix}")):
+    for path in sorted(walk(folder)):
         key = path.name.removesuffix(suffix)
-        if path.name.startswith(".") or not key:
+        if key in ("", path.name):
             continue
         if key in files:
             raise DataError(f"{path} is in {files[key].parent} too", "use one copy of the archive")

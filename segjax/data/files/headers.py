@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from segjax.data.files.pixels import ARRAY_SUFFIX, opened
+from segjax.data.files.regular import regular
 from segjax.data.files.tiff import TiffPixels, is_tiff
 
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -51,7 +52,7 @@ NO_HEADER = Header()
 def read_header(path: pathlib.Path) -> Header:
     """The header of a file; its pixels are not decoded."""
     try:
-        size = path.stat().st_size
+        size = regular(path).stat().st_size
         if path.suffix.lower() == ARRAY_SUFFIX:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             channels = array.shape[2] if array.ndim == 3 else 1
@@ -105,7 +106,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _late_exif(path: str) -> bytes:
     """The EXIF of a PNG, wherever in the file it is."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+    with contextlib.suppress(OSError), open(regular(path), "rb") as file:
         file.seek(8)
         for _ in range(_CHUNKS):
             size, kind = _chunk(file)

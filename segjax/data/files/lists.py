@@ -11,6 +11,8 @@ from segjax.data.errors import DataError
 from segjax.data.files.images import MASK_SUFFIXES, some
 from segjax.data.files.pairing import Pairs
 from segjax.data.files.patterns import names_of_split
+from segjax.data.files.regular import regular
+from segjax.data.parallel import TIMEOUT_S, within
 
 _PLACES = ("", "list/", "lists/", "splits/", "ImageSets/Segmentation/", "ImageSets/")
 _TYPES = (".txt", ".csv", ".tsv", ".lst", ".jsonl")
@@ -193,14 +195,18 @@ def _missing(root: pathlib.Path, path: pathlib.Path, row: Row, layout: bool) -> 
 
 def _lines(path: pathlib.Path) -> Iterable[tuple[int, list[str], str]]:
     """(number, words, text) of each line that holds any."""
-    with path.open("rb") as file:
-        start = file.read(2)
+    start = within(TIMEOUT_S, path, _first_bytes, regular(path))
     encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     with path.open(encoding=encoding, errors="replace") as file:
         for number, line in enumerate(file, 1):
             words = _words(line.strip())
             if any(words):
                 yield number, words, line.strip()
+
+
+def _first_bytes(path: pathlib.Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(2)
 
 
 def _words(line: str) -> list[str]:

@@ -12,6 +12,7 @@ from PIL import Image
 from segjax.data.errors import DataError
 from segjax.data.files.headers import read_header
 from segjax.data.files.pixels import ARRAY_SUFFIX, open_image
+from segjax.data.files.regular import regular
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
 _LARGEST = 10**9  # values of an array or a TIFF; a header that states more is not believed
@@ -165,7 +166,7 @@ def _of_array(values: np.ndarray, file: object, channels: int) -> Stored:
 def _load_npy(path: pathlib.Path) -> np.ndarray:
     try:
         # Mapped, because a header may state more than the file holds, and pickles are not read.
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped = np.load(regular(path), mmap_mode="r", allow_pickle=False)
         _check_size(mapped.shape, path)
         return np.array(mapped)
     except (OSError, ValueError, EOFError, SyntaxError) as error:

@@ -17,6 +17,7 @@ from segjax.data.errors import DataError
 from segjax.data.files.images import some
 from segjax.data.files.mask_files import read_stored
 from segjax.data.files.masks import VOID, Mask
+from segjax.data.files.regular import read_bytes
 
 _LARGEST = 2 * 10**9  # bytes of a JSON file; COCO's is 0.4
 
@@ -98,7 +99,7 @@ def load_annotations(
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"it has more than {_LARGEST:,} bytes")
-        content: Any = json.loads(path.read_bytes())
+        content: Any = json.loads(read_bytes(path))
         categories = {int(c["id"]): str(c["name"]) for c in content["categories"]}
         segments = {
             pathlib.PurePosixPath(entry["file_name"]).name: np.array(

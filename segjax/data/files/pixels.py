@@ -16,6 +16,7 @@ from PIL import Image
 from segjax.data.errors import DataError
 from segjax.data.files import tiff
 from segjax.data.files.orientation import TAG, turned
+from segjax.data.files.regular import regular
 from segjax.data.files.tiff import TiffPixels
 
 ARRAY_SUFFIX = ".npy"  # of images with any number of channels
@@ -193,7 +194,7 @@ def _png16(path, raw_modes: Sequence[str]) -> UInt16[np.ndarray, "h w c"]:
 
 def _npy(path) -> Shaped[np.ndarray, "h w c"]:
     try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        values = np.load(regular(path), mmap_mode="r", allow_pickle=False)
         if values.ndim in (2, 3):
             check_size(path, values.shape[:2], values.nbytes // max(1, values.size))
         values = np.array(values)
@@ -233,7 +234,7 @@ def _unreadable(path: Any, error: Exception, reason: str = "") -> DataError:
 def opened(path: str | os.PathLike | io.BytesIO) -> Any:
     """Opens a file with Pillow, up to the limit of `check_size` and not Pillow's own."""
     try:
-        image: Any = Image.open(path)
+        image: Any = Image.open(regular(path))
     except Image.DecompressionBombError:
         with _without_limit():
             image = Image.open(path)

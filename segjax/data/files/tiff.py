@@ -19,6 +19,7 @@ from jaxtyping import Shaped
 from PIL import Image, TiffImagePlugin
 
 from segjax.data.errors import DataError
+from segjax.data.files.regular import regular
 
 SUFFIXES = (".tif", ".tiff")
 _CACHE_BYTES = 2**28  # decoded strips and tiles that are kept, as windows overlap
@@ -54,6 +55,7 @@ class TiffPixels:
 
     def __init__(self, path: str | os.PathLike):
         self.path = path
+        regular(path)
         try:
             self._file = tifffile.TiffFile(path)
         except Exception as error:  # TiffFileError, struct.error, ...
@@ -273,9 +275,10 @@ class TiffPixels:
 
 
 def is_tiff(path: str | os.PathLike) -> bool:
-    """Whether a file begins as a TIFF, whatever its name; False if it cannot be read."""
+    """Whether a file begins as a TIFF, whatever its name; False if it cannot be read. DataError for
+    what is no regular file."""
     try:
-        with open(path, "rb") as file:
+        with open(regular(path), "rb") as file:
             return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
     except OSError:
         return False

@@ -7,6 +7,7 @@ from segjax.data import class_lists
 from segjax.data.class_lists import ClassList
 from segjax.data.classes import ClassTable, default_palette
 from segjax.data.errors import DataError
+from segjax.data.files.regular import regular
 from segjax.data.layouts.samples import Place
 from segjax.data.polygons.formats import BACKGROUND_NAMES, annotation_of, annotations_of
 
@@ -46,7 +47,9 @@ def labels_of(place: Place) -> tuple[list[str], int]:
     files, labels, numbers = place.first_shapes(), Counter(), Counter()
     for file in files:
         if file.suffix.lower() == ".txt":
-            words = (line.split() for line in file.read_text("utf-8", "replace").splitlines())
+            words = (
+                line.split() for line in regular(file).read_text("utf-8", "replace").splitlines()
+            )
             numbers.update(int(w[0]) for w in words if w and w[0].isdecimal())
         else:
             labels.update(shape.label for shape in annotation_of(file, (1, 1)).shapes)

@@ -17,6 +17,7 @@ from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.errors import DataError
 from segjax.data.files.headers import read_header
 from segjax.data.files.images import read_image, some
+from segjax.data.files.regular import regular
 from segjax.data.polygons import per_image, per_split
 from segjax.data.polygons.paint import Annotation, damaged, paint
 from segjax.data.polygons.per_split import ByImage
@@ -135,7 +136,7 @@ def _of_json(path: pathlib.Path, formats: tuple[_Format, ...], many: bool) -> An
 
 
 def _bytes(path: pathlib.Path, many: bool) -> bytes:
-    size = path.stat().st_size
+    size = regular(path).stat().st_size
     if size > _BYTES[many]:
         raise ValueError(f"{size} bytes, and {_BYTES[many]} are the most")
     return path.read_bytes()

@@ -17,6 +17,7 @@ from segjax.data.errors import DataError
 from segjax.data.files.archive import existing_root, held
 from segjax.data.files.atomic import replacing
 from segjax.data.files.images import some
+from segjax.data.files.regular import read_bytes
 
 FILE = "segjax.json"
 _LAYOUT = f"<name>/<version>/{FILE}, as --mode=prepare writes it"
@@ -112,7 +113,7 @@ def load(folder: pathlib.Path) -> Manifest:
     """The manifest in a folder; DataError if it cannot be understood."""
     path = folder / FILE
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(read_bytes(path))
         if values.pop("format") != 1:
             raise ValueError("written by another version of segjax")
         classes = from_rows(values.pop("classes"), multilabel=values.pop("multilabel", False))

@@ -7,6 +7,7 @@ from segjax.data.files.archive import check_split, files_by_key, need_folders, p
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import some
 from segjax.data.files.paired import PairedFiles
+from segjax.data.files.walk import walk
 from segjax.data.source import DatasetSpec
 
 _SPLITS = {"fine": ("train", "val", "test"), "coarse": ("train", "train_extra", "val")}
@@ -54,7 +55,7 @@ def open_cityscapes(root, split: str, *, variant: str = "fine") -> PairedFiles:
     if not masks:
         raise DataError(
             f"{mask_folder} holds no *_{annotation}_labelIds.png or *_labelTrainIds.png; files "
-            f"found: {some([p.name for p in mask_folder.rglob('*') if p.is_file()])}",
+            f"found: {some([path.name for path in walk(mask_folder)])}",
             f"use all of {annotation}'s archive",
         )
     for files in (images, masks):

@@ -24,6 +24,8 @@ from segjax.data.files.ids import IdMap
 from segjax.data.files.images import some
 from segjax.data.files.masks import read_mask
 from segjax.data.files.paired import PairedFiles
+from segjax.data.files.regular import regular
+from segjax.data.files.walk import walk
 from segjax.data.parallel import in_processes
 from segjax.data.polygons.paint import damaged, paint
 from segjax.data.polygons.per_image import cityscapes
@@ -180,7 +182,7 @@ def _files_by_name(
     folder: pathlib.Path, part: pathlib.Path, endings: tuple[str, ...]
 ) -> dict[str, pathlib.Path]:
     """Files below `folder` by part, path and name without the ending; the first ending wins."""
-    files, paths = {}, [p for p in folder.rglob("*") if not p.name.startswith(".")]
+    files, paths = {}, list(walk(folder))
     for ending in reversed(endings):
         for path in paths:
             if path.name.endswith(ending):
@@ -221,7 +223,7 @@ def draw_polygons(path: pathlib.Path, variant: str) -> UInt8[np.ndarray, "h w"]:
     """
     ids = label_ids(variant)
     try:
-        annotation = cityscapes(json.loads(pathlib.Path(path).read_text("utf-8")))
+        annotation = cityscapes(json.loads(pathlib.Path(regular(path)).read_text("utf-8")))
         if annotation.size is None or min(annotation.size) < 1:
             raise ValueError(f"imgHeight and imgWidth are {annotation.size}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

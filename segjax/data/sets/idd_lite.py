@@ -10,6 +10,7 @@ from segjax.data.classes import IGNORE
 from segjax.data.files.archive import check_split, need_folders, pair_by_key
 from segjax.data.files.ids import IdMap
 from segjax.data.files.paired import PairedFiles
+from segjax.data.files.walk import walk
 from segjax.data.sets.idd import class_table
 from segjax.data.source import DatasetSpec
 
@@ -44,7 +45,7 @@ def open_idd_lite(root, split: str) -> PairedFiles:
 
 def _by_drive_and_frame(folder: pathlib.Path, suffix: str) -> dict[str, pathlib.Path]:
     """The files by `<drive>/<frame>`: frames of several drives have one number."""
-    paths = (p for p in folder.rglob(f"*{suffix}") if not p.name.startswith("."))
+    paths = (path for path in walk(folder) if path.name.endswith(suffix))
     return {p.relative_to(folder).as_posix().removesuffix(suffix): p for p in paths}
 
 
