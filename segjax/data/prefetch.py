@@ -79,9 +79,15 @@ class PrefetchIterator(Iterator[dict[str, Any]]):
         return {"next_index": self._position}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to a position, also to one that an iterator of grain's with workers has saved."""
+        """Goes to a position, also to one that an iterator of grain's with workers has saved.
+
+        Raises:
+          ValueError, TypeError, LookupError, AttributeError: if the state holds none.
+        """
         parts = state.get("iterators_in_use_states", [state])  # one for each worker
         position = sum(part["next_index"] for part in parts)
+        if type(position) is not int or position < 0:
+            raise ValueError(f"its position in the data is {position!r}")
         if position != self._position:
             self.close()
             self._position = position

@@ -8,18 +8,32 @@ import os
 import pathlib
 import re
 import shutil
+import textwrap
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from segjax.training import checksums
 from segjax.training.distributed import barrier, gather, is_first
+from segjax.training.plain_path import PlainPath
+from segjax.training.stored_checkpoint import (
+    earlier_steps,
+    is_step,
+    read_host,
+    read_miou,
+    read_state,
+    read_variables,
+    steps_in,
+    write_checksums,
+)
 
 # For one write, including the wait for the other processes' parts.
 _TIMEOUT_S = 600
+_KEPT = {"best": 1, "latest": 2}
 
 
 class CheckpointStore:
@@ -27,13 +41,15 @@ class CheckpointStore:
 
     `latest/STEP` holds the device state (a pytree) and the host state (JSON: run state, data
     iterator). `best/STEP` holds the variables to evaluate with, {"params", "batch_stats"}, and
-    their val mIoU. A checkpoint appears when it is complete.
+    their val mIoU. A checkpoint appears when it is complete, has been opened as a reader does, and
+    has checksums; these are compared before it is read.
 
     A full disk does not end a run of one process: a warning names what was not written, the older
-    checkpoints stay, and the next save tries again. A run of several processes ends with an error.
+    checkpoints stay, and the next save tries again. So it is where a checkpoint cannot be read
+    after it was written, or is gone. A run of several processes ends with an error.
 
     All processes of a run make the store and call its methods at the same points; process 0 gives
-    the warnings. A read-only store needs no other process.
+    the warnings.
 
     Raises:
       ValueError: if the store is read-only and there is no such folder.
@@ -41,19 +57,23 @@ class CheckpointStore:
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, read_only: bool = False):
-        self._folder = epath.Path(workdir).resolve() / "checkpoints"
+        self._folder = pathlib.Path(workdir).resolve() / "checkpoints"
         self._managers: dict[str, _Manager] = {}
+        self._plain: PlainPath | None = None
         self._error: Exception | None = None
+        self._saving: tuple[str, int, Any, Mapping[str, Any]] = ("", -1, None, {})
+        self._best_miou = -1.0
         if read_only:
             if not self._folder.is_dir():
                 raise ValueError(f"workdir {workdir} has no checkpoints yet; train first")
+            self._plain = PlainPath(self._folder)
             return
         logging.getLogger("absl").addFilter(_is_no_failed_write)
         try:
-            self._open_managers()
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            self._open()
         except OSError as error:
             raise OSError(f"{self._folder} cannot be written to: {error}") from error
-        self._best_miou = gather(self._read_best_miou())[0]
 
     def __enter__(self):
         return self
@@ -66,10 +86,10 @@ class CheckpointStore:
         try:
             self.wait()
         finally:
-            self._close_managers()
+            self._close()
 
     def wait(self) -> None:
-        """Waits until nothing is being written; warns if the disk refused it.
+        """Waits until nothing is being written; warns if it could not be.
 
         Raises:
           OSError: instead of the warning, in a run of several processes.
@@ -80,14 +100,15 @@ class CheckpointStore:
             if jax.process_count() > 1:
                 raise
             _warn(f"{error}; the run goes on, the next save tries again")
-            self._close_managers()
-            self._open_managers()
+            self._close()
+            with contextlib.suppress(OSError):  # the next save tries that again, too
+                self._open()
 
     def finish(self) -> None:
-        """Waits for the last save.
+        """Waits for the last save. Warns of older checkpoints that something else has removed.
 
         Raises:
-          OSError: if the disk refused it.
+          OSError: if the disk refused the last save, it could not be read, or is gone.
         """
         for manager in self._managers.values():
             try:
@@ -95,11 +116,18 @@ class CheckpointStore:
             except Exception as error:  # TensorStore raises ValueError among others
                 self._error = error
         error, self._error = self._error, None
+        part, step, *_ = self._saving
+        not_written = f"the checkpoint of step {step} was not written to {self._folder}"
         if error and (problem := _disk_problem(error)):
-            checkpoint = f"the checkpoint of step {self._saving}"
-            raise OSError(f"{checkpoint} was not written to {self._folder}: {problem}") from error
+            raise OSError(f"{not_written}: {problem}") from error
         if error:
             raise error
+        if lost := self._lost():
+            self._close()
+            if f"{part}/{step}" in lost:
+                raise OSError(f"{not_written}, or is gone: something else removed it")
+            _warn(f"{self._folder} has lost {', '.join(lost)}: something else removed them")
+            self._open()
 
     def save(self, step: int, state: Any, host: Mapping[str, Any]) -> None:
         """Starts to write `latest/STEP`, after the end of the save before.
@@ -130,6 +158,13 @@ class CheckpointStore:
         if step in self._steps("best"):
             self._best_miou = val_miou
 
+    @property
+    def best_miou(self) -> float:
+        """The val mIoU of the best checkpoint of a run that trains; -1 where there is none, or none
+        that can be read: the next evaluation is the best then. Waits for what is being written."""
+        self.wait()
+        return self._best_miou
+
     def latest_step(self) -> int | None:
         """The newest step in `latest`; waits for what is being written."""
         return max(self._steps("latest"), default=None)
@@ -149,31 +184,32 @@ class CheckpointStore:
         Raises:
           ValueError: if it cannot be read, or has another structure.
         """
-        folder = self._folder / "latest" / str(step)
-        like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        try:
-            # Without the manager, whose barriers would hang if one process cannot read.
-            host = ocp.JsonCheckpointHandler().restore(folder / "host")
-            state = ocp.StandardCheckpointHandler().restore(
-                folder / "state", args=ocp.args.StandardRestore(like)
-            )
-        except Exception as error:  # Orbax and TensorStore raise bare Exception among others
-            raise ValueError(_unreadable(folder, error)) from error
-        return state, host
+        with self._reading(f"latest/{step}") as folder:
+            checksums.check(folder, step)
+            host = read_host(folder)
+            return read_state(folder, like), host
 
-    def restore_latest(self, like: Any) -> tuple[int, Any, Mapping[str, Any]] | None:
+    def restore_latest(
+        self, like: Any, use: Callable[[int, Any, Any], Any] = lambda *_: None
+    ) -> tuple[int, Any, Mapping[str, Any]] | None:
         """Reads step, state and host state of the newest readable checkpoint, as `restore`; None if
         there is no checkpoint. Newer, damaged ones are renamed to STEP.damaged, with a warning.
+
+        Args:
+          use: called with step, state and host state; an error means that they cannot be used.
 
         Raises:
           ValueError: if there are checkpoints and none can be read.
         """
         problems: dict[int, str] = {}
         for step in reversed(self._steps("latest")):
+            restored, problem = None, None
             try:
-                restored, problem = self.restore(step, like), None
+                restored = self.restore(step, like)
+                with self._reading(f"latest/{step}"):
+                    use(step, *restored)
             except ValueError as error:
-                restored, problem = None, str(error)
+                problem = str(error)
             texts = [text for text in gather(problem) if text]
             if restored and not texts:
                 for damaged, text in problems.items():
@@ -201,14 +237,19 @@ class CheckpointStore:
         readable, problems = self._readable(), []
         if not readable:
             raise ValueError(f"{self._folder} is empty; train first")
-        chosen = [(s, folder) for s, folder in readable if step in (None, s)]
+        chosen = [(s, name) for s, name in readable if step in (None, s)]
         if not chosen:
             raise ValueError(f"there is no checkpoint of step {step}; there are {self.steps()}")
-        for found, folder in chosen:
+        for found, name in chosen:
+            variables, problem = {}, None
             try:
-                variables = _read_variables(folder / "state")
-            except Exception as error:  # Orbax and TensorStore raise bare Exception among others
-                problems.append(_unreadable(folder, error))
+                with self._reading(name) as folder:
+                    checksums.check(folder, found)
+                    variables = read_variables(folder)
+            except ValueError as error:
+                problem = str(error)
+            if texts := [text for text in gather(problem) if text]:
+                problems.append(texts[0])
                 continue
             for problem in problems:
                 _warn(f"{problem}; that of step {found} is used")
@@ -217,60 +258,137 @@ class CheckpointStore:
         remedy = f"use another step: {others}" if others else "train anew, or copy the run again"
         raise ValueError(f"{'; '.join(problems)}; {remedy}")
 
+    @property
+    def _path(self) -> pathlib.Path:
+        """The folder under a path for Orbax."""
+        assert self._plain is not None
+        return self._plain.path
+
     def _steps(self, part: str) -> list[int]:
         """The steps in `best` or `latest`, ascending."""
-        if not self._managers:
-            return steps_in(self._folder / part)
         self.wait()
+        steps = steps_in(self._folder / part)
         # A network file system may show them late to the other processes.
-        return gather(sorted(self._managers[part].all_steps()))[0]
+        return gather(steps)[0] if self._managers else steps
 
-    def _readable(self) -> list[tuple[int, epath.Path]]:
-        """Step and folder of each checkpoint, in reading order."""
-        parts = [(s, part) for part in ("best", "latest") for s in reversed(self._steps(part))]
-        return [(s, self._folder / part / str(s)) for s, part in parts] or _earlier(self._folder)
+    def _readable(self) -> list[tuple[int, str]]:
+        """Step and path in the folder of each checkpoint, in reading order."""
+        parts = [(s, f"{part}/{s}") for part in _KEPT for s in reversed(self._steps(part))]
+        return parts or [(s, str(s)) for s in earlier_steps(self._folder)]
 
-    def _read_best_miou(self) -> float:
-        """The val mIoU of the best checkpoint; -1 where there is none."""
-        for step in reversed(self._steps("best")):
-            path = self._folder / "best" / str(step) / "host"
-            try:
-                return float(ocp.JsonCheckpointHandler().restore(path)["val_miou"])
-            except (OSError, ValueError, KeyError):
-                continue
-        return -1.0
+    @contextlib.contextmanager
+    def _reading(self, name: str):
+        """A context that reads a checkpoint: its path, and a ValueError whatever goes wrong."""
+        try:
+            yield self._path / name
+        except Exception as error:  # Orbax and TensorStore raise bare Exception among others
+            reason = _first_line(error).replace(str(self._path), str(self._folder))
+            raise ValueError(
+                f"checkpoint {self._folder / name} cannot be read: {reason}"
+            ) from error
 
     def _write(self, part: str, step: int, state: Any, host: Mapping[str, Any]) -> None:
-        self._saving = step
-        self._remove_unfinished()
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(dict(host))
-        )
+        host = dict(host)
+        self._saving = (part, step, jax.tree.map(ocp.utils.to_shape_dtype_struct, state), host)
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host))
         try:
+            if not self._managers:
+                self._open()
+            self._remove_unfinished()
             self._managers[part].save(step, args=args, force=True)
         except OSError as error:  # no room for a folder
             self._error = error
             if jax.process_count() > 1:
                 self.finish()
 
-    def _open_managers(self) -> None:
+    def _look(self) -> None:
+        """Opens what has been written before it gets its name, and adds checksums; by Orbax, in the
+        background, in process 0. An error gives up the write, and the older checkpoints stay.
+
+        Raises:
+          OSError: if it cannot be read.
+        """
+        part, step, state, host = self._saving
+        try:
+            (unfinished,) = (
+                path
+                for path in (self._path / part).glob(f"{step}{ocp.utils.TMP_DIR_SUFFIX}*")
+                if (path / "host").is_dir()  # TensorStore may still write what has been given up
+            )
+            write_checksums(unfinished, step, state, host)
+        except OSError:
+            raise
+        except Exception as error:  # Orbax and TensorStore raise bare Exception among others
+            raise OSError(f"it cannot be read: {_first_line(error)}") from error
+
+    def _lost(self) -> list[str]:
+        """The checkpoints that are gone, as process 0 sees it. The last one may not be cut either;
+        what is left of that is renamed."""
+        lost = []
+        for part, manager in self._managers.items() if is_first() else ():
+            if not (self._folder / part).is_dir():
+                lost.append(part)
+            for step in manager.all_steps():
+                folder = self._folder / part / str(step)
+                try:
+                    folder.stat()
+                    if (part, step) == self._saving[:2]:
+                        checksums.check(folder, step, read=False)
+                except (ValueError, OSError):
+                    lost.append(f"{part}/{step}")
+                    if folder.exists():
+                        _rename(folder)
+        return gather(lost)[0] if self._managers else []
+
+    def _open(self) -> None:
+        """Opens the folders for writing.
+
+        Raises:
+          OSError: if they cannot be made.
+        """
+        self._folder.mkdir(exist_ok=True)  # in a workdir that is there
+        for part in _KEPT:
+            (self._folder / part).mkdir(exist_ok=True)
+        self._plain = PlainPath(self._folder)
         self._remove_unfinished()
-        # Folders made asynchronously, if there is no room for them, end in a timeout.
-        waiting = ocp.AsyncOptions(timeout_secs=_TIMEOUT_S, create_directories_asynchronously=False)
-        for part, keep in {"best": 1, "latest": 2}.items():
+        for part, keep in _KEPT.items():
+            for path in (self._folder / part).iterdir() if is_first() else ():
+                if is_step(path.name) and not path.is_dir():
+                    _warn(f"{path} is no checkpoint; it is renamed to {_rename(path)}")
+            waiting = ocp.AsyncOptions(
+                timeout_secs=_TIMEOUT_S,
+                # If there is no room for folders made asynchronously, they end in a timeout.
+                create_directories_asynchronously=False,
+                post_finalization_callback=self._look,
+            )
             policy = ocp.checkpoint_managers.LatestN(keep)
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=policy, async_options=waiting
             )
-            self._managers[part] = _Manager(self._folder / part, options=options)
+            self._managers[part] = _Manager(epath.Path(self._path / part), options=options)
+        self._best_miou = gather(self._read_best_miou() if is_first() else None)[0]
 
-    def _close_managers(self) -> None:
+    def _read_best_miou(self) -> float:
+        """The val mIoU of the best checkpoint; -1 where there is none that can be read."""
+        for step in reversed(steps_in(self._folder / "best")):
+            try:
+                with self._reading(f"best/{step}") as folder:
+                    checksums.check(folder, step)
+                    return read_miou(folder)
+            except ValueError as error:
+                _warn(f"{error}; the best one of the next evaluations takes its place")
+        return -1.0
+
+    def _close(self) -> None:
         for manager in self._managers.values():
             # A failed write may raise more errors than the reported one.
             with contextlib.suppress(Exception):
                 manager.close()
         if self._managers:
             self._remove_unfinished()
+        self._managers.clear()
+        if self._plain:
+            self._plain.close()
 
     def _remove_unfinished(self) -> None:
         """Removes the temporary folders of interrupted writes. The manager's own clean-up fails
@@ -281,11 +399,8 @@ class CheckpointStore:
 
     def _set_aside(self, step: int, problem: str) -> None:
         """Renames a checkpoint, so that its step can be written again."""
-        folder = self._folder / "latest"
         if is_first():
-            number = len(list(folder.glob(f"{step}.damaged*")))
-            name = f"{step}.damaged{number or ''}"
-            (folder / str(step)).rename(folder / name)
+            name = _rename(self._folder / "latest" / str(step))
             _warn(f"{problem}; it is renamed to {name}, and the one before it is used")
         barrier("damaged checkpoint is renamed")
         self._managers["latest"].reload()
@@ -297,13 +412,6 @@ class _Manager(ocp.CheckpointManager):
 
     def reached_preemption(self, step: int) -> bool:
         return False
-
-
-def steps_in(folder: str | os.PathLike) -> list[int]:
-    """The steps whose checkpoints lie in a folder, ascending."""
-    if not os.path.isdir(folder):
-        return []
-    return sorted(found.step for found in ocp.path.step.standard_name_format().find_all(folder))
 
 
 def has_checkpoint(workdir: str | pathlib.Path | None) -> bool:
@@ -333,40 +441,23 @@ def has_checkpoint(workdir: str | pathlib.Path | None) -> bool:
 def _is_recalibrated(workdir: pathlib.Path) -> bool:
     """Whether run.json names an origin of the batch normalisation statistics."""
     try:
-        return "batch_stats" in json.loads((workdir / "run.json").read_text())["environment"]
-    except (OSError, ValueError, KeyError):
+        return "batch_stats" in json.loads((workdir / "run.json").read_bytes())["environment"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return False
 
 
-def _earlier(folder: epath.Path) -> list[tuple[int, epath.Path]]:
-    """The checkpoints of earlier versions, checkpoints/STEP, the best one first."""
-
-    def val_miou(step: int) -> float:
-        try:
-            return json.loads((folder / str(step) / "metrics/metrics").read_text())["val_miou"]
-        except (OSError, ValueError, KeyError):
-            return -1.0
-
-    steps = sorted(steps_in(folder), key=lambda step: (val_miou(step), step), reverse=True)
-    return [(step, folder / str(step)) for step in steps]
+def _rename(path: pathlib.Path) -> str:
+    """Gives a damaged checkpoint another name, and returns that."""
+    number = len(list(path.parent.glob(f"{path.name}.damaged*")))
+    name = f"{path.name}.damaged{number or ''}"
+    path.rename(path.with_name(name))
+    return name
 
 
-def _read_variables(folder: epath.Path) -> dict[str, Any]:
-    """The variables in a checkpoint's `state` folder."""
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    reader = ocp.PyTreeCheckpointHandler()
-    stored = reader.metadata(folder).tree
-    names = ("ema",) if stored.get("ema") else ("params", "batch_stats")
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        {name: stored[name] for name in names},
-    )
-    restore_args = ocp.checkpoint_utils.construct_restore_args(like)
-    restored = reader.restore(
-        folder,
-        args=ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True),
-    )
-    return restored.get("ema", restored)
+def _first_line(error: BaseException) -> str:
+    """An error's reason, without what libraries add for their authors."""
+    line = (str(error).splitlines() or [""])[0].split(" [source ")[0]
+    return textwrap.shorten(line, 250, placeholder=" ...") or type(error).__name__
 
 
 def _disk_problem(error: BaseException | None) -> str | None:
@@ -389,11 +480,6 @@ def _is_no_failed_write(record: logging.LogRecord) -> bool:
     """Keeps the tracebacks of Orbax's threads, a page for each failed write, out of the log."""
     failed = record.exc_info and _disk_problem(record.exc_info[1])
     return not (failed and "orbax" in record.pathname)
-
-
-def _unreadable(folder: epath.Path, error: Exception) -> str:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"checkpoint {folder} cannot be read: {reason}"
 
 
 def _warn(text: str) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import jax
@@ -111,10 +111,9 @@ class _Run:
         Args:
           lr_factor: further factor on the learning rate.
         """
-        saved = self.store.restore_latest(self.setup.abstract_state())
+        saved = self.store.restore_latest(self.setup.abstract_state(), self.go_to)
         if saved:
             step, state, host = saved
-            self.batches.set_state(host["data"])
             run_state = RunState.from_json(host["run_state"])
             self.say(f"resumed at step {step} of {self.setup.total_steps}")
         else:
@@ -125,6 +124,17 @@ class _Run:
             self.save(state, run_state, step)
         run_state.lr_scale *= lr_factor
         return self.with_rate(state, run_state), run_state, step
+
+    def go_to(self, step: int, state: TrainState, host: Mapping[str, Any]) -> None:
+        """Goes to a checkpoint's position in the data, if training can go on from it.
+
+        Raises:
+          ValueError, TypeError, LookupError: if it cannot.
+        """
+        if int(state.step) != step:
+            raise ValueError(f"it holds step {int(state.step)}")
+        RunState.from_json(host["run_state"])
+        self.batches.set_state(host["data"])
 
     def to_the_end(self, state: TrainState, run_state: RunState, step: int) -> RunState:
         """Takes the steps that are left, with their evaluations and checkpoints."""
@@ -195,6 +205,8 @@ class _Run:
             self.stop(self.interruption.asked, step)
         summary, config = evaluation.summary(), self.setup.config
         miou = summary["miou"] if np.isfinite(summary["miou"]) else 0.0
+        if self.store.best_miou < 0:  # it is damaged, or was removed
+            run_state.best_miou, run_state.best_step = -1.0, -1
         run_state.update(step, miou, config["train"], config["optim"])
         log.validated(step, summary, run_state.best_step == step)
         variables = state.eval_variables()

@@ -4,6 +4,8 @@ Plain Python, saved as JSON with every checkpoint.
 """
 
 import dataclasses
+import math
+from typing import Any
 
 
 @dataclasses.dataclass
@@ -78,5 +80,28 @@ class RunState:
 
     @classmethod
     def from_json(cls, values: dict) -> "RunState":
-        nested = {k: Patience(**values[k]) for k in ("stopping", "plateau")}
-        return cls(**{**values, **nested})
+        """The run state that `to_json` has given.
+
+        Raises:
+          ValueError: if the values are another's.
+        """
+        try:
+            nested = {k: Patience(**values[k]) for k in ("stopping", "plateau")}
+            state = cls(**{**values, **nested})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"its run state is none: {error}") from error
+        for part in (state, state.stopping, state.plateau):
+            for field in dataclasses.fields(part):
+                value, default = getattr(part, field.name), getattr(type(part)(), field.name)
+                if not _is_like(value, default):
+                    raise ValueError(f"its run state has {field.name}={value!r}")
+        return state
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a value is of the type of a default; all numbers are finite."""
+    if isinstance(default, list):
+        return isinstance(value, list) and all(_is_like(v, 0) for v in value)
+    if isinstance(default, float):
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is type(default)

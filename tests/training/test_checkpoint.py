@@ -1,5 +1,6 @@
 """Checkpoints: which are kept and read back, and which one is read instead of a damaged one."""
 
+import contextlib
 import shutil
 import warnings
 
@@ -87,7 +88,10 @@ def test_a_resumed_run_knows_the_best_one(workdir, miou, best):
     """The later one of equals; the next one if the best is damaged."""
     if miou == 0.1:
         (workdir / "checkpoints" / "best" / "2" / "host" / "metadata").write_text("{")
-    with CheckpointStore(workdir) as store:
+    damaged = pytest.warns(UserWarning, match="best/2 cannot be read: .*the next evaluations takes")
+    with damaged if miou == 0.1 else contextlib.nullcontext():
+        store = CheckpointStore(workdir)
+    with store:
         save(store, 8, miou)
     assert names(workdir) == ([str(best)], ["6", "8"])
 
