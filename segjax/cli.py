@@ -11,20 +11,21 @@ import importlib.util
 import inspect
 import pathlib
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from segjax import config_files
+from segjax import config_files, terminal
+from segjax.failures import explained
 from segjax.flags import define_flags
 
 FLAGS = flags.FLAGS
-# Errors that a user can cause: the message is all that is printed.
-USER_ERRORS = (ValueError, OSError, ArithmeticError)
+EXIT_ERROR = 2  # of a user's error
 # Options of a finished run that say how probabilities become labels, where its data lie and how
 # they are read.
 _LABELS = ("model.threshold",)
@@ -54,6 +55,7 @@ class Command:
       uses_devices: whether JAX looks for accelerators. It takes seconds and memory on a GPU, and
         processes cannot be forked after it.
       many_processes: whether several processes, as on several hosts, can share the command.
+      prints: whether what it prints is all its result, which is an error to lose.
       word: the flag that a word after the command stands for, as in `segjax init FOLDER`.
     """
 
@@ -65,6 +67,7 @@ class Command:
     without_effect: tuple[str, ...] = ()
     uses_devices: bool = True
     many_processes: bool = False
+    prints: bool = False
     word: str = ""
 
 
@@ -112,6 +115,7 @@ COMMANDS: Mapping[str, Command] = {
         needs=("runs",),
         takes=("split",),
         uses_devices=False,
+        prints=True,
     ),
     "uncertainty": Command(
         "measure uncertainty by dropout (--workdir) or by an ensemble (--runs)",
@@ -164,11 +168,13 @@ COMMANDS: Mapping[str, Command] = {
         "list the weights that are known by name, fetch some, or verify the cached ones",
         takes=("fetch", "verify"),
         uses_devices=False,
+        prints=True,
     ),
     "benchmark": Command(
         "measure how many training images a second the host makes ready",
         needs=("config",),
         uses_devices=False,
+        prints=True,
     ),
 }
 # Flags about the process rather than the command: commands that use devices take `deterministic`,
@@ -190,12 +196,20 @@ def flags_of(mode: str) -> tuple[str, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command that the arguments (those of the process by default) ask for."""
+    """Runs the command that the arguments (those of the process by default) ask for.
+
+    Until the command's function runs, there is nothing to end in order: Ctrl-C ends the process,
+    and no library that is being imported can lose it.
+    """
+    terminal.take_over()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     define_flags(FLAGS, tuple(COMMANDS))
     given = sys.argv if arguments is None else ["segjax", *arguments]
     sys.argv[:] = config_files.with_paths([given[0], *with_flags(given[1:])])
     if any(a in ("--help", "-help", "-h", "--helpfull", "--helpshort") for a in sys.argv[1:]):
         print(help_text(_mode_in(sys.argv)))
+        _check_printed(is_result=True)
         return
     app.run(_run, argv=sys.argv, flags_parser=_parse)
 
@@ -207,22 +221,40 @@ def _run(arguments: Sequence[str]) -> None:
     try:
         check_flags(arguments[1:])
         _call(FLAGS.mode)
-    except USER_ERRORS as error:
-        if logging.level_debug():
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:  # outside of training, where nothing is to be saved
         sys.exit(130)
+    except Exception as error:
+        message = None if logging.level_debug() else explained(error)
+        if message is None:
+            raise
+        _fail(message)
+    _check_printed(is_result=COMMANDS[FLAGS.mode].prints)
+
+
+def _fail(message: str) -> NoReturn:
+    terminal.say(f"error: {message}")
+    sys.exit(EXIT_ERROR)
+
+
+def _check_printed(is_result: bool) -> None:
+    """Says that stdout failed; an error only where it was to hold the result. A reader that has
+    seen enough, as `head` has, is none."""
+    failed = sys.stdout.failed if isinstance(sys.stdout, terminal.Output) else None
+    if failed is None or isinstance(failed, BrokenPipeError):
+        return
+    message = f"stdout could not be written ({failed.strerror})"
+    if is_result:
+        _fail(message)
+    terminal.say(f"{message}; the command has done its work all the same")
 
 
 def _call(mode: str) -> None:
     """Prepares the process and calls the command's function."""
     # Imported here, so that a wrong flag is answered at once.
-    from rich.console import Console
 
     from configs import base
     from segjax import accelerators
+    from segjax.console import Console
     from segjax.training import distributed, interruption, runtime
 
     command = COMMANDS[mode]
@@ -247,12 +279,14 @@ def _call(mode: str) -> None:
         values["overrides"] = _overrides(sys.argv)
     function = function_of(mode)
     known = inspect.signature(function).parameters
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with distributed.fail_together(() if logging.level_debug() else USER_ERRORS):
+        with distributed.fail_together(explain=not logging.level_debug()):
             function(**{name: value for name, value in values.items() if name in known})
     except interruption.Interrupted as error:
         code = interruption.EXIT_INTERRUPTED
-        print(f"{error}; the same command resumes it (exit code {code})", file=sys.stderr)
+        terminal.say(f"{error}; the same command resumes it (exit code {code})")
         sys.exit(code)
 
 
@@ -405,8 +439,7 @@ def _parse(arguments: Sequence[str]) -> list[str]:
     """Reads the flags; one line in place of a traceback for what is wrong with them."""
     arguments = list(arguments)
     if problem := _missing_config(arguments):
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)
+        _fail(problem)
     mode = _mode_in(arguments) or "train"
     if not _has_config(mode, arguments):  # `_overrides` reads them, for the run's config
         arguments = [a for a in arguments if not _is_override(a)]
@@ -420,8 +453,7 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         message = _unknown_option(arguments)
     except ValueError as error:  # of the config itself, such as an unknown preset
         message = str(error)
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+    _fail(message)
 
 
 def _has_config(mode: str, arguments: Sequence[str]) -> bool:

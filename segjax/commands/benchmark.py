@@ -4,9 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from segjax.console import Console
 from segjax.data import throughput
 from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits

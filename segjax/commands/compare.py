@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from segjax import config as configs
+from segjax.console import Console
 from segjax.data.classes import ClassTable
 from segjax.inference.crf import DenseCRF
 from segjax.inference.label_maps import describe_label_maps

@@ -4,8 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-
+from segjax.console import Console
 from segjax.data.datasets import classes_in_words
 from segjax.data.doctor import ERROR, Diagnosis, diagnose_config
 from segjax.data.source import notes_of

@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-
 from segjax import config as configs
+from segjax.console import Console
 from segjax.data.classes import ClassTable
 from segjax.data.splits import Splits
 from segjax.inference.crf import DenseCRF

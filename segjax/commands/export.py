@@ -4,9 +4,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
-
 from segjax import weights
+from segjax.console import Console
 from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits
 from segjax.export import huggingface

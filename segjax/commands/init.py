@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 import numpy as np
-from rich.console import Console
 
+from segjax.console import Console
 from segjax.data.classes import ClassTable
 from segjax.data.doctor.split import Split
 from segjax.data.errors import DataError

@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 from clu import parameter_overview
-from rich.console import Console
 
 from segjax.accelerators import DEVICES, Device, Program, TooLargeError, parse
+from segjax.console import Console
 from segjax.report.augmentation import augmentation_sheet
 from segjax.report.plan_tables import parts_table, plan_table, step_figures
 from segjax.training import planning

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from segjax import config as configs
+from segjax.console import Console
 from segjax.data.classes import IGNORE, ClassTable, in_words
 from segjax.data.errors import DataError
 from segjax.data.files.atomic import replacing

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-
+from segjax.console import Console
 from segjax.data.datasets import spec_of
 from segjax.data.prepared.manifest import Manifest
 from segjax.data.prepared.write import write_prepared

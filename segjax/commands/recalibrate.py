@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from segjax import config as configs
+from segjax.console import Console
 from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from segjax import config as configs
+from segjax.console import Console
 from segjax.data.files.images import some
 from segjax.data.files.predictions import find_predictions, label_of_ids
 from segjax.data.scored import OWN, label_size

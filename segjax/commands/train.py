@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from segjax import config as configs
 from segjax.commands.evaluate import evaluate
+from segjax.console import Console
 from segjax.data.datasets import classes_in_words
 from segjax.inference.predictor import Predictor
 from segjax.report import run as run_report

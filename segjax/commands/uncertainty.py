@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 
+from segjax.console import Console
 from segjax.data.batches import eval_batches
 from segjax.data.classes import ClassTable
 from segjax.data.files.images import rgb_view

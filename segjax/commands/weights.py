@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
+from segjax.console import Console
 from segjax.training.progress import print_line
 from segjax.weights import download, hub
 from segjax.weights.hub_rows import ROWS, Row

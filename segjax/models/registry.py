@@ -25,6 +25,7 @@ from segjax.models.segnet import SegNet
 from segjax.models.segnet_basic import SegNetBasic
 from segjax.models.smp import SMPPSPNet
 from segjax.models.unet import UNet
+from segjax.ranges import check_type
 
 MODELS: dict[str, type[nn.Module]] = {
     "segnet": SegNet,
@@ -107,6 +108,8 @@ def build(model_config: Mapping[str, Any], num_classes: int, dtype: str = "float
     if num_classes < 1:
         raise ValueError(f"num_classes={num_classes}; a model needs at least 1 class")
     options = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in options.items()}
+    for option, value in options.items():
+        check_type(f"model.{option}", value, known[option])
     _check_values(options)
     return MODELS[name](num_classes=num_classes, dtype=DTYPES[dtype], **options)
 

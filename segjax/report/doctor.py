@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
+from segjax.console import Console
 from segjax.data.doctor import SEVERITIES, WARNING, Diagnosis, Finding, paste_lines
 from segjax.report import figures
 from segjax.report.doctor_samples import NO_CLASS, name_of, side_by_side

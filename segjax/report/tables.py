@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import rich.box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from segjax.console import Console
 from segjax.data.classes import ClassTable
 from segjax.metrics.protocols import DEFAULT_PROTOCOL
 from segjax.report.numbers import (

@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import jax
@@ -22,7 +22,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from segjax.training.interruption import Interrupted, say
+from segjax.failures import explained
+from segjax.terminal import say
+from segjax.training.interruption import Interrupted
 
 EXIT_BUG, EXIT_USER_ERROR, EXIT_SIGINT = 1, 2, 128 + signal.SIGINT
 # Exit code of a process that lost another one and did nothing wrong itself.
@@ -129,7 +131,7 @@ def barrier(name: str) -> None:
 
 
 @contextlib.contextmanager
-def fail_together(expected: Sequence[type[Exception]] = ()) -> Iterator[None]:
+def fail_together(explain: bool = False) -> Iterator[None]:
     """A context in which an error of one process ends all processes; none waits for a lost one.
 
     The process that fails prints its error and exits. The others then lose it. A collective that
@@ -140,7 +142,8 @@ def fail_together(expected: Sequence[type[Exception]] = ()) -> Iterator[None]:
     exception passes.
 
     Args:
-      expected: user errors. Their message is printed without a traceback; the exit code is 2.
+      explain: prints a user's error as `failures.explained` does, without a traceback; the exit
+        code is 2.
     """
     if not jax.distributed.is_initialized():
         yield
@@ -151,10 +154,10 @@ def fail_together(expected: Sequence[type[Exception]] = ()) -> Iterator[None]:
     except Interrupted:
         raise
     except BaseException as error:
-        _exit(_report(error, tuple(expected)))
+        _exit(_report(error, explain))
 
 
-def _report(error: BaseException, expected: tuple[type[Exception], ...]) -> int:
+def _report(error: BaseException, explain: bool) -> int:
     """Prints an error that ends this process; returns the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return EXIT_SIGINT
@@ -168,8 +171,8 @@ def _report(error: BaseException, expected: tuple[type[Exception], ...]) -> int:
             )
             return EXIT_LOST
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, expected):
-        say(f"error: {error}")
+    if explain and (message := explained(error)) is not None:
+        say(f"error: {message}")
         return EXIT_USER_ERROR
     traceback.print_exception(error)
     return EXIT_BUG

@@ -5,11 +5,12 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 import threading
 
 import jax
 from jax.experimental import multihost_utils
+
+from segjax.terminal import say
 
 # A run that was asked to stop resumes when it is started again, which schedulers can be told to do:
 # EX_TEMPFAIL of sysexits.h, "the user is invited to retry".
@@ -139,12 +140,6 @@ class Interruption:
 def _say_what_follows(name: str) -> None:
     at_once = "; a second one stops at once" if name == "SIGINT" else ""
     say(f"{name}: the step is finished and saved, then the run stops{at_once}")
-
-
-def say(line: str) -> None:
-    """Prints a line to stderr."""
-    with contextlib.suppress(OSError, ValueError):  # stderr may be closed
-        print(line, file=sys.stderr, flush=True)
 
 
 def kill_workers() -> None:

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
-from rich.console import Console
 
+from segjax.console import Console
 from segjax.training.batches import DeviceIterator
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.distributed import is_first

@@ -11,7 +11,8 @@ import jax
 import optax
 from optax import contrib
 
-from segjax.training.ranges import check_numbers
+from segjax.config import flatten
+from segjax.ranges import check_numbers
 from segjax.training.rows import chosen
 from segjax.training.schedules import Schedule
 
@@ -136,7 +137,7 @@ def make_optimizer(
     Raises:
       ValueError: naming the field that is unknown or out of range.
     """
-    check_numbers({"optim": config})
+    check_numbers(flatten(config, "optim."))
     decay = config["weight_decay"]
     options = {**config, "decay_mask": decay_mask}
     rule = chosen(options, "name", "optimizer_function", OPTIMIZERS)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from segjax.config import flatten
 from segjax.data import sampling
 from segjax.data.scored import label_size
+from segjax.ranges import check_numbers
 from segjax.training.class_weights import check_loss
 from segjax.training.head import head_name
-from segjax.training.ranges import check_numbers
 from segjax.training.remat import POLICIES
 from segjax.transforms import normalize
 
@@ -18,7 +19,7 @@ def check_options(config: Mapping[str, Any]) -> None:
     Raises:
       ValueError: naming the first option that is out of range, or that contradicts another one.
     """
-    check_numbers(config)
+    check_numbers(flatten(config))
     data, train, augment = config["data"], config["train"], config["augment"]
     image_size = tuple(data["image_size"])
     for name, size in (

@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 import ml_collections
-from rich.console import Console
 
 from segjax.accelerators import Program, TooLargeError, compile_and_read
+from segjax.console import Console
 from segjax.training.progress import print_line
 from segjax.training.remat import POLICIES
 from segjax.training.setup import Setup, setup_programs

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,12 +15,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from segjax.console import Console
+
 T = TypeVar("T")
 
 
 def print_line(console: Console, text: object) -> None:
     """Prints text as it is: no markup, no colours of numbers, no wrapping of long lines."""
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    console.print(text, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def duration(seconds: float) -> str:
@@ -37,7 +38,12 @@ def duration(seconds: float) -> str:
 
 def _bar(console: Console, title: str, last: ProgressColumn, transient: bool) -> Progress:
     """A bar over the width of a terminal; hidden if the console is not a terminal."""
-    columns = TextColumn(f"[bold]{title}"), BarColumn(bar_width=None), MofNCompleteColumn(), last
+    columns = (
+        TextColumn(title, "bold", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        last,
+    )
     hidden = not console.is_terminal
     return Progress(*columns, console=console, disable=hidden, expand=True, transient=transient)
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import optax
 
-from segjax.training.ranges import check_numbers
+from segjax.config import flatten
+from segjax.ranges import check_numbers
 from segjax.training.rows import chosen
 
 Schedule = Callable[[Any], Any]
@@ -145,7 +146,7 @@ def make_schedule(config: Mapping[str, Any], total_steps: int) -> Schedule:
     Reference: a constant warm-up is DeepLab's slow start; a linear one from `warmup_start_factor`
     is torchvision's (`lr_warmup_decay`) and mmsegmentation's (`start_factor`).
     """
-    check_numbers({"optim": config})
+    check_numbers(flatten(config, "optim."))
     rate, warmup = config["learning_rate"], config["warmup_steps"]
     first, kind = config["warmup_start_factor"] * rate, config["warmup_kind"]
     row = chosen(config, "schedule", "schedule_function", SCHEDULES)

@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from segjax.ranges import check_type
+
 COLOUR_MODELS = ("yiq", "hsv")
 PADDINGS = ("around", "centre", "end")
 
@@ -83,14 +85,17 @@ class Augmentation:
     classmix: float = 0.0
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            like = (1, 1) if field.name == "crop_size" else field.default
+            check_type(f"augment.{field.name}", getattr(self, field.name), like)
         for name in ("scale", "aspect"):
-            low, high = getattr(self, name)
+            low, high = pair if len(pair := getattr(self, name)) == 2 else (math.nan, math.nan)
             if not 0 < low <= high < math.inf:
                 raise ValueError(
                     f"augment.{name}={getattr(self, name)}; use (lowest, highest) with 0 < lowest "
                     "<= highest"
                 )
-        if min(self.crop_size) < 1:
+        if len(self.crop_size) != 2 or min(self.crop_size) < 1:
             raise ValueError(f"augment.crop_size={self.crop_size}; use (height, width) above 0")
         # Written so that NaN, which compares as False, is refused.
         if not 0 <= self.rotate <= 180:

@@ -23,8 +23,9 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from segjax.console import Console
 
 TIMEOUT = 30.0  # seconds without a byte
 PAUSES = (1.0, 3.0, 10.0)  # seconds before another attempt, while nothing arrives
@@ -119,10 +120,10 @@ def _disk(target: pathlib.Path) -> Iterator[None]:
 def progress(title: str, console: Console) -> Iterator[Advance]:
     """A line with bytes and speed; a plain line at the start where there is no terminal."""
     if not console.is_terminal:
-        console.print(title, highlight=False, soft_wrap=True, markup=False)
+        console.print(title, soft_wrap=True)
         yield lambda done, total: None
         return
-    columns = TextColumn(title), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    columns = TextColumn(title, markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

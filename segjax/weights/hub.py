@@ -12,8 +12,8 @@ import pathlib
 from collections.abc import Sequence
 
 import flax.linen as nn
-from rich.console import Console
 
+from segjax.console import Console
 from segjax.models import resnet
 from segjax.weights import download, files
 from segjax.weights.folder import is_model_folder, read_folder
@@ -165,7 +165,7 @@ def fetch(row: Row, console: Console | None = None) -> pathlib.Path:
         raise OSError(
             f"{target.parent} cannot be made ({error.strerror}); set SEGJAX_CACHE to another folder"
         ) from error
-    notify = lambda text: console.print(text, highlight=False, soft_wrap=True)  # noqa: E731
+    notify = lambda text: console.print(text, soft_wrap=True)  # noqa: E731
     with download.locked(target, notify):
         if target.is_file():  # another process was faster
             return _checked(row, target)

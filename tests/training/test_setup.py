@@ -84,7 +84,7 @@ BAD_NUMBERS = [
     ({"data.local_contrast": 35}, r"data\.local_contrast=35; .* from 3 to 33"),
     ({"data.sampling": "rare"}, r"data\.sampling='rare' is unknown; use uniform, repeat_factor"),
     ({"data.repeat_threshold": 0.0}, r"data\.repeat_threshold=0\.0"),
-    ({"data.std": (0.2, 0.0, 0.2)}, r"data\.std above 0"),
+    ({"data.std": (0.2, 0.0, 0.2)}, r"data\.std=.*numbers above 0"),
     ({"data.mean": (0.5, np.nan, 0.5)}, r"data\.mean=\(0\.5, nan, 0\.5\); use finite numbers"),
     ({"data.mean": (0.5,)}, r"data\.std have 1 and 0 numbers; use 3 each"),
 ]
@@ -129,7 +129,7 @@ def test_no_option_takes_a_number_that_is_none_or_below_zero(name):
         ("optim.warmup_start_factor", 2.0, r"a number in \[0, 1\]"),
         ("loss.aux_weight", np.nan, "0 or more"),
         ("data.eval_images", 0, "1 or more"),
-        ("seed", 2**32, r"a number in \[0, 4294967295\]"),
+        ("seed", 2**32, r"a whole number in \[0, 4294967295\]"),
     ],
 )
 def test_ranges(name, value, allowed):
