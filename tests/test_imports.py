@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 RANKS = (
     {"layers", "accelerators"},
     {"models"},
-    {"losses", "data", "weights"},
+    {"losses", "data"},
+    {"weights"},
     {"metrics", "transforms"},
     {"config"},
     {"training"},
