@@ -77,8 +77,8 @@ class MetricsWriter:
         try:
             if not os.fstat(self._file.fileno()).st_nlink:
                 self._warn(f"{path} was removed, with its rows; it begins anew")
-                before, self._file = self._file, pathlib.Path(path).open("xb", buffering=0)
-                before.close()
+                with open(path, "xb", buffering=0) as anew:
+                    os.dup2(anew.fileno(), self._file.fileno())
             append(self._file, self._waiting)
             self._waiting, self._warned = b"", False
         except OSError as error:
