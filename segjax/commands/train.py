@@ -12,6 +12,7 @@ from segjax import config as configs
 from segjax.commands.evaluate import evaluate
 from segjax.console import Console
 from segjax.data.datasets import classes_in_words
+from segjax.data.files.folder_lock import FolderLock
 from segjax.inference.predictor import Predictor
 from segjax.report import run as run_report
 from segjax.report.doctor import print_harm
@@ -23,7 +24,6 @@ from segjax.training.distributed import is_first
 from segjax.training.length import LENGTH, check_length
 from segjax.training.progress import print_line
 from segjax.training.setup import Setup, setup_run
-from segjax.training.workdir_lock import WorkdirLock
 
 
 def train(
@@ -51,7 +51,7 @@ def train(
     """
     console, workdir = console or Console(), pathlib.Path(workdir)
     first = is_first()
-    with WorkdirLock(workdir) if first else contextlib.nullcontext() as lock:
+    with workdir_lock(workdir) if first else contextlib.nullcontext() as lock:
         configs.check_same_run(config, workdir, base, except_for=LENGTH)
         setup = setup_run(config, workdir)
         check_length(setup, workdir)
@@ -66,6 +66,11 @@ def train(
         if run_state.stopped:
             print_line(console, f"stopped early: {run_state.stopped}")
         return evaluate(workdir, console=console, seconds=run_state.seconds, opened=setup.data)
+
+
+def workdir_lock(workdir: str | pathlib.Path) -> FolderLock:
+    """The lock of a workdir while a run trains in it."""
+    return FolderLock(workdir, "workdir", "use another --workdir")
 
 
 def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str) -> None:

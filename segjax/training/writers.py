@@ -1,17 +1,17 @@
 """The record of a run: metrics.jsonl and TensorBoard events."""
 
-import contextlib
 import json
 import math
+import os
 import pathlib
 import warnings
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
-from segjax.data.files.atomic import replacing
+from segjax.data.files.atomic import append, replacing
 from segjax.training.distributed import is_first
+from segjax.training.event_file import EventFile
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -49,8 +49,8 @@ class MetricsWriter:
         path = workdir / METRICS_FILE
         with replacing(path) as partial:
             partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        self._file, self._warned = path.open("a"), False
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+        self._file, self._waiting, self._warned = path.open("ab", buffering=0), b"", False
+        self._events = EventFile(workdir / "tensorboard", start_step + 1)
 
     def __enter__(self):
         return self
@@ -58,8 +58,7 @@ class MetricsWriter:
     def __exit__(self, *_):
         if self._writes:
             self._flush()
-            with contextlib.suppress(OSError):  # there was a warning
-                self._file.close()
+            self._file.close()
             self._events.close()
 
     def scalars(self, step: int, split: str, values: dict[str, float]) -> None:
@@ -67,22 +66,30 @@ class MetricsWriter:
         if not self._writes:
             return
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
-        self._file.write(json.dumps({"step": step, "split": split, **finite}) + "\n")
+        self._waiting += json.dumps({"step": step, "split": split, **finite}).encode() + b"\n"
         self._flush()
-        for name, value in values.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+        self._events.scalars(step, {f"{split}/{name}": v for name, v in values.items()})
 
     def _flush(self) -> None:
-        """Writes the rows out. On a full disk the run goes on, and they stay in the buffer."""
+        """Writes the rows out. On a full disk, or without the folder, the run goes on and they
+        wait."""
+        path = self._file.name
         try:
-            self._file.flush()
-            self._warned = False
+            if not os.fstat(self._file.fileno()).st_nlink:
+                self._warn(f"{path} was removed, with its rows; it begins anew")
+                with open(path, "xb", buffering=0) as anew:
+                    os.dup2(anew.fileno(), self._file.fileno())
+            append(self._file, self._waiting)
+            self._waiting, self._warned = b"", False
         except OSError as error:
-            if not self._warned:
-                warnings.warn(f"{self._file.name}: {error.strerror}; rows wait", stacklevel=3)
-            self._warned = True
+            self._warn(f"{path}: {error.strerror}; rows wait")
+
+    def _warn(self, text: str) -> None:
+        if not self._warned:
+            warnings.warn(text, stacklevel=4)
+        self._warned = True
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Adds a uint8 [h, w, 3] picture to the TensorBoard events."""
         if self._writes:
-            self._events.add_image(name, image, step, dataformats="HWC")
+            self._events.picture(step, name, image)

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from segjax import config as configs
+from segjax.commands.train import workdir_lock
 from segjax.training import loop, runtime
 from segjax.training.setup import setup_run
-from segjax.training.workdir_lock import WorkdirLock
 from segjax.training.writers import read_metrics
 from tests.training.runs import eventful_config, left_by
 
@@ -31,7 +31,7 @@ def killable_config():
 def run(workdir: pathlib.Path) -> None:
     """One process: trains, or goes on, in `workdir`."""
     runtime.use_compilation_cache()
-    with WorkdirLock(workdir), log_of(workdir).open("w", buffering=1) as log:
+    with workdir_lock(workdir), log_of(workdir).open("w", buffering=1) as log:
         setup = setup_run(killable_config(), workdir)
         configs.save(setup.config, workdir)
         loop.train(setup, workdir, Console(file=log))

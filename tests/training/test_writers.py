@@ -4,14 +4,17 @@ import errno
 import io
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from segjax.training import progress
+from segjax.data.files.atomic import append
+from segjax.training import progress, writers
 from segjax.training.progress import ProgressBar, duration
 from segjax.training.writers import METRICS_FILE, MetricsWriter, read_metrics
+from tests.training.processes import wait_for
 
 
 def rows_of(workdir):
@@ -138,34 +141,41 @@ def test_the_bar_on_a_terminal_shows_the_same(console):
     assert "step 1/720" not in text
 
 
-class Disk(io.RawIOBase):
-    """A file on a disk that may be full."""
+@pytest.fixture
+def disk(monkeypatch):
+    """The error with which the disk refuses to write, None for none."""
+    refuses = [OSError(errno.ENOSPC, "No space left on device")]
 
-    full, name = True, "metrics.jsonl"
+    def on_disk(file, data):
+        if refuses[0]:
+            raise refuses[0]
+        append(file, data)
 
-    def __init__(self):
-        self.written = b""
-
-    def writable(self):
-        return True
-
-    def write(self, data):
-        if self.full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        self.written += bytes(data)
-        return len(data)
+    monkeypatch.setattr(writers, "append", on_disk)
+    return refuses
 
 
-def test_a_full_disk_is_said_once_and_the_rows_wait(tmp_path):
-    disk = Disk()
+def test_a_full_disk_is_said_once_and_the_rows_wait(tmp_path, disk):
     with MetricsWriter(tmp_path) as writer:
-        writer._file.close()
-        writer._file = io.TextIOWrapper(io.BufferedWriter(disk))
         with pytest.warns(UserWarning, match="metrics.jsonl: No space left"):
             writer.scalars(1, "train", {"loss": 0.5})
-        for step in (2, 3):  # without another word: warnings are errors here
+        for step in range(2, 1000):  # without another word: warnings are errors here
             writer.scalars(step, "train", {"loss": 0.5})
-        disk.full = False
+        disk[0] = None
+        writer.scalars(1000, "train", {"loss": 0.5})
+    assert [row["step"] for row in rows_of(tmp_path)] == [*range(1, 1001)]
+
+
+def test_a_record_that_is_removed_begins_anew_once_its_folder_is_back(tmp_path):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    with MetricsWriter(workdir) as writer:
+        writer.scalars(1, "train", {"loss": 0.5})
+        wait_for(lambda: list((workdir / "tensorboard").glob("*")))
+        shutil.rmtree(workdir)
+        with pytest.warns(UserWarning, match="metrics.jsonl was removed, with its rows"):
+            writer.scalars(2, "train", {"loss": 0.5})
+        writer.scalars(3, "train", {"loss": 0.5})
+        workdir.mkdir()
         writer.scalars(4, "train", {"loss": 0.5})
-    rows = [json.loads(line) for line in disk.written.splitlines()]
-    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert [row["step"] for row in rows_of(workdir)] == [2, 3, 4]

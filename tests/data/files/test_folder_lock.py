@@ -1,4 +1,4 @@
-"""The lock of a workdir, against real second processes."""
+"""The lock of a folder, against real second processes."""
 
 import errno
 import fcntl
@@ -8,19 +8,23 @@ import subprocess
 
 import pytest
 
-from segjax.training.workdir_lock import WorkdirLock
+from segjax.data.files.folder_lock import FolderLock
 from tests.training.processes import start
 
 # Holds the lock until its input ends. The child it spawns lives on, as a data worker would.
 HOLDER = """
 import subprocess, sys
-from segjax.training.workdir_lock import WorkdirLock
+from segjax.data.files.folder_lock import FolderLock
 
-with WorkdirLock(sys.argv[1]):
+with FolderLock(sys.argv[1], "workdir", "use another --workdir"):
     child = subprocess.Popen(["sleep", "60"])
     print(child.pid, flush=True)
     sys.stdin.read()
 """
+
+
+def locked(folder):
+    return FolderLock(folder, "workdir", "use another --workdir")
 
 
 @pytest.fixture
@@ -46,13 +50,13 @@ def test_a_second_training_is_refused_while_the_first_lives(tmp_path, hold):
     owner = (workdir / "lock").read_text()
     assert owner.startswith(f"process {holder.pid} on {os.uname().nodename}, started 20")
     message = rf"workdir .*run is in use by {owner[:-7]}.*; wait for its end, .*--workdir"
-    with pytest.raises(ValueError, match=message), WorkdirLock(workdir):
+    with pytest.raises(ValueError, match=message), locked(workdir):
         pass
     assert (workdir / "lock").read_text() == owner
     holder.stdin.close()  # ends it
     holder.wait()
     assert not (workdir / "lock").exists()
-    with WorkdirLock(workdir) as lock:
+    with locked(workdir) as lock:
         assert lock.notice == ""
 
 
@@ -62,10 +66,10 @@ def test_the_lock_of_a_killed_training_is_taken_over(tmp_path, hold):
     holder = hold(workdir)
     holder.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
-    with WorkdirLock(workdir) as lock:
+    with locked(workdir) as lock:
         assert f"process {holder.pid} on {os.uname().nodename}" in lock.notice
         assert "taken over" in lock.notice
-        with pytest.raises(ValueError, match=f"process {os.getpid()} "), WorkdirLock(workdir):
+        with pytest.raises(ValueError, match=f"process {os.getpid()} "), locked(workdir):
             pass
     assert os.listdir(workdir) == []
 
@@ -75,8 +79,8 @@ def test_a_file_system_without_locks_gives_a_notice(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with WorkdirLock(tmp_path) as first, WorkdirLock(tmp_path) as second:
-        assert first.notice.endswith("No locks available. A second training is not refused")
+    with locked(tmp_path) as first, locked(tmp_path) as second:
+        assert first.notice.endswith("No locks available. A second writer is not refused")
         assert f"not refused; process {os.getpid()} on" in second.notice
 
 
@@ -90,16 +94,16 @@ def test_a_lock_that_its_owner_removes_meanwhile_is_made_anew(tmp_path, monkeypa
 
     monkeypatch.setattr(fcntl, "flock", after_the_owner)
     (tmp_path / "lock").write_text("process 1 on node7")
-    with WorkdirLock(tmp_path) as lock:
+    with locked(tmp_path) as lock:
         assert lock.notice == ""
         assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} ")
 
 
 def test_a_workdir_that_stays_empty_is_removed(tmp_path):
-    with pytest.raises(RuntimeError), WorkdirLock(tmp_path / "new" / "run"):
+    with pytest.raises(RuntimeError), locked(tmp_path / "new" / "run"):
         raise RuntimeError
     assert not (tmp_path / "new" / "run").exists()
-    with WorkdirLock(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         (tmp_path / "run" / "config.json").touch()
     assert (tmp_path / "run").exists()
 
@@ -107,14 +111,64 @@ def test_a_workdir_that_stays_empty_is_removed(tmp_path):
 def test_a_workdir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"file cannot be written: .*--workdir"):
-        WorkdirLock(tmp_path / "file").__enter__()
+        locked(tmp_path / "file").__enter__()
     user = os.geteuid()
     tmp_path.chmod(0o555)
     if user == 0:
         os.seteuid(65534)  # nobody: root may write anywhere
     try:
         with pytest.raises(OSError, match=r"cannot be written: .*denied.*--workdir"):
-            WorkdirLock(tmp_path).__enter__()
+            locked(tmp_path).__enter__()
     finally:
         os.seteuid(user)
         tmp_path.chmod(0o755)
+
+
+THINGS = {
+    "a dangling link": lambda path, other: path.symlink_to(path.with_name("nothing")),
+    "a link to itself": lambda path, other: path.symlink_to(path),
+    "a link to a file": lambda path, other: path.symlink_to(other),
+    "a link to a folder": lambda path, other: path.symlink_to(other.parent),
+    "a link to a pipe": lambda path, other: (
+        os.mkfifo(other.with_name("pipe")),
+        path.symlink_to(other.with_name("pipe")),
+    ),
+    "a hard link": lambda path, other: os.link(other, path),
+    "a pipe": lambda path, other: os.mkfifo(path),
+    "a folder": lambda path, other: path.mkdir(),
+    "a device": lambda path, other: path.symlink_to("/dev/zero"),
+    "a file of the user's": lambda path, other: path.write_text("my notes"),
+    "a file of bytes": lambda path, other: path.write_bytes(b"\xff\0" * 1000),
+}
+
+
+@pytest.mark.parametrize("thing", THINGS)
+def test_nothing_but_a_lock_is_taken_for_one(tmp_path, thing):
+    """It ends with one error at once, and no file is written, whatever a link leads to."""
+    other, workdir = tmp_path / "other" / "file", tmp_path / "run"
+    other.parent.mkdir()
+    workdir.mkdir()
+    other.write_text("process 1: mine")
+    THINGS[thing](workdir / "lock", other)
+    before = sorted(tmp_path.rglob("*"))
+    mine = (workdir / "lock").read_bytes() if thing.startswith("a file") else b""
+    with pytest.raises(ValueError, match=r"run/lock is .*move it away, or use another --workdir"):
+        locked(workdir).__enter__()
+    assert sorted(tmp_path.rglob("*")) == before
+    assert other.read_text() == "process 1: mine"
+    if mine:
+        assert (workdir / "lock").read_bytes() == mine
+
+
+def test_a_lock_that_may_not_be_read(tmp_path):
+    (tmp_path / "lock").write_text("process 1 on node7")
+    (tmp_path / "lock").chmod(0)
+    tmp_path.chmod(0o777)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(OSError, match=r"cannot be written: .*denied.*lock.*--workdir"):
+            locked(tmp_path).__enter__()
+    finally:
+        os.seteuid(user)
