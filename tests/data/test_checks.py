@@ -52,7 +52,7 @@ def test_every_kind_of_bad_file_is_in_one_error(tmp_path):
         "masks/train/b.png is 2x2 (height x width)",
         "masks/train/c.png: masks must hold one class id per pixel, found mode RGB",
         "masks/train/d.png: bad ids 9 (24 pixels); allowed are 0..2 and data.ignore_ids=(255,)",
-        "masks/train/e.png cannot be read: [Errno 2]",
+        "masks/train/e.png cannot be read: No such file",
     )
     assert all(words in line for line, words in zip(lines, expected, strict=True))
 

@@ -25,7 +25,7 @@ from segjax.data.files.images import count_colors, rgb_view
 from segjax.data.files.masks import NO_FOREGROUND, Foreground
 from segjax.data.files.orientation import UnclearOrientation
 from segjax.data.files.paired import PairedFiles
-from segjax.data.files.regular import regular
+from segjax.data.files.pixels import opened
 from segjax.data.polygons.formats import left_out_of
 from segjax.data.source import Source, checked_arrays, files_of, read_sample
 
@@ -226,7 +226,7 @@ def _mask_facts(
 def _colours(path: pathlib.Path) -> tuple[tuple[int, int, int], ...]:
     """The most frequent colours of an intact picture in colours; () for any other file."""
     try:
-        with Image.open(regular(path)) as image:
+        with opened(path) as image:
             if image.mode not in ("RGB", "RGBA"):
                 return ()
             rgb = np.asarray(image)

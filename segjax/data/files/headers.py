@@ -6,10 +6,9 @@ import pathlib
 import re
 from typing import BinaryIO
 
-import numpy as np
 from PIL import Image
 
-from segjax.data.files.pixels import ARRAY_SUFFIX, opened
+from segjax.data.files.pixels import ARRAY_SUFFIX, mapped_npy, opened
 from segjax.data.files.regular import regular
 from segjax.data.files.tiff import TiffPixels, is_tiff
 
@@ -54,7 +53,7 @@ def read_header(path: pathlib.Path) -> Header:
     try:
         size = regular(path).stat().st_size
         if path.suffix.lower() == ARRAY_SUFFIX:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = mapped_npy(path)
             channels = array.shape[2] if array.ndim == 3 else 1
             mode, bits = f"{channels} x {array.dtype}", 8 * array.dtype.itemsize
             return Header("NPY", mode, bits, size=size, shape=array.shape[:2])

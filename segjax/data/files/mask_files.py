@@ -5,14 +5,13 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
-import tifffile
 from jaxtyping import Integer, Shaped, UInt8
 from PIL import Image
 
 from segjax.data.errors import DataError
 from segjax.data.files.headers import read_header
-from segjax.data.files.pixels import ARRAY_SUFFIX, open_image
-from segjax.data.files.regular import regular
+from segjax.data.files.pixels import ARRAY_SUFFIX, mapped_npy, open_image
+from segjax.data.files.tiff import TiffPixels
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
 _LARGEST = 10**9  # values of an array or a TIFF; a header that states more is not believed
@@ -164,46 +163,36 @@ def _of_array(values: np.ndarray, file: object, channels: int) -> Stored:
 
 
 def _load_npy(path: pathlib.Path) -> np.ndarray:
-    try:
-        # Mapped, because a header may state more than the file holds, and pickles are not read.
-        mapped = np.load(regular(path), mmap_mode="r", allow_pickle=False)
-        _check_size(mapped.shape, path)
-        return np.array(mapped)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"{path} cannot be read: {error}", "use an intact .npy file of numbers"
-        ) from error
+    mapped = mapped_npy(path)
+    _check_size(mapped.shape, path)
+    return np.array(mapped)
 
 
 def _load_tiff(path: pathlib.Path) -> np.ndarray | None:
     """The values of a TIFF that Pillow would read in part or not at all; None for any other."""
-    deep = True
     try:
-        with tifffile.TiffFile(path) as file:
-            # Reduced copies and transparency masks are beside the picture.
-            series = [s for s in file.series if not (s.keyframe.is_reduced or s.keyframe.is_mask)]
-            shape, axes, page = series[0].shape, series[0].axes, series[0].keyframe
-            if len(series) > 1:
-                raise DataError(f"{path} holds {len(series)} pictures", "use one mask a file")
-            planes = math.prod(n for n, axis in zip(shape, axes, strict=True) if axis not in "YX")
-            with_alpha = planes == 2 and page.extrasamples in ((1,), (2,))
-            plain = planes == 1 or with_alpha or page.photometric not in (0, 1)  # not grey
-            plain &= planes == page.samplesperpixel
-            if plain and page.dtype in (np.uint8, np.bool_):
-                return None
-            deep = planes > 1 or page.dtype == np.int8  # which Pillow reads wrongly
-            _check_size(shape, path)
-            return series[0].asarray()
+        pixels = TiffPixels(path)
     except DataError:
-        raise
-    except Exception as error:  # it raises TiffFileError, struct.error, ...
-        if "imagecodecs" not in str(error) or not deep:
-            return None  # Pillow reads it or says what is wrong
-        raise DataError(
-            f"{path} cannot be read: {error}", "use an uncompressed or deflated TIFF"
-        ) from error
+        return None  # Pillow reads it or says what is wrong
+    with pixels:
+        shape, axes, page = pixels.stored_shape, pixels.axes, pixels.page
+        if pixels.pictures > 1:
+            raise DataError(f"{path} holds {pixels.pictures} pictures", "use one mask a file")
+        planes = math.prod(n for n, axis in zip(shape, axes, strict=True) if axis not in "YX")
+        with_alpha = planes == 2 and page.extrasamples in ((1,), (2,))
+        plain = planes == 1 or with_alpha or page.photometric not in (0, 1)  # not grey
+        plain &= planes == page.samplesperpixel
+        if plain and page.dtype in (np.uint8, np.bool_):
+            return None
+        _check_size(shape, path)
+        unknown = pixels.reads(any_colours=True)
+        if unknown and planes == 1 and page.dtype != np.int8:  # which Pillow reads wrongly
+            return None
+        if unknown:
+            remedy = "use an uncompressed or deflated TIFF"
+            raise DataError(f"{path} cannot be read: it has {unknown}", remedy)
+        values = pixels[:, :]
+        return values if axes[-1] == "S" else np.moveaxis(values, -1, 0).reshape(shape)
 
 
 def _check_size(shape: tuple[int, ...], path: pathlib.Path) -> None:

@@ -16,11 +16,16 @@ from PIL import Image
 from segjax.data.errors import DataError
 from segjax.data.files import tiff
 from segjax.data.files.orientation import TAG, turned
+from segjax.data.files.reading import reading
 from segjax.data.files.regular import regular
 from segjax.data.files.tiff import TiffPixels
 
 ARRAY_SUFFIX = ".npy"  # of images with any number of channels
 MAX_MEGAPIXELS = 500  # of a file that is decoded as a whole, see `check_size`
+# Of the formats that Pillow knows, and not those that run programs (EPS: Ghostscript) or other
+# libraries; files are told apart by their content.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF", "AVIF")
+_INTACT = "use an intact image file"
 
 
 class RawImage(NamedTuple):
@@ -97,7 +102,7 @@ def _other_channels(path, bands: int, channels: int, axis: int = 0) -> DataError
 
 def _pillow_raw(path, channels: int, pixels: TiffPixels | None = None) -> RawImage:
     """What Pillow decodes; `pixels` is of a TIFF, whose page it is to be."""
-    try:
+    with reading(path, *_unreadable("" if pixels is None else pixels.reads())):
         with opened(path) as image:
             if image.format == "TIFF" and pixels is None:  # under another suffix
                 return _tiff_raw(path, channels)
@@ -111,13 +116,9 @@ def _pillow_raw(path, channels: int, pixels: TiffPixels | None = None) -> RawIma
                 _load(image)
                 raw = _pillow_values(image, channels)
             orientation = int(image.getexif().get(TAG, 1) or 1)
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
-        raise _unreadable(path, error, "" if pixels is None else pixels.reads()) from error
     if raw.values.shape[:2] != (height, width):
         found = f"{path} was decoded to {list(raw.values.shape[:2])}, not {[height, width]}"
-        raise DataError(found, "use an intact image file")
+        raise DataError(found, _INTACT)
     values = raw.values
     if pixels is not None:  # Pillow turns a TIFF when it loads it
         orientation = pixels.orientation
@@ -192,52 +193,52 @@ def _png16(path, raw_modes: Sequence[str]) -> UInt16[np.ndarray, "h w c"]:
     return parts[0].astype(np.uint16) << 8 | parts[1]
 
 
+def mapped_npy(path: str | os.PathLike) -> Shaped[np.ndarray, "..."]:
+    """The array in a .npy file, of any type but pickled objects; DataError if it is damaged or
+    another file. It is mapped, as a header may state more than the file holds."""
+    with reading(path, "use an intact .npy file of numbers"):
+        return np.lib.format.open_memmap(regular(path), mode="r")
+
+
 def _npy(path) -> Shaped[np.ndarray, "h w c"]:
-    try:
-        values = np.load(regular(path), mmap_mode="r", allow_pickle=False)
-        if values.ndim in (2, 3):
-            check_size(path, values.shape[:2], values.nbytes // max(1, values.size))
-        values = np.array(values)
-    except (OSError, ValueError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} cannot be read: {error}", "use an intact .npy file") from error
+    values = mapped_npy(path)
     if values.ndim not in (2, 3) or not values.size:
         raise DataError(f"{path} is {list(values.shape)}", "use an array [height, width, channels]")
     if values.dtype.kind not in "buif":
         raise DataError(f"{path} holds {values.dtype} values", "use whole numbers or floats")
+    check_size(path, values.shape[:2], values.nbytes // (values.shape[0] * values.shape[1]))
+    values = np.array(values)
     return values if values.ndim == 3 else values[..., None]
 
 
 def open_image(path: str | os.PathLike | io.BytesIO) -> Image.Image:
     """Opens and decodes a file with Pillow; DataError, naming the file, if that fails."""
-    try:
-        with opened(path) as image:
-            _load(image)
-            return image
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
-        raise _unreadable(path, error) from error
+    with reading(path, _INTACT), opened(path) as image:
+        _load(image)
+        return image
 
 
-def _unreadable(path: Any, error: Exception, reason: str = "") -> DataError:
-    if reason:
-        return DataError(
-            f"{path} cannot be read: it has {reason}",
-            "use a TIFF without compression or with deflate, LZW or JPEG, of grey or RGB "
-            "(gdal_translate -co COMPRESS=DEFLATE)",
-        )
-    return DataError(f"{path} cannot be read: {error}", "use an intact image file")
+def _unreadable(reason: str) -> tuple[str, str]:
+    """The remedy for a file that Pillow does not decode, and what is wrong; the reason is that of
+    a TIFF which is not decoded here either."""
+    if not reason:
+        return _INTACT, "cannot be read"
+    return (
+        "use a TIFF without compression or with deflate, LZW or JPEG, of grey or RGB "
+        "(gdal_translate -co COMPRESS=DEFLATE)",
+        f"cannot be read: it has {reason}",
+    )
 
 
 def opened(path: str | os.PathLike | io.BytesIO) -> Any:
     """Opens a file with Pillow, up to the limit of `check_size` and not Pillow's own."""
+    Image.init()
+    formats = [name for name in _FORMATS if name in Image.OPEN]
     try:
-        image: Any = Image.open(regular(path))
+        image: Any = Image.open(regular(path), formats=formats)
     except Image.DecompressionBombError:
         with _without_limit():
-            image = Image.open(path)
+            image = Image.open(path, formats=formats)
     if image.format == "TIFF":
         image.filename = ""  # or Pillow 13 maps the file, and garbles grey that is to be turned
     try:

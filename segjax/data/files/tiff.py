@@ -5,6 +5,7 @@ The headers are parsed by tifffile; strips and tiles are decoded here, into no m
 header says.
 """
 
+import contextlib
 import io
 import math
 import os
@@ -19,6 +20,7 @@ from jaxtyping import Shaped
 from PIL import Image, TiffImagePlugin
 
 from segjax.data.errors import DataError
+from segjax.data.files.reading import reading
 from segjax.data.files.regular import regular
 
 SUFFIXES = (".tif", ".tiff")
@@ -48,6 +50,8 @@ class TiffPixels:
       pages: number of pages in colour, of which this is the first.
       nodata: the value of pixels without data (GDAL), or None.
       tags: the file's tags of that page, as tifffile has them.
+      page, axes, stored_shape: the page, and the axes and shape of the image, as tifffile has them.
+      pictures: images in the file that are no overviews and no masks.
 
     Raises:
       DataError: if the file is damaged or cut off, or has another form.
@@ -55,30 +59,22 @@ class TiffPixels:
 
     def __init__(self, path: str | os.PathLike):
         self.path = path
-        regular(path)
-        try:
-            self._file = tifffile.TiffFile(path)
-        except Exception as error:  # TiffFileError, struct.error, ...
-            raise DataError(f"{path} cannot be read: {error}", _INTACT) from error
-        try:
+        with reading(path, _INTACT), contextlib.ExitStack() as closing:
+            self._file = closing.enter_context(open_tiff(path))
             self._open()
-        except DataError:
-            self.close()
-            raise
-        except Exception as error:
-            self.close()
-            raise DataError(f"{path} cannot be read: {error}", _INTACT) from error
+            closing.pop_all()
 
     def _open(self) -> None:
-        series = main_series(self._file)
+        series = self._main_series()
         page: Any = series.keyframe
+        self.page, self.axes, self.stored_shape = page, series.axes, series.shape
         if page.dtype is None or page.imagedepth > 1 or series.is_truncated:
             raise DataError(
                 f"{self.path} has the axes {series.axes} {list(series.shape)} and "
                 f"{page.bitspersample} bits a sample",
                 "use one image of samples of 8, 16 or 32 bits: a slice of a stack",
             )
-        self._page, self._pages = page, [page]
+        self._pages = [page]
         samples, self.pages = page.samplesperpixel, 1
         if len(series.pages) > 1:
             if samples > 1:
@@ -86,7 +82,6 @@ class TiffPixels:
             else:
                 self._pages = [p if p is not None else page for p in series.pages]
                 samples = len(self._pages)
-        self._axes = series.axes
         self._planes = samples if page.planarconfig == 2 else len(self._pages)
         self.shape = (page.imagelength, page.imagewidth, samples)
         self.dtype = np.dtype(page.dtype)
@@ -109,9 +104,18 @@ class TiffPixels:
         self._check()
         self._cut_strips()
 
+    def _main_series(self) -> Any:
+        """The first of the largest images, among those that are no overviews and no masks."""
+        every = self._file.series
+        whole = [s for s in every if not (s.keyframe.is_reduced or s.keyframe.is_mask)]
+        self.pictures = len(whole)
+        if not every:
+            raise DataError(f"{self.path} holds no image", _INTACT)
+        return max(whole or every, key=lambda s: s.keyframe.imagelength * s.keyframe.imagewidth)
+
     def _check(self) -> None:
         """That the file holds what its header says."""
-        page, (tall, wide) = self._page, self._tile
+        page, (tall, wide) = self.page, self._tile
         height, width, _ = self.shape
         expected = math.ceil(height / tall) * math.ceil(width / wide)
         expected *= self._planes if page.planarconfig == 2 else 1
@@ -129,7 +133,7 @@ class TiffPixels:
 
     def _cut_strips(self) -> None:
         """Reads large strips that are not compressed by some rows at a time."""
-        page, row_bytes = self._page, self.shape[1] * self.dtype.itemsize
+        page, row_bytes = self.page, self.shape[1] * self.dtype.itemsize
         row_bytes *= page.samplesperpixel if page.planarconfig == 1 else 1
         plain = page.compression == 1 and page.predictor == 1 and not page.is_tiled
         self._segments = [(p.dataoffsets, p.databytecounts) for p in self._pages]
@@ -146,16 +150,20 @@ class TiffPixels:
             for offsets, _ in self._segments
         ]
 
-    def reads(self) -> str:
-        """Why the pixels cannot be decoded here; "" if they can."""
-        page = self._page
+    def reads(self, any_colours: bool = False) -> str:
+        """Why the pixels cannot be decoded here; "" if they can.
+
+        Args:
+          any_colours: whether samples may be indices of a palette, or colours of any kind.
+        """
+        page = self.page
         known = (1, *_DEFLATE, *_BY_LIBTIFF, *_JPEG)
         if page.compression not in known or (page.compression in _JPEG and self._planes > 1):
             return (
                 f"compression {getattr(page.compression, 'name', page.compression)}, which is not "
                 "known here"
             )
-        if page.photometric not in (0, 1, 2, 6) or (
+        if (page.photometric not in (0, 1, 2, 6) and not any_colours) or (
             page.photometric == 6 and page.compression not in _JPEG
         ):
             return f"photometric {getattr(page.photometric, 'name', page.photometric)}"
@@ -179,18 +187,18 @@ class TiffPixels:
     @property
     def tile_bytes(self) -> int:
         """Of a decoded strip or tile."""
-        samples = self._page.samplesperpixel if self._page.planarconfig == 1 else 1
+        samples = self.page.samplesperpixel if self.page.planarconfig == 1 else 1
         return math.prod(self._tile) * samples * self.dtype.itemsize
 
     @property
     def page_index(self) -> int:
         """The place of the page in the file."""
-        return self._page.index
+        return self.page.index
 
     @property
     def rows_as_pages(self) -> int:
         """The bands of an array [h, w, n] that tifffile wrote as h pages of w rows; else 0."""
-        several = self._axes == "QYX" and len(self._pages) > 1
+        several = self.axes == "QYX" and len(self._pages) > 1
         return self.shape[1] if several else 0
 
     def __getitem__(self, window: tuple[slice, slice]) -> Shaped[np.ndarray, "h w c"]:
@@ -201,7 +209,7 @@ class TiffPixels:
         tall, wide = self._tile
         across, down = math.ceil(self.shape[1] / wide), math.ceil(self.shape[0] / tall)
         out = np.empty((max(0, bottom - top), max(0, right - left), self.shape[2]), self.dtype)
-        separate = self._page.planarconfig == 2
+        separate = self.page.planarconfig == 2
         for plane in range(self._planes):
             number, first = (0, plane * across * down) if separate else (plane, 0)
             bands = slice(None) if self._planes == 1 else slice(plane, plane + 1)
@@ -222,12 +230,8 @@ class TiffPixels:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        try:
+        with reading(self.path, _INTACT):
             tile = self._decode(number, index)
-        except DataError:
-            raise
-        except Exception as error:  # zlib.error, ValueError, Pillow's many
-            raise DataError(f"{self.path} cannot be read: {error}", _INTACT) from error
         self._cache[key] = tile
         self._cached += tile.nbytes
         while self._cached > _CACHE_BYTES and len(self._cache) > 1:
@@ -284,13 +288,9 @@ def is_tiff(path: str | os.PathLike) -> bool:
         return False
 
 
-def main_series(file: tifffile.TiffFile) -> Any:
-    """The first of the largest images of a TIFF, among those that are no overviews and no masks."""
-    whole = [s for s in file.series if not (s.keyframe.is_reduced or s.keyframe.is_mask)]
-    series = whole or list(file.series)
-    if not series:
-        raise DataError(f"{file.filename} holds no image", _INTACT)
-    return max(series, key=lambda s: s.keyframe.imagelength * s.keyframe.imagewidth)
+def open_tiff(path: str | os.PathLike) -> tifffile.TiffFile:
+    """The headers of a TIFF, without the formats whose metadata name further files to be opened."""
+    return tifffile.TiffFile(regular(path), is_ome=False, is_mmstack=False, is_ndtiff=False)
 
 
 def _number(text: Any) -> float | None:
