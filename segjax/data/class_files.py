@@ -1,7 +1,5 @@
-"""Files of class lists: their encoding, and the forms of JSON, YAML and text."""
+"""Files of class lists: the forms of JSON, YAML and text."""
 
-import codecs
-import csv
 import json
 import pathlib
 import re
@@ -13,14 +11,15 @@ import yaml
 from segjax.data.class_lines import line_rows
 from segjax.data.class_rows import KNOWN, NAME_WORDS, Record, Row, Unclear, rows_of, whole, word_of
 from segjax.data.errors import DataError
-from segjax.data.files.regular import read_bytes
+from segjax.data.files.reading import reading
+from segjax.data.files.text_file import read_text
 
 FORMS = (
     "a class a line (`road`, `7 road`, `road 128 64 128`), a table with a header (`id,name,r,g,b`),"
     ' or JSON such as [{"id": 7, "name": "road", "color": [128, 64, 128]}]'
 )
-_LARGEST = {".json": 64 << 20}  # bytes; COCO's files have all annotations beside the categories
-_LARGEST_TEXT = 1 << 20
+# Bytes; COCO's files have all annotations beside the categories
+_LARGEST_JSON, _LARGEST_TEXT = 64 << 20, 1 << 20
 
 # Where JSON and YAML keep their classes; of several in one file the first counts.
 _CONTAINERS = (
@@ -35,71 +34,42 @@ def read_rows(path: pathlib.Path) -> tuple[list[Row], str]:
     Raises:
       DataError: naming the file and the line or the entry, and the forms that are understood.
     """
-    text, note = read_text(path, f"class list {path}")
     suffix = path.suffix.lower()
-    try:
-        if suffix in (".yaml", ".yml"):
-            records = _json_records(from_yaml(text))
-        elif suffix == ".json" or text.lstrip()[:1] in ("[", "{"):
-            records = _json_records(from_json(text))
-        elif re.match(r"\s*item\s*\{", text):
-            records = _protobuf_records(text)
-        else:
-            return line_rows(text), note
-        return rows_of(records, named=True), note
-    except Unclear as error:
-        raise DataError(f"class list {path}: {error}", error.remedy or f"use {FORMS}") from error
-    except (ValueError, RecursionError, csv.Error, yaml.YAMLError) as error:
-        message = " ".join(str(error).split())  # PyYAML writes several lines
-        raise DataError(
-            f"class list {path}: not a class list ({message})", f"use {FORMS}"
-        ) from error
+    text, note = read_text(
+        path,
+        'use a file with the classes alone, or names with commas ("road,car,sky")',
+        most_bytes=_LARGEST_JSON if suffix == ".json" else _LARGEST_TEXT,
+        what="class list ",
+    )
+    with reading(f"class list {path}:", f"use {FORMS}", "not a class list"):
+        try:
+            return _rows(text, suffix), note
+        except Unclear as error:
+            found = f"class list {path}: {error}"
+            raise DataError(found, error.remedy or f"use {FORMS}") from error
 
 
-def read_text(path: pathlib.Path, title: str) -> tuple[str, str]:
-    """The text of a small file in UTF-8, UTF-16 or UTF-32, or in Windows-1252 where no text of
-    another one-byte encoding looks like it; and a note about the latter.
-
-    Raises:
-      DataError: starting with `title`, for a file that is too large or has another encoding.
-    """
-    largest, size = _LARGEST.get(path.suffix.lower(), _LARGEST_TEXT), path.stat().st_size
-    if size > largest:
-        raise DataError(
-            f"{title} has {size / 1e6:.0f} MB; read are {largest / 1e6:.0f} MB at most",
-            "use a file with the classes alone",
-        )
-    data = read_bytes(path)
-    marks = {
-        codecs.BOM_UTF8: "utf-8-sig",
-        codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it starts with
-        codecs.BOM_UTF32_BE: "utf-32",
-        codecs.BOM_UTF16_LE: "utf-16",
-        codecs.BOM_UTF16_BE: "utf-16",
-    }
-    encoding, note = next((e for mark, e in marks.items() if data.startswith(mark)), "utf-8"), ""
-    if encoding == "utf-8" and b"\0" in data:  # UTF-16 without a mark
-        encoding = "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        text, note = data.decode("cp1252", "replace"), "read as Windows-1252"
-        # Two such letters side by side are rare in the languages of Windows-1252, and the rule in
-        # others: Cyrillic, Greek and Asian text would become another text without a word.
-        others = re.findall(r"[^\x00-\x7f]+", text)
-        if encoding != "utf-8" or not all(len(run) == 1 and run.isalpha() for run in others):
-            line = data[: error.start].count(b"\n") + 1
-            raise DataError(
-                f"{title}, line {line}: byte {data[error.start]:#x} is not of {encoding.upper()}",
-                "save the file as UTF-8",
-            ) from error
-    if re.search(r"[\x00-\x08\x0e-\x1f\ufffd]", text):
-        raise DataError(f"{title} is no text file", "use a text file in UTF-8")
-    return text.removeprefix("\ufeff"), note
+def _rows(text: str, suffix: str) -> list[Row]:
+    if suffix in (".yaml", ".yml"):
+        records = _json_records(from_yaml(text))
+    elif suffix == ".json" or text.lstrip()[:1] in ("[", "{"):
+        records = _json_records(from_json(text))
+    elif re.match(r"\s*item\s*\{", text):
+        records = _protobuf_records(text)
+    else:
+        return line_rows(text)
+    return rows_of(records, named=True)
 
 
 class _Pairs(yaml.BaseLoader):
-    """Reads every scalar as text, and a mapping as pairs, which keep keys that occur twice."""
+    """Reads every scalar as text, and a mapping as pairs, which keep keys that occur twice; no
+    aliases, by which a small file could hold more than any memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise ValueError(f"an alias (*) in line {mark.line + 1}, which is not read")
+        return super().compose_node(parent, index)
 
 
 _Pairs.add_constructor(

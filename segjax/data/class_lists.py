@@ -104,13 +104,8 @@ def read_class_list(path: str | pathlib.Path) -> ClassList:
         classes; the message names the file and the lines.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise DataError(
-            f"class list {path} {'is a folder' if path.is_dir() else 'does not exist'}",
-            'use a file, or names with commas ("road,car,sky"), for data.classes',
-        )
-    stat = path.stat()
-    if stat.st_size > _LARGE:
+    stat = path.stat() if path.is_file() else None
+    if stat is not None and stat.st_size > _LARGE:
         return _read_once(path, stat.st_mtime_ns, stat.st_size)
     return _read(path)
 

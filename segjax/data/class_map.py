@@ -3,24 +3,27 @@
 import dataclasses
 import os
 import pathlib
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import yaml
 
-from segjax.data.class_files import from_json, from_yaml, read_text
+from segjax.data.class_files import from_json, from_yaml
 from segjax.data.class_rows import read_color
 from segjax.data.classes import IGNORE, ClassTable, Color
 from segjax.data.errors import DataError
 from segjax.data.files.ids import IdMap
 from segjax.data.files.paired import PairedFiles
+from segjax.data.files.reading import reading
+from segjax.data.files.text_file import read_text
 from segjax.data.source import Source
 
 _FORM = (
     'use `vehicle: [car, bus]`, or `- {name: vehicle, from: [car, bus], color: [0, 0, 142]}`; "*" '
     "in quotes means all other classes"
 )
+_LARGEST = 1 << 20  # bytes of the file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,22 +122,19 @@ class MappedClasses:
 
 def _rows(path: pathlib.Path, file: str) -> list[tuple[Any, Any, Any]]:
     """(name, from, color) of each entry, as in the file."""
-    if not path.is_file():
-        raise DataError(f"{file} does not exist", "use a YAML or JSON file")
-    text, _ = read_text(path, file)
-    try:
-        content = (from_json if path.suffix.lower() == ".json" else from_yaml)(text)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        message = " ".join(str(error).split())  # PyYAML writes several lines
-        raise DataError(f"{file} cannot be read: {message}", _FORM) from error
+    text, _ = read_text(
+        path, "use a YAML or JSON file", most_bytes=_LARGEST, what="data.class_map="
+    )
     rows = []
-    if isinstance(content, tuple):
-        rows = [(name, members, None) for name, members in content]
-    elif isinstance(content, list) and all(isinstance(row, tuple) for row in content):
-        for row in map(dict, content):
-            if row.keys() - {"name", "from", "color"} or "name" not in row:
-                raise DataError(f"{file}: an entry has {row}", _FORM)
-            rows.append((row["name"], row.get("from"), row.get("color")))
+    with reading(file, _FORM):
+        content = (from_json if path.suffix.lower() == ".json" else from_yaml)(text)
+        if isinstance(content, tuple):
+            rows = [(name, members, None) for name, members in content]
+        elif isinstance(content, list) and all(isinstance(row, tuple) for row in content):
+            for row in map(dict, content):
+                if row.keys() - {"name", "from", "color"} or "name" not in row:
+                    raise DataError(f"{file}: an entry has {reprlib.repr(row)}", _FORM)
+                rows.append((row["name"], row.get("from"), row.get("color")))
     if not rows:
         raise DataError(f"{file} names no classes", _FORM)
     return rows
@@ -144,7 +144,7 @@ def _entry(file: str, name: Any, members: Any, color: Any) -> tuple[str, list[st
     names = name if members in (None, "") else members
     names = names if isinstance(names, list) else [names]
     if not isinstance(name, str) or not names or not all(isinstance(n, str) for n in names):
-        raise DataError(f"{file}: {name!r} has {members!r}", _FORM)
+        raise DataError(f"{file}: {reprlib.repr(name)} has {reprlib.repr(members)}", _FORM)
     try:
         return name, names, read_color(color) if color not in (None, "") else None
     except ValueError as error:

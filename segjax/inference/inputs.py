@@ -21,7 +21,7 @@ from segjax.data.files.images import (
     some,
 )
 from segjax.data.files.pixels import ARRAY_SUFFIX
-from segjax.data.files.regular import read_bytes
+from segjax.data.files.text_file import read_text
 from segjax.data.files.values import Range
 from segjax.data.files.walk import walk
 from segjax.data.files.windowed import WindowedImage
@@ -145,10 +145,8 @@ def output_names(paths: Sequence[pathlib.Path], root: pathlib.Path) -> list[str]
 
 
 def _listed(listing: pathlib.Path) -> list[pathlib.Path]:
-    try:
-        lines = [line.strip() for line in read_bytes(listing).decode().splitlines()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{listing} is not a text file; use one path per line") from error
+    text, _ = read_text(listing, "use a text file with one path per line")
+    lines = [line.strip() for line in text.split("\n")]
     paths = [listing.parent / line for line in lines if line and not line.startswith("#")]
     if not paths:
         raise ValueError(f"{listing} names no image; use one path per line")

@@ -86,7 +86,7 @@ def test_maps_that_will_not_do(tmp_path, text, words):
     with pytest.raises(ValueError, match=rf"data\.class_map=.*map\.yaml:? .*{words}"):
         read_class_map(path, FIVE)
 
-    with pytest.raises(ValueError, match=r"data\.class_map=.*no\.yaml does not exist; use a YAML"):
+    with pytest.raises(ValueError, match=r"data\.class_map=.*no\.yaml is missing; use a YAML"):
         read_class_map(tmp_path / "no.yaml", FIVE)
 
 

@@ -41,7 +41,7 @@ def test_streets_splits_have_their_lengths_and_size():
         (dict(name="camvid", num_classes=5), r"=5 but camvid has 11 classes \(Sky, "),
         (dict(name="folder", classes="a,b", num_classes=5), r"2 classes \(a, b\); leave it 0"),
         (dict(name="folder"), r"data\.classes is empty, but the folder .*; use a class list, a fi"),
-        (dict(name="folder", classes="absent.txt"), r"class list absent\.txt does not exist; use"),
+        (dict(name="folder", classes="absent.txt"), r"class list absent\.txt is missing; use"),
         (dict(name="folder", classes=" , "), r"a class table needs 1 to 255 classes, found 0"),
         (dict(name="folder", classes="a,b,a"), r"class names occur twice: a"),
     ],

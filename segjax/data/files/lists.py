@@ -1,7 +1,7 @@
 """Lists of the samples of a split: a line for each, of its image and its mask, or of its name."""
 
+import codecs
 import csv
-import json
 import pathlib
 import re
 from collections.abc import Callable, Iterable
@@ -9,12 +9,16 @@ from typing import NamedTuple
 
 from segjax.data.errors import DataError
 from segjax.data.files.images import MASK_SUFFIXES, some
+from segjax.data.files.json_file import parse_json
 from segjax.data.files.pairing import Pairs
 from segjax.data.files.patterns import names_of_split
+from segjax.data.files.reading import reading
 from segjax.data.files.regular import regular
+from segjax.data.files.text_file import read_text
 from segjax.data.parallel import TIMEOUT_S, within
 
 _PLACES = ("", "list/", "lists/", "splits/", "ImageSets/Segmentation/", "ImageSets/")
+_HEAD = 1 << 16  # bytes that tell whether a file may be a list
 _TYPES = (".txt", ".csv", ".tsv", ".lst", ".jsonl")
 # Headers of columns, in lower case and without _, spaces and the like.
 _IMAGE_HEADS = (
@@ -53,11 +57,7 @@ def is_list(path: pathlib.Path) -> bool:
 
     A table of something else (`id,rle_mask`) is none.
     """
-    rows = []
-    for _, words, _ in _lines(path):
-        rows.append(words)
-        if len(rows) == 2:
-            break
+    rows = _first_rows(path)
     if not rows or not {"encodedpixels", "rlemask", "maskrle", "rle"}.isdisjoint(
         map(_head, rows[0])
     ):
@@ -139,7 +139,8 @@ def pairs_of_list(
 
     columns: tuple[list[pathlib.Path], list[pathlib.Path]] = [], []
     for row in read_list(path):
-        files = [_find(root, path, word) for word in (row.image, row.mask) if word is not None]
+        with reading(f"{path}, line {row.line}", f"use {_PAIR}", "names no file"):  # too long
+            files = [_find(root, path, word) for word in (row.image, row.mask) if word is not None]
         if len(files) == 2 and all(files):
             both = [file for file in files if file is not None]
         else:
@@ -194,30 +195,39 @@ def _missing(root: pathlib.Path, path: pathlib.Path, row: Row, layout: bool) -> 
 
 
 def _lines(path: pathlib.Path) -> Iterable[tuple[int, list[str], str]]:
-    """(number, words, text) of each line that holds any."""
-    start = within(TIMEOUT_S, path, _first_bytes, regular(path))
-    encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    with path.open(encoding=encoding, errors="replace") as file:
-        for number, line in enumerate(file, 1):
+    """(number, words, text) of each line that holds any; DataError if the file is no text."""
+    text, _ = read_text(path, f"use a list, of lines of {_PAIR}")
+    for number, line in enumerate(text.split("\n"), 1):
+        with reading(f"{path}, line {number},", f"use {_PAIR}"):
             words = _words(line.strip())
-            if any(words):
-                yield number, words, line.strip()
+        if any(words):
+            yield number, words, line.strip()
 
 
-def _first_bytes(path: pathlib.Path) -> bytes:
+def _first_rows(path: pathlib.Path) -> list[list[str]]:
+    """The words of the first two lines that hold any, of a file of any kind and size."""
+    data = within(TIMEOUT_S, path, _start, regular(path))
+    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    rows = []
+    for line in data.decode(encoding, "replace").splitlines():
+        try:
+            words = _words(line.strip())
+        except (ValueError, csv.Error):
+            words = [line.strip()]
+        rows += [words] * any(words)
+    return rows[:2]
+
+
+def _start(path: pathlib.Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(2)
+        return file.read(_HEAD)
 
 
 def _words(line: str) -> list[str]:
     if not line or line.startswith("#"):
         return []
     if line.startswith("{"):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = {}
-        by_head = {_head(str(key)): value for key, value in row.items()}
+        by_head = {_head(key): value for key, value in parse_json(line, strict=False).items()}
         found = [
             next((str(by_head[h]) for h in heads.split() if h in by_head), "")
             for heads in (_IMAGE_HEADS, _MASK_HEADS)
@@ -249,9 +259,7 @@ def _columns(words: list[str]) -> tuple[int, int | None] | None:
 
 def _headed(path: pathlib.Path) -> bool:
     """Whether the second line is a pair of files."""
-    lines = iter(_lines(path))
-    next(lines)
-    _, words, _ = next(lines, (0, [], ""))
+    words = [*_first_rows(path), [], []][1]
     return len(words) == 2 and all(map(_is_file, words))
 
 
@@ -280,7 +288,7 @@ def listed_splits(root: pathlib.Path) -> list[str]:
 
 def _pairs_files(path: pathlib.Path) -> bool:
     """Whether the first line is a header, or a pair of files."""
-    _, words, _ = next(iter(_lines(path)), (0, [], ""))
+    words = next(iter(_first_rows(path)), [])
     return _columns(words) is not None or (
         len(words) == 2 and all(w.lower().endswith(MASK_SUFFIXES) for w in words[1:])
     )

@@ -4,7 +4,6 @@ Reference: Kirillov et al., "Panoptic Segmentation", CVPR 2019; https://cocodata
 """
 
 import functools
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +14,13 @@ from jaxtyping import Int32
 from segjax.data.class_lists import ClassList
 from segjax.data.errors import DataError
 from segjax.data.files.images import some
+from segjax.data.files.json_file import parse_json
 from segjax.data.files.mask_files import read_stored
 from segjax.data.files.masks import VOID, Mask
+from segjax.data.files.reading import reading
 from segjax.data.files.regular import read_bytes
 
+_INTACT = "use an intact JSON file of COCO's panoptic form"
 _LARGEST = 2 * 10**9  # bytes of a JSON file; COCO's is 0.4
 
 
@@ -95,11 +97,8 @@ def load_annotations(
 ) -> tuple[dict[str, Int32[np.ndarray, "n 2"]], dict[int, str]]:
     """(segment, category) ids by the name of a mask's file, and the names of categories; DataError
     if the file cannot be read or has another form."""
-    remedy = "use an intact JSON file of COCO's panoptic form"
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError(f"it has more than {_LARGEST:,} bytes")
-        content: Any = json.loads(read_bytes(path))
+    with reading(path, _INTACT):
+        content: Any = parse_json(read_bytes(path, _INTACT, _LARGEST), strict=False)
         categories = {int(c["id"]): str(c["name"]) for c in content["categories"]}
         segments = {
             pathlib.PurePosixPath(entry["file_name"]).name: np.array(
@@ -107,6 +106,4 @@ def load_annotations(
             ).reshape(-1, 2)
             for entry in content["annotations"]
         }
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read: {error!r}", remedy) from error
     return segments, categories

@@ -102,20 +102,20 @@ def _other_channels(path, bands: int, channels: int, axis: int = 0) -> DataError
 
 def _pillow_raw(path, channels: int, pixels: TiffPixels | None = None) -> RawImage:
     """What Pillow decodes; `pixels` is of a TIFF, whose page it is to be."""
-    with reading(path, *_unreadable("" if pixels is None else pixels.reads())):
-        with opened(path) as image:
-            if image.format == "TIFF" and pixels is None:  # under another suffix
-                return _tiff_raw(path, channels)
-            if pixels is not None and pixels.page_index:
-                image.seek(pixels.page_index)
-            width, height = image.size
-            deep = _PNG16.get(raw_mode(image))
-            if deep:
-                raw = RawImage(_png16(path, deep))
-            else:
-                _load(image)
-                raw = _pillow_values(image, channels)
-            orientation = int(image.getexif().get(TAG, 1) or 1)
+    unreadable = _unreadable("" if pixels is None else pixels.reads())
+    with reading(path, *unreadable), opened(path) as image:
+        if image.format == "TIFF" and pixels is None:  # under another suffix
+            return _tiff_raw(path, channels)
+        if pixels is not None and pixels.page_index:
+            image.seek(pixels.page_index)
+        width, height = image.size
+        deep = _PNG16.get(raw_mode(image))
+        if deep:
+            raw = RawImage(_png16(path, deep))
+        else:
+            _load(image)
+            raw = _pillow_values(image, channels)
+        orientation = int(image.getexif().get(TAG, 1) or 1)
     if raw.values.shape[:2] != (height, width):
         found = f"{path} was decoded to {list(raw.values.shape[:2])}, not {[height, width]}"
         raise DataError(found, _INTACT)

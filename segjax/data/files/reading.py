@@ -5,15 +5,16 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from segjax.data.errors import DataError
+from segjax.data.errors import DataError, in_a_line
 
-_LONGEST = 200  # characters of a library's own words
+_LONGEST = 300  # characters of a library's own words
+_TERSE = (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
 
 
 @contextlib.contextmanager
 def reading(file: Any, remedy: str, found: str = "cannot be read") -> Iterator[None]:
-    """Raises a DataError for any error in the block: what a library does at a file that was damaged
-    or made to break it cannot be listed.
+    """Raises a DataError for any error in the block but a TimeoutError: what a library does at a
+    file that was damaged or made to break it cannot be listed.
 
     Args:
       file: its path, or its name in messages.
@@ -22,21 +23,21 @@ def reading(file: Any, remedy: str, found: str = "cannot be read") -> Iterator[N
     """
     try:
         yield
-    except DataError:
+    except (DataError, TimeoutError):
         raise
     except Exception as error:
-        raise DataError(f"{file} {found}: {in_a_line(error)}", remedy) from error
+        raise DataError(f"{file} {found}: {words_of(error)}", remedy) from error
 
 
-def in_a_line(error: Exception) -> str:
-    """What an error says, in one short line that can be printed; its type where it says little."""
-    text = str(error)
+def words_of(error: Exception) -> str:
+    """What an error says, in one short line; its type where it says little."""
+    text = " ".join(str(error).split())
     if isinstance(error, MemoryError):
         text = f"it needs more memory than there is {text}"
     elif isinstance(error, OSError) and error.errno:
         text = os.strerror(error.errno)
-    elif not isinstance(error, OSError | ValueError) or not text:
+    elif isinstance(error, RecursionError):
+        text = "it is nested too deeply"
+    elif isinstance(error, _TERSE) or not text:
         text = f"{type(error).__name__} {text}"
-    line = "".join(c if c.isprintable() else " " for c in text[: 4 * _LONGEST])
-    line = " ".join(line.split())
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+    return in_a_line(text.strip(), _LONGEST)

@@ -5,9 +5,10 @@ from collections import Counter
 
 from segjax.data import class_lists
 from segjax.data.class_lists import ClassList
-from segjax.data.classes import ClassTable, default_palette
+from segjax.data.class_rows import whole
+from segjax.data.classes import IGNORE, ClassTable, default_palette
 from segjax.data.errors import DataError
-from segjax.data.files.regular import regular
+from segjax.data.files.text_file import read_text
 from segjax.data.layouts.samples import Place
 from segjax.data.polygons.formats import BACKGROUND_NAMES, annotation_of, annotations_of
 
@@ -47,12 +48,15 @@ def labels_of(place: Place) -> tuple[list[str], int]:
     files, labels, numbers = place.first_shapes(), Counter(), Counter()
     for file in files:
         if file.suffix.lower() == ".txt":
-            words = (
-                line.split() for line in regular(file).read_text("utf-8", "replace").splitlines()
-            )
-            numbers.update(int(w[0]) for w in words if w and w[0].isdecimal())
+            words = (line.split(maxsplit=1) for line in read_text(file)[0].split("\n"))
+            numbers.update(k for w in words if w and (k := whole(w[0])) is not None and k >= 0)
         else:
             labels.update(shape.label for shape in annotation_of(file, (1, 1)).shapes)
+    if max(numbers, default=0) >= IGNORE:
+        raise DataError(
+            f"{files[0].parent}: polygons of class {max(numbers)}",
+            f"use class numbers below {IGNORE}, or write a class list (data.classes)",
+        )
     numbered = [f"class {k}" for k in range(max(numbers, default=-1) + 1)]
     return numbered + sorted(labels.keys() - {"__ignore__", *BACKGROUND_NAMES}), len(files)
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -10,16 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Integer
-from PIL import Image
 
 from segjax.data.class_lists import ClassList
 from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.errors import DataError
 from segjax.data.files.headers import read_header
 from segjax.data.files.images import read_image, some
-from segjax.data.files.regular import regular
+from segjax.data.files.json_file import parse_json
+from segjax.data.files.reading import reading
+from segjax.data.files.regular import read_bytes
+from segjax.data.files.text_file import read_text
 from segjax.data.polygons import per_image, per_split
-from segjax.data.polygons.paint import Annotation, damaged, paint
+from segjax.data.polygons.paint import Annotation, paint
 from segjax.data.polygons.per_split import ByImage
 
 # Names of a class for the pixels that no shape covers.
@@ -77,56 +78,33 @@ def annotation_of(
     Raises:
       DataError: naming the file, if it cannot be read or is of no known format.
     """
-    try:
+    with reading(path, f"use {_KNOWN}", "cannot be drawn"):
         if path.suffix.lower() == ".txt":
             return per_image.yolo(_text(path, False), size, names)
         return _of_json(path, _OF_ONE, False)
-    except _ERRORS as error:
-        raise damaged(path, error, _KNOWN) from error
 
 
 def annotations_of(path: pathlib.Path) -> ByImage:
     """The shapes of a file of many images, read once a process until it changes; DataError as
     `annotation_of`."""
-    try:
+    with reading(path, f"use {_KNOWN}", "cannot be drawn"):
         stat = os.stat(path)
-    except OSError as error:
-        raise damaged(path, error, _KNOWN) from error
     return _annotations(path, stat.st_mtime_ns, stat.st_size)
-
-
-# What a damaged or hostile file may cause.
-_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-    SyntaxError,
-    per_split.xml.parsers.expat.ExpatError,
-    per_image.zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 @functools.lru_cache(maxsize=8)
 def _annotations(path: pathlib.Path, time: int, size: int) -> ByImage:
-    try:
-        suffix = path.suffix.lower()
+    suffix = path.suffix.lower()
+    with reading(path, f"use {_KNOWN}", "cannot be drawn"):
         if suffix == ".xml":
             return ByImage(*per_split.cvat(_bytes(path, True)))
         if suffix == ".csv":
             return ByImage(*per_split.via_csv(_text(path, True)))
         return ByImage(*_of_json(path, _OF_MANY, True))
-    except _ERRORS as error:
-        raise damaged(path, error, _KNOWN) from error
 
 
 def _of_json(path: pathlib.Path, formats: tuple[_Format, ...], many: bool) -> Any:
-    content = json.loads(_text(path, many))
+    content = parse_json(_bytes(path, many), strict=False)
     if not isinstance(content, dict):
         raise ValueError(f"a list or value, and no object of {_KNOWN}")
     for form in formats:
@@ -136,14 +114,11 @@ def _of_json(path: pathlib.Path, formats: tuple[_Format, ...], many: bool) -> An
 
 
 def _bytes(path: pathlib.Path, many: bool) -> bytes:
-    size = regular(path).stat().st_size
-    if size > _BYTES[many]:
-        raise ValueError(f"{size} bytes, and {_BYTES[many]} are the most")
-    return path.read_bytes()
+    return read_bytes(path, f"use {_KNOWN}", _BYTES[many])
 
 
 def _text(path: pathlib.Path, many: bool) -> str:
-    return _bytes(path, many).decode("utf-8-sig")
+    return read_text(path, f"use {_KNOWN}", most_bytes=_BYTES[many])[0]
 
 
 def read_shapes(

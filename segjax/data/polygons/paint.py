@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,11 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Integer
 from PIL import Image, ImageDraw
 
-from segjax.data.errors import DataError
 from segjax.data.polygons.rle import Runs
 
 Point = tuple[float, float]  # x, y in pixels
 _FAR = 1e6  # pixels from the image, where a coordinate must be a mistake
+_POINTS = 1_000_000  # of an outline, which Pillow looks at for each row that it fills
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,8 +49,11 @@ class Annotation:
 
 
 def ring(points: Iterable[Sequence[Any]]) -> np.ndarray:
-    """Points (x, y) as an array [n, 2]; ValueError for what are no points, or far away."""
+    """Points (x, y) as an array [n, 2]; ValueError for what are no points, far away, or more than a
+    million."""
     array = np.array([(float(x), float(y)) for x, y in points], np.float64).reshape(-1, 2)
+    if len(array) > _POINTS:
+        raise ValueError(f"an outline of {len(array):,} points; {_POINTS:,} are the most")
     if not np.isfinite(array).all() or (np.abs(array) > _FAR).any():
         raise ValueError("a coordinate is no number, or over a million pixels away")
     return array
@@ -131,8 +133,3 @@ def _draw_area(area: Image.Image, shape: Shape) -> None:
 def _ring_area(points: np.ndarray) -> float:
     x, y = points.T
     return float(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
-
-
-def damaged(path: pathlib.Path, error: Exception, form: str) -> DataError:
-    """The error for a file of polygons that cannot be read."""
-    return DataError(f"{path} cannot be drawn: {type(error).__name__} {error}", f"use {form}")

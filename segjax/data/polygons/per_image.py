@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from segjax.data.polygons.paint import Annotation, Shape, box, by_area, ellipse, ring
+from segjax.data.polygons.rle import MOST_PIXELS
 
 FEW_POINTS = "polygons of fewer than 3 points"
 _BITMAP_BYTES = 256_000_000  # of one bitmap, decompressed
@@ -31,7 +32,7 @@ def labelme(content: Any) -> Annotation:
             radius = float(np.hypot(*(points[1] - points[0])))
             shapes.append(Shape(label, (ellipse(points[0], (radius, radius)),)))
         elif kind == "mask" and len(points):
-            bitmap = _png(base64.b64decode(item["mask"], validate=True))
+            bitmap = _png(base64.b64decode(item["mask"], validate=True), shapes)
             left, top = np.rint(points.min(0)).astype(int).tolist()
             shapes.append(Shape(label, bitmap=bitmap, place=(left, top)))
         elif kind in ("polygon", "oriented_rectangle"):
@@ -55,7 +56,8 @@ def supervisely(content: Any) -> Annotation:
             (left, top), (right, bottom) = ring(item["points"]["exterior"])
             shapes.append(Shape(label, (box(left, top, right, bottom),)))
         elif kind == "bitmap":
-            bitmap = _png(_unzipped(base64.b64decode(item["bitmap"]["data"], validate=True)))
+            data = _unzipped(base64.b64decode(item["bitmap"]["data"], validate=True))
+            bitmap = _png(data, shapes)
             left, top = map(int, item["bitmap"]["origin"])
             shapes.append(Shape(label, bitmap=bitmap, place=(left, top)))
         else:
@@ -128,10 +130,13 @@ def _unzipped(data: bytes) -> bytes:
     return plain
 
 
-def _png(data: bytes) -> Bool[np.ndarray, "h w"]:
-    """The pixels of a PNG that are set: by alpha where it has any, else those above 0."""
+def _png(data: bytes, shapes: Sequence[Shape]) -> Bool[np.ndarray, "h w"]:
+    """The pixels of a PNG that are set, by alpha where it has any, else those above 0; ValueError
+    if there are too many in it and in the bitmaps of the shapes before."""
     with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-        if picture.width * picture.height > _BITMAP_BYTES:
+        pixels = picture.width * picture.height
+        before = sum(np.size(shape.bitmap) for shape in shapes if shape.bitmap is not None)
+        if pixels > _BITMAP_BYTES or before + pixels > MOST_PIXELS:
             raise ValueError(f"a bitmap of {picture.width}x{picture.height} pixels")
         if picture.has_transparency_data:
             return np.array(picture.convert("RGBA"))[..., 3] > 0

@@ -5,13 +5,15 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Int64
 
+MOST_PIXELS = 500_000_000  # of a bitmap
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Runs:
     """A mask as run lengths that alternate between background and object, background first.
 
     Raises:
-      ValueError: if the runs do not fill the mask.
+      ValueError: if the runs do not fill the mask, or that has over 500 megapixels.
     """
 
     lengths: Int64[np.ndarray, "n"]
@@ -20,6 +22,8 @@ class Runs:
 
     def __post_init__(self):
         lengths, pixels = self.lengths, self.size[0] * self.size[1]
+        if pixels > MOST_PIXELS:
+            raise ValueError(f"a bitmap of {self.size[0]}x{self.size[1]} pixels")
         if lengths.ndim != 1 or min(self.size) < 1:
             raise ValueError(f"run lengths {lengths.shape} for a mask of {self.size}")
         if ((lengths < 0) | (lengths > pixels)).any() or int(lengths.sum()) != pixels:

@@ -8,7 +8,6 @@ Unconstrained Environments", WACV 2019, figure 2.
 
 import csv
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
@@ -22,12 +21,15 @@ from segjax.data.files.archive import existing_root
 from segjax.data.files.atomic import replacing
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import some
+from segjax.data.files.json_file import parse_json
 from segjax.data.files.masks import read_mask
 from segjax.data.files.paired import PairedFiles
-from segjax.data.files.regular import regular
+from segjax.data.files.pixels import check_size
+from segjax.data.files.reading import reading
+from segjax.data.files.regular import read_bytes
 from segjax.data.files.walk import walk
 from segjax.data.parallel import in_processes
-from segjax.data.polygons.paint import damaged, paint
+from segjax.data.polygons.paint import paint
 from segjax.data.polygons.per_image import cityscapes
 from segjax.data.source import DatasetSpec
 
@@ -41,6 +43,10 @@ _POLYGONS = "_gtFine_polygons.json"
 _LAYOUT = (
     "leftImg8bit/<split>/<drive>/<frame>_leftImg8bit.png (or .jpg) and "
     f"gtFine/<split>/<drive>/<frame>{_POLYGONS}, or folders that each hold these (both parts)"
+)
+_FORM = (
+    "use an intact file of the data set, with imgWidth, imgHeight, and objects that have label and "
+    "polygon"
 )
 # The notebooks in the seed documents tested on 4,011 of the 14,027 training images, without saying
 # which.
@@ -222,13 +228,11 @@ def draw_polygons(path: pathlib.Path, variant: str) -> UInt8[np.ndarray, "h w"]:
       DataError: naming the file, if it is no such file or has an unknown label.
     """
     ids = label_ids(variant)
-    try:
-        annotation = cityscapes(json.loads(pathlib.Path(regular(path)).read_text("utf-8")))
+    with reading(path, _FORM, "cannot be drawn"):
+        annotation = cityscapes(parse_json(read_bytes(path, _FORM), strict=False))
         if annotation.size is None or min(annotation.size) < 1:
             raise ValueError(f"imgHeight and imgWidth are {annotation.size}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        form = "an intact file of the data set, with imgWidth, imgHeight, and objects that have "
-        raise damaged(path, error, f"{form}label and polygon") from error
+        check_size(path, annotation.size)
     known = {}
     for name in {shape.label for shape in annotation.shapes}:
         label = name if name in ids else name.removesuffix("group")

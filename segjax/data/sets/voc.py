@@ -13,6 +13,7 @@ from segjax.data.files.ids import class_ids
 from segjax.data.files.images import some
 from segjax.data.files.masks import read_mask
 from segjax.data.files.paired import PairedFiles
+from segjax.data.files.text_file import read_text
 from segjax.data.source import DatasetSpec
 
 _SPLITS = ("train", "val", "trainval")
@@ -92,7 +93,7 @@ def _listed(lists: pathlib.Path, split: str, voc: pathlib.Path) -> list[str]:
     if not path.is_file():
         found = f"data split {split!r}: no ImageSets/Segmentation/{split}.txt in {voc}"
         raise DataError(f"{found}; lists found: {held(lists)}", _WHOLE)
-    names = path.read_text().split()
+    names = read_text(path)[0].split()
     if not names:
         raise DataError(f"{path} lists no images", _WHOLE)
     return names

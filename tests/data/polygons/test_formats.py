@@ -313,8 +313,8 @@ LAUGHS = '<!DOCTYPE a [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;">]>'
 @pytest.mark.parametrize(
     "name, text, words",
     [
-        ("a.json", "{", "JSONDecodeError"),
-        ("a.json", f'{{"shapes": {DEEP}', "RecursionError"),
+        ("a.json", "{", "expecting property name"),
+        ("a.json", f'{{"shapes": {DEEP}', "lie in one another"),
         ("a.json", "[1]", "a list or value"),
         ("a.json", '{"x": 1}', "no known format: it has x"),
         ("a.json", {"shapes": [{"label": "a", "points": [[1e300, 1]]}]}, "over a million pixels"),
@@ -336,7 +336,7 @@ def test_damaged_and_hostile_files_are_named(tmp_path, name, text, words):
     "change, words",
     [
         (lambda p: cvat(p / "a.xml", ["a"], LAUGHS), "a DTD"),
-        (lambda p: write(p / "a.xml", "<a>"), "ExpatError"),
+        (lambda p: write(p / "a.xml", "<a>"), "no element found"),
         (lambda p: write(p / "a.xml", "<annotations><track/></annotations>"), "tracks of a video"),
         (lambda p: coco(p / "a.json", ["a"], categories=[]), "has no category"),
         (lambda p: coco(p / "a.json", ["a"], images=[]), "image_id 0, which is not there"),
