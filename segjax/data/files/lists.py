@@ -206,7 +206,7 @@ def _lines(path: pathlib.Path) -> Iterable[tuple[int, list[str], str]]:
 
 def _first_rows(path: pathlib.Path) -> list[list[str]]:
     """The words of the first two lines that hold any, of a file of any kind and size."""
-    data = within(TIMEOUT_S, path, _first_bytes, regular(path))
+    data = within(TIMEOUT_S, path, _start, regular(path))
     encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     rows = []
     for line in data.decode(encoding, "replace").splitlines():
@@ -218,9 +218,9 @@ def _first_rows(path: pathlib.Path) -> list[list[str]]:
     return rows[:2]
 
 
-def _first_bytes(path: pathlib.Path) -> bytes:
+def _start(path: pathlib.Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(2)
+        return file.read(_HEAD)
 
 
 def _first_bytes(path: pathlib.Path) -> bytes:

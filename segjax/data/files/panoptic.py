@@ -14,10 +14,11 @@ from jaxtyping import Int32
 from segjax.data.class_lists import ClassList
 from segjax.data.errors import DataError
 from segjax.data.files.images import some
-from segjax.data.files.json_file import parse_json, read_bytes
+from segjax.data.files.json_file import parse_json
 from segjax.data.files.mask_files import read_stored
 from segjax.data.files.masks import VOID, Mask
 from segjax.data.files.reading import reading
+from segjax.data.files.regular import read_bytes
 
 _INTACT = "use an intact JSON file of COCO's panoptic form"
 _LARGEST = 2 * 10**9  # bytes of a JSON file; COCO's is 0.4

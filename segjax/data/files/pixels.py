@@ -197,7 +197,7 @@ def mapped_npy(path: str | os.PathLike) -> Shaped[np.ndarray, "..."]:
     """The array in a .npy file, of any type but pickled objects; DataError if it is damaged or
     another file. It is mapped, as a header may state more than the file holds."""
     with reading(path, "use an intact .npy file of numbers"):
-        return np.lib.format.open_memmap(path, mode="r")
+        return np.lib.format.open_memmap(regular(path), mode="r")
 
 
 def _npy(path) -> Shaped[np.ndarray, "h w c"]:

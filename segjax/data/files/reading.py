@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from segjax.data.errors import DataError, in_a_line
-from segjax.data.files.regular import regular
 
 _LONGEST = 300  # characters of a library's own words
 _TERSE = (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
@@ -14,8 +13,8 @@ _TERSE = (LookupError, TypeError, AttributeError, ArithmeticError, AssertionErro
 
 @contextlib.contextmanager
 def reading(file: Any, remedy: str, found: str = "cannot be read") -> Iterator[None]:
-    """Raises a DataError for what is no regular file, and for any error in the block: what a
-    library does at a file that was damaged or made to break it cannot be listed.
+    """Raises a DataError for any error in the block but a TimeoutError: what a library does at a
+    file that was damaged or made to break it cannot be listed.
 
     Args:
       file: its path, or its name in messages.
@@ -23,9 +22,8 @@ def reading(file: Any, remedy: str, found: str = "cannot be read") -> Iterator[N
       found: what is wrong, which the library's words follow.
     """
     try:
-        regular(file)
         yield
-    except DataError:
+    except (DataError, TimeoutError):
         raise
     except Exception as error:
         raise DataError(f"{file} {found}: {words_of(error)}", remedy) from error

@@ -1,11 +1,12 @@
 """Regular files: a read of anything else that has a path may never end."""
 
 import os
-import pathlib
 import stat
 from typing import TypeVar
 
 from segjax.data.errors import DataError
+from segjax.data.files import json_file
+from segjax.data.files.json_file import MOST_BYTES
 from segjax.data.parallel import TIMEOUT_S, within
 
 Path = TypeVar("Path")
@@ -34,12 +35,13 @@ def regular(path: Path) -> Path:
     return path
 
 
-def read_bytes(path: pathlib.Path) -> bytes:
-    """The content of a small file.
+def read_bytes(
+    path: str | os.PathLike, remedy: str = "use a readable file", most_bytes: int = MOST_BYTES
+) -> bytes:
+    """The content of a file.
 
     Raises:
-      DataError: as `regular`.
+      DataError: as `json_file.read_bytes`.
       TimeoutError: if the disk does not answer within `TIMEOUT_S`.
-      OSError: as `Path.read_bytes`.
     """
-    return within(TIMEOUT_S, path, regular(path).read_bytes)
+    return within(TIMEOUT_S, path, json_file.read_bytes, path, remedy, most_bytes)

@@ -6,7 +6,7 @@ import os
 import re
 
 from segjax.data.errors import DataError
-from segjax.data.files.json_file import read_bytes
+from segjax.data.files.regular import read_bytes
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",

@@ -290,7 +290,7 @@ def is_tiff(path: str | os.PathLike) -> bool:
 
 def open_tiff(path: str | os.PathLike) -> tifffile.TiffFile:
     """The headers of a TIFF, without the formats whose metadata name further files to be opened."""
-    return tifffile.TiffFile(path, is_ome=False, is_mmstack=False, is_ndtiff=False)
+    return tifffile.TiffFile(regular(path), is_ome=False, is_mmstack=False, is_ndtiff=False)
 
 
 def _number(text: Any) -> float | None:

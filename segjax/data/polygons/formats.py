@@ -15,8 +15,9 @@ from segjax.data.classes import IGNORE, ClassTable
 from segjax.data.errors import DataError
 from segjax.data.files.headers import read_header
 from segjax.data.files.images import read_image, some
-from segjax.data.files.json_file import parse_json, read_bytes
+from segjax.data.files.json_file import parse_json
 from segjax.data.files.reading import reading
+from segjax.data.files.regular import read_bytes
 from segjax.data.files.text_file import read_text
 from segjax.data.polygons import per_image, per_split
 from segjax.data.polygons.paint import Annotation, paint

@@ -15,7 +15,9 @@ from PIL import Image
 from segjax.data.errors import DataError
 from segjax.data.files.atomic import replacing
 from segjax.data.files.ids import class_ids
+from segjax.data.files.pixels import open_image
 from segjax.data.fitted import fit_image, fit_label
+from segjax.data.prepared.examples import Encoded
 from segjax.data.prepared.manifest import Manifest, Shard, sha256
 from segjax.data.source import Source, read_sample
 
@@ -88,10 +90,9 @@ def _png(array: np.ndarray) -> io.BytesIO:
     return file
 
 
-def from_png(data: bytes) -> np.ndarray:
-    """The array [h, w] or [h, w, c] that PNG bytes hold."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image)
+def from_png(data: bytes, place: str) -> np.ndarray:
+    """The array [h, w] or [h, w, c] that PNG bytes hold; DataError, naming the place, for others."""
+    return np.asarray(open_image(Encoded(data, place)))
 
 
 def write_shard(source: Source, first: int, shard: Shard, manifest: Manifest) -> Shard:

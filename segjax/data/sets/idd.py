@@ -21,11 +21,12 @@ from segjax.data.files.archive import existing_root
 from segjax.data.files.atomic import replacing
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import some
-from segjax.data.files.json_file import parse_json, read_bytes
+from segjax.data.files.json_file import parse_json
 from segjax.data.files.masks import read_mask
 from segjax.data.files.paired import PairedFiles
 from segjax.data.files.pixels import check_size
 from segjax.data.files.reading import reading
+from segjax.data.files.regular import read_bytes
 from segjax.data.files.walk import walk
 from segjax.data.parallel import in_processes
 from segjax.data.polygons.paint import paint

@@ -7,12 +7,18 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from segjax.data.classes import ClassTable, from_names
 from segjax.data.errors import DataError
+from segjax.data.files.reading import reading
 from segjax.data.prepared import manifest as manifests
 from segjax.data.prepared.array_records import from_png
+from segjax.data.prepared.examples import Array, Part, Records, array_of, bytes_of
 from segjax.data.prepared.manifest import Manifest
 from segjax.data.source import DatasetSpec
+
+_ARRAYS, _UINT8 = ("image", "segmentation_mask"), np.dtype(np.uint8)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -35,27 +41,33 @@ class Prepared:
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < len(self):
             raise IndexError(f"{self!r} has no sample {index}")
-        sample = self._records[index]
-        image, mask = sample["image"], sample["segmentation_mask"]
-        if self.manifest.encoding == "png":
-            image, mask = from_png(image), from_png(mask)
-        height, width = image.shape[:2]
-        return {
-            "image": image.reshape(height, width, self.manifest.channels),
-            "label": mask.reshape(height, width),
-            "name": sample["name"].decode(),
-        }
+        channels, place = self.manifest.channels, self._records.place(index)
+        with reading(place, self.manifest.remedy()):
+            features = self._records[index]
+            if self.manifest.encoding == "png":
+                image, mask = (from_png(bytes_of(features, name), place) for name in _ARRAYS)
+                image, mask = image.reshape(*image.shape[:2], channels), mask[..., None]
+            else:
+                image = array_of(features, "image", Array((None, None, channels), _UINT8, "bytes"))
+                mask = array_of(
+                    features, "segmentation_mask", Array((None, None, 1), _UINT8, "bytes")
+                )
+            if image.dtype != _UINT8 or mask.dtype != _UINT8 or mask.shape != (*image.shape[:2], 1):
+                raise ValueError(
+                    f"image is {image.dtype} {list(image.shape)}, label {mask.dtype} "
+                    f"{list(mask.shape)}"
+                )
+            return {
+                "image": image,
+                "label": mask[..., 0],
+                "name": bytes_of(features, "name").decode(),
+            }
 
     @functools.cached_property
-    def _records(self) -> Any:
-        import tensorflow_datasets as tfds  # takes a second, and only reading needs it
-
-        # TFDS decodes PNG with OpenCV or Pillow, whichever is installed; here it is always Pillow.
-        skip = tfds.decode.SkipDecoding()
-        decoders = {"image": skip, "segmentation_mask": skip}
-        builder = tfds.builder_from_directory(self.manifest.folder)
-        return builder.as_data_source(
-            self.split, decoders=decoders if self.manifest.encoding == "png" else None
+    def _records(self) -> Records:
+        shards = self.manifest.splits[self.split].shards
+        return Records(
+            [Part(str(self.manifest.path(s)), 0, s.samples, s.samples) for s in shards if s.samples]
         )
 
     def __getstate__(self) -> dict[str, Any]:
