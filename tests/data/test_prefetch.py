@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from segjax.data.batches import eval_batches, train_iterator
-from segjax.data.files import pixels, reading
+from segjax.data.files import pixels
 from segjax.data.fitted import FittedDataset, UnreadableSample
 from segjax.data.prefetch import PrefetchIterator
 from tests.data.drawn import DAMAGED_LENGTH, damaged_folder, fitted_folder
@@ -159,8 +159,7 @@ def test_stopping_names_the_file_and_the_position_stays(folder):
 
 def test_a_file_that_does_not_answer_is_named(folder, monkeypatch):
     """A pipe without a writer hangs its reader, as a file server may."""
-    for module in (pixels, reading):  # which would refuse it
-        monkeypatch.setattr(module, "regular", lambda path: path)
+    monkeypatch.setattr(pixels, "regular", lambda path: path)  # which would refuse it
     split = fitted_folder(folder, on_unreadable="skip", timeout_s=1)
     pipe = folder / "images" / "train" / "1.png"
     pipe.unlink()

@@ -223,11 +223,6 @@ def _start(path: pathlib.Path) -> bytes:
         return file.read(_HEAD)
 
 
-def _first_bytes(path: pathlib.Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_HEAD)
-
-
 def _words(line: str) -> list[str]:
     if not line or line.startswith("#"):
         return []

@@ -91,7 +91,7 @@ def _png(array: np.ndarray) -> io.BytesIO:
 
 
 def from_png(data: bytes, place: str) -> np.ndarray:
-    """The array [h, w] or [h, w, c] that PNG bytes hold; DataError, naming the place, for others."""
+    """The array [h, w] or [h, w, c] that PNG bytes hold; DataError with the place for others."""
     return np.asarray(open_image(Encoded(data, place)))
 
 
