@@ -6,9 +6,7 @@ import json
 import logging
 import os
 import pathlib
-import re
 import shutil
-import textwrap
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from segjax.training import checksums
+from segjax.training.checkpoint_errors import disk_problem, is_no_traceback, reason
 from segjax.training.distributed import barrier, gather, is_first
 from segjax.training.plain_path import PlainPath
 from segjax.training.stored_checkpoint import (
@@ -68,7 +67,7 @@ class CheckpointStore:
                 raise ValueError(f"workdir {workdir} has no checkpoints yet; train first")
             self._plain = PlainPath(self._folder)
             return
-        logging.getLogger("absl").addFilter(_is_no_failed_write)
+        logging.getLogger("absl").addFilter(is_no_traceback)
         try:
             self._folder.parent.mkdir(parents=True, exist_ok=True)
             self._open()
@@ -108,7 +107,7 @@ class CheckpointStore:
         """Waits for the last save. Warns of older checkpoints that something else has removed.
 
         Raises:
-          OSError: if the disk refused the last save, it could not be read, or is gone.
+          OSError: if the disk refused the last save, it could not be read after it, or is gone.
         """
         for manager in self._managers.values():
             try:
@@ -118,10 +117,8 @@ class CheckpointStore:
         error, self._error = self._error, None
         part, step, *_ = self._saving
         not_written = f"the checkpoint of step {step} was not written to {self._folder}"
-        if error and (problem := _disk_problem(error)):
-            raise OSError(f"{not_written}: {problem}") from error
         if error:
-            raise error
+            raise OSError(f"{not_written}: {disk_problem(error) or reason(error)}") from error
         if lost := self._lost():
             self._close()
             if f"{part}/{step}" in lost:
@@ -282,7 +279,7 @@ class CheckpointStore:
         try:
             yield self._path / name
         except Exception as error:  # Orbax and TensorStore raise bare Exception among others
-            reason = _first_line(error).replace(str(self._path), str(self._folder))
+            reason = reason(error).replace(str(self._path), str(self._folder))
             raise ValueError(
                 f"checkpoint {self._folder / name} cannot be read: {reason}"
             ) from error
@@ -319,7 +316,7 @@ class CheckpointStore:
         except OSError:
             raise
         except Exception as error:  # Orbax and TensorStore raise bare Exception among others
-            raise OSError(f"it cannot be read: {_first_line(error)}") from error
+            raise OSError(f"it cannot be read: {reason(error)}") from error
 
     def _lost(self) -> list[str]:
         """The checkpoints that are gone, as process 0 sees it. The last one may not be cut either;
@@ -363,7 +360,9 @@ class CheckpointStore:
             )
             policy = ocp.checkpoint_managers.LatestN(keep)
             options = ocp.CheckpointManagerOptions(
-                preservation_policy=policy, async_options=waiting
+                preservation_policy=policy,
+                async_options=waiting,
+                lightweight_initialize=True,  # reads no file of an older checkpoint
             )
             self._managers[part] = _Manager(epath.Path(self._path / part), options=options)
         self._best_miou = gather(self._read_best_miou() if is_first() else None)[0]
@@ -452,34 +451,6 @@ def _rename(path: pathlib.Path) -> str:
     name = f"{path.name}.damaged{number or ''}"
     path.rename(path.with_name(name))
     return name
-
-
-def _first_line(error: BaseException) -> str:
-    """An error's reason, without what libraries add for their authors."""
-    line = (str(error).splitlines() or [""])[0].split(" [source ")[0]
-    return textwrap.shorten(line, 250, placeholder=" ...") or type(error).__name__
-
-
-def _disk_problem(error: BaseException | None) -> str | None:
-    """The file system's message (no space left on device, quota exceeded, ...) in an error or its
-    causes; None if there is none."""
-    timeout = None
-    while error is not None:
-        if isinstance(error, TimeoutError) or "Barrier timed out" in str(error):
-            timeout = "a process did not write its part in time"
-        elif isinstance(error, OSError):
-            return error.strerror or str(error) or type(error).__name__
-        # TensorStore raises ValueErrors whose text ends so.
-        elif code := re.search(r"os_error_code='(\d+)'", str(error)):
-            return os.strerror(int(code[1]))
-        error = error.__cause__ or error.__context__
-    return timeout
-
-
-def _is_no_failed_write(record: logging.LogRecord) -> bool:
-    """Keeps the tracebacks of Orbax's threads, a page for each failed write, out of the log."""
-    failed = record.exc_info and _disk_problem(record.exc_info[1])
-    return not (failed and "orbax" in record.pathname)
 
 
 def _warn(text: str) -> None:

@@ -35,7 +35,8 @@ def check(folder: pathlib.Path, step: int, *, read: bool = True) -> None:
       ValueError: naming the first file that is missing or not as it was written.
       OSError: for a file that cannot be read.
     """
-    if not os.path.lexists(folder / NAME):
+    found = _files(folder)
+    if not (folder / NAME).exists():
         return
     try:
         written = json.loads((folder / NAME).read_bytes())
@@ -44,9 +45,8 @@ def check(folder: pathlib.Path, step: int, *, read: bool = True) -> None:
         raise ValueError(f"{NAME} is damaged") from error
     if of != step:
         raise ValueError(f"it is a copy of the checkpoint of step {of}")
-    found = _files(folder)  # only these are opened, whatever the list names
     for name, (size, crc) in expected.items():
-        if name not in found:
+        if name not in found:  # whatever the list names, only these are opened
             raise ValueError(f"{name} is missing")
         if (now := found[name].stat().st_size) != size:
             raise ValueError(f"{name} has {now} bytes instead of {size}")
@@ -55,10 +55,20 @@ def check(folder: pathlib.Path, step: int, *, read: bool = True) -> None:
 
 
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The regular files in a folder by their paths in it."""
-    paths = (pathlib.Path(root, name) for root, _, names in os.walk(folder) for name in names)
-    named = {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
-    return {name: named[name] for name in sorted(named) if name not in _UNCOVERED}
+    """The files in a checkpoint by their paths in it.
+
+    Raises:
+      ValueError: for what is no file; to open a pipe would take for ever.
+    """
+    files = {}
+    for root, _, names in os.walk(folder):
+        for path in (pathlib.Path(root, name) for name in names):
+            name = path.relative_to(folder).as_posix()
+            if not path.is_file():
+                raise ValueError(f"{name} is no file")
+            if name not in _UNCOVERED:
+                files[name] = path
+    return dict(sorted(files.items()))
 
 
 def _crc(path: pathlib.Path) -> int:
