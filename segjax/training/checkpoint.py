@@ -4,7 +4,6 @@ highest val mIoU."""
 import contextlib
 import json
 import logging
-import os
 import pathlib
 import shutil
 import warnings
@@ -279,10 +278,8 @@ class CheckpointStore:
         try:
             yield self._path / name
         except Exception as error:  # Orbax and TensorStore raise bare Exception among others
-            reason = reason(error).replace(str(self._path), str(self._folder))
-            raise ValueError(
-                f"checkpoint {self._folder / name} cannot be read: {reason}"
-            ) from error
+            why = reason(error).replace(str(self._path), str(self._folder))
+            raise ValueError(f"checkpoint {self._folder / name} cannot be read: {why}") from error
 
     def _write(self, part: str, step: int, state: Any, host: Mapping[str, Any]) -> None:
         host = dict(host)

@@ -29,6 +29,6 @@ def disk_problem(error: BaseException | None) -> str | None:
 
 
 def is_no_traceback(record: logging.LogRecord) -> bool:
-    """Keeps the tracebacks of Orbax's threads, pages for each failed write, out of the log. `finish`
-    raises what they say."""
+    """Keeps the tracebacks of Orbax's threads, pages for each failed write, out of the log;
+    `CheckpointStore.finish` raises what they say."""
     return not (record.exc_info and "orbax" in record.pathname)
