@@ -282,7 +282,10 @@ def _call(mode: str) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with distributed.fail_together(explain=not logging.level_debug()):
+        with (
+            interruption.ends_at_sigint(),
+            distributed.fail_together(explain=not logging.level_debug()),
+        ):
             function(**{name: value for name, value in values.items() if name in known})
     except interruption.Interrupted as error:
         code = interruption.EXIT_INTERRUPTED

@@ -21,9 +21,12 @@ from segjax.report.plan_tables import parts_table
 from segjax.report.provenance import known_findings, save_run
 from segjax.training import loop
 from segjax.training.distributed import is_first
+from segjax.training.interruption import Interruption
 from segjax.training.length import LENGTH, check_length
 from segjax.training.progress import print_line
 from segjax.training.setup import Setup, setup_run
+
+_UNFINISHED = "the training is complete, its evaluation and report are not"
 
 
 def train(
@@ -65,7 +68,8 @@ def train(
         run_state = loop.train(setup, workdir, console, preview=_preview(setup), profile=profile)
         if run_state.stopped:
             print_line(console, f"stopped early: {run_state.stopped}")
-        return evaluate(workdir, console=console, seconds=run_state.seconds, opened=setup.data)
+        with Interruption(_UNFINISHED):
+            return evaluate(workdir, console=console, seconds=run_state.seconds, opened=setup.data)
 
 
 def workdir_lock(workdir: str | pathlib.Path) -> FolderLock:

@@ -6,7 +6,7 @@ Where several processes train together, each reads its own rows of every batch.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grain
 import jax
@@ -30,6 +30,7 @@ def train_iterator(
     order: grain.MapDataset | None = None,
     rows: slice | None = None,
     indices_only: bool = False,
+    look: Callable[[], None] = lambda: None,
 ) -> PrefetchIterator:
     """Endless shuffled batches: uint8 images [n, H, W, c], labels [n, H, W], int32 index [n].
 
@@ -45,6 +46,7 @@ def train_iterator(
       rows: the rows of a batch that this process reads; those from `batch_size` on are padding,
         see `pad_batch`. None = all, without padding.
       indices_only: leaves image and label out, and reads no file; see `device.DeviceData`.
+      look: see `prefetch.PrefetchIterator`.
 
     Raises:
       UnreadableSample, TimeoutError, ChildProcessError: by the iterator.
@@ -58,6 +60,7 @@ def train_iterator(
         workers=0 if indices_only else workers,
         timeout_s=dataset.timeout_s,
         reading=lambda indices: dataset.being_read(indices[rows]),
+        look=look,
     )
 
 
@@ -78,7 +81,11 @@ def _load(dataset: FittedDataset, rows: slice, indices_only: bool, indices: np.n
 
 
 def eval_batches(
-    dataset: FittedDataset, batch_size: int, *, rows: slice | None = None
+    dataset: FittedDataset,
+    batch_size: int,
+    *,
+    rows: slice | None = None,
+    look: Callable[[], None] = lambda: None,
 ) -> PrefetchIterator:
     """Every sample once, in order; arguments as for `train_iterator`.
 
@@ -100,6 +107,7 @@ def eval_batches(
         ahead=2,
         timeout_s=dataset.timeout_s,
         reading=dataset.being_read,
+        look=look,
     )
 
 

@@ -40,6 +40,7 @@ class PrefetchIterator(Iterator[dict[str, Any]]):
       ahead: results that are read ahead: by each worker, or by as many threads.
       timeout_s: the longest wait for a result.
       reading: the files that loading an item reads, in words.
+      look: called before each result and about once a second while it is awaited; may raise.
 
     Raises:
       TimeoutError: if there is no result for `timeout_s`.
@@ -55,10 +56,11 @@ class PrefetchIterator(Iterator[dict[str, Any]]):
         ahead: int = 4,
         timeout_s: float,
         reading: Callable[[Any], str],
+        look: Callable[[], None] = lambda: None,
     ):
         self._items, self._load, self._workers = items, load, workers
         self._ahead, self._timeout_s, self._reading = ahead, timeout_s, reading
-        self._position = 0
+        self._look, self._position = look, 0
         self._running: Generator[dict[str, Any], None, None] | None = None
         self.skipped: dict[Any, str] = {}
 
@@ -155,7 +157,11 @@ class PrefetchIterator(Iterator[dict[str, Any]]):
         def reading() -> str:
             return self._reading(self._items[self._position])
 
-        return result_of(future, self._timeout_s, reading, look)
+        def looks() -> None:
+            self._look()
+            look()
+
+        return result_of(future, self._timeout_s, reading, looks)
 
 
 def _take(results: Iterator[dict[str, Any]]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The batches of the training split, on the devices."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,13 +17,17 @@ class DeviceIterator:
     With `data.on_device` the constructor decodes the split and moves it to the devices; after that
     only indices are sent. The batches are the same.
 
+    Args:
+      setup: of the run.
+      look: see `prefetch.PrefetchIterator`.
+
     Raises:
       ValueError: if the split does not fit the device with `data.on_device`, or a sample cannot be
         read.
       TimeoutError, ChildProcessError: see `prefetch.PrefetchIterator`; both are OSErrors.
     """
 
-    def __init__(self, setup: Setup):
+    def __init__(self, setup: Setup, look: Callable[[], None] = lambda: None):
         config, data = setup.config, setup.config["data"]
         self._devices, self._canvas, self._split = setup.devices, setup.train, None
         self._batches = train_iterator(
@@ -33,6 +38,7 @@ class DeviceIterator:
             order=setup.order,
             rows=setup.rows,
             indices_only=data["on_device"],
+            look=look,
         )
         if data["on_device"]:
             sharding = NamedSharding(setup.devices.mesh, PartitionSpec(None, "space"))

@@ -169,6 +169,7 @@ def evaluate(
     devices: Devices,
     stop: Callable[[], str] = lambda: "",
     head: Head = SOFTMAX,
+    look: Callable[[], None] = lambda: None,
 ) -> Evaluation | None:
     """Runs a compiled `eval_step` over every sample of a split, once.
 
@@ -178,12 +179,14 @@ def evaluate(
     Args:
       stop: called after each batch, in every process; a text that is not empty ends the evaluation.
       head: of the step.
+      look: called about once a second while samples are awaited; may raise.
 
     Returns:
       The evaluation, or None if `stop` ended it.
     """
     images, loss_sum, pixels = ImageCounts(canvas.names, head), 0.0, 0
-    for batch, rows, sums in device_outputs(eval_step, variables, canvas, batch_size, devices):
+    outputs = device_outputs(eval_step, variables, canvas, batch_size, devices, look)
+    for batch, rows, sums in outputs:
         images.add(batch["index"], rows["confusion"])
         loss_sum += float(sums["loss_sum"])
         pixels += int(sums["pixels"])
@@ -221,7 +224,12 @@ class ImageCounts:
 
 
 def device_outputs(
-    step: Callable, variables: Any, canvas: FittedDataset, batch_size: int, devices: Devices
+    step: Callable,
+    variables: Any,
+    canvas: FittedDataset,
+    batch_size: int,
+    devices: Devices,
+    look: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]]:
     """Runs `step(variables, batch) -> (rows, sums)` over a split and reads its outputs.
 
@@ -241,7 +249,7 @@ def device_outputs(
         return {name: array[kept] for name, array in batch.items()}, rows, jax.device_get(sums)
 
     running = None
-    for batch in eval_batches(canvas, batch_size, rows=devices.local_rows(batch_size)):
+    for batch in eval_batches(canvas, batch_size, rows=devices.local_rows(batch_size), look=look):
         inputs = {name: array for name, array in batch.items() if name != "index"}
         if "sizes" in batch:  # flat labels, as long as the longest of all processes
             length = max(gather(batch["label"].shape[1]))

@@ -15,7 +15,7 @@ from segjax.training.batches import DeviceIterator
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.distributed import is_first
 from segjax.training.evaluation import Evaluation, eval_batch_size, evaluate
-from segjax.training.interruption import Interrupted, Interruption
+from segjax.training.interruption import LIMIT_S, Interrupted, Interruption
 from segjax.training.metrics_log import MetricsLogger, NonFiniteLoss
 from segjax.training.profiling import Profile
 from segjax.training.progress import ProgressBar, print_line
@@ -61,12 +61,14 @@ def train(
     with (
         Interruption() as interruption,
         CheckpointStore(workdir) as store,
-        DeviceIterator(setup) as batches,
+        DeviceIterator(setup, interruption.look) as batches,
         Profile(workdir, profile, say) as trace,
     ):
         run = _Run(setup, workdir, console, say, preview, store, batches, interruption, trace)
         run_state = run.train()
         store.finish()
+        if signal := interruption.requested():  # since the last step
+            raise Interrupted(f"{signal}: all steps are taken and saved")
     return run_state
 
 
@@ -162,15 +164,27 @@ class _Run:
                     log.flush()
                     state = self.validate(state, run_state, step, log, writer)
                     log.restart_clock()
+                    if signal := self.interruption.requested():
+                        self.stop(signal, step)
                 if step >= total or run_state.stopped:
                     return run_state
+                began = time.perf_counter()
                 with self.trace.step(step + 1) as done:
-                    state, metrics = self.train_step(state, next(self.batches))
+                    try:
+                        batch = next(self.batches)
+                    except Interrupted:  # while it was awaited
+                        log.flush()
+                        self.save(state, run_state, step)
+                        self.stop(self.interruption.requested(), step)
+                    state, metrics = self.train_step(state, batch)
                     done(metrics)
                 step += 1
                 self.interruption.unsaved = True
                 self.name_skipped(run_state)
                 log.add(step, metrics)
+                # Up to three steps may be under way when a signal comes.
+                took = time.perf_counter() - began
+                self.interruption.limit_s = max(LIMIT_S, 4 * took)
                 signal = self.interruption.requested()
                 if signal or (every and step % every == 0 and not setup.evaluates_at(step)):
                     log.flush()  # raises before a non-finite loss reaches a checkpoint
@@ -187,22 +201,27 @@ class _Run:
                 self.say(f"{problem}; skipped, {len(run_state.unreadable)} file(s) so far")
 
     def evaluate(self, state: TrainState, stop: Callable[[], str]) -> Evaluation | None:
-        return evaluate(
-            self.eval_step,
-            state.eval_variables(),
-            self.setup.validation,
-            eval_batch_size(self.setup.config),
-            self.setup.devices,
-            stop=stop,
-            head=self.setup.objective.head,
-        )
+        """The evaluation of a state; None if it was interrupted."""
+        try:
+            return evaluate(
+                self.eval_step,
+                state.eval_variables(),
+                self.setup.validation,
+                eval_batch_size(self.setup.config),
+                self.setup.devices,
+                stop=stop,
+                head=self.setup.objective.head,
+                look=self.interruption.look,
+            )
+        except Interrupted:
+            return None
 
     def validate(self, state, run_state: RunState, step: int, log, writer) -> TrainState:
         """Evaluates a step, writes its scores, pictures and checkpoints, and adapts the rate."""
         evaluation = self.evaluate(state, stop=self.interruption.requested)
         if evaluation is None:  # interrupted; the resumed run evaluates this step again
             self.save(state, run_state, step)
-            self.stop(self.interruption.asked, step)
+            self.stop(self.interruption.asked or self.interruption.requested(), step)
         summary, config = evaluation.summary(), self.setup.config
         miou = summary["miou"] if np.isfinite(summary["miou"]) else 0.0
         if self.store.best_miou < 0:  # it is damaged, or was removed
@@ -210,13 +229,13 @@ class _Run:
         run_state.update(step, miou, config["train"], config["optim"])
         log.validated(step, summary, run_state.best_step == step)
         variables = state.eval_variables()
-        if self.preview and is_first():
-            local = jax.tree.map(lambda x: x.addressable_data(0), variables)
-            for name, picture in self.preview(local).items():
-                writer.picture(step, name, picture)
         state = self.with_rate(state, run_state)
         self.store.save_best(step, variables, miou)
         self.save(state, run_state, step)
+        if self.preview and is_first():  # while the checkpoint is written
+            local = jax.tree.map(lambda x: x.addressable_data(0), variables)
+            for name, picture in self.preview(local).items():
+                writer.picture(step, name, picture)
         return state
 
     def save(self, state: TrainState, run_state: RunState, step: int) -> None:

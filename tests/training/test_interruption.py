@@ -11,7 +11,7 @@ import time
 import pytest
 
 from segjax.training import interruption as module
-from segjax.training.interruption import EXIT_INTERRUPTED, Interruption
+from segjax.training.interruption import EXIT_INTERRUPTED, Interrupted, Interruption
 from tests.training import processes
 from tests.training.processes import assert_end_well, free_address, wait_for
 
@@ -121,7 +121,11 @@ def ends(monkeypatch):
 
 @pytest.mark.parametrize("loop", ["is stuck", "asks", "begins a step", "is over"])
 def test_nothing_unsaved_ends_a_loop_that_is_stuck(ends, loop):
-    with Interruption() as interruption:
+    """A signal that the loop did not ask for any more is obeyed when it is over."""
+    never_asked = contextlib.nullcontext()
+    if loop != "asks":
+        never_asked = pytest.raises(Interrupted, match="SIGTERM: the run is saved")
+    with never_asked, Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGTERM)
         if loop == "asks":
             assert interruption.requested() == "SIGTERM"
@@ -133,6 +137,72 @@ def test_nothing_unsaved_ends_a_loop_that_is_stuck(ends, loop):
     if loop != "is stuck":
         time.sleep(0.3 if loop == "is over" else 0)
         assert ends == []
+
+
+@pytest.mark.parametrize("ends_itself", [True, False])
+def test_unsaved_work_keeps_a_process_only_so_long(ends, monkeypatch, capfd, ends_itself):
+    monkeypatch.setattr(module, "LIMIT_S", 0.2)
+    with Interruption() as interruption:
+        interruption.unsaved = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.requested() == "SIGTERM"
+        if not ends_itself:
+            wait_for(lambda: ends == [EXIT_INTERRUPTED])
+            assert "resumes from its last checkpoint" in capfd.readouterr().err
+    time.sleep(0.4 * ends_itself)
+    assert ends == [EXIT_INTERRUPTED] * (not ends_itself)
+
+
+def test_the_limit_is_longer_where_steps_are(ends, monkeypatch):
+    monkeypatch.setattr(module, "LIMIT_S", 0.1)
+    with Interruption() as interruption:
+        interruption.unsaved, interruption.limit_s = True, 60
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.3)
+        assert interruption.requested() == "SIGTERM"
+    assert ends == []
+
+
+def look_until(interruption, seconds=10):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        interruption.look()
+        time.sleep(0.01)
+
+
+def test_a_wait_looks_for_a_signal():
+    with Interruption() as interruption:
+        interruption.unsaved = True
+        interruption.look()
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Interrupted, match="SIGINT"):
+            look_until(interruption)
+        assert interruption.requested() == "SIGINT"
+
+
+def interrupted_after(seconds, name):
+    os.kill(os.getpid(), signal.Signals[name])
+    time.sleep(seconds)
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_what_nobody_asks_in_ends_at_once(ends, capfd, name):
+    text = "the report is not done"
+    with pytest.raises(Interrupted, match=f"{name}: {text}"), Interruption(text):
+        interrupted_after(5, name)
+    time.sleep(0.3)
+    assert ends == []
+    assert capfd.readouterr().err == ""  # the caller says it
+
+
+def test_an_exception_that_is_lost_ends_the_process_too(ends, capfd):
+    """As one in a callback of the garbage collector is."""
+    text = "the report is not done"
+    with pytest.raises(Interrupted, match=text), Interruption(text):  # noqa: PT012
+        with contextlib.suppress(Interrupted):
+            interrupted_after(5, "SIGINT")
+        wait_for(lambda: ends == [EXIT_INTERRUPTED])
+    assert capfd.readouterr().err == f"SIGINT: {text} (exit code 75)\n"
 
 
 def test_outside_the_main_thread_nothing_changes():
