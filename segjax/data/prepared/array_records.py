@@ -18,10 +18,9 @@ from segjax.data.files.ids import class_ids
 from segjax.data.files.pixels import open_image
 from segjax.data.fitted import fit_image, fit_label
 from segjax.data.prepared.examples import Encoded
-from segjax.data.prepared.manifest import Manifest, Shard, sha256
+from segjax.data.prepared.manifest import ENCODINGS, Manifest, Shard, sha256
 from segjax.data.source import Source, read_sample
 
-ENCODINGS = ("raw", "png")
 # One record a group, or a random read decompresses its neighbours too. Uncompressed: PNG bytes do
 # not get smaller, and inflating raw arrays takes four times as long as reading them.
 _OPTIONS = "group_size:1,uncompressed"
@@ -91,7 +90,7 @@ def _png(array: np.ndarray) -> io.BytesIO:
 
 
 def from_png(data: bytes, place: str) -> np.ndarray:
-    """The array [h, w] or [h, w, c] that PNG bytes hold; DataError with the place for others."""
+    """The array [h, w] or [h, w, c] of PNG bytes; DataError, naming the place, for others."""
     return np.asarray(open_image(Encoded(data, place)))
 
 

@@ -5,6 +5,7 @@ one MATLAB 7.3 (HDF5) file, beside lists of the images.
 """
 
 import dataclasses
+import functools
 import pathlib
 import re
 from collections.abc import Sequence
@@ -19,10 +20,14 @@ from segjax.data.errors import DataError
 from segjax.data.files.archive import check_split, files_by_key, held, need_folders, pair_by_key
 from segjax.data.files.ids import IdMap
 from segjax.data.files.images import some
+from segjax.data.files.mat import load_mat
 from segjax.data.files.paired import PairedFiles
+from segjax.data.files.reading import reading
+from segjax.data.files.regular import regular
 from segjax.data.source import DatasetSpec
 
 _SPLITS = ("train", "test")
+_MOST_PIXELS = 100_000_000  # of a label map; Kinect's have 0.4 million
 _TEST_IMAGES = 5050  # labels 1..5050 are of the test images, 5051..10335 of the training ones
 _PNG_LAYOUT = (
     "sunrgbd_train_test_labels/img-*.png, SUNRGBD-train_images/img-*.jpg and "
@@ -81,17 +86,27 @@ def read_seglabel(path: pathlib.Path, record: int) -> Integer[np.ndarray, "h w"]
     record."""
     import h5py  # slow to import, and needed for this alone
 
-    try:
-        with h5py.File(path) as file:
-            # A MATLAB struct array: one dataset per field, of references to the elements' values.
-            references = file["SUNRGBD2Dseg"]["seglabel"]
-            stored = np.asarray(file[references[record, 0]])
-    except (OSError, KeyError, ValueError, IndexError) as error:
-        raise DataError(
-            f"{path} cannot be read as SUNRGBD2Dseg({record + 1}).seglabel: {error}",
-            "use the file of SUNRGBDtoolbox.zip as it is",
-        ) from error
-    return stored.T  # MATLAB stores columns first
+    found = f"cannot be read as SUNRGBD2Dseg({record + 1}).seglabel"
+    remedy = "use the file of SUNRGBDtoolbox.zip as it is"
+    with reading(path, remedy, found), h5py.File(regular(path)) as file:
+        # A MATLAB struct array: one dataset per field, of references to the elements' values.
+        references = _dataset(_dataset(file, "SUNRGBD2Dseg"), "seglabel")
+        stored = _dataset(file, references[record, 0])
+        if stored.ndim != 2 or stored.size > _MOST_PIXELS or stored.dtype.kind not in "ui":
+            raise ValueError(f"it is {stored.dtype} {list(stored.shape)}")
+        return stored[()].T  # MATLAB stores columns first
+
+
+def _dataset(group: Any, key: Any) -> Any:
+    """A group or dataset in a file; ValueError for one that lies in another file."""
+    import h5py
+
+    if isinstance(key, str) and not isinstance(group.get(key, getlink=True), h5py.HardLink):
+        raise ValueError(f"{key!r} is a link")
+    found = group[key]
+    if isinstance(found, h5py.Dataset) and (found.is_virtual or found.external):
+        raise ValueError(f"{key!r} names another file")
+    return found
 
 
 def _open_toolbox(root: pathlib.Path, split: str) -> ToolboxPairs:
@@ -108,12 +123,14 @@ def _open_toolbox(root: pathlib.Path, split: str) -> ToolboxPairs:
         for folder in np.ravel(_load_mat(lists, f"all{split}")).tolist()
     }
     records, names, image_paths = [], [], []
-    for record, scene in enumerate(np.ravel(_load_mat(meta, "SUNRGBDMeta"))):
-        folder = _below_sunrgbd(str(scene.rgbpath), meta).parent.parent
-        if folder in listed:
-            records.append(record)
-            names.append(folder.as_posix())
-            image_paths.append(root / "SUNRGBD" / folder / "image" / str(scene.rgbname))
+    scenes = np.ravel(_load_mat(meta, "SUNRGBDMeta"))
+    with reading(meta, "use the file of SUNRGBDtoolbox.zip"):
+        for record, scene in enumerate(scenes):
+            folder = _below_sunrgbd(str(scene.rgbpath), meta).parent.parent
+            if folder in listed:
+                records.append(record)
+                names.append(folder.as_posix())
+                image_paths.append(root / "SUNRGBD" / folder / "image" / str(scene.rgbname))
     absent = [path for path in image_paths if not path.is_file()]
     if absent or len(records) != len(listed):
         raise DataError(
@@ -142,16 +159,12 @@ def _below_sunrgbd(path: str, listing: pathlib.Path) -> pathlib.PurePosixPath:
     return pathlib.PurePosixPath(below)
 
 
-def _load_mat(path: pathlib.Path, variable: str) -> Any:
-    import scipy.io  # slow to import, and needed for this alone
-
-    options = {"squeeze_me": True, "struct_as_record": False}
-    try:
-        return scipy.io.loadmat(path, variable_names=[variable], **options)[variable]
-    except Exception as error:  # of many kinds, for a truncated or another file
-        raise DataError(
-            f"{path}: no {variable} can be read ({error!r})", "use the file of SUNRGBDtoolbox.zip"
-        ) from error
+_load_mat = functools.partial(
+    load_mat,
+    remedy="use the file of SUNRGBDtoolbox.zip",
+    squeeze_me=True,
+    struct_as_record=False,
+)
 
 
 def _by_number(folder: pathlib.Path, suffix: str) -> dict[int, pathlib.Path]:

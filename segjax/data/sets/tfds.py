@@ -1,12 +1,12 @@
 """Prepared data sets of TensorFlow Datasets, read without TensorFlow.
 
-TFDS is imported when a data set is opened, as that takes a second. Only a data set's metadata and
-ArrayRecord files are used, not the code that made them, and nothing is ever downloaded.
+Only a data set's metadata and ArrayRecord files are read, see `tfds_files`: no code that made them,
+or that they name, is imported, and nothing is ever downloaded.
 """
 
 import dataclasses
 import functools
-import io
+import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,9 +19,11 @@ from segjax.data.class_lists import ClassList
 from segjax.data.classes import IGNORE, ClassTable, from_names
 from segjax.data.errors import DataError
 from segjax.data.files.ids import IdMap, listed_ids
-from segjax.data.files.images import some
 from segjax.data.files.masks import mask_ids
 from segjax.data.files.pixels import open_image
+from segjax.data.files.reading import reading
+from segjax.data.prepared.examples import Encoded, Records, array_of, bytes_of
+from segjax.data.sets.tfds_files import Feature, TfdsFiles, find_files
 from segjax.data.source import DatasetSpec
 
 _NAME = re.compile(r"tfds:(\w+(/[\w.-]+)?(:[\d.*]+)?)")
@@ -82,10 +84,11 @@ class TfdsSplit:
         if not 0 <= index < self.length:
             raise IndexError(f"index {index} of {self.length} samples")
         name = f"{self.name.replace('/', '_')}_{self.split}_{index:06d}"
-        records, features, skipped = self._opened
-        record = features.deserialize_example_np(records[index], decoders=skipped)
-        image = _to_rgb(_within(record, self.image_feature), name)
-        ids = _to_ids(_within(record, self.label_feature), name)
+        records, image_feature, label_feature = self._opened
+        with reading(records.place(index), "use the files that TFDS wrote"):
+            features = records[index]
+            image = _to_rgb(_value(features, self.image_feature, image_feature), name)
+            ids = _to_ids(_value(features, self.label_feature, label_feature), name)
         if image.shape[:2] != ids.shape:
             raise DataError(
                 f"{name}: {self.image_feature} is {image.shape[0]}x{image.shape[1]} but "
@@ -108,28 +111,11 @@ class TfdsSplit:
         self.__dict__.update(state)
 
     @functools.cached_property
-    def _opened(self):
-        """The records, their two features that are read, and those of them that stay encoded.
-
-        Images are decoded here, not by TFDS, which reads no 16-bit ones without TensorFlow.
-        """
-        import tensorflow_datasets as tfds
-
-        builder = tfds.builder_from_directory(self.folder)
-        chosen, skipped = {}, {}
-        for path in (self.image_feature, self.label_feature):
-            feature, (*outer, last) = find_feature(builder, path, ""), path.split("/")
-            inside, inside_skipped = chosen, skipped
-            for key in outer:
-                inside = inside.setdefault(key, {})
-                inside_skipped = inside_skipped.setdefault(key, {})
-            inside[last] = feature
-            if isinstance(feature, tfds.features.Image):
-                inside_skipped[last] = tfds.decode.SkipDecoding()
-        records = builder.as_data_source(
-            self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-        )
-        return records, tfds.features.FeaturesDict(chosen), skipped
+    def _opened(self) -> tuple[Records, Feature, Feature]:
+        """The records, and their two features that are read."""
+        files = TfdsFiles(self.name, pathlib.Path(self.folder))
+        features = [files.feature(path, "") for path in (self.image_feature, self.label_feature)]
+        return Records(files.parts(self.split)), *features
 
 
 def open_tfds(
@@ -149,12 +135,13 @@ def open_tfds(
         feature is no image or no integer mask.
     """
     listed = classes if isinstance(classes, ClassList) else class_lists.listed(classes)
-    builder = prepared_builder(name, data_dir)
-    check_features(builder, image_feature, label_feature)
+    files = find_files(name, data_dir)
+    check_features(files, image_feature, label_feature)
+    splits = files.splits
     try:
-        length = builder.info.splits[split].num_examples
+        length = splits[split].num_examples
     except (KeyError, ValueError) as error:
-        known = ", ".join(sorted(builder.info.splits))
+        known = ", ".join(sorted(splits))
         raise DataError(
             f"data split {split!r}: tfds:{name} has {known}",
             "use one of them, or a part such as 'train[:90%]'",
@@ -163,9 +150,10 @@ def open_tfds(
         "use data.ignore_ids for void ids; where ids count from 1, "
         f"data.num_classes={len(listed.classes) + 1} and data.ignore_ids=(0, {IGNORE})"
     )
+    files.parts(split)
     return TfdsSplit(
-        builder.info.full_name,
-        str(builder.data_dir),
+        files.name,
+        str(files.folder),
         split,
         image_feature,
         label_feature,
@@ -191,8 +179,9 @@ def _classes(name: str, data: Mapping[str, Any]) -> ClassList:
     if data["classes"] or data["num_classes"]:
         return class_lists.given_list(data["classes"], data["num_classes"])
     path = data["label_feature"]
-    feature = find_feature(prepared_builder(name, data["root"]), path, "data.label_feature")
-    names = getattr(feature, "names", ())
+    files = find_files(name, data["root"])
+    files.feature(path, "data.label_feature")
+    names = files.class_names(path)
     if not names:
         raise DataError(
             f"tfds:{name}: feature {path!r} names no classes",
@@ -201,26 +190,16 @@ def _classes(name: str, data: Mapping[str, Any]) -> ClassList:
     return class_lists.listed(from_names(names))
 
 
-class _Encoded(io.BytesIO):
-    """The bytes of an image file; its text in messages is the sample's name."""
-
-    def __init__(self, data: bytes, name: str):
-        super().__init__(data)
-        self.name = name
-
-    def __str__(self) -> str:
-        return self.name
-
-
-def _within(record: Mapping[str, Any], path: str) -> bytes | np.ndarray:
-    for key in path.split("/"):
-        record = record[key]
-    return record
+def _value(features: Mapping[str, Any], path: str, feature: Feature) -> bytes | np.ndarray:
+    assert feature.array is not None, "check_features refuses others"
+    if feature.is_image:
+        return bytes_of(features, path)
+    return array_of(features, path, feature.array)
 
 
 def _to_rgb(values: bytes | np.ndarray, name: str) -> UInt8[np.ndarray, "h w 3"]:
     if isinstance(values, bytes):
-        image = open_image(_Encoded(values, name))
+        image = open_image(Encoded(values, name))
         sixteen_bit = image.mode.startswith("I")
         values = np.array(image, np.uint16) if sixteen_bit else np.array(image.convert("RGB"))
     if values.dtype == np.uint16:
@@ -231,83 +210,24 @@ def _to_rgb(values: bytes | np.ndarray, name: str) -> UInt8[np.ndarray, "h w 3"]
 
 def _to_ids(values: bytes | np.ndarray, name: str) -> Integer[np.ndarray, "h w"]:
     if isinstance(values, bytes):
-        return mask_ids(open_image(_Encoded(values, name)), name)
+        return mask_ids(open_image(Encoded(values, name)), name)
     values = values.reshape(values.shape[:2])
     return values.astype(np.uint8) if values.dtype == np.bool_ else values
 
 
-def prepared_builder(name: str, data_dir: str):
-    """TFDS's builder for a data set's files; DataError if they are missing or not usable."""
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.utils import file_utils
-
-    where = f" --data_dir={data_dir}" if data_dir else ""
-    try:
-        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir or None)
-    except tfds.core.DatasetNotFoundError as error:
-        folders = [tfds.core.Path(d) for d in file_utils.list_data_dirs(data_dir or None)]
-        prepared = [p.name for d in folders if d.is_dir() for p in d.iterdir() if p.is_dir()]
-        raise DataError(
-            f"tfds:{name} is not prepared in {', '.join(map(str, folders))} (found there: "
-            f"{some(prepared)})",
-            f"use data.root=FOLDER where it is, or prepare it: `tfds build {name} "
-            f"--file_format=array_record{where}`, in an environment that has TensorFlow",
-        ) from error
-    formats = {f.value for f in builder.info.available_file_formats()}
-    if "array_record" not in formats:
-        raise DataError(
-            f"tfds:{name} lies in {builder.data_dir} as {some(formats)}, which has no random "
-            f"access",
-            f"use ArrayRecord: `tfds convert_format --dataset_version_dir="
-            f"{builder.data_dir} --out_file_format=array_record`, in an environment that has "
-            "TensorFlow",
-        )
-    return builder
-
-
-def find_feature(builder, path: str, option: str):
-    """The feature at `a/b`; DataError, with the features of the data set, if it has no such one."""
-    feature = builder.info.features
-    for key in path.split("/"):
-        if not _has_parts(feature) or key not in feature:
-            raise DataError(
-                f"{option}={path!r} is no feature of tfds:{builder.info.full_name}",
-                f"use one of {', '.join(_feature_names(builder.info.features))}",
-            )
-        feature = feature[key]
-    return feature
-
-
-def _feature_names(features, prefix: str = "") -> list[str]:
-    if not _has_parts(features):
-        return [f"{prefix[:-1]} ({type(features).__name__})"]
-    return [n for k in sorted(features) for n in _feature_names(features[k], f"{prefix}{k}/")]
-
-
-def _has_parts(feature) -> bool:
-    import tensorflow_datasets as tfds
-
-    return isinstance(feature, tfds.features.FeaturesDict)
-
-
-def check_features(builder, image_feature: str, label_feature: str) -> None:
+def check_features(files: TfdsFiles, image_feature: str, label_feature: str) -> None:
     """Raises DataError if the features are missing, or are no image and no integer mask."""
-    import tensorflow_datasets as tfds
-
     for option, path, depths, kinds, allowed in (
         ("data.image_feature", image_feature, (1, 3, 4), (np.uint8, np.uint16), "8-bit or 16-bit"),
         ("data.label_feature", label_feature, (1,), (np.integer, np.bool_), "[h, w] of integers"),
     ):
-        feature = find_feature(builder, path, option)
-        described, fits = type(feature).__name__, False
-        if isinstance(feature, tfds.features.Image | tfds.features.Tensor):
-            shape, dtype = feature.shape, np.dtype(feature.np_dtype)
-            described = f"{described} {dtype} {shape}"
+        feature, fits = files.feature(path, option), False
+        if feature.array is not None:
+            shape, dtype = feature.array.shape, feature.array.dtype
             fits = len(shape) == 2 or (len(shape) == 3 and shape[2] in (*depths, None))
             fits = fits and any(np.issubdtype(dtype, kind) for kind in kinds)
         if not fits:
             raise DataError(
-                f"{option}={path!r} of tfds:{builder.info.full_name} is {described}",
-                f"use an image "
-                f"feature that is {allowed}, of {', '.join(_feature_names(builder.info.features))}",
+                f"{option}={path!r} of tfds:{files.name} is {feature}",
+                f"use an image feature that is {allowed}, of {', '.join(files.feature_names())}",
             )

@@ -12,7 +12,9 @@ from segjax.data.files.archive import check_split, files_by_key, held, need_fold
 from segjax.data.files.ids import class_ids
 from segjax.data.files.images import some
 from segjax.data.files.masks import read_mask
+from segjax.data.files.mat import load_mat
 from segjax.data.files.paired import PairedFiles
+from segjax.data.files.reading import reading
 from segjax.data.files.text_file import read_text
 from segjax.data.source import DatasetSpec
 
@@ -77,15 +79,13 @@ def read_voc_mask(path: pathlib.Path) -> Integer[np.ndarray, "h w"]:
     DataError if the file cannot be read, or holds no `GTcls.Segmentation`."""
     if path.suffix != ".mat":
         return read_mask(path)
-    import scipy.io  # slow to import, and needed for SBD alone
-
-    try:
-        return np.asarray(scipy.io.loadmat(path)["GTcls"]["Segmentation"][0, 0])
-    except Exception as error:  # of many kinds, for a truncated or another file
-        raise DataError(
-            f"{path} cannot be read as a mask of SBD (GTcls.Segmentation): {error!r}",
-            "use intact files of dataset/cls",
-        ) from error
+    remedy = "use intact files of dataset/cls"
+    classes = load_mat(path, "GTcls", remedy)
+    with reading(path, remedy, "cannot be read as a mask of SBD (GTcls.Segmentation)"):
+        ids = np.asarray(classes["Segmentation"][0, 0])
+        if ids.ndim != 2 or ids.dtype.kind not in "ui":
+            raise ValueError(f"it is {ids.dtype} {list(ids.shape)}")
+        return ids
 
 
 def _listed(lists: pathlib.Path, split: str, voc: pathlib.Path) -> list[str]:

@@ -163,7 +163,7 @@ def test_classes_are_asked_for_where_the_feature_has_none(config):
         ("label_feature", "masks/x", r"label_feature='masks/x' is no .*masks/named \(LabeledImage"),
         ("label_feature", "image/x", "is no feature"),
         ("image_feature", "masks", "is FeaturesDict; use an image feature that is 8-bit"),
-        ("label_feature", "kind", r"is ClassLabel int64 \(\); use .*\[h, w\] of integers"),
+        ("label_feature", "kind", r"is ClassLabel; use .*\[h, w\] of integers"),
         ("label_feature", "masks/float", r"is Tensor float32 \(4, 6\); use"),
         ("label_feature", "image", r"is Image uint8 \(None, None, 3\); use"),
         ("image_feature", "small", r"train_000002: small is 2x6 but masks/named is 4x6"),

@@ -107,7 +107,7 @@ def test_files_that_are_missing_or_damaged_are_named(tmp_path):
     scipy.io.savemat(tmp_path / "SBD/cls/2008_000019.mat", {"GTinst": uint8([1])})
     source = open_voc(tmp_path, "train", sbd=True)
     for index in (2, 3):
-        with pytest.raises(ValueError, match=r"2008_\d+\.mat cannot be read as a mask of SBD"):
+        with pytest.raises(ValueError, match=r"2008_\d+\.mat no GTcls can be read"):
             source[index]
     (tmp_path / "SegmentationClass/2007_000039.png").unlink()
     words = r"'train' is incomplete: 1 of 2 listed files are not in .*Class \(2007_000039\); use al"
