@@ -18,6 +18,7 @@ from segjax.data.errors import DataError
 from segjax.data.files.images import rgb_view
 from segjax.data.files.windowed import WindowedImage
 from segjax.data.image_options import ranges_of
+from segjax.destinations import check_folder
 from segjax.inference.crf import DenseCRF
 from segjax.inference.inputs import Input, Inputs, open_inputs
 from segjax.inference.masks_out import Rows, mark_void, void_id, write_picture
@@ -91,6 +92,7 @@ def predict(
         raise ValueError(f"--ids={ids}; use {' or '.join(IDS)}")
     if (output / configs.CONFIG_FILE).is_file():
         raise ValueError(f"--output={output} is the folder of a run; use another one")
+    check_folder(output, "--output", folders=("masks", "colors", "overlays"))
     predictor = Predictor.from_workdir(workdir, options=options, overrides=overrides)
     classes = predictor.classes
     data = predictor.config["data"]
