@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 
 from configs import base
-from segjax import cli, config_files
+from segjax import arguments, cli, config_files
 from segjax.cli import COMMANDS, flags_of
 from segjax.config import flatten
 from segjax.flags import define_flags

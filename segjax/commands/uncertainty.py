@@ -236,7 +236,7 @@ def _draw(
         image = Image.fromarray(rgb_view(sample["image"])).resize(label.shape[::-1])
         name = canvas.names.get(index, str(index))
         drawn = {**image_maps, "name": name, "image": np.asarray(image), "label": label}
-        file_name = re.sub(r"[^\w.-]+", "_", name)
+        file_name = re.sub(r"[^\w.-]+", "_", name)[-60:]
         path = output / f"{index:05d}_{file_name}.png"
         plot_uncertainty(drawn, classes, path, limits=ends)
         pictures.append(path)

@@ -11,6 +11,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from segjax.data.files.atomic import replacing
+from segjax.terminal import one_line
 from segjax.training.distributed import is_first
 
 METRICS_FILE = "metrics.jsonl"
@@ -85,4 +86,4 @@ class MetricsWriter:
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Adds a uint8 [h, w, 3] picture to the TensorBoard events."""
         if self._writes:
-            self._events.add_image(name, image, step, dataformats="HWC")
+            self._events.add_image(one_line(name), image, step, dataformats="HWC")
