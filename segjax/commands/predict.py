@@ -200,8 +200,11 @@ def _write_legend(classes: ClassTable, output: pathlib.Path) -> None:
 
 def _label_masks(label: np.ndarray, classes: ClassTable) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (folder, mask of 0 and 255) for each class, where a pixel may have several."""
-    for k, name in enumerate(classes.names if classes.multilabel else ()):
-        folder = re.sub(r"[^\w.-]+", "_", name)
+    names = classes.names if classes.multilabel else ()
+    folders = [re.sub(r"[^\w.-]+", "_", name)[:60] for name in names]
+    for k, folder in enumerate(folders):
+        if folders.count(folder) > 1 or not folder.strip("."):
+            folder = f"{k}_{folder}"
         yield f"labels/{folder}", np.where(classes.classes_of[:, k], 255, 0).astype(np.uint8)[label]
 
 
