@@ -10,7 +10,6 @@ import importlib.machinery
 import importlib.util
 import inspect
 import pathlib
-import re
 import signal
 import sys
 import textwrap
@@ -20,7 +19,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from segjax import config_files, terminal
+from segjax import arguments, config_files, terminal
 from segjax.failures import explained
 from segjax.flags import define_flags
 
@@ -195,8 +194,8 @@ def flags_of(mode: str) -> tuple[str, ...]:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command that the arguments (those of the process by default) ask for.
+def main(words: Sequence[str] | None = None) -> None:
+    """Runs the command that the words (those of the process by default) ask for.
 
     Until the command's function runs, there is nothing to end in order: Ctrl-C ends the process,
     and no library that is being imported can lose it.
@@ -205,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     define_flags(FLAGS, tuple(COMMANDS))
-    given = sys.argv if arguments is None else ["segjax", *arguments]
+    given = sys.argv if words is None else ["segjax", *words]
     sys.argv[:] = config_files.with_paths([given[0], *with_flags(given[1:])])
     if any(a in ("--help", "-help", "-h", "--helpfull", "--helpshort") for a in sys.argv[1:]):
         print(help_text(_mode_in(sys.argv)))
@@ -214,12 +213,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     app.run(_run, argv=sys.argv, flags_parser=_parse)
 
 
-def _run(arguments: Sequence[str]) -> None:
+def _run(words: Sequence[str]) -> None:
     """Runs the command; an error that a user can cause ends it with one message and code 2."""
     if not logging.level_debug():
         logging.set_verbosity(logging.ERROR)  # Orbax and grain log every step of theirs
     try:
-        check_flags(arguments[1:])
+        check_flags(words[1:])
         _call(FLAGS.mode)
     except KeyboardInterrupt:  # outside of training, where nothing is to be saved
         sys.exit(130)
@@ -276,7 +275,7 @@ def _call(mode: str) -> None:
     elif mode == "init":
         values["base"] = base.get_config
     if command.overrides and not _has_config(mode, sys.argv):
-        values["overrides"] = _overrides(sys.argv)
+        values["overrides"] = arguments.overrides(sys.argv)
     function = function_of(mode)
     known = inspect.signature(function).parameters
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -331,7 +330,7 @@ def check_flags(rest: Sequence[str] = ()) -> None:
         both = f", not {' and '.join(given)}" * bool(given)
         raise ValueError(f"--mode={mode} needs {names}{both}")
     if not _has_config(mode, sys.argv):
-        for name in _overrides(sys.argv):
+        for name in arguments.overrides(sys.argv):
             if name.startswith(command.without_effect):
                 raise ValueError(f"--config.{name} changes nothing in --mode={mode}; leave it out")
             if not name.startswith(command.overrides):
@@ -406,93 +405,39 @@ def _help_of(mode: str, program: str) -> str:
     return "\n".join(lines)
 
 
-def with_flags(arguments: Sequence[str]) -> list[str]:
-    """The arguments with --mode=COMMAND for a first word that is a command, and the flag for the
+def with_flags(words: Sequence[str]) -> list[str]:
+    """The words with --mode=COMMAND for a first word that is a command, and the flag for the
     word after it."""
-    if not arguments or arguments[0] not in COMMANDS:
-        return list(arguments)
-    mode, rest = arguments[0], list(arguments[1:])
+    if not words or words[0] not in COMMANDS:
+        return list(words)
+    mode, rest = words[0], list(words[1:])
     if rest and not rest[0].startswith("-") and COMMANDS[mode].word:
         rest[0] = f"--{COMMANDS[mode].word}={rest[0]}"
     return [f"--mode={mode}", *rest]
 
 
-def _mode_in(arguments: Sequence[str]) -> str | None:
+def _mode_in(words: Sequence[str]) -> str | None:
     """The command that --mode names, None without a known one."""
-    given = _value_of("mode", arguments)
+    given = arguments.value_of("mode", words)
     return given if given in COMMANDS else None
 
 
-def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
-    """The value of --FLAG=VALUE or --FLAG VALUE; None where the flag is not given."""
-    given = re.search(rf"^--?{flag}(?:=|\n)(.*)$", "\n".join(arguments), re.MULTILINE)
-    return given[1] if given else None
-
-
-def _missing_config(arguments: Sequence[str]) -> str:
-    """The message about a --config that names no file; "" if there is nothing to complain about."""
-    given = _value_of("config", arguments)
-    file = given and given.partition(":")[0]
-    if file is None or pathlib.Path(file).is_file():
-        return ""
-    return f"--config={file} is no file; known names are {', '.join(config_files.names())}"
-
-
-def _parse(arguments: Sequence[str]) -> list[str]:
-    """Reads the flags; one line in place of a traceback for what is wrong with them."""
-    arguments = list(arguments)
-    if problem := _missing_config(arguments):
-        _fail(problem)
-    mode = _mode_in(arguments) or "train"
-    if not _has_config(mode, arguments):  # `_overrides` reads them, for the run's config
-        arguments = [a for a in arguments if not _is_override(a)]
+def _parse(words: Sequence[str]) -> list[str]:
+    """Reads the flags; what is wrong with them ends the process with one line."""
     try:
-        return FLAGS(arguments)
-    except flags.UnrecognizedFlagError as error:
-        message = f"{error}; see --help".replace("\n", " ")
-    except flags.Error as error:
-        message = str(error).strip().splitlines()[-1]
-    except (AttributeError, KeyError):  # an option that the config does not have
-        message = _unknown_option(arguments)
-    except ValueError as error:  # of the config itself, such as an unknown preset
-        message = str(error)
-    _fail(message)
+        return arguments.parse(FLAGS, words, _has_config(_mode_in(words) or "train", words))
+    except ValueError as error:
+        _fail(str(error))
 
 
-def _has_config(mode: str, arguments: Sequence[str]) -> bool:
+def _has_config(mode: str, words: Sequence[str]) -> bool:
     """Whether --config.OPTION=VALUE changes the config that --config gives, and not a run's."""
     command = COMMANDS[mode]
-    either = "config" in command.either and _value_of("config", arguments) is not None
+    either = "config" in command.either and arguments.value_of("config", words) is not None
     return "config" in command.needs or either
-
-
-def _is_override(argument: str) -> bool:
-    return argument.startswith(("--config.", "-config.", "--noconfig."))
-
-
-def _overrides(arguments: Sequence[str]) -> dict[str, str]:
-    """{option: text} of --config.OPTION=VALUE."""
-    given = [a.lstrip("-").removeprefix("config.") for a in arguments if _is_override(a)]
-    return {name: value for name, _, value in (text.partition("=") for text in given)}
 
 
 def default_workdir() -> str:
     """runs/pspnet_camvid for --config=configs/pspnet.py:camvid."""
     file, _, preset = config_flags.get_config_filename(FLAGS["config"]).partition(":")
     return "_".join(["runs/" + pathlib.Path(file).stem, *([preset] if preset else [])])
-
-
-def _unknown_option(arguments: Sequence[str]) -> str:
-    """The message that names the first --config.x.y that the config lacks, and the known ones."""
-    plain = [a for a in arguments if not _is_override(a)]
-    sys.argv[:] = plain  # where config_flags looks for overrides
-    FLAGS(plain)
-    for argument in arguments:
-        if argument not in plain:
-            path = argument.lstrip("-").partition("=")[0].split(".")
-            section = FLAGS["config"].value
-            for depth, name in enumerate(path[1:], 2):
-                if name not in section:
-                    return f"{'.'.join(path[:depth])} is unknown; known are {', '.join(section)}"
-                section = section[name]
-    return "a --config option is unknown"

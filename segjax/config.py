@@ -1,12 +1,13 @@
 """Configs as plain data: saved with the run, read back, compared."""
 
+import difflib
 import functools
 import hashlib
 import inspect
 import json
 import pathlib
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import ml_collections
@@ -16,7 +17,9 @@ from ml_collections import config_flags
 from segjax.data.classes import ClassTable, from_rows
 from segjax.data.datasets import class_table
 from segjax.data.files.atomic import replacing
+from segjax.failures import of_flag
 from segjax.models import model_defaults
+from segjax.ranges import check_numbers
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
@@ -153,9 +156,7 @@ def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Any:
     known = flatten(config)
     for name in overrides:
         if name not in known:
-            section = name.rpartition(".")[0]
-            names = [option for option in known if option.rpartition(".")[0] == section]
-            raise ValueError(f"--config.{name} is unknown; known are {', '.join(names or known)}")
+            raise ValueError(unknown_option(name, known))
     parsed = flags.FlagValues()
     config_flags.DEFINE_config_dict(
         "config", _with_tuples(config), flag_values=parsed, sys_argv=arguments
@@ -163,8 +164,28 @@ def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Any:
     try:
         parsed(arguments)
     except flags.Error as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(of_flag(str(error))) from error
+    check_numbers({name: flatten(parsed.config)[name] for name in overrides})
     return parsed.config
+
+
+def unknown_option(name: str, known: Iterable[str]) -> str:
+    """What to say of an option that is none of the known ones, which `flatten` names."""
+    place, known = f"--config.{name}", list(known)
+    inside = [option for option in known if option.startswith(f"{name.rstrip('.')}.")]
+    if inside:
+        return f"{place} is a section; give one of its options, such as --config.{inside[0]}"
+    section = name
+    while section and not (beside := [o for o in known if o.startswith(f"{section}.")]):
+        section = section.rpartition(".")[0]
+    if not section:
+        beside = sorted({option.partition(".")[0] for option in known})
+    names = ", ".join(option.removeprefix(f"{section}.") for option in beside)
+    near = difflib.get_close_matches(name, known, 1) or difflib.get_close_matches(
+        name.rpartition(".")[2], [option.rpartition(".")[2] for option in known], 1
+    )
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{place} is unknown; known are {names}{hint}"
 
 
 def _with_tuples(values: Mapping[str, Any]) -> ml_collections.ConfigDict:

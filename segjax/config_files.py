@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,10 @@ def _path(value: str, own: pathlib.Path) -> str:
     """
     name, colon, preset = value.partition(":")
     given, known = pathlib.Path(name), own / f"{pathlib.Path(name).stem}.py"
-    if not given.is_file() and known.is_file() and str(given.parent) in (".", "configs"):
+    if (
+        not os.path.isfile(given)
+        and os.path.isfile(known)
+        and str(given.parent) in (".", "configs")
+    ):
         name = str(known)
     return name + colon + preset

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import traceback
 
 # Errors that a user can cause; their message says what to do.
@@ -21,6 +22,20 @@ _REMEDIES = {
     errno.EAGAIN: _MORE_PROCESSES,
     errno.ENOMEM: _LESS_MEMORY,
 }
+# What Python says of a value of another type.
+_TYPES = (
+    (re.compile(r"invalid literal for int\(\).*", re.DOTALL), "use a whole number"),
+    (re.compile(r"could not convert string to float.*", re.DOTALL), "use a number"),
+    (re.compile(r"\('Non-boolean argument.*", re.DOTALL), "use True or False"),
+)
+
+
+def of_flag(message: str) -> str:
+    """absl's message about a flag's value, in one line."""
+    message = " ".join(message.split()).removeprefix("flag ")
+    for pattern, remedy in _TYPES:
+        message = pattern.sub(remedy, message)
+    return message
 
 
 def explained(error: BaseException) -> str | None:

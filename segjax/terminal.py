@@ -63,8 +63,6 @@ class _Drain(io.FileIO):
 
     def _ready(self) -> bool:
         """Whether a write would not wait. Only the first of many is waited for."""
-        if not hasattr(select, "poll"):
-            return True
         poll = select.poll()
         poll.register(self.fileno(), select.POLLOUT)
         self._stalled = not poll.poll(0 if self._stalled else 1000 * _PATIENCE_S)

@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 
 from configs import base
-from segjax import cli, config_files
+from segjax import arguments, cli, config_files
 from segjax.cli import COMMANDS, flags_of
 from segjax.config import flatten
 from segjax.flags import define_flags
@@ -190,7 +190,7 @@ def test_values_arrive_parsed(refusal):
     assert not refusal("--mode=predict", "--workdir=a", "--input=b", "--window=240x480")
     assert (cli.FLAGS.window, cli.FLAGS.scales) == ((240, 480), (1.0,))
     assert not refusal("--mode=evaluate", "--workdir=a", "--config.data.root=b=c")
-    assert cli._overrides(sys.argv) == {"data.root": "b=c"}
+    assert arguments.overrides(sys.argv) == {"data.root": "b=c"}
 
 
 def test_modes_that_several_processes_can_share():

@@ -8,6 +8,7 @@ from segjax.console import Console
 from segjax.data.datasets import classes_in_words
 from segjax.data.doctor import ERROR, Diagnosis, diagnose_config
 from segjax.data.source import notes_of
+from segjax.destinations import check_folder
 from segjax.report import doctor as doctor_report
 from segjax.training.progress import print_line, progress_bar
 
@@ -29,6 +30,7 @@ def doctor(
       ValueError: if a finding stops training; all findings are printed and written before.
     """
     console, workdir = console or Console(), pathlib.Path(workdir)
+    check_folder(workdir, "--workdir", files=(doctor_report.JSON_FILE, doctor_report.HTML_FILE))
     with progress_bar(console, "reading") as progress:
         diagnosis = diagnose_config(config, splits, progress=progress)
     print_line(console, classes_in_words(config["data"]))

@@ -94,6 +94,8 @@ def evaluate(
     default = _folder_on(workdir, config) if changed else workdir
     output = pathlib.Path(output or (default / "crf" if options.crf else default))
     first = is_first()
+    if first:
+        run_report.check_places(output, "--output" if output != workdir else "--workdir")
     if first and output.resolve() != workdir.resolve():
         configs.copy_run(workdir, output)
         configs.save(_with_crf(config, options.crf), output)

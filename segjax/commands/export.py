@@ -8,6 +8,7 @@ from segjax import weights
 from segjax.console import Console
 from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits
+from segjax.destinations import check_file, check_folder
 from segjax.export import huggingface
 from segjax.export.load import SUFFIX
 from segjax.export.onnx.write import TOLERANCE as ONNX_TOLERANCE
@@ -75,6 +76,7 @@ def export(
             f"{', '.join(unread)} changes nothing in --format=safetensors, which holds weights; "
             "leave it out"
         )
+    (check_folder if format == "huggingface" else check_file)(output, "--output")
     predictor = Predictor.from_workdir(workdir, overrides=overrides)
     if format == "stablehlo":
         text = _export_program(predictor, output)

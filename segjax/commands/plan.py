@@ -11,6 +11,7 @@ from clu import parameter_overview
 
 from segjax.accelerators import DEVICES, Device, Program, TooLargeError, parse
 from segjax.console import Console
+from segjax.destinations import check_folder
 from segjax.report.augmentation import augmentation_sheet
 from segjax.report.plan_tables import parts_table, plan_table, step_figures
 from segjax.training import planning
@@ -50,6 +51,7 @@ def plan(
         installed.
     """
     console, workdir = console or Console(), pathlib.Path(workdir)
+    check_folder(workdir, "--workdir", files=("plan.json", "augmentation.png"))
     accelerator = parse(target) if target else None
     devices = accelerator.devices() if accelerator else None
     setup = setup_programs(config, devices) if accelerator else setup_run(config)

@@ -20,6 +20,7 @@ from segjax.data.files.images import rgb_view
 from segjax.data.files.windowed import WindowedImage
 from segjax.data.image_options import ranges_of
 from segjax.data.parallel import TIMEOUT_S
+from segjax.destinations import check_folder
 from segjax.inference.crf import DenseCRF
 from segjax.inference.inputs import Input, Inputs, open_inputs
 from segjax.inference.masks_out import Rows, mark_void, void_id, write_picture
@@ -93,6 +94,7 @@ def predict(
         raise ValueError(f"--ids={ids}; use {' or '.join(IDS)}")
     if (output / configs.CONFIG_FILE).is_file():
         raise ValueError(f"--output={output} is the folder of a run; use another one")
+    check_folder(output, "--output", folders=("masks", "colors", "overlays"))
     predictor = Predictor.from_workdir(workdir, options=options, overrides=overrides)
     classes = predictor.classes
     data = predictor.config["data"]
@@ -202,8 +204,11 @@ def _write_legend(classes: ClassTable, output: pathlib.Path) -> None:
 
 def _label_masks(label: np.ndarray, classes: ClassTable) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (folder, mask of 0 and 255) for each class, where a pixel may have several."""
-    for k, name in enumerate(classes.names if classes.multilabel else ()):
-        folder = re.sub(r"[^\w.-]+", "_", name)
+    names = classes.names if classes.multilabel else ()
+    folders = [re.sub(r"[^\w.-]+", "_", name)[:60] for name in names]
+    for k, folder in enumerate(folders):
+        if folders.count(folder) > 1 or not folder.strip("."):
+            folder = f"{k}_{folder}"
         yield f"labels/{folder}", np.where(classes.classes_of[:, k], 255, 0).astype(np.uint8)[label]
 
 

@@ -13,6 +13,7 @@ from segjax.data.prepared.manifest import Manifest
 from segjax.data.prepared.write import write_prepared
 from segjax.data.sets.idd import write_masks
 from segjax.data.splits import Splits
+from segjax.destinations import check_folder
 from segjax.training.progress import print_line, progress_bar
 
 # --format of --mode=prepare -> the encoding of `write_prepared`.
@@ -61,6 +62,7 @@ def prepare(
     encoding = _ENCODINGS.get(format or "decoded")
     if encoding is None:
         raise ValueError(f"--format={format}; prepare has {', '.join(_ENCODINGS)}, masks (IDD)")
+    check_folder(output or "data/prepared", "--output")
     sources = {split: opened.source(split) for split in splits}
     for note in opened.notes:
         print_line(console, note)

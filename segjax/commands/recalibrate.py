@@ -12,6 +12,7 @@ from segjax import config as configs
 from segjax.console import Console
 from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits
+from segjax.destinations import check_folder
 from segjax.inference.predictor import Predictor
 from segjax.inference.recalibrate import even_batches, recomputed_statistics
 from segjax.training.checkpoint import CheckpointStore
@@ -45,6 +46,7 @@ def recalibrate(
     """
     console, workdir = console or Console(), pathlib.Path(workdir)
     output = pathlib.Path(output or f"{workdir.resolve()}_recalibrated")
+    check_folder(output, "--output")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} exists; give another folder (--output), or remove it")
     configs.load(workdir)  # says so if it holds no run

@@ -83,11 +83,12 @@ def score(
     files, masks = find_predictions(predictions, _names(source)), files_of(source)
     known = label_of_ids(classes, ids, masks.id_map.labels if masks else None)
     maps = LabelMaps(files, classes, known, size if isinstance(size, tuple) else None, void)
+    output = pathlib.Path(output or _default_output(data["name"], predictions))
+    run_report.check_places(output, "--output")
     with progress_bar(console, "scoring") as progress:
         evaluation, resized = score_label_maps(
             source, maps, protocol, timeout_s=data["timeout_s"], progress=progress
         )
-    output = pathlib.Path(output or _default_output(data["name"], predictions))
     saved = {
         "data": {
             **{

@@ -54,6 +54,8 @@ def train(
     """
     console, workdir = console or Console(), pathlib.Path(workdir)
     first = is_first()
+    if first:
+        run_report.check_places(workdir, "--workdir")
     with workdir_lock(workdir) if first else contextlib.nullcontext() as lock:
         configs.check_same_run(config, workdir, base, except_for=LENGTH)
         setup = setup_run(config, workdir)

@@ -18,6 +18,7 @@ from segjax.data.classes import ClassTable
 from segjax.data.files.images import rgb_view
 from segjax.data.fitted import FittedDataset
 from segjax.data.splits import Splits
+from segjax.destinations import check_folder
 from segjax.inference.predictor import Predictor
 from segjax.inference.uncertainty import MEASURES, check_dropout
 from segjax.inference.uncertainty_scores import score_split
@@ -80,6 +81,9 @@ def uncertainty(
         samples, or neither or both of `workdir` and `runs`.
     """
     console, workdirs = console or Console(), _workdirs(workdir, runs, samples)
+    default = workdirs[0] / ("ensemble" if len(workdirs) > 1 else "uncertainty")
+    output = pathlib.Path(output or default)
+    check_folder(output, "--output", files=[RESULTS_FILE])
     predictors = [Predictor.from_workdir(workdirs[0], overrides=overrides)]
     predictors += [Predictor.from_workdir(workdir) for workdir in workdirs[1:]]
     first, is_ensemble = predictors[0], len(predictors) > 1
@@ -112,7 +116,6 @@ def uncertainty(
         "mean": scores["mean"],
         "alone": [scores[f"alone{i}"] for i in range(len(predictors))],
     }
-    output = pathlib.Path(output or workdirs[0] / ("ensemble" if is_ensemble else "uncertainty"))
     output.mkdir(parents=True, exist_ok=True)
     path = output / RESULTS_FILE
     path.write_text(json.dumps(no_nan(results), indent=1) + "\n")
@@ -233,7 +236,7 @@ def _draw(
         image = Image.fromarray(rgb_view(sample["image"])).resize(label.shape[::-1])
         name = canvas.names.get(index, str(index))
         drawn = {**image_maps, "name": name, "image": np.asarray(image), "label": label}
-        file_name = re.sub(r"[^\w.-]+", "_", name)
+        file_name = re.sub(r"[^\w.-]+", "_", name)[-60:]
         path = output / f"{index:05d}_{file_name}.png"
         plot_uncertainty(drawn, classes, path, limits=ends)
         pictures.append(path)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
 from segjax.data.errors import DataError
+from segjax.terminal import one_line
 
 IGNORE = 255
 MAX_LABELS = 7  # bits of a multi-label map; with the eighth, all labels together would be IGNORE
@@ -31,8 +32,9 @@ class ClassTable:
     the foreground, 0 the background).
 
     Raises:
-      DataError: if names and palette differ in length, a name occurs twice, or there are no
-        classes or too many: 255 (id 255 is the ignore label), with `multilabel` 7.
+      DataError: if names and palette differ in length, a name occurs twice or holds what is not
+        printed (see `terminal.one_line`), or there are no classes or too many: 255 (id 255 is the
+        ignore label), with `multilabel` 7.
     """
 
     names: tuple[str, ...]
@@ -64,6 +66,12 @@ class ClassTable:
             raise DataError(found, "use one id for each name")
         if len({*self.ids}) < len(self.ids):
             raise DataError(f"class ids {self.ids} occur twice", "use each id once")
+        unprinted = [name for name in self.names if one_line(name) != name]
+        if unprinted:
+            raise DataError(
+                f"class name '{one_line(unprinted[0])}' holds a character that is not printed",
+                "use letters, signs and spaces, in one line",
+            )
         twice = sorted({n for n in self.names if self.names.count(n) > 1})
         if twice:
             raise DataError(f"class names occur twice: {', '.join(twice)}", "use each name once")

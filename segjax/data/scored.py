@@ -23,6 +23,7 @@ OWN, SERVER = "own", "server"
 LabelSize = tuple[int, int] | str | None  # (H, W), OWN, or None = the canvas
 SIZES = 6  # of each image: height and width scored, of the label's own, and filled of the canvas
 _SMALLEST = 1 << 10  # pixels of a row of labels
+_LARGEST = 1 << 15  # side of a label map
 
 
 def label_size(data: Mapping[str, Any]) -> LabelSize:
@@ -43,7 +44,7 @@ def label_size(data: Mapping[str, Any]) -> LabelSize:
             return server
         found = f"data.label_size={SERVER}, but the scorer of {data['name']} states no size"
         raise DataError(found, "use own, or (height, width)")
-    if len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size):
+    if len(size) == 2 and all(isinstance(n, int) and 0 < n <= _LARGEST for n in size):
         return size
     raise DataError(
         f"data.label_size={given}",

@@ -5,6 +5,7 @@ gives a panel as inline SVG in the colours and the font of the page around it. F
 without pyplot; a lock guards the little global state that saving needs.
 """
 
+import contextlib
 import dataclasses
 import io
 import math
@@ -12,7 +13,7 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -22,12 +23,13 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
 from segjax.data.classes import ClassTable
 from segjax.report.numbers import best_step, format_number, series
+from segjax.terminal import one_line, printable
 
 # A file in a folder that exists, or an open one.
 Target = str | os.PathLike | io.BytesIO | io.BufferedWriter
@@ -62,7 +64,8 @@ class Panel:
 
 def save_png(panels: Sequence[Panel], target: Target, columns: int = 1) -> None:
     """Writes panels row by row, `columns` in a row, on a white ground."""
-    _save(_figure(panels, columns), target, format="png", dpi=150, facecolor="white")
+    with _drawing():
+        _figure(panels, columns).savefig(target, format="png", dpi=150, facecolor="white")
 
 
 def to_svg(panel: Panel) -> Markup:
@@ -72,7 +75,8 @@ def to_svg(panel: Panel) -> Markup:
     that it follows the reader's light or dark theme.
     """
     buffer = io.BytesIO()
-    _save(_figure([panel], 1), buffer, format="svg", facecolor="none", salt=panel.title)
+    with _drawing(printable(panel.title)):
+        _figure([panel], 1).savefig(buffer, format="svg", facecolor="none")
     svg = buffer.getvalue().decode()
     width, height = (72 * side for side in panel.size)
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
@@ -98,6 +102,7 @@ def _variable(color: str) -> str:
 
 
 def _figure(panels: Sequence[Panel], columns: int) -> Figure:
+    """To be drawn and saved inside `_drawing`."""
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     heights = [max(panel.size[1] for panel in row) for row in rows]
     width = max((sum(panel.size[0] for panel in row) for row in rows), default=4.4)
@@ -108,8 +113,8 @@ def _figure(panels: Sequence[Panel], columns: int) -> Figure:
     grid = figure.subfigures(len(rows), columns, squeeze=False, height_ratios=heights)
     for place, panel in enumerate(panels):
         part = grid[place // columns, place % columns]
-        font = {"fontsize": 10, "fontweight": "bold", "parse_math": False}
-        part.suptitle(panel.title, x=0.02, ha="left", color=INK, **font)
+        font = {"fontsize": 10, "fontweight": "bold"}
+        part.suptitle(one_line(panel.title), x=0.02, ha="left", color=INK, **font)
         axes = part.add_subplot()
         axes.tick_params(which="both", labelsize=9, colors=FAINT, length=0)
         axes.spines[:].set_visible(False)
@@ -119,16 +124,23 @@ def _figure(panels: Sequence[Panel], columns: int) -> Figure:
     return figure
 
 
-def _save(figure: Figure, target: Target, salt: str = "", **options: Any) -> None:
-    """Saves a figure with `Figure.savefig`, from any thread.
+@contextlib.contextmanager
+def _drawing(salt: str = "") -> Iterator[None]:
+    """A context to draw and save a figure in, from any thread.
 
-    Texts of an SVG stay text, and its ids follow from `salt`. matplotlib's warnings about letters
-    that its font lacks are left out: a PNG shows a box for each, an SVG the reader's own font.
+    Texts are plain: no formulas, whatever their dollar signs. In an SVG they stay text, and its ids
+    follow from `salt`. matplotlib's warnings about letters that its font lacks are left out: a PNG
+    shows a box for each, an SVG the reader's own font.
     """
-    settings: dict[Any, str] = {"svg.fonttype": "none", "svg.hashsalt": salt}
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": salt,
+        "text.parse_math": False,
+        "text.usetex": False,
+    }
     with _SAVING, matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")
-        figure.savefig(target, **options)
+        yield
 
 
 def smooth(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
@@ -204,7 +216,7 @@ def trimap(widths: Mapping[str, Mapping]) -> Panel:
     def draw(axes: Axes) -> None:
         for color, (split, values) in zip(_cycle(len(widths)), widths.items(), strict=True):
             x, y = np.array(sorted((float(w), v) for w, v in values.items()), np.float64).T
-            axes.plot(x, y, "o-", color=color, label=split, markersize=3, linewidth=1.5)
+            axes.plot(x, y, "o-", color=color, label=_cut(split), markersize=3, linewidth=1.5)
         axes.set_ylim(bottom=0)
         _steps(axes, "pixels from the nearest boundary")
         _legend(axes)
@@ -250,7 +262,7 @@ def bars(
             y = rows + (place - (len(table) - 1) / 2) * thick
             shown = np.where(row > 0, row, math.nan) if logarithmic else row
             color = np.array(colors) / 255 if colors else SERIES[place % len(SERIES)]
-            style = {"edgecolor": "#8888", "linewidth": 0.4, "label": name or None}
+            style = {"edgecolor": "#8888", "linewidth": 0.4, "label": _cut(name) or None}
             axes.barh(y, np.nan_to_num(shown), thick * 0.94, color=color, **style)
             for at, value in zip(y, shown, strict=True):
                 if not logarithmic:
@@ -263,12 +275,13 @@ def bars(
             axes.set_xlim(10 ** np.floor(np.log10(lowest) - 0.01), 100)
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}%")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_xlim(0, 1.18)
             axes.set_xticks(np.arange(0, 1.01, 0.2), [f"{x:g}" for x in np.arange(0, 6) / 5])
         if mean is not None and math.isfinite(mean):
             axes.axvline(mean, color=FAINT, linewidth=1, linestyle="--", zorder=0.5)
-        axes.set_yticks(rows, [_cut(n) for n in names], fontsize=9, color=INK, parse_math=False)
+        axes.set_yticks(rows, [_cut(n) for n in names], fontsize=9, color=INK)
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.xaxis.grid(color=GRID, linewidth=0.7)
         if len(table) > 1:
@@ -386,7 +399,7 @@ def confusion(split: str, counts: Int[np.ndarray, "k k"], classes: ClassTable) -
         picture[..., 3] = np.sqrt(np.nan_to_num(share))
         axes.set_facecolor(GROUND)
         axes.imshow(picture, interpolation="nearest")
-        font: dict[str, Any] = {"fontsize": letter, "color": INK, "parse_math": False}
+        font: dict[str, Any] = {"fontsize": letter, "color": INK}
         turned: dict[str, Any] = {"rotation": 90}
         if few:
             turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
@@ -411,6 +424,7 @@ def _percent(share: float) -> str:
 
 def _cut(name: str) -> str:
     """The name; a long one loses its middle, since names often differ at the end."""
+    name = printable(name)
     if len(name) <= _LONGEST_NAME or "\n" in name:
         return name
     half = (_LONGEST_NAME - 1) // 2

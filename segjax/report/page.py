@@ -16,6 +16,7 @@ import jinja2
 from segjax.data.files.atomic import replacing
 from segjax.report.figures import to_svg
 from segjax.report.numbers import format_number
+from segjax.terminal import printable
 from segjax.training.progress import duration
 
 
@@ -34,7 +35,7 @@ def write_page(path: str | os.PathLike, template: str, **context: object) -> Non
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file that no reader sees incomplete."""
     with replacing(pathlib.Path(path)) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(printable(text), encoding="utf-8")
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from segjax.data.classes import IGNORE, ClassTable
 from segjax.report.figures import INK, Panel, Target, save_png
 from segjax.report.numbers import format_number
+from segjax.terminal import one_line
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Legend = Sequence[tuple[str, Sequence[int]]]  # names and RGB colours
@@ -243,7 +244,7 @@ def _draw_sheet(
     pen, font = ImageDraw.Draw(sheet), ImageFont.truetype(_font_file(), 12)
 
     def write(text: str, left: int, line: int) -> None:
-        pen.text((left, line + 4), text, fill=INK, font=font)
+        pen.text((left, line + 4), one_line(text), fill=INK, font=font)
 
     top = _GAP
     for i, heading in enumerate(headings):

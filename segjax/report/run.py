@@ -15,6 +15,7 @@ from segjax.data.doctor.findings import WARNING
 from segjax.data.files.images import rgb_view
 from segjax.data.source import Source
 from segjax.data.splits import Splits
+from segjax.destinations import check_folder
 from segjax.inference.predictor import Predictor
 from segjax.report import figures, pictures, tables
 from segjax.report.numbers import choose_samples, no_nan
@@ -25,8 +26,16 @@ from segjax.training.evaluation import Evaluation
 from segjax.training.writers import read_metrics
 
 RESULTS_FILE = "results.json"
+_PICTURES = ("curves", "class_iou", "confusion_matrix")
 _SAMPLES = 8  # pictures of scored label maps
 Predict = Callable[[int, Mapping[str, Any]], np.ndarray]  # of (index, sample), at its own size
+
+
+def check_places(workdir: str | pathlib.Path, flag: str) -> None:
+    """Raises ValueError if something is in the way of a run's files and its report."""
+    reports = (RESULTS_FILE, "results.md", "report.html", *(f"{name}.png" for name in _PICTURES))
+    folders = ("checkpoints", "evaluations", "samples", "tensorboard")
+    check_folder(workdir, flag, files=(*configs.RUN_FILES, *reports), folders=folders)
 
 
 def write_report(

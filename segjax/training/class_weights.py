@@ -1,6 +1,5 @@
 """The options of the loss, and its weights of the classes."""
 
-import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,8 @@ from segjax.data.splits import Splits
 from segjax.data.weightings import WEIGHTINGS
 from segjax.losses.table import LOSSES
 from segjax.losses.terms import parse_aux_terms, parse_terms
+
+_LARGEST = 1e9  # weight, of which sums over pixels stay finite
 
 
 def check_loss(loss: Mapping[str, Any], head: str = "softmax") -> None:
@@ -66,7 +67,7 @@ def class_weights(
         )
     except (ValueError, TypeError):
         weights = ()
-    valid = all(0 <= w < math.inf for w in weights) and any(weights)
+    valid = all(0 <= w < _LARGEST for w in weights) and any(weights)
     if len(weights) != len(classes) or not valid:
         raise ValueError(
             f"loss.class_weights={option!r}; use none, published, "

@@ -30,6 +30,12 @@ def check_options(config: Mapping[str, Any]) -> None:
         whole = all(isinstance(side, int) for side in size)
         if len(size) != 2 or not whole or (min(size) < 16 and not unset):
             raise ValueError(f"{name}={size}; use (height, width), whole numbers of 16 or more")
+    for name, texts in (
+        ("data.eval_splits", data["eval_splits"]),
+        ("train.freeze", train["freeze"]),
+    ):
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{name}={texts}; use names")
     label_size(data)  # raises
     normalize.check_window(data["local_contrast"], image_size)
     sampling.check(data)

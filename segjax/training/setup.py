@@ -290,6 +290,10 @@ def _without_data(
     train = config["train"]
     devices.check_batch_size(train["batch_size"], train["accumulate"])
     total_steps = steps_of(train, images)
+    if total_steps >= 2**31:  # of which the step is counted on the device
+        raise ValueError(
+            f"train.epochs={train['epochs']} of {images} images are {total_steps} steps; use fewer"
+        )
     # A run of no steps needs no schedule; the options are checked all the same.
     schedule = schedules.make_schedule(
         config["optim"], total_steps or config["optim"]["warmup_steps"] + 10**6

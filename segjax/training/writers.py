@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from segjax.data.files.atomic import append, replacing
+from segjax.terminal import one_line
 from segjax.training.distributed import is_first
 from segjax.training.event_file import EventFile
 
@@ -92,4 +93,4 @@ class MetricsWriter:
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Adds a uint8 [h, w, 3] picture to the TensorBoard events."""
         if self._writes:
-            self._events.picture(step, name, image)
+            self._events.picture(step, one_line(name), image)

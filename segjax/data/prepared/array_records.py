@@ -20,6 +20,7 @@ from segjax.data.fitted import fit_image, fit_label
 from segjax.data.prepared.examples import Encoded
 from segjax.data.prepared.manifest import ENCODINGS, Manifest, Shard, sha256
 from segjax.data.source import Source, read_sample
+from segjax.terminal import printable
 
 # One record a group, or a random read decompresses its neighbours too. Uncompressed: PNG bytes do
 # not get smaller, and inflating raw arrays takes four times as long as reading them.
@@ -72,7 +73,7 @@ def record(sample: Mapping[str, Any], features: Any, encoding: str) -> bytes:
         image, mask = _png(image), _png(mask)
     from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-    values = {"image": image, "segmentation_mask": mask, "name": sample["name"]}
+    values = {"image": image, "segmentation_mask": mask, "name": printable(sample["name"])}
     serializer = ExampleSerializer(features.get_serialized_info())
     # Not features.serialize_example, whose bytes differ from run to run, as the order of a map's
     # entries is free. This way equal files have equal checksums, whoever writes them.
