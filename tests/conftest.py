@@ -1,6 +1,7 @@
 """What all tests share: exact products, quick compilation, and the golden arrays."""
 
 import functools
+import gc
 import json
 import os
 from pathlib import Path
@@ -18,6 +19,11 @@ from tests import typecheck
 _COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
 jax.config.update("jax_compilation_cache_dir", str(_COMPILED))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+# Tracing makes many objects that live long, among which the collector looks for garbage again and
+# again; and it notes a stack of Python's frames with every operation, which no test reads.
+gc.set_threshold(100_000, 20, 100)
+jax.config.update("jax_traceback_in_locations_limit", 0)
 
 # Golden arrays are float32; accelerators multiply in less unless told.
 jax.config.update("jax_default_matmul_precision", "highest")
