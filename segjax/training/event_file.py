@@ -46,7 +46,6 @@ class EventFile:
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Adds a uint8 [h, w, 3] picture."""
-        name = name.encode(errors="replace").decode()  # names of files need not be of UTF-8
         self._add(step=step, summary=summary.image(name, image, dataformats="HWC"))
 
     def close(self) -> None:
