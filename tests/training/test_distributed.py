@@ -239,8 +239,8 @@ GLOO = ValueError("UNKNOWN: Gloo AllGather failed: [pair.cc:538] Read error: Con
         ),
         (
             jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
-            distributed.EXIT_BUG,
-            "jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED",
+            distributed.EXIT_USER_ERROR,
+            "error: the memory of the device ran out (RESOURCE_EXHAUSTED",
         ),
         (KeyError("mine"), distributed.EXIT_BUG, "KeyError: 'mine'"),
         (KeyboardInterrupt(), distributed.EXIT_SIGINT, ""),

@@ -96,7 +96,7 @@ def test_classes_that_only_files_know_are_asked_for():
     config.data.name = "prepared"
     assert len(setup_programs(config).classes) == 5
     config.data.classes, config.data.name = "/nowhere/classes.txt", "folder"
-    with pytest.raises(ValueError, match=r"class list /nowhere/classes.txt does not exist"):
+    with pytest.raises(ValueError, match=r"class list /nowhere/classes.txt is missing"):
         setup_programs(config)
 
 
