@@ -43,6 +43,7 @@ def recalibrate(
 
     Raises:
       ValueError: if `output` exists, or the network has no batch normalisation.
+      OSError: if the new checkpoint could not be written.
     """
     console, workdir = console or Console(), pathlib.Path(workdir)
     output = pathlib.Path(output or f"{workdir.resolve()}_recalibrated")
@@ -52,7 +53,7 @@ def recalibrate(
     configs.load(workdir)  # says so if it holds no run
     with CheckpointStore(workdir, read_only=True) as store:
         step = store.best_step()
-    predictor = Predictor.from_workdir(workdir, step, overrides=overrides)
+    predictor = Predictor.from_workdir(workdir, overrides=overrides)
     config, data = predictor.config, predictor.config["data"]
     source = Splits.of_run(config).source(data["train_split"])
     canvas = FittedDataset(source, tuple(data["image_size"]))
@@ -75,7 +76,8 @@ def recalibrate(
     with CheckpointStore(output) as store:
         variables = {"params": predictor.variables["params"], "batch_stats": statistics}
         store.save_best(step, variables, val_miou=-1.0)  # not evaluated yet
-        store.finish()
+        if store.best_step() != step:
+            raise OSError(f"{output}: the checkpoint with the new statistics was not written")
     print_line(
         console,
         f"batch normalisation statistics {note}, {seconds:.1f} s: {output}\n"

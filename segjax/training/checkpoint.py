@@ -117,7 +117,7 @@ class CheckpointStore:
         part, step, *_ = self._saving
         not_written = f"the checkpoint of step {step} was not written to {self._folder}"
         if error:
-            raise OSError(f"{not_written}: {disk_problem(error) or reason(error)}") from error
+            raise OSError(f"{not_written}: {disk_problem(error) or self._reason(error)}") from error
         if lost := self._lost():
             self._close()
             if f"{part}/{step}" in lost:
@@ -166,8 +166,13 @@ class CheckpointStore:
         return max(self._steps("latest"), default=None)
 
     def best_step(self) -> int | None:
-        """The step that `restore_variables` reads first: in `best`, else the newest."""
-        return next((step for step, _ in self._readable()), None)
+        """The step that `restore_variables` reads: in `best`, else the newest. Those that are not
+        as they were written are passed over."""
+        for step, name in self._readable():
+            with contextlib.suppress(ValueError), self._reading(name) as folder:
+                checksums.check(folder, step)
+                return step
+        return None
 
     def steps(self) -> list[int]:
         """All steps that `restore_variables` can read, ascending."""
@@ -278,8 +283,13 @@ class CheckpointStore:
         try:
             yield self._path / name
         except Exception as error:  # Orbax and TensorStore raise bare Exception among others
-            why = reason(error).replace(str(self._path), str(self._folder))
-            raise ValueError(f"checkpoint {self._folder / name} cannot be read: {why}") from error
+            raise ValueError(
+                f"checkpoint {self._folder / name} cannot be read: {self._reason(error)}"
+            ) from error
+
+    def _reason(self, error: Exception) -> str:
+        """What went wrong, with the folder's own name."""
+        return reason(error).replace(str(self._path), str(self._folder))
 
     def _write(self, part: str, step: int, state: Any, host: Mapping[str, Any]) -> None:
         host = dict(host)

@@ -224,9 +224,8 @@ class _Run:
             self.stop(self.interruption.asked or self.interruption.requested(), step)
         summary, config = evaluation.summary(), self.setup.config
         miou = summary["miou"] if np.isfinite(summary["miou"]) else 0.0
-        if self.store.best_miou < 0:  # it is damaged, or was removed
-            run_state.best_miou, run_state.best_step = -1.0, -1
-        run_state.update(step, miou, config["train"], config["optim"])
+        lost = self.store.best_miou < 0
+        run_state.update(step, miou, config["train"], config["optim"], best_lost=lost)
         log.validated(step, summary, run_state.best_step == step)
         variables = state.eval_variables()
         state = self.with_rate(state, run_state)

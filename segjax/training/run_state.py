@@ -54,15 +54,21 @@ class RunState:
     unreadable: list[int] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
 
-    def update(self, step: int, miou: float, train_config, optim_config) -> None:
+    def update(
+        self, step: int, miou: float, train_config, optim_config, *, best_lost: bool = False
+    ) -> None:
         """Takes the val mIoU of an evaluation.
 
         `optim.plateau_patience` evaluations without improvement multiply the learning rate by
         `optim.plateau_factor`, down to `optim.plateau_min_rate`; `train.early_stop_patience` of
         them set `stopped`. A patience of 0 switches either off.
+
+        Args:
+          best_lost: whether the best checkpoint so far is damaged or gone. This one is the best
+            then; patience still counts from the best score.
         """
         self.evaluated = step
-        if miou >= self.best_miou:  # the later of equals, as in checkpoints/best
+        if best_lost or miou >= self.best_miou:  # the later of equals, as in checkpoints/best
             self.best_miou, self.best_step = miou, step
         patience = optim_config["plateau_patience"]
         if patience and self.plateau.update(miou) >= patience:

@@ -101,8 +101,34 @@ def run_two(function, folder):
     assert_end_well([call(function, folder, address, number) for number in (0, 1)])
 
 
+def one_of_two_whose_checkpoints_go(folder, address, process):
+    """Something removes them; both processes begin a new folder, and one says so."""
+    mesh = join(address, process)
+    with warnings.catch_warnings(record=True) as warned, CheckpointStore(folder) as store:
+        warnings.simplefilter("always")
+        for step in (2, 4, 6):
+            store.save_best(step, {"params": shared_state(step, mesh), "batch_stats": {}}, 1 / step)
+            store.save(step, shared_state(step, mesh), {"note": step})
+            if step == 4:
+                store.wait()
+                barrier("written")
+                if process == "1":
+                    shutil.rmtree(pathlib.Path(folder, "checkpoints", "latest", "2"))
+                    shutil.rmtree(pathlib.Path(folder, "checkpoints", "best"))
+                barrier("removed")
+        assert (store.best_step(), store.latest_step()) == (6, 6)
+    texts = [str(warning.message) for warning in warned]
+    assert len(texts) == (process == "0"), texts
+    assert all("has lost best, best/2, latest/2: something" in text for text in texts), texts
+
+
 @pytest.mark.slow
+@pytest.mark.fault(
+    "two processes write to a workdir with brackets in its name; the part of one is damaged",
+    "both read the checkpoint before, and one warns",
+)
 def test_two_processes(tmp_path):
+    tmp_path = tmp_path / "exp[1]*"
     run_two(one_of_two, tmp_path)
     assert names(tmp_path) == (["2"], ["4", "6", "6.damaged"])
     mesh = jax.make_mesh((4, 2), ("x", "y"))
@@ -111,6 +137,15 @@ def test_two_processes(tmp_path):
             state, host = store.restore(step, shared_state(0, mesh))
             assert_shared_state(state, step)
             assert host == {"note": step}
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "checkpoints of two processes are removed under the run", "one warns, and both write again"
+)
+def test_two_processes_whose_checkpoints_go(tmp_path):
+    run_two(one_of_two_whose_checkpoints_go, tmp_path)
+    assert names(tmp_path) == (["6"], ["4", "6"])
 
 
 @pytest.mark.slow
