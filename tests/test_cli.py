@@ -149,13 +149,13 @@ REFUSED = {
         *(_TRAINING - {"data.train_split"}),
         *_DEVICES,
         *("data.eval_splits", "data.val_split", "data.label_size", "data.cache_mb"),
-        *("data.timeout_s", "data.eval_images", "train.eval_batch_size"),
+        *("data.eval_images", "train.eval_batch_size"),
     },
     "score": {
         *_TRAINING,
         *_DEVICES,
         *_NETWORK,
-        *("data.eval_splits", "data.label_size", "data.cache_mb", "data.timeout_s"),
+        *("data.eval_splits", "data.label_size", "data.cache_mb"),
         "train.eval_batch_size",
     },
 }
@@ -179,7 +179,7 @@ def test_no_option_is_passed_over_in_silence(refusal, monkeypatch, mode):
     refused = {*answers}
     sections = ("data.", "parallel.", "report.", "train.eval_batch_size")
     everything = {option for option in options if option.startswith(sections)}
-    read = {"data.value_range", "data.exif"} if mode == "predict" else set()
+    read = {"data.value_range", "data.exif", "data.timeout_s"} if mode == "predict" else set()
     assert refused & everything == REFUSED.get(mode, everything - read)
     assert {o for o in options if not o.startswith(sections)} <= refused
 
