@@ -282,7 +282,7 @@ def _call(mode: str) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with (
-            interruption.ends_at_sigint(),
+            interruption.ends_at_signals(sigterm=count == 1 or mode != "train"),
             distributed.fail_together(explain=not logging.level_debug()),
         ):
             function(**{name: value for name, value in values.items() if name in known})

@@ -81,6 +81,7 @@ def prepare(
             licence=spec.licence,
             url=spec.url,
             command=" ".join(["python", *sys.argv]),
+            timeout_s=data["timeout_s"],
             progress=progress,
         )
     counts = ", ".join(f"{split.samples} {name}" for name, split in manifest.splits.items())

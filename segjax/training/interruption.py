@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from jax.experimental import multihost_utils
@@ -58,6 +59,7 @@ class Interruption:
       unsaved: whether ending now would lose work; the loop sets it at its first step.
       asked: the last result of `requested`.
       limit_s: more than 25 s where steps take longer.
+      pending: the signal that this process has received; "" if there was none.
     """
 
     def __init__(self, at_once: str = ""):
@@ -65,7 +67,7 @@ class Interruption:
         self.asked = ""
         self.limit_s = LIMIT_S
         self._at_once = at_once
-        self._signal = ""  # name of the first one
+        self.pending = ""  # name of the first one
         self._heard, self._left = threading.Event(), threading.Event()
         self._seen: set[int] = set()
         self._polls = 0
@@ -89,8 +91,8 @@ class Interruption:
     def __exit__(self, kind: Any, *_):
         self._left.set()
         self._listening.close()
-        if kind is None and self._signal and not (self.asked or self._many):
-            raise Interrupted(f"{self._signal}: {self._at_once or 'the run is saved'}")
+        if kind is None and self.pending and not (self.asked or self._many):
+            raise Interrupted(f"{self.pending}: {self._at_once or 'the run is saved'}")
 
     def requested(self) -> str:
         """The signal that asks the run to stop, "SIGTERM" or "SIGINT"; "" if there is none.
@@ -99,12 +101,12 @@ class Interruption:
         get a signal at the same call ("SIGTERM" if another process received it).
         """
         if not self._many:
-            self.asked = self._signal
+            self.asked = self.pending
         elif not self.asked:
             self._polls += 1  # from 1, at which JAX reports a signal from before the first call
             if multihost_utils.reached_preemption_sync_point(self._polls):
-                self.asked = self._signal or "SIGTERM"
-                if not self._signal:  # JAX handles SIGTERM
+                self.asked = self.pending or "SIGTERM"
+                if not self.pending:  # JAX handles SIGTERM
                     _say_what_follows("SIGTERM")
         if self.asked:
             self._heard.set()
@@ -113,14 +115,14 @@ class Interruption:
     def look(self) -> None:
         """Raises `Interrupted` if the run was asked to stop, for waits that may never end; not in a
         run of several processes, which stop at the same call of `requested`."""
-        if self._signal and not self._many:
-            raise Interrupted(self._signal)
+        if self.pending and not self._many:
+            raise Interrupted(self.pending)
 
     def _handle(self, number: int, _: Any) -> None:
         """Python calls it in the main thread, as soon as that runs Python again."""
-        first, self._signal = not self._signal, self._signal or signal.Signals(number).name
+        first, self.pending = not self.pending, self.pending or signal.Signals(number).name
         if self._at_once and not self._many and first:
-            raise Interrupted(f"{self._signal}: {self._at_once}")
+            raise Interrupted(f"{self.pending}: {self._at_once}")
 
     def _answer(self, number: int) -> None:
         """The thread of the listener calls it when a signal arrives."""
@@ -135,7 +137,7 @@ class Interruption:
         elif self._at_once:
             _after(0 if self._many else _GRACE_S, self._end_if_stuck, name)
         else:
-            self._signal = self._signal or name
+            self.pending = self.pending or name
             _say_what_follows(name)
             _after(self.limit_s, self._end_late, name)
             if self._many:
@@ -159,19 +161,29 @@ class Interruption:
 
 
 @contextlib.contextmanager
-def ends_at_sigint() -> Iterator[None]:
-    """A context in which one SIGINT ends the process, with code 130, whatever it does.
+def ends_at_signals(sigterm: bool = True) -> Iterator[None]:
+    """A context in which one SIGINT or SIGTERM ends the process, with code 130 or 143, whatever it
+    does.
 
-    Python raises KeyboardInterrupt in the main thread. If that runs no Python (it may be in a read
-    that hangs), or the exception is lost or waits for threads, the process is ended after a second.
+    KeyboardInterrupt or SystemExit is raised in the main thread, and files and workers are cleared
+    away. If that thread runs no Python (it may be in a read that hangs), or the exception is lost
+    or waits for other threads, the process is ended after a second.
+
+    Args:
+      sigterm: False leaves it as it is.
     """
+    numbers = (signal.SIGINT, signal.SIGTERM)[: 1 + sigterm]
 
     def answer(number: int) -> None:
-        if number == signal.SIGINT:
-            _after(_GRACE_S, end_process, EXIT_SIGINT)
+        if number in numbers:
+            _after(_GRACE_S, end_process, 128 + number)
 
-    with _Listener({}, answer):
+    with _Listener({signal.SIGTERM: _exit} if sigterm else {}, answer):
         yield
+
+
+def _exit(number: int, _: Any) -> NoReturn:
+    sys.exit(128 + number)
 
 
 class _Listener:

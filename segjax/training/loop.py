@@ -231,7 +231,8 @@ class _Run:
         state = self.with_rate(state, run_state)
         self.store.save_best(step, variables, miou)
         self.save(state, run_state, step)
-        if self.preview and is_first():  # while the checkpoint is written
+        # While the checkpoint is written, and not if somebody waits for the end.
+        if self.preview and is_first() and not self.interruption.pending:
             local = jax.tree.map(lambda x: x.addressable_data(0), variables)
             for name, picture in self.preview(local).items():
                 writer.picture(step, name, picture)

@@ -9,6 +9,7 @@ import socket
 import stat
 from typing import TextIO
 
+LOCK = "lock"  # its name in the folder
 _OURS = "process "  # how the text of a lock begins
 _TRIES = 10  # for a lock that owner after owner removes
 
@@ -36,7 +37,7 @@ class FolderLock:
 
     def __init__(self, folder: str | pathlib.Path, name: str, remedy: str):
         self._folder, self._name, self._remedy = pathlib.Path(folder), name, remedy
-        self._path = self._folder / "lock"
+        self._path = self._folder / LOCK
         self.notice = ""
 
     def __enter__(self) -> "FolderLock":

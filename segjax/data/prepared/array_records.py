@@ -17,9 +17,10 @@ from segjax.data.files.atomic import replacing
 from segjax.data.files.ids import class_ids
 from segjax.data.files.pixels import open_image
 from segjax.data.fitted import fit_image, fit_label
+from segjax.data.parallel import TIMEOUT_S, within
 from segjax.data.prepared.examples import Encoded
 from segjax.data.prepared.manifest import ENCODINGS, Manifest, Shard, sha256
-from segjax.data.source import Source, read_sample
+from segjax.data.source import Source, file_names, read_sample
 from segjax.terminal import printable
 
 # One record a group, or a random read decompresses its neighbours too. Uncompressed: PNG bytes do
@@ -60,6 +61,14 @@ def fitted_sample(
     return {"image": image, "label": label, "name": name}
 
 
+def timed_sample(
+    source: Source, index: int, num_values: int, size: tuple[int, int] | None, timeout_s: float
+) -> dict[str, Any]:
+    """`fitted_sample`, or TimeoutError if it takes longer."""
+    names = " with ".join(file_names(source, index))
+    return within(timeout_s, names, fitted_sample, source, index, num_values, size)
+
+
 def record(sample: Mapping[str, Any], features: Any, encoding: str) -> bytes:
     """A sample as it is stored; DataError if it has other channels than `features`."""
     own, channels = sample["image"].shape[2], features["image"].shape[2]
@@ -95,7 +104,9 @@ def from_png(data: bytes, place: str) -> np.ndarray:
     return np.asarray(open_image(Encoded(data, place)))
 
 
-def write_shard(source: Source, first: int, shard: Shard, manifest: Manifest) -> Shard:
+def write_shard(
+    source: Source, first: int, shard: Shard, manifest: Manifest, timeout_s: float = TIMEOUT_S
+) -> Shard:
     """Writes the samples from `first` on to a file that appears when it is complete.
 
     Returns:
@@ -111,7 +122,8 @@ def write_shard(source: Source, first: int, shard: Shard, manifest: Manifest) ->
     with replacing(manifest.path(shard)) as partial:
         writer = array_record_module.ArrayRecordWriter(str(partial), _OPTIONS)
         for index in range(first, first + shard.samples):
-            sample = fitted_sample(source, index, len(manifest.classes.values), manifest.size)
+            values = len(manifest.classes.values)
+            sample = timed_sample(source, index, values, manifest.size, timeout_s)
             writer.write(record(sample, described, manifest.encoding))
         writer.close()
         reader = array_record_module.ArrayRecordReader(str(partial))

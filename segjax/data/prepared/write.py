@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from segjax.data.classes import ClassTable
 from segjax.data.errors import DataError
+from segjax.data.files.folder_lock import LOCK, FolderLock
 from segjax.data.files.images import some
-from segjax.data.parallel import in_processes
+from segjax.data.parallel import TIMEOUT_S, in_processes
 from segjax.data.prepared import manifest as manifests
 from segjax.data.prepared.array_records import (
     features,
-    fitted_sample,
     record,
+    timed_sample,
     write_shard,
     write_tfds_metadata,
 )
@@ -45,6 +46,7 @@ def write_prepared(
     licence: str = "",
     url: str = "",
     command: str = "",
+    timeout_s: float = TIMEOUT_S,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Writes sources to `output/name/version/`, or continues an earlier run.
@@ -65,6 +67,7 @@ def write_prepared(
       value_range: of the sources' images, kept with the shards, see `folder.open_folder`.
       title, licence, url: of the original data; kept with the shards.
       command: continues this preparation; for the error when an unfinished one is opened.
+      timeout_s: the longest wait for a sample.
       progress: called with (samples written, samples to write), after each shard.
 
     Returns:
@@ -72,11 +75,15 @@ def write_prepared(
 
     Raises:
       DataError: for an invalid option or a bad sample, or if the folder holds other data.
+      ValueError: if another process writes there.
+      TimeoutError: for a sample that is not read in time.
+      OSError: for a full disk.
       RuntimeError: if a worker process dies.
     """
     _check(sources, name, version, size, workers, shard_mb)
+    values = len(classes.values)
     first = {
-        split: fitted_sample(sources[split], 0, len(classes.values), size) for split in sources
+        split: timed_sample(source, 0, values, size, timeout_s) for split, source in sources.items()
     }
     channels = next(iter(first.values()))["image"].shape[2]
     described = features(encoding, channels)
@@ -100,8 +107,20 @@ def write_prepared(
             for split, source in sources.items()
         },
     )
+    with FolderLock(planned.folder, "output", "use another --output"):
+        return _write(planned, sources, workers, timeout_s, progress)
+
+
+def _write(
+    planned: Manifest,
+    sources: Mapping[str, Source],
+    workers: int,
+    timeout_s: float,
+    progress: Callable[[int, int], None] | None,
+) -> Manifest:
+    """Writes the shards that are missing."""
     manifest = _begin(planned)
-    calls = _missing(manifest, sources)
+    calls = _missing(manifest, sources, timeout_s)
     total = sum(split.samples for split in manifest.splits.values())
     done = total - sum(manifest.splits[split].shards[i].samples for split, i in calls)
     if calls:
@@ -154,7 +173,7 @@ def _plan(prefix: str, source: Source, record_bytes: int, shard_mb: float) -> Sp
 
 
 def _missing(
-    manifest: Manifest, sources: Mapping[str, Source]
+    manifest: Manifest, sources: Mapping[str, Source], timeout_s: float
 ) -> dict[tuple[str, int], Callable[[], Shard]]:
     """The calls that write the missing shards, by split and place in it."""
     calls = {}
@@ -162,7 +181,7 @@ def _missing(
         first = 0
         for index, shard in enumerate(planned.shards):
             if not manifest.done(shard):
-                args = sources[split], first, shard, manifest
+                args = sources[split], first, shard, manifest, timeout_s
                 calls[split, index] = functools.partial(write_shard, *args)
             first += shard.samples
     return calls
@@ -181,10 +200,10 @@ def _begin(planned: Manifest) -> Manifest:
                 "use another version or output, or delete that folder",
             )
         return existing
-    others = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    own = f".{manifests.FILE}."  # the start of its name until it is complete
+    others = [p.name for p in folder.iterdir() if p.name != LOCK and not p.name.startswith(own)]
     if others:
         found = f"{folder} holds other files ({some(others)})"
         raise DataError(found, "use another output, name or version")
-    folder.mkdir(parents=True, exist_ok=True)
     planned.save()
     return planned
