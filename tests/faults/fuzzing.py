@@ -6,6 +6,7 @@ run or connected to.
 """
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -69,7 +70,8 @@ def fuzz(
       seconds: the longest that one read may take.
       mebibytes: the most memory that one read may add.
     """
-    edits, tried = edits or byte_edits, 0
+    # Once a seed: hypothesis takes longer to make the strategies of a document than to draw.
+    edits, tried = functools.cache(edits or byte_edits), 0
     for seed in seeds:  # which also imports what the reader needs
         path.write_bytes(seed)
         read(path)

@@ -227,6 +227,15 @@ _MARKS = (
         "match",
     ),
     (
+        "cut-jpeg",
+        WARNING,
+        "JPEG files were cut, and the rest of each image is grey or coarse",
+        lambda f: f.cut,
+        lambda f: f.image,
+        lambda f: f.cut,
+        "use an intact copy of them, or leave them out (move image and mask away)",
+    ),
+    (
         "frames",
         INFO,
         "images have several frames or pages, of which the first is read",

@@ -18,6 +18,7 @@ from segjax.data.doctor.interpolation import (
     looks_interpolated,
     transitions,
 )
+from segjax.data.doctor.jpeg_ends import end_of_jpeg
 from segjax.data.errors import DataError, as_data_error
 from segjax.data.files.headers import NO_HEADER, Header, read_header
 from segjax.data.files.ids import IdMap, class_ids, count_ids
@@ -65,6 +66,7 @@ class SampleFacts:
     image_hash: str = ""  # of the decoded pixels
     mask_hash: str = ""
     turned: bool = False  # whether the image was turned by its EXIF orientation
+    cut: str = ""  # what a JPEG file lacks at its end, in words
     counts: LabelCounts | None = None  # the pixels of the label; None without one
     raw_ids: frozenset[int] = frozenset()  # the ids that occur in the file
     transitions: Transitions = NO_TRANSITIONS  # of the raw ids
@@ -140,6 +142,8 @@ def _from_files(source: Source, files: PairedFiles, index: int, thorough: bool) 
     if image is not None:
         facts |= image_facts(image, thorough=thorough)
         facts["turned"] = read is not None and files.turns(header, read.ids.shape)
+        if thorough and header.format in ("JPEG", "MPO"):
+            facts["cut"] = end_of_jpeg(image_path, image)
     if read is not None:
         if files.drawn:
             options = getattr(files.read_ids, "keywords", {})

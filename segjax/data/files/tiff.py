@@ -7,6 +7,7 @@ header says.
 
 import contextlib
 import io
+import logging
 import math
 import os
 import struct
@@ -290,6 +291,7 @@ def is_tiff(path: str | os.PathLike) -> bool:
 
 def open_tiff(path: str | os.PathLike) -> tifffile.TiffFile:
     """The headers of a TIFF, without the formats whose metadata name further files to be opened."""
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage is said in an error
     return tifffile.TiffFile(regular(path), is_ome=False, is_mmstack=False, is_ndtiff=False)
 
 

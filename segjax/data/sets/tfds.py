@@ -137,20 +137,11 @@ def open_tfds(
     listed = classes if isinstance(classes, ClassList) else class_lists.listed(classes)
     files = find_files(name, data_dir)
     check_features(files, image_feature, label_feature)
-    splits = files.splits
-    try:
-        length = splits[split].num_examples
-    except (KeyError, ValueError) as error:
-        known = ", ".join(sorted(splits))
-        raise DataError(
-            f"data split {split!r}: tfds:{name} has {known}",
-            "use one of them, or a part such as 'train[:90%]'",
-        ) from error
+    length = sum(part.take for part in files.parts(split))
     remedy = (
         "use data.ignore_ids for void ids; where ids count from 1, "
         f"data.num_classes={len(listed.classes) + 1} and data.ignore_ids=(0, {IGNORE})"
     )
-    files.parts(split)
     return TfdsSplit(
         files.name,
         str(files.folder),

@@ -92,8 +92,7 @@ class TfdsFiles:
 
     @functools.cached_property
     def splits(self) -> Any:
-        """TFDS's splits by name or slice, such as `train[:90%]`; KeyError or ValueError for one
-        that is not there."""
+        """TFDS's splits, by name or slice."""
         import tensorflow_datasets as tfds
 
         def split(values: Mapping[str, Any]) -> tfds.core.SplitInfo:
@@ -117,11 +116,16 @@ class TfdsFiles:
             return tfds.core.SplitDict([split(values) for values in self._info["splits"]])
 
     def parts(self, split: str) -> list[Part]:
-        """The shards of a split; DataError if one is missing."""
-        parts = [
-            Part(str(p.filename), p.skip, p.take, p.examples_in_shard)
-            for p in self.splits[split].file_instructions
-        ]
+        """The shards of a split or a slice of one, such as `train[:90%]`; DataError if it is not
+        there, or a shard is missing."""
+        try:
+            instructions = self.splits[split].file_instructions if self.splits else ()
+        except (KeyError, ValueError) as error:
+            raise DataError(
+                f"data split {split!r}: tfds:{self.name} has {', '.join(sorted(self.splits))}",
+                "use one of them, or a part such as 'train[:90%]'",
+            ) from error
+        parts = [Part(str(i.filename), i.skip, i.take, i.examples_in_shard) for i in instructions]
         absent = [part.filename for part in parts if not pathlib.Path(part.filename).is_file()]
         if absent:
             raise DataError(f"tfds:{self.name}: {some(absent)} are missing", _INTACT)

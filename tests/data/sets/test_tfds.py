@@ -176,7 +176,9 @@ def test_features_that_will_not_do_are_named(config, option, feature, error):
 
 
 def test_data_that_are_not_prepared_come_with_the_command(config, data_dir, tmp_path):
-    with pytest.raises(ValueError, match=r"'val': tfds:photos_of_nothing has test, train; use"):
+    with pytest.raises(
+        ValueError, match=r"'val': tfds:photos_of_nothing/1\.2\.0 has test, train; use"
+    ):
         make_source(config(), "val")
     (tmp_path / "cifar10").mkdir()
     command = rf"`tfds build oxford_iiit_pet --file_format=array_record --data_dir={tmp_path}`"
