@@ -24,6 +24,7 @@ from segjax.training.distributed import is_first
 from segjax.training.interruption import Interruption
 from segjax.training.length import LENGTH, check_length
 from segjax.training.progress import print_line
+from segjax.training.resources import check_resources
 from segjax.training.setup import Setup, setup_run
 
 _UNFINISHED = "the training is complete, its evaluation and report are not"
@@ -60,6 +61,7 @@ def train(
         configs.check_same_run(config, workdir, base, except_for=LENGTH)
         setup = setup_run(config, workdir)
         check_length(setup, workdir)
+        check_resources(setup, workdir)
         if first:
             known = known_findings(workdir)
             configs.save(setup.config, workdir)
