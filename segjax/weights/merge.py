@@ -16,6 +16,7 @@ _COUNTERS = ("num_batches_tracked",)
 # Options that describe the file's network in messages, and options that only training reads.
 _SHOWN = ("name", "encoder", "num_classes")
 _ENCODER_OPTIONS = ("encoder", "stem", "strided_1x1", "tensorflow")
+_MOST_LINES = 500  # of one message; the largest network here has fewer arrays than this twice
 _TRAINING_ONLY = ("dropout_rate", "momentum", "zero_init_residual")
 
 
@@ -247,6 +248,8 @@ class Merge:
                 lines.append(f"  model.{option} is {ours}; the file's network has {theirs}")
         if "width" not in self.described and getattr(self.model, "width", 1) != 1:
             lines.append(f"  model.width is {self.model.width}; published networks have 1.0")
+        if len(lines) > _MOST_LINES:
+            lines[_MOST_LINES:] = [f"  ... and {len(lines) - _MOST_LINES:,} more"]
         raise ValueError("\n".join(lines))
 
 

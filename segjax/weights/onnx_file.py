@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 import ml_dtypes
 import numpy as np
 
+from segjax.weights.reading import Refused, reading
+
 # Field numbers of onnx.proto.
 _GRAPH, _INITIALIZER = 7, 5
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9
@@ -39,15 +41,14 @@ _BITS = (10, 16)  # half and bfloat16 lie in int32_data as their bits
 _MAX_DIMENSIONS = 16
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
+_MAX_FIELDS = 5_000_000  # of all messages of a file; each takes some microseconds
+
 Span = tuple[int, int]
 
 
-class _Broken(Exception):
-    """The message is no ONNX model; says why, without the file's name."""
-
-
-class _Unsupported(Exception):
-    """A tensor that is not read here; the message says which and what to do."""
+class _Broken(Refused):
+    def __init__(self, what: str):
+        super().__init__(f"it is cut short, or no ONNX file ({what})")
 
 
 def read_onnx(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -62,29 +63,31 @@ def read_onnx(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         another file, or an array's bytes do not fill its shape.
     """
     path = pathlib.Path(path)
-    if path.stat().st_size == 0:
-        raise ValueError(f"weight file {path} is empty")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
-            arrays = {}
+    with reading(path, "ONNX file"):
+        if path.stat().st_size == 0:
+            raise Refused("it is empty")
+        arrays = {}
+        with path.open("rb") as file, _File(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             for number, value in _fields(data, (0, len(data))):
                 if number == _GRAPH:
                     for inner, tensor in _fields(data, _span(value)):
                         if inner == _INITIALIZER:
                             name, array = _tensor(data, _span(tensor))
+                            if name in arrays:
+                                raise Refused(f"it has two arrays of the name {name[:100]}")
                             arrays[name] = array
-        except _Broken as error:
-            raise ValueError(
-                f"weight file {path} cannot be read: it is cut short, or no ONNX file ({error})"
-            ) from error
-        except _Unsupported as error:
-            raise ValueError(f"weight file {path}: {error}") from error
-    if not arrays:
-        raise ValueError(f"weight file {path} is no ONNX file, or one without weights")
-    return arrays
+        if not arrays:
+            raise Refused("it is no ONNX file, or one without weights")
+        return arrays
 
 
-def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
+class _File(mmap.mmap):
+    """The file's bytes, and how many fields were read in them."""
+
+    fields = 0
+
+
+def _varint(data: _File, at: int, end: int) -> tuple[int, int]:
     """A number of up to 64 bits and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
@@ -98,10 +101,13 @@ def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
     raise _Broken("a number has more than 10 bytes")
 
 
-def _fields(data: mmap.mmap, span: Span) -> Iterator[tuple[int, int | Span]]:
+def _fields(data: _File, span: Span) -> Iterator[tuple[int, int | Span]]:
     """The fields of a message: number and value, which is a span for bytes and fixed sizes."""
     at, end = span
     while at < end:
+        data.fields += 1
+        if data.fields > _MAX_FIELDS:
+            raise Refused(f"it has more than {_MAX_FIELDS:,} fields; weights are few long ones")
         key, at = _varint(data, at, end)
         number, wire = key >> 3, key & 7
         if number == 0:
@@ -128,19 +134,27 @@ def _span(value: int | Span) -> Span:
     return value
 
 
-def _numbers(data: mmap.mmap, value: int | Span) -> list[int]:
-    """A repeated field of numbers, packed or not."""
+def _numbers(data: _File, value: int | Span) -> np.ndarray:
+    """A repeated field of numbers, packed or not: uint64 [n]."""
     if isinstance(value, int):
-        return [value]
-    at, end = value
-    numbers = []
-    while at < end:
-        number, at = _varint(data, at, end)
-        numbers.append(number)
+        return np.array([value], np.uint64)
+    start, end = value
+    content = np.frombuffer(data[start:end], np.uint8)
+    last = np.flatnonzero(content < 0x80)  # the last byte of each number
+    if len(content) and not (len(last) and last[-1] == len(content) - 1):
+        raise _Broken("a number ends after its message")
+    first = np.concatenate([[0], last[:-1] + 1]) if len(last) else last
+    numbers = np.zeros(len(last), np.uint64)
+    for place in range(10):
+        there = first + place <= last
+        bits = content[first[there] + place].astype(np.uint64) & np.uint64(0x7F)
+        numbers[there] |= bits << np.uint64(7 * place)
+    if (last - first >= 10).any():
+        raise _Broken("a number has more than 10 bytes")
     return numbers
 
 
-def _tensor(data: mmap.mmap, span: Span) -> tuple[str, np.ndarray]:
+def _tensor(data: _File, span: Span) -> tuple[str, np.ndarray]:
     """A TensorProto's name and array."""
     dims: list[int] = []
     name, kind, location = "", 0, 0
@@ -148,7 +162,7 @@ def _tensor(data: mmap.mmap, span: Span) -> tuple[str, np.ndarray]:
     typed: dict[int, list[int | Span]] = {}
     for number, value in _fields(data, span):
         if number == _DIMS:
-            dims += _numbers(data, value)
+            dims += _numbers(data, value).tolist()
             if len(dims) > _MAX_DIMENSIONS:
                 raise _Broken(f"an array has more than {_MAX_DIMENSIONS} dimensions")
         elif number in (_DATA_TYPE, _DATA_LOCATION):
@@ -165,12 +179,12 @@ def _tensor(data: mmap.mmap, span: Span) -> tuple[str, np.ndarray]:
         elif number in (_FLOATS, _INT32S, _INT64S, _DOUBLES, _UINT64S):
             typed.setdefault(number, []).append(value)
     if location:
-        raise _Unsupported(
+        raise Refused(
             f"the values of {name[:100]} are in another file (external data), which is not opened; "
             "save the model as one file: onnx.save(onnx.load(PATH), 'NAME.onnx')"
         )
     if kind not in _TYPES:
-        raise _Unsupported(f"{name[:100]} has the ONNX data type {kind}, which is not read")
+        raise Refused(f"{name[:100]} has the ONNX data type {kind}, which is not read")
     dtype, field = _TYPES[kind]
     size = math.prod(dims)
     if size * dtype.itemsize > span[1] - span[0] and raw is not None:
@@ -181,7 +195,7 @@ def _tensor(data: mmap.mmap, span: Span) -> tuple[str, np.ndarray]:
     return name, values.reshape(dims)
 
 
-def _raw(data: mmap.mmap, span: Span, dtype: np.dtype) -> np.ndarray:
+def _raw(data: _File, span: Span, dtype: np.dtype) -> np.ndarray:
     start, end = span
     if (end - start) % dtype.itemsize:
         raise _Broken(f"{end - start:,} bytes are no array of {dtype}")
@@ -190,7 +204,7 @@ def _raw(data: mmap.mmap, span: Span, dtype: np.dtype) -> np.ndarray:
     return np.frombuffer(data[start:end], dtype)
 
 
-def _typed(data: mmap.mmap, typed: Mapping, field: int, kind: int) -> np.ndarray:
+def _typed(data: _File, typed: Mapping, field: int, kind: int) -> np.ndarray:
     """The values of a tensor that has a field of its type instead of raw bytes."""
     dtype, _ = _TYPES[kind]
     parts = typed.get(field, [])
@@ -200,9 +214,8 @@ def _typed(data: mmap.mmap, typed: Mapping, field: int, kind: int) -> np.ndarray
         if len(content) % dtype.itemsize:
             raise _Broken(f"{len(content):,} bytes are no array of {dtype}")
         return np.frombuffer(content, dtype)
-    numbers = [number for part in parts for number in _numbers(data, part)]
     # Negative numbers are written as 64-bit two's complements.
-    whole = np.array(numbers, np.uint64)
+    whole = np.concatenate([_numbers(data, part) for part in parts] or [np.zeros(0, np.uint64)])
     if kind in _BITS:
         return whole.astype(np.uint16).view(dtype)
     return whole != 0 if dtype.kind == "b" else whole.astype(dtype)

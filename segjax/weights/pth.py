@@ -19,6 +19,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from segjax.weights.reading import Refused, check_size, member_bytes, members, printable, reading
+
 # Training scripts save the state dict beside their own state, under one of these.
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
 DTYPES = {
@@ -49,17 +51,15 @@ PLAIN_VALUES = {
 }
 _PYTHON2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _MAGIC = 0x1950A86A20F9469CFC6C  # opens the stream form
-_MAX_PICKLE = 256 * 2**20
+# Of one pickle: a tensor takes about 50, each some microseconds and up to 100 bytes.
+_MAX_INSTRUCTIONS = 3_000_000
 _MAX_DIMENSIONS = 16
+_MAX_NESTED = 4  # trainers keep a state dict in a dict in a dict
 # Tied weights are stored once and read several times; more than this is no network.
 _MAX_REUSE = 8
 
 
-class _Refused(Exception):
-    """The file is refused; the message says why, without the file's name."""
-
-
-class _Cut(_Refused):
+class _Cut(Refused):
     def __init__(self, what: str):
         super().__init__(f"it is cut short, or no torch file ({what})")
 
@@ -99,20 +99,18 @@ def read_pth(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str
 
     Raises:
       ValueError: naming the file, if it is cut short, of another format, holds code or objects
-        where tensors belong, or a tensor that its numbers do not fill.
+        where tensors belong, or a tensor that its numbers do not fill, or is too large (see
+        `segjax.weights.reading`).
     """
     path = pathlib.Path(path)
-    try:
+    with reading(path, "torch file"):
         with path.open("rb") as file:
             start = file.read(4)
-        read = _read_zip if start == b"PK\x03\x04" else _read_stream
-        return read(path)
-    except _Refused as refused:
-        raise ValueError(f"weight file {path} cannot be read: {refused}") from refused.__cause__
+        return (_read_zip if start == b"PK\x03\x04" else _read_stream)(path)
 
 
-def _objects(names: str) -> _Refused:
-    return _Refused(
+def _objects(names: str) -> Refused:
+    return Refused(
         f"it holds pickled objects or code ({names}), which are not run; save the state dict "
         "only: torch.save(model.state_dict(), 'NAME.pth')"
     )
@@ -122,38 +120,30 @@ def _objects(names: str) -> _Refused:
 
 
 def _read_zip(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise _Cut(str(error)) from error
-    with archive:
-        members = {info.filename: info for info in archive.infolist()}
-        if any("/code/" in name for name in members):
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        entries = members(archive, size)
+        if any("/code/" in name for name in entries):
             raise _objects("a TorchScript archive")
-        if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()):
-            raise _Refused("its zip is compressed, which torch's are not; save it again with torch")
-        if sum(info.file_size for info in members.values()) > path.stat().st_size:
-            raise _Refused("its zip's entries are larger than the file")
-        pickles = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
+        if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
+            raise Refused("its zip is compressed, which torch's are not; save it again with torch")
+        if sum(info.file_size for info in entries.values()) > size:
+            raise Refused("its zip's entries are larger than the file")
+        pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
         if len(pickles) != 1:
-            raise _Refused(f"its zip holds {len(pickles)} data.pkl instead of one; no torch file")
+            raise Refused(f"its zip holds {len(pickles)} data.pkl instead of one; no torch file")
         folder = pickles[0].removesuffix("data.pkl")
 
         def content(name: str) -> bytes:
-            if name not in members:
-                raise _Cut(f"{name} is missing")
-            try:
-                return archive.read(name)
-            except (zipfile.BadZipFile, EOFError, ValueError, OSError, RuntimeError) as error:
-                raise _Cut(f"{name}: {error}") from error
+            if name not in entries:
+                raise _Cut(f"{printable(name)} is missing")
+            return member_bytes(archive, entries[name])
 
-        if members[pickles[0]].file_size > _MAX_PICKLE:
-            raise _Refused(f"its data.pkl has {members[pickles[0]].file_size:,} bytes")
         stored, _ = _run(content(pickles[0]))
-        order = content(f"{folder}byteorder") if f"{folder}byteorder" in members else b"little"
+        order = content(f"{folder}byteorder") if f"{folder}byteorder" in entries else b"little"
         tensors, unread = _state_dict(stored)
         numbers = lambda storage: content(f"{folder}data/{storage.key}")  # noqa: E731
-        return _arrays(tensors, numbers, big=order.strip() == b"big"), unread
+        return _arrays(tensors, numbers, size, big=order.strip() == b"big"), unread
 
 
 def _read_stream(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
@@ -162,15 +152,15 @@ def _read_stream(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, 
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
         if stream[:2] != b"\x80\x02":
             tar = stream[257:262] == b"ustar"
-            raise _Refused(
+            raise Refused(
                 "it is a tar, the form of torch before 0.1.10; load and save it once with torch"
                 if tar
                 else "it is no torch file: neither a zip nor a pickle"
             )
         if _run(stream)[0] != _MAGIC:
-            raise _Refused("it is a pickle that torch.save did not write")
+            raise Refused("it is a pickle that torch.save did not write")
         if _run(stream)[0] != 1001:
-            raise _Refused("its torch protocol is not 1001, the only one in use")
+            raise Refused("its torch protocol is not 1001, the only one in use")
         system, _ = _run(stream)
         stored, storages = _run(stream)
         keys, _ = _run(stream)
@@ -197,7 +187,7 @@ def _read_stream(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, 
             start, end = spans[storage.key]
             return stream[start:end]
 
-        return _arrays(tensors, numbers, big), unread
+        return _arrays(tensors, numbers, len(stream), big), unread
 
 
 # From names to numbers ---------------------------------------------------------------------------
@@ -206,18 +196,30 @@ def _read_stream(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, 
 def _state_dict(stored: Any) -> tuple[dict[str, _Tensor], tuple[str, ...]]:
     """The tensors of the state dict, and the names of the objects that lie beside it."""
     beside: list[Any] = []
-    for key in STATE_DICT_KEYS:
-        if isinstance(stored, dict) and isinstance(stored.get(key), dict):
-            beside += [value for name, value in stored.items() if name != key]
-            stored = stored[key]
+    for _ in range(_MAX_NESTED):
+        inside = stored if isinstance(stored, dict) else {}
+        key = next((k for k in STATE_DICT_KEYS if isinstance(inside.get(k), dict)), None)
+        if key is None:
+            break
+        beside += [value for name, value in inside.items() if name != key]
+        stored = inside[key]
     if isinstance(stored, Unread):
         raise _objects(stored.name)
     if not isinstance(stored, dict):
-        raise _Refused(f"it holds a {type(stored).__name__}; a state dict was expected")
+        raise Refused(f"it holds a {type(stored).__name__}; a state dict was expected")
+    for key, value in stored.items():
+        name = getattr(value, "name", "")
+        if name.startswith("torch._utils._rebuild_"):
+            raise Refused(
+                f"{printable(str(key))} is made by {printable(name)}; only dense tensors of usual "
+                "types are read: save v.detach().cpu().to_dense().float() of each"
+            )
     objects = {f"{key}: {v.name}" for key, v in stored.items() if isinstance(v, Unread)}
     if objects:
         raise _objects(", ".join(sorted(objects)[:4]))
-    tensors = {str(name): t for name, t in stored.items() if isinstance(t, _Tensor)}
+    tensors = {name: t for name, t in stored.items() if isinstance(t, _Tensor)}
+    if not all(isinstance(name, str) for name in tensors):
+        raise Refused("its dict has keys that are no texts; a state dict has its modules' names")
     return tensors, _unread_names(beside)
 
 
@@ -238,22 +240,23 @@ def _unread_names(values: list[Any]) -> tuple[str, ...]:
 
 
 def _arrays(
-    tensors: Mapping[str, _Tensor], numbers: Callable[[_Storage], bytes], big: bool
+    tensors: Mapping[str, _Tensor], numbers: Callable[[_Storage], bytes], stored: int, big: bool
 ) -> dict[str, np.ndarray]:
-    """Fills the tensors from their storages."""
-    stored = {t.storage.key: t.storage.size for t in tensors.values()}
+    """Fills the tensors from their storages, which are in a file of so many bytes."""
+    sizes = {t.storage.key: t.storage.size for t in tensors.values()}
     values = 0
     for name, tensor in tensors.items():
         size, strides = math.prod(tensor.shape), tensor.strides
         last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, strides, strict=True))
         if size and last >= tensor.storage.size:
-            raise _Refused(
+            raise Refused(
                 f"tensor {name} of shape {tensor.shape} and strides {strides} reaches past its "
                 f"storage of {tensor.storage.size:,} values"
             )
         values += size
-    if values > _MAX_REUSE * sum(stored.values()):
-        raise _Refused(f"its tensors have {values:,} values, its file {sum(stored.values()):,}")
+    if values > _MAX_REUSE * sum(sizes.values()):
+        raise Refused(f"its tensors have {values:,} values, its file {sum(sizes.values()):,}")
+    check_size(4 * values, stored, "its tensors as float32")
     by_storage: dict[str, list[str]] = {}
     for name, tensor in tensors.items():
         by_storage.setdefault(tensor.storage.key, []).append(name)
@@ -279,7 +282,6 @@ def _arrays(
 
 # The pickle --------------------------------------------------------------------------------------
 
-_MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _KEY_TYPES = (str, int, float, bool, type(None))
 
@@ -289,14 +291,14 @@ def _run(pickle: bytes | mmap.mmap) -> tuple[Any, dict[str, _Storage]]:
     machine = _Machine()
     try:
         file: Any = pickle  # an mmap has `read` and `readline`, which is all that is used
-        for opcode, argument, _ in pickletools.genops(file):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if opcode.name == "STOP":
                 return machine.stack.pop(), machine.storages
+            if count > _MAX_INSTRUCTIONS:
+                raise Refused(f"its pickle has more than {_MAX_INSTRUCTIONS:,} instructions")
             machine.step(opcode, argument)
-    except _Refused:
-        raise
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise _Cut(f"its pickle: {error}") from error
+        raise _Cut(f"its pickle: {printable(str(error))}") from error
     raise _Cut("its pickle has no end")
 
 
@@ -305,6 +307,7 @@ class _Machine:
 
     def __init__(self):
         self.stack: list[Any] = []
+        self.marks: list[int] = []  # heights of the stack
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, _Storage] = {}
 
@@ -315,13 +318,13 @@ class _Machine:
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
         elif name == "MARK":
-            stack.append(_MARK)
+            self.marks.append(len(stack))
         elif name in ("EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE"):
             stack.append({"D": {}, "L": [], "T": ()}[name[6]])
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             count = int(name[5])
             items = tuple(stack[-count:])
-            if len(items) != count or _MARK in items:
+            if len(items) != count:
                 raise ValueError("a tuple lacks items")
             stack[-count:] = [items]
         elif name in ("TUPLE", "LIST", "DICT"):
@@ -381,8 +384,8 @@ class _Machine:
 
     def to_mark(self) -> list[Any]:
         """Takes what lies above the last mark off the stack, and the mark."""
-        at = len(self.stack) - 1 - self.stack[::-1].index(_MARK)
-        items = self.stack[at + 1 :]
+        at = self.marks.pop()
+        items = self.stack[at:]
         del self.stack[at:]
         return items
 
@@ -392,20 +395,19 @@ class _Machine:
             raise ValueError("a dict's key lacks its value")
         if isinstance(self.stack[-1], dict):
             pairs = zip(items[::2], items[1::2], strict=True)
-            # Nested tuples as keys take exponential time to hash; they name no tensors.
-            self.stack[-1].update((k, v) for k, v in pairs if isinstance(k, _KEY_TYPES))
+            self.stack[-1].update((_key(k), v) for k, v in pairs)
 
     def storage(self, identity: Any) -> _Storage:
         if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
             raise ValueError("an external object is no storage")
         _, kind, key, _, size = identity[:5]
         if len(identity) > 5 and identity[5] is not None:
-            raise _Refused("its storages are views of others; load and save it once with torch")
+            raise Refused("its storages are views of others; load and save it once with torch")
         name = kind.name if isinstance(kind, Unread) else str(kind)
         dtype = DTYPES.get(name.removeprefix("torch."))
         if dtype is None or not name.startswith("torch."):
-            raise _Refused(f"its numbers are of type {name}; known are {', '.join(DTYPES)}")
-        if not isinstance(key, str) or not isinstance(size, int) or size < 0:
+            raise Refused(f"its numbers are of type {name}; known are {', '.join(DTYPES)}")
+        if not isinstance(key, str) or type(size) is not int or not 0 <= size < 2**63:
             raise ValueError("a storage's key or size")
         storage = _Storage(key, dtype, size)
         known = self.storages.setdefault(key, storage)
@@ -420,7 +422,7 @@ class _Machine:
         if name == "collections.OrderedDict" and isinstance(arguments, tuple):
             items = arguments[0] if arguments else []
             if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in items):
-                return {k: v for k, v in items if isinstance(k, _KEY_TYPES)}
+                return {_key(k): v for k, v in items}
         if name == "torch.Size" and isinstance(arguments, tuple):
             return arguments[0]
         if name == "torch._utils._rebuild_parameter" and isinstance(arguments[0], _Tensor):
@@ -428,6 +430,11 @@ class _Machine:
         if name == "torch._utils._rebuild_tensor_v2":
             return _tensor(*arguments[:4])
         return function
+
+
+def _key(key: Any) -> Any:
+    """A dict's key. Nested tuples take exponential time to hash, and name no tensors."""
+    return key if isinstance(key, _KEY_TYPES) else Unread(type(key).__name__)
 
 
 def _global(module: Any, name: Any) -> Unread:
@@ -446,8 +453,8 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> _Tensor:
     if not isinstance(storage, _Storage):
         raise ValueError("a tensor without a storage")
     numbers = (offset, *shape, *strides)
-    if any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in numbers):
-        raise _Refused(f"a tensor has offset {offset}, shape {shape}, strides {strides}")
+    if any(type(n) is not int or not 0 <= n < 2**63 for n in numbers):
+        raise Refused("a tensor's offset, shape or strides are no numbers that memory can have")
     if len(shape) != len(strides) or len(shape) > _MAX_DIMENSIONS:
-        raise _Refused(f"a tensor has {len(shape)} dimensions and {len(strides)} strides")
+        raise Refused(f"a tensor has {len(shape)} dimensions and {len(strides)} strides")
     return _Tensor(storage, offset, tuple(shape), tuple(strides))

@@ -17,6 +17,7 @@ from segjax.weights import keras_networks, torch_networks
 from segjax.weights.files import WeightFile, read
 from segjax.weights.layout import Layout, role_of
 from segjax.weights.merge import Merge
+from segjax.weights.reading import Refused, reading
 from segjax.weights.report import Report
 
 PARTS = ("all", "encoder")
@@ -107,14 +108,26 @@ def from_file(source: str | pathlib.Path | WeightFile) -> Pretrained:
       ValueError: naming the file, if it cannot be read, is incomplete, or holds a classifier, which
         is no segmentation network: `load` puts it into a model's encoder.
     """
-    file, layout = recognised(_opened(source))
+    opened = _opened(source)
+    with reading(opened.path):
+        return _from_file(opened)
+
+
+def _from_file(opened: WeightFile) -> Pretrained:
+    file, layout = recognised(opened)
     config = dict(file.config or layout.describe(file.arrays))
     if "name" not in config:
         raise ValueError(
             f"{file.path} looks like {layout.title}, a classifier; load(path, model, variables) "
             "takes it into a model's encoder"
         )
-    model = build(config, config.pop("num_classes"))
+    try:
+        model = build(config, config.pop("num_classes"))
+    except Exception as error:  # options of any type and value
+        raise Refused(
+            f"its model cannot be built ({error}); use the segjax that wrote the file, or export "
+            "the run again"
+        ) from error
     channels = len(file.mean or layout.mean or "RGB")
     variables, report = load(file, model, abstract_variables(model, channels))
     if report.fresh:
@@ -169,15 +182,18 @@ def load(
     """
     if parts not in PARTS:
         raise ValueError(f"init_parts={parts!r}; use {' or '.join(PARTS)}")
-    file, layout = recognised(_opened(source))
-    described = dict(file.config or layout.describe(file.arrays))
-    flat = flatten_dict(dict(variables), sep="/")
-    merge = Merge(file, layout, described, model, parts, {role_of(leaf) for leaf in flat})
-    for leaf, value in flat.items():
-        flat[leaf] = merge.take(leaf, value)
-    merge.account_for_the_rest()
-    merge.raise_problems()
-    return unflatten_dict(flat, sep="/"), merge.report
+    opened = _opened(source)
+    # Arrays of a known network's names may have any shape.
+    with reading(opened.path):
+        file, layout = recognised(opened)
+        described = dict(file.config or layout.describe(file.arrays))
+        flat = flatten_dict(dict(variables), sep="/")
+        merge = Merge(file, layout, described, model, parts, {role_of(leaf) for leaf in flat})
+        for leaf, value in flat.items():
+            flat[leaf] = merge.take(leaf, value)
+        merge.account_for_the_rest()
+        merge.raise_problems()
+        return unflatten_dict(flat, sep="/"), merge.report
 
 
 def _opened(source: str | pathlib.Path | WeightFile) -> WeightFile:

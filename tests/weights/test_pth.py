@@ -210,11 +210,11 @@ def test_old_instructions_that_call(tmp_path):
         (dict(shape=(10**12,), strides=(1,)), "reaches past its storage"),
         (dict(shape=(10**12,), strides=(0,)), "1,000,000,000,000 values, its file 24"),
         (dict(shape=(2,), strides=(-1,)), "strides"),
-        (dict(offset=-1, shape=(2,)), "offset -1"),
+        (dict(offset=-1, shape=(2,)), "offset"),
         (dict(shape=(1,) * 40), "40 dimensions"),
         (dict(shape=(2,), strides=(1, 1)), "1 dimensions and 2 strides"),
         (dict(shape=("a",), strides=(1,)), "shape"),
-        (dict(size=10**15, shape=(10**15,)), "bytes for|not the one|missing"),
+        (dict(size=10**15, shape=(10**15,)), "would take 4,000,000,000,000,000 bytes|not the one"),
     ],
 )
 def test_tensors_that_their_numbers_do_not_fill(tmp_path, form, changes, message):
@@ -338,5 +338,5 @@ def test_a_wrong_checksum(tmp_path):
     place = content.index(KERNEL.tobytes())
     changed = content[:place] + b"\xff" + content[place + 1 :]
     (tmp_path / "x.pth").write_bytes(changed)
-    with pytest.raises(ValueError, match=r"cut short, or no torch file .*CRC"):
+    with pytest.raises(ValueError, match=r"cut short, damaged, or no torch file .*CRC"):
         read_pth(tmp_path / "x.pth")
