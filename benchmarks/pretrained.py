@@ -18,7 +18,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 
 from segjax.report.figures import SERIES, Panel, save_png
-from segjax.training.writers import read_metrics
+from segjax.training.metrics_file import read_metrics
 
 
 class Case(NamedTuple):

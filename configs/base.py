@@ -82,6 +82,9 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     # A training file that cannot be read, or is wrong: stop; skip (the next readable sample takes
     # its place, files are named and counted).
     data.on_unreadable = "stop"
+    # Data, classes or class map that are others than when the run started: stop; accept (go on with
+    # them, which run.json and the report say; number and order of the classes must stay).
+    data.on_changed = "stop"
     data.cache_mb = 2000.0  # sets that fit stay decoded in memory (10**6 bytes, per process)
     data.on_device = False  # the training split stays on the device, decoded
     # Side of the window of local contrast normalisation, in place of mean and std; 0 = off.

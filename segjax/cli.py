@@ -33,7 +33,7 @@ _DATA = ("data.", "parallel.", "report.", "train.eval_batch_size")
 # Of these, what only training reads, and what only an evaluation by batches reads.
 _OF_TRAINING = (
     *("data.train_split", "data.sampling", "data.repeat_threshold", "data.on_device"),
-    *("data.on_unreadable", "data.workers", "parallel.shard_optimizer"),
+    *("data.on_unreadable", "data.on_changed", "data.workers", "parallel.shard_optimizer"),
 )
 _OF_EVALUATION = ("data.eval_splits", "data.label_size")
 

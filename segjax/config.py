@@ -1,5 +1,6 @@
 """Configs as plain data: saved with the run, read back, compared."""
 
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -14,9 +15,12 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from segjax import config_files
 from segjax.data.classes import ClassTable, from_rows
 from segjax.data.datasets import class_table
+from segjax.data.errors import DataError
 from segjax.data.files.atomic import replacing
+from segjax.data.files.json_file import need_form, need_type, read_json
 from segjax.failures import of_flag
 from segjax.models import model_defaults
 from segjax.ranges import check_numbers
@@ -25,12 +29,22 @@ CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
 # The files of a run, besides its checkpoints.
 RUN_FILES = (CONFIG_FILE, CLASSES_FILE, "run.json", "metrics.jsonl", "class_statistics.json")
+_WHAT = "the config of a run"
+_IN_EVERY_RUN = {
+    "seed": int,
+    "dtype": str,
+    "model": {"name": str},
+    "data": {"name": str, "image_size": [int]},
+    "train": {"batch_size": int},
+}
+_OF_ANY_TYPE = ("loss.class_weights",)
 # These may change between the start of a run and its resume: none changes a result that the run had
 # without it (a run that stopped at a bad loss or file may go on past it).
 _FREE = (
     "data.root",
     "data.timeout_s",
     "data.on_unreadable",
+    "data.on_changed",
     "data.workers",
     "data.cache_mb",
     "data.on_device",
@@ -117,28 +131,55 @@ def load(workdir: str | pathlib.Path, *, scores: bool = False) -> Any:
       scores: whether it may also be what --mode=score wrote, which has no network.
 
     Raises:
-      ValueError: if the folder holds no run.
+      ValueError: if the folder holds no run, or its config is damaged: no JSON, without an option
+        that every run has, or with a value of another type.
     """
     path = pathlib.Path(workdir) / CONFIG_FILE
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(
             f"workdir {workdir} holds no run (there is no {CONFIG_FILE}); give the --workdir of "
             "a training run"
         )
-    values = json.loads(path.read_text())
+    remedy = "restore the file that training wrote, or use another --workdir"
+    values = read_json(path, _WHAT, remedy, fields={"data": dict, "model": dict})
     if "scored" in values and not scores:
         raise ValueError(
             f"workdir {workdir} holds the scores of label maps, which --mode=compare takes; give "
             "the --workdir of a training run"
         )
-    everywhere = values.get("optim", {}).pop("decay_biases_and_norms", None)
-    if everywhere is not None:
-        values["optim"]["decay_scale"] = "" if everywhere else "bias=0,norm=0"
-    data = values.get("data", {})
-    if "mask_format" not in data and "masks" in data:  # its name before
-        data["mask_format"] = data.pop("masks")
-    values["data"] = {"value_range": [], "exif": "auto", **data}
-    return ml_collections.ConfigDict(values)
+    try:
+        if "scored" not in values:
+            need_form(values, _IN_EVERY_RUN, "it")
+        everywhere = values.get("optim", {}).pop("decay_biases_and_norms", None)
+        if everywhere is not None:
+            values["optim"]["decay_scale"] = "" if everywhere else "bias=0,norm=0"
+        data = values["data"]
+        if "mask_format" not in data and "masks" in data:  # its name before
+            data["mask_format"] = data.pop("masks")
+        _check_types(values)
+    except ValueError as error:
+        raise DataError(f"{path} is not {_WHAT}: {error}", remedy) from error
+    return ml_collections.ConfigDict(values if "scored" in values else _filled(values))
+
+
+def _check_types(values: Mapping[str, Any]) -> None:
+    """Raises ValueError for a known option with a value of another type than its default's."""
+    known = plain(config_files.defaults())
+    with contextlib.suppress(ValueError):  # of a name that is unknown, which `build` reports
+        known["model"] = plain(model_defaults(values["model"]["name"]))
+    for section, options in known.items():
+        if isinstance(options, dict) and section in values:
+            need_type(values[section], dict, section)
+    defaults = flatten(known)
+    for name, value in flatten(values).items():
+        if name not in defaults or name in _OF_ANY_TYPE:
+            continue
+        default = defaults[name]
+        if default is None:  # a function's text, or an option of a model
+            continue
+        need_type(value, type(default), name)
+        for each in value if isinstance(value, list) else ():
+            need_form(each, [float] if isinstance(each, list) else (float, str, bool), name)
 
 
 def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Any:
@@ -198,12 +239,28 @@ def _with_tuples(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     return result
 
 
+def check_files(workdir: pathlib.Path) -> None:
+    """Raises DataError if a folder, pipe or device stands where a run has a file."""
+    more = ("inputs.json", "class_presence.json", "results.json")
+    for path in (workdir / name for name in (*RUN_FILES, *more)):
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} is not a file", "move it away, or use another --workdir")
+
+
 def copy_run(workdir: pathlib.Path, output: pathlib.Path) -> None:
     """Copies a run, its checkpoints apart, into another folder, which is made."""
     output.mkdir(parents=True, exist_ok=True)
     for name in RUN_FILES:
         if (workdir / name).is_file():
             shutil.copy2(workdir / name, output / name)
+
+
+def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's config with the defaults of options that its version lacked, but the model's."""
+    known = plain(config_files.defaults())
+    own = {k: v for k, v in known.items() if k != "model"}
+    sections = {k: v | values.get(k, {}) for k, v in own.items() if isinstance(v, dict)}
+    return {**own, **values, **sections}
 
 
 def check_same_run(
@@ -255,15 +312,19 @@ def _with_defaults(config: Config, base: Config) -> dict[str, Any]:
 def load_classes(config: Mapping[str, Any], workdir: str | pathlib.Path) -> ClassTable:
     """The classes of a run, as saved with it."""
     path = pathlib.Path(workdir) / CLASSES_FILE
-    if not path.is_file():
+    if not path.exists():
         return class_table(config["data"])
-    multilabel = config["model"].get("head") == "sigmoid"
+    what, remedy = "the classes.json of a run", "use the file that training wrote"
+    rows = read_json(path, what, remedy, kind=list)
     try:
-        return from_rows(json.loads(path.read_text(encoding="utf-8")), multilabel)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not the classes.json of a run ({error!r}); use the file that training wrote"
-        ) from error
+        need_form(rows, [{"name": str, "color": [int]}], "it")
+        for row in rows:
+            need_type(row.get("id", 0), int, "an id")
+            if len(row["color"]) != 3 or not all(0 <= part <= 255 for part in row["color"]):
+                raise ValueError(f"a colour is {row['color']}")
+        return from_rows(rows, config["model"].get("head") == "sigmoid")
+    except ValueError as error:
+        raise DataError(f"{path} is not {what}: {error}", remedy) from error
 
 
 def save_classes(classes: ClassTable, workdir: pathlib.Path) -> None:

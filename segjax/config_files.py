@@ -1,11 +1,13 @@
 """The config files of segjax, by their names and from any folder."""
 
+import functools
 import importlib.machinery
 import importlib.util
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 
 def folder() -> pathlib.Path:
@@ -14,6 +16,15 @@ def folder() -> pathlib.Path:
     beside = package.parent / "configs"
     in_checkout = (beside / "base.py").is_file() and (package.parent / "launch.py").is_file()
     return beside if in_checkout else package / "configs"
+
+
+@functools.cache
+def defaults() -> Any:
+    """The options of base.py, at their defaults: a ConfigDict."""
+    spec = importlib.util.spec_from_file_location("segjax_base_config", folder() / "base.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
 
 
 def names() -> list[str]:

@@ -137,7 +137,7 @@ def test_what_is_taken(refusal, arguments):
 # those of training are.
 _TRAINING = {
     *("data.train_split", "data.sampling", "data.repeat_threshold", "data.on_device"),
-    *("data.on_unreadable", "data.workers", "parallel.shard_optimizer"),
+    *("data.on_unreadable", "data.on_changed", "data.workers", "parallel.shard_optimizer"),
 }
 _DEVICES = {"parallel.mode", "parallel.data", "parallel.space", "report.samples"}
 _NETWORK = {"data.image_size", "data.mean", "data.std", "data.local_contrast"}

@@ -1,7 +1,6 @@
 """The command compare: finished runs side by side: options, metrics, classes, paired images."""
 
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from segjax.inference.crf import DenseCRF
 from segjax.inference.label_maps import describe_label_maps
 from segjax.metrics.paired import paired_test
 from segjax.report import tables
-from segjax.report.run import RESULTS_FILE
+from segjax.report.run import read_results
 from segjax.training.evaluation import Evaluation, evaluated_splits, evaluation_path
 from segjax.training.head import make_head
 from segjax.training.setup import describe_protocol
@@ -133,9 +132,7 @@ def _open(workdir: str | pathlib.Path, split: str) -> _Run:
 def _more_metrics(opened: Sequence[_Run], split: str) -> dict[str, list[float]]:
     saved = []
     for run in opened:
-        path = pathlib.Path(run.name) / RESULTS_FILE
-        results = json.loads(path.read_text())["results"] if path.is_file() else {}
-        saved.append(results.get(split, {}))
+        saved.append(read_results(run.name, _MORE_METRICS).get(split, {}))
     rows = {key: [numbers.get(key) for numbers in saved] for key in _MORE_METRICS}
     return {
         key: [math.nan if value is None else value for value in row]

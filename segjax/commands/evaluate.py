@@ -27,7 +27,10 @@ from segjax.report import tables
 from segjax.training.distributed import is_first
 from segjax.training.evaluation import eval_batch_size, evaluation_path
 from segjax.training.mesh import evaluation_devices
+from segjax.training.metrics_file import read_metrics
+from segjax.training.options import check_memory
 from segjax.training.progress import print_line
+from segjax.training.run_record import load_record
 from segjax.training.setup import describe_protocol
 
 # Options that change how samples are read, or which splits, but not the samples.
@@ -37,6 +40,7 @@ _READING = (
     "data.timeout_s",
     "data.on_device",
     "data.on_unreadable",
+    "data.on_changed",
     "data.eval_splits",
 )
 
@@ -82,8 +86,11 @@ def evaluate(
     chosen = find_protocol(protocol)
     options = InferenceOptions(crf=None if crf is None else DenseCRF.from_options(crf))
     console, workdir = console or Console(), pathlib.Path(workdir)
+    configs.check_files(workdir)
+    load_record(workdir), read_metrics(workdir)  # which are needed in the end
     predictor = Predictor.from_workdir(workdir, options=options, overrides=overrides)
     config = predictor.config
+    check_memory(config)
     said = opened is not None  # by the training before
     opened = opened or Splits.of_run(config)
     changed = _changed_data(configs.load(workdir), config)
@@ -91,6 +98,7 @@ def evaluate(
         _check_classes(predictor.classes, opened.classes, workdir)
     splits = splits or opened.evaluated
     opened.check(*splits)  # all of them before the first is evaluated
+    opened.check_labels(*splits)
     default = _folder_on(workdir, config) if changed else workdir
     output = pathlib.Path(output or (default / "crf" if options.crf else default))
     first = is_first()

@@ -1,6 +1,5 @@
 """The command recalibrate: batch normalisation statistics, recomputed over the training images."""
 
-import json
 import pathlib
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from segjax.inference.predictor import Predictor
 from segjax.inference.recalibrate import even_batches, recomputed_statistics
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.progress import print_line, track
+from segjax.training.run_record import load_record, save_record
 
 
 def recalibrate(
@@ -88,7 +88,6 @@ def recalibrate(
 
 def _note(workdir: pathlib.Path, note: str) -> None:
     """Writes the origin of the statistics where the report lists what numbers depend on."""
-    path = workdir / "run.json"
-    run = json.loads(path.read_text()) if path.is_file() else {"changes": {}}
-    run.setdefault("environment", {})["batch_stats"] = note
-    path.write_text(json.dumps(run, indent=2) + "\n")
+    run = load_record(workdir)
+    run["environment"]["batch_stats"] = note
+    save_record(workdir, run)

@@ -18,7 +18,7 @@ from segjax.report import run as run_report
 from segjax.report.doctor import print_harm
 from segjax.report.numbers import evenly_spaced
 from segjax.report.plan_tables import parts_table
-from segjax.report.provenance import known_findings, save_run
+from segjax.report.provenance import known_findings, save_run, save_skipped_steps
 from segjax.training import loop
 from segjax.training.distributed import is_first
 from segjax.training.interruption import Interruption
@@ -58,6 +58,7 @@ def train(
     if first:
         run_report.check_places(workdir, "--workdir")
     with workdir_lock(workdir) if first else contextlib.nullcontext() as lock:
+        configs.check_files(workdir)
         configs.check_same_run(config, workdir, base, except_for=LENGTH)
         setup = setup_run(config, workdir)
         check_length(setup, workdir)
@@ -66,12 +67,17 @@ def train(
             known = known_findings(workdir)
             configs.save(setup.config, workdir)
             configs.save_classes(setup.classes, workdir)
-            save_run(workdir, base, setup.config, setup.data, setup.findings)
+            setup.inputs.save(workdir)
+            changed = setup.inputs.record() if setup.inputs.changes else None
+            save_run(workdir, base, setup.config, setup.data, setup.findings, changed)
             _announce(setup, workdir, console, lock.notice)
             print_harm(setup.findings, console, known)
         run_state = loop.train(setup, workdir, console, preview=_preview(setup), profile=profile)
         if run_state.stopped:
             print_line(console, f"stopped early: {run_state.stopped}")
+        if first and run_state.skipped_steps:
+            note = save_skipped_steps(workdir, run_state.skipped_steps, setup.total_steps)
+            print_line(console, f"warning: {note}")
         with Interruption(_UNFINISHED):
             return evaluate(workdir, console=console, seconds=run_state.seconds, opened=setup.data)
 
@@ -100,7 +106,8 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str
             f"{size} images do not divide over the devices: {rows - size} of {rows} rows of each "
             "batch are padding, which costs their share of the time"
         )
-    lines += [notice] if notice else []
+    lines += [line for line in (notice, setup.inputs.note) if line]
+    lines += [f"the data have changed: {change}" for change in setup.inputs.changes]
     lines += [str(setup.initial.report)] if setup.initial else []
     if warning := setup.warning():
         lines.append(warning)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float64
 
 from segjax.data.errors import DataError
 from segjax.data.files.ids import count_ids
+from segjax.data.files.json_file import need_form
 from segjax.data.files.paired import PairedFiles
 from segjax.data.parallel import TIMEOUT_S, in_threads
 from segjax.data.source import Source, file_names
@@ -158,7 +159,13 @@ def class_presence(
         shown = in_threads(classes_of, indices, reading=reading, timeout_s=timeout_s)
         return {"classes": list(shown)}
 
-    classes = cached_count(source, cache_file, count)["classes"]
+    def check(values: Any) -> None:
+        need_form(values, {"classes": [[int]]}, "it")
+        other = {k for shown in values["classes"] for k in shown} - {*range(len(source.classes))}
+        if other or len(values["classes"]) != len(source):
+            raise ValueError("it is of another split")
+
+    classes = cached_count(source, cache_file, count, check)["classes"]
     presence = np.zeros((len(source), len(source.classes)), bool)
     for row, shown in zip(presence, classes, strict=True):
         row[shown] = True

@@ -148,6 +148,18 @@ class Splits:
             raise joined(errors)
         return found
 
+    def check_labels(self, *splits: str) -> None:
+        """Raises DataError for a split without a labelled pixel, on which nothing is measured."""
+        for name in splits:
+            split = self.looked_at(name)
+            if split.decisive and not split.usable_counts.labelled_pixels:
+                raise DataError(
+                    f"data split {name!r}: no pixel has a label{split.looked_at}, so there is "
+                    "nothing to measure",
+                    "check the ids in the masks, the class list, data.ignore_ids and "
+                    "data.class_map, or leave the split out of data.eval_splits",
+                )
+
     def looked_at(self, split: str) -> Split:
         """The samples of a split that its check has seen, with their facts."""
         self.check(split)

@@ -11,10 +11,19 @@ import numpy as np
 
 from segjax.data.checks import check_source
 from segjax.data.files.atomic import replacing
+from segjax.data.files.json_file import need_form, parse_json
 from segjax.data.files.regular import read_bytes
 from segjax.data.parallel import TIMEOUT_S
 from segjax.data.source import Source
 
+_CACHE = {"fingerprint": str, "statistics": dict}
+_STATISTICS = {
+    "images": int,
+    "class_pixels": [int],
+    "present_pixels": [int],
+    "ignored_pixels": int,
+    "sizes": [[int]],
+}
 _VERSION = 1  # raise it when the meaning of a cached count changes
 
 
@@ -48,24 +57,36 @@ def class_statistics(
             "sizes": sorted(counts.sizes),
         }
 
-    statistics = cached_count(source, cache_file, count)
+    def check(values: Any) -> None:
+        need_form(values, _STATISTICS, "it")
+        lengths = {len(values[name]) for name in ("class_pixels", "present_pixels")}
+        if lengths != {len(source.classes)} or {*map(len, values["sizes"])} - {2}:
+            raise ValueError("it has another number of classes")
+
+    statistics = cached_count(source, cache_file, count, check)
     pixels = {k: np.array(statistics[k], np.int64) for k in ("class_pixels", "present_pixels")}
     return {**statistics, **pixels, "sizes": [tuple(size) for size in statistics["sizes"]]}
 
 
 def cached_count(
-    source: Source, cache_file: str | os.PathLike | None, count: Callable[[], dict]
+    source: Source,
+    cache_file: str | os.PathLike | None,
+    count: Callable[[], dict],
+    check: Callable[[Any], None],
 ) -> dict:
-    """The JSON values that `count()` gives for a source, cached as in `class_statistics`."""
+    """The JSON values that `count()` gives for a source, cached as in `class_statistics`; `check`
+    raises ValueError for others, which are counted again."""
     fingerprint = fingerprint_of(source)
     if cache_file is None or fingerprint is None:
         return count()
     cache = pathlib.Path(cache_file)
     try:
-        content = json.loads(read_bytes(cache))
+        content = parse_json(read_bytes(cache))
+        need_form(content, _CACHE, "it")
         if content["fingerprint"] == fingerprint:
+            check(content["statistics"])
             return content["statistics"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         pass  # absent or damaged: count again
     statistics = count()
     cache.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from segjax.inference.predictor import Predictor
-from segjax.report.provenance import RUN_FILE
+from segjax.training.run_record import load_record
 
 RESULTS = "results.md"
 UNKNOWN_LICENSE = "unknown"
@@ -101,7 +101,7 @@ def _data(predictor: Predictor, workdir: pathlib.Path) -> str:
     data = predictor.config["data"]
     variant = f", variant {data['variant']}" if data.get("variant") else ""
     lines = [f"`{data['name']}`{variant}; trained on the split `{data['train_split']}`."]
-    for split, state in _record(workdir).get("data", {}).items():
+    for split, state in load_record(workdir)["data"].items():
         lines.append(f"- {split}: {state['images']:,} images, fingerprint {state['fingerprint']}")
     return "\n".join([lines[0], *([""] if lines[1:] else []), *lines[1:]])
 
@@ -122,15 +122,10 @@ def _training(config: Mapping[str, Any], workdir: pathlib.Path) -> str:
         f"{length} of {train['batch_size']} images, {optim['name']}, learning rate "
         f"{optim['learning_rate']:g} ({optim['schedule']}), {start}.",
     ]
-    environment = _record(workdir).get("environment", {})
+    environment = load_record(workdir)["environment"]
     known = ("started", "commit", "device", "segjax", "jax", "flax")
     facts = [f"- {name}: {environment[name]}" for name in known if environment.get(name)]
     return "\n".join([*lines, *([""] if facts else []), *facts])
-
-
-def _record(workdir: pathlib.Path) -> dict[str, Any]:
-    path = workdir / RUN_FILE
-    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _license(license: str) -> str:

@@ -54,12 +54,12 @@ def format_number(value: float | int | None) -> str:
 
 
 def no_nan(value: Any) -> Any:
-    """Replaces NaN by None, since JSON has no NaN."""
+    """Replaces NaN and infinity by None, since JSON has neither."""
     if isinstance(value, Mapping):
         return {k: no_nan(v) for k, v in value.items()}
     if isinstance(value, list):
         return [no_nan(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def result_rows(

@@ -3,7 +3,6 @@
 import datetime
 import hashlib
 import importlib.metadata
-import json
 import pathlib
 import platform
 import shlex
@@ -22,9 +21,8 @@ from segjax.data.source import files_of
 from segjax.data.splits import Splits
 from segjax.data.statistics import fingerprint_of
 from segjax.report.numbers import evenly_spaced
-from segjax.report.page import write_text
+from segjax.training.run_record import load_record, save_record
 
-RUN_FILE = "run.json"
 _OF_A_FINDING = ("code", "severity", "split", "title", "found", "remedy")
 _PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -35,10 +33,12 @@ def save_run(
     config: Mapping[str, Any],
     data: Splits,
     findings: Sequence[Finding] = (),
+    changed: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes run.json: `environment`, `changes` from the base config, `data` (`data_state`), and
-    the `findings` about them."""
+    """Writes run.json: `environment`, `changes` from the base config, `data` (`data_state`), the
+    `findings` about them, and the `data_changes` of earlier starts with that of this one."""
     changes = configs.difference(base, config) if base else {}
+    earlier = load_record(workdir)["data_changes"]
     run = {
         "environment": environment(),
         "changes": {name: {"base": old, "run": new} for name, (old, new) in changes.items()},
@@ -46,24 +46,34 @@ def save_run(
         "findings": [
             {name: getattr(finding, name) for name in _OF_A_FINDING} for finding in findings
         ],
+        "data_changes": [*earlier, *([changed] if changed else [])],
     }
-    write_text(workdir / RUN_FILE, json.dumps(run, indent=2) + "\n")
+    save_record(workdir, run)
 
 
 def load_run(workdir: pathlib.Path, seconds: float | None = None) -> dict[str, Any]:
     """Reads run.json; first adds `seconds` of training to the file, if given."""
-    run = json.loads((workdir / RUN_FILE).read_text())
+    run = load_record(workdir)
     if seconds is not None:
         run["seconds"] = seconds
-        write_text(workdir / RUN_FILE, json.dumps(run, indent=2) + "\n")
+        save_record(workdir, run)
     return run
+
+
+def save_skipped_steps(workdir: pathlib.Path, skipped: int, total: int) -> str:
+    """Writes into run.json, and returns, how many steps of a run changed nothing."""
+    run = load_record(workdir)
+    run["skipped_steps"] = (
+        f"{skipped:,} of {total:,} steps were skipped (train.on_nonfinite=skip): their loss or "
+        "gradient was not finite"
+    )
+    save_record(workdir, run)
+    return run["skipped_steps"]
 
 
 def known_findings(workdir: pathlib.Path) -> list[str]:
     """The titles of the findings that the run in a workdir started with; none before it starts."""
-    path = workdir / RUN_FILE
-    findings = json.loads(path.read_text()).get("findings", ()) if path.is_file() else ()
-    return [finding["title"] for finding in findings]
+    return [finding["title"] for finding in load_record(workdir)["findings"]]
 
 
 def environment(devices: bool = True) -> dict[str, Any]:

@@ -12,7 +12,9 @@ import numpy as np
 from segjax import config as configs
 from segjax.data.classes import ClassTable
 from segjax.data.doctor.findings import WARNING
+from segjax.data.errors import DataError
 from segjax.data.files.images import rgb_view
+from segjax.data.files.json_file import need_form, read_json
 from segjax.data.source import Source
 from segjax.data.splits import Splits
 from segjax.destinations import check_folder
@@ -23,7 +25,7 @@ from segjax.report.page import write_text
 from segjax.report.provenance import data_state, environment, load_run
 from segjax.report.run_page import Run, Scores, write_run_page
 from segjax.training.evaluation import Evaluation
-from segjax.training.writers import read_metrics
+from segjax.training.metrics_file import read_metrics
 
 RESULTS_FILE = "results.json"
 _PICTURES = ("curves", "class_iou", "confusion_matrix")
@@ -84,6 +86,17 @@ def write_report(
         f"then, {now['images']:,} now, and another fingerprint."
         for name, now in state.items()
         if trained_on.get(name, now) != now and not other_data
+    ]
+    remarks += [
+        f"At step {change['step']} the run went on with changed data (data.on_changed=accept): "
+        f"{'; '.join(change['found'])}."
+        for change in record["data_changes"]
+    ]
+    remarks += [f"{record['skipped_steps']}."] if record.get("skipped_steps") else []
+    remarks += [
+        f"No pixel of the {name} split was scored: there are no numbers."
+        for name, numbers in scores.results.items()
+        if not numbers["pixels"]
     ]
     remarks += [
         f"{finding['title']}. To mend it: {finding['remedy']}."
@@ -148,11 +161,38 @@ def _scores(classes: ClassTable, evaluations: Mapping[str, Evaluation], protocol
     )
 
 
+def read_results(workdir: str | pathlib.Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What results.json has for each split; {} without such a file.
+
+    Args:
+      workdir: of a run.
+      names: of what is a number or None where it is there.
+
+    Raises:
+      DataError: if it is damaged or holds something else.
+    """
+    path = pathlib.Path(workdir) / RESULTS_FILE
+    if not path.exists():
+        return {}
+    what, remedy = (
+        "the results of a run",
+        f"write it again with --mode=evaluate --workdir={workdir}",
+    )
+    results = read_json(path, what, remedy, fields={"results": {str: dict}})["results"]
+    try:
+        for split, numbers in results.items():
+            values = [numbers.get(name) for name in names]
+            need_form(values, [(int, float, type(None))], f"the numbers of {split!r}")
+    except ValueError as error:
+        raise DataError(f"{path} is not {what}: {error}", remedy) from error
+    return results
+
+
 def _write_results(workdir: pathlib.Path, scores: Scores) -> None:
     """Writes results.json and results.md."""
     results, classes, protocol = scores.results, scores.classes, scores.protocol
     saved = {"protocol": protocol, "classes": list(classes.names), "results": no_nan(results)}
-    write_text(workdir / RESULTS_FILE, json.dumps(saved, indent=2) + "\n")
+    write_text(workdir / RESULTS_FILE, json.dumps(saved, indent=2, allow_nan=False) + "\n")
     write_text(workdir / "results.md", tables.results_markdown(results, classes, protocol))
 
 

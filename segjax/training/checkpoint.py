@@ -2,7 +2,6 @@
 highest val mIoU."""
 
 import contextlib
-import json
 import logging
 import pathlib
 import shutil
@@ -18,6 +17,7 @@ from segjax.training import checksums
 from segjax.training.checkpoint_errors import disk_problem, is_no_traceback, reason
 from segjax.training.distributed import barrier, gather, is_first
 from segjax.training.plain_path import PlainPath
+from segjax.training.run_record import load_record
 from segjax.training.stored_checkpoint import (
     earlier_steps,
     is_step,
@@ -447,8 +447,8 @@ def has_checkpoint(workdir: str | pathlib.Path | None) -> bool:
 def _is_recalibrated(workdir: pathlib.Path) -> bool:
     """Whether run.json names an origin of the batch normalisation statistics."""
     try:
-        return "batch_stats" in json.loads((workdir / "run.json").read_bytes())["environment"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return "batch_stats" in load_record(workdir)["environment"]
+    except ValueError:  # who needs the file says what is wrong with it
         return False
 
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -40,9 +41,14 @@ def logits_fn(model: nn.Module, normalization: Normalization, train: bool = Fals
     ) -> Float[Array, "n H W k"]:
         images = normalization(images.astype(jnp.float32) / 255, inside)
         apply = model.apply if rngs is None else functools.partial(model.apply, rngs=rngs)
-        if not train:
-            return apply(variables, images, train=False)["logits"]
-        outputs, _ = apply(variables, images, train=True, mutable=["batch_stats"])
-        return outputs["logits"]
+        options: dict[str, Any] = {"mutable": ["batch_stats"]} if train else {}
+        try:
+            outputs = apply(variables, images, train=train, **options)
+        except flax.errors.FlaxError as error:  # at the first call alone
+            raise ValueError(
+                f"the weights are not those of this network ({str(error).splitlines()[0]}); use "
+                "the config.json and classes.json that training wrote with the checkpoints"
+            ) from error
+        return (outputs[0] if train else outputs)["logits"]
 
     return forward

@@ -53,6 +53,7 @@ def train(
 
     Raises:
       NonFiniteLoss: naming the step; the checkpoints before it stay.
+      NothingLearned: if all steps were skipped.
       Interrupted: the run was asked to stop, and has been saved.
       OSError: for data that cannot be read, or a last checkpoint that could not be written.
     """
@@ -218,18 +219,26 @@ class _Run:
 
     def validate(self, state, run_state: RunState, step: int, log, writer) -> TrainState:
         """Evaluates a step, writes its scores, pictures and checkpoints, and adapts the rate."""
+        if line := log.end_interval(step, self.setup.total_steps):
+            self.say(line)
         evaluation = self.evaluate(state, stop=self.interruption.requested)
         if evaluation is None:  # interrupted; the resumed run evaluates this step again
             self.save(state, run_state, step)
             self.stop(self.interruption.asked or self.interruption.requested(), step)
         summary, config = evaluation.summary(), self.setup.config
-        miou = summary["miou"] if np.isfinite(summary["miou"]) else 0.0
+        miou = summary["miou"]
+        if not np.isfinite(miou):
+            self.say(
+                f"warning: step {step} has no val mIoU: no pixel of the split "
+                f"{config['data']['val_split']} has a label; --mode=doctor looks at its masks"
+            )
         lost = self.store.best_miou < 0
         run_state.update(step, miou, config["train"], config["optim"], best_lost=lost)
         log.validated(step, summary, run_state.best_step == step)
         variables = state.eval_variables()
         state = self.with_rate(state, run_state)
-        self.store.save_best(step, variables, miou)
+        if np.isfinite(miou):
+            self.store.save_best(step, variables, miou)
         self.save(state, run_state, step)
         # While the checkpoint is written, and not if somebody waits for the end.
         if self.preview and is_first() and not self.interruption.pending:

@@ -17,6 +17,10 @@ class NonFiniteLoss(ArithmeticError):
     """The loss or the gradient of a step was NaN or infinite."""
 
 
+class NothingLearned(ArithmeticError):
+    """All steps were skipped."""
+
+
 class MetricsLogger:
     """Takes each step's metrics and writes them two steps late.
 
@@ -33,6 +37,8 @@ class MetricsLogger:
     """
 
     _LAG = 2
+    # Skipped steps in a row after which a run that evaluates more often goes on.
+    _FEW = 10
 
     def __init__(
         self,
@@ -49,6 +55,7 @@ class MetricsLogger:
         self._batch_size, self._log_every, self._epoch_images = batch_size, log_every, epoch_images
         self._head, self._pending = head, collections.deque()
         self._window, self._confusion = [], 0
+        self._taken = self._labelled = self._skipped_in_a_row = 0
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -71,6 +78,29 @@ class MetricsLogger:
         while self._pending:
             self._read()
 
+    def end_interval(self, step: int, total: int) -> str:
+        """A line for the user if no step since the last evaluation had a labelled pixel, else "".
+
+        Raises:
+          NothingLearned: if all of them were skipped, and ten in a row or all of the run.
+        """
+        taken, labelled = self._taken, self._labelled
+        self._taken = self._labelled = 0
+        skipped, all_of_run = self._skipped_in_a_row, self._run_state.skipped_steps >= step == total
+        if taken and (skipped >= max(taken, self._FEW) or all_of_run):
+            raise NothingLearned(
+                f"all of the last {skipped} steps, to step {step}, were skipped "
+                "(train.on_nonfinite=skip): their loss or gradient was not finite, and the network "
+                "learns nothing. Lower optim.learning_rate, set optim.clip_norm=1, or look at the "
+                "data; checkpoints before these steps stay"
+            )
+        if labelled or taken == 0 or skipped >= taken:
+            return ""
+        return (
+            f"warning: none of the {taken} steps to step {step} saw a labelled pixel: have the "
+            "masks changed during the run? --mode=doctor looks at them"
+        )
+
     def validated(self, step: int, result: dict[str, Any], best: bool) -> None:
         """Writes the scores of an evaluation."""
         self._bar.validated(step, result["miou"], result["loss"], best)
@@ -88,10 +118,14 @@ class MetricsLogger:
         values = {name: float(value) for name, value in metrics.items()}
         self._images += self._batch_size
         rate = self._images / (time.perf_counter() - self._since)
+        self._taken += 1
         if skipped:
             self._run_state.skipped_steps += 1
+            self._skipped_in_a_row += 1
         else:
             _check_finite(step, values)
+            self._skipped_in_a_row = 0
+            self._labelled += int(confusion.sum())
             self._window.append(values)
             self._confusion += confusion
         self._bar.update(step, {**values, "images_per_second": rate})

@@ -1,7 +1,10 @@
 """Validates options before anything is built."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
+
+import jax
 
 from segjax.config import flatten
 from segjax.data import sampling
@@ -12,6 +15,9 @@ from segjax.training.head import head_name
 from segjax.training.remat import POLICIES
 from segjax.transforms import normalize
 
+# Of a canvas: 16 times an image of 4K. The first map of 64 channels has 68 GB.
+_MOST_PIXELS = 2**28
+
 
 def check_options(config: Mapping[str, Any]) -> None:
     """Checks the options of a run that need neither data nor a model.
@@ -19,25 +25,8 @@ def check_options(config: Mapping[str, Any]) -> None:
     Raises:
       ValueError: naming the first option that is out of range, or that contradicts another one.
     """
-    check_numbers(flatten(config))
-    data, train, augment = config["data"], config["train"], config["augment"]
-    image_size = tuple(data["image_size"])
-    for name, size in (
-        ("data.image_size", image_size),
-        ("augment.crop_size", tuple(augment["crop_size"])),
-    ):
-        unset = name != "data.image_size" and size == (0, 0)
-        whole = all(isinstance(side, int) for side in size)
-        if len(size) != 2 or not whole or (min(size) < 16 and not unset):
-            raise ValueError(f"{name}={size}; use (height, width), whole numbers of 16 or more")
-    for name, texts in (
-        ("data.eval_splits", data["eval_splits"]),
-        ("train.freeze", train["freeze"]),
-    ):
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{name}={texts}; use names")
-    label_size(data)  # raises
-    normalize.check_window(data["local_contrast"], image_size)
+    check_sizes(config)
+    data, train = config["data"], config["train"]
     sampling.check(data)
     check_loss(config["loss"], head_name(config["model"]))
     if not train["steps"] and not train["epochs"] and not config["init_from"]:
@@ -69,12 +58,60 @@ def check_options(config: Mapping[str, Any]) -> None:
         ("train.remat", train["remat"], POLICIES),
         ("train.on_nonfinite", train["on_nonfinite"], ("stop", "skip", "rollback")),
         ("data.on_unreadable", data["on_unreadable"], ("stop", "skip")),
+        ("data.on_changed", data.get("on_changed", "stop"), ("stop", "accept")),
     ):
         if value not in known:
             raise ValueError(f"{name}={value!r}; use {', '.join(known)}")
+
+
+def check_sizes(config: Mapping[str, Any]) -> None:
+    """Checks numbers and sizes, also of the config of a finished run, which may be damaged.
+
+    Raises:
+      ValueError: naming the first option that is out of range.
+    """
+    check_numbers(flatten(config))
+    data = config["data"]
+    image_size = tuple(data["image_size"])
+    for name, size in (
+        ("data.image_size", image_size),
+        ("augment.crop_size", tuple(config["augment"]["crop_size"])),
+    ):
+        unset = name != "data.image_size" and size == (0, 0)
+        whole = all(isinstance(side, int) for side in size)
+        if len(size) != 2 or not whole or (min(size) < 16 and not unset):
+            raise ValueError(f"{name}={size}; use (height, width), whole numbers of 16 or more")
+        if size[0] * size[1] > _MOST_PIXELS:
+            raise ValueError(
+                f"{name}={size}: {size[0] * size[1]:,} pixels; use {_MOST_PIXELS:,} at most"
+            )
+    for name, texts in (
+        ("data.eval_splits", data["eval_splits"]),
+        ("train.freeze", config["train"]["freeze"]),
+    ):
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{name}={texts}; use names")
+    label_size(data)  # raises
+    normalize.check_window(data["local_contrast"], image_size)
     channels, lengths = data["channels"], (len(data["mean"]), len(data["std"]))
     if lengths not in ((0, 0), (channels, channels)) or min(data["std"], default=1) <= 0:
         raise ValueError(
             f"data.mean and data.std have {lengths[0]} and {lengths[1]} numbers; use {channels} "
             "each, data.std above 0, or none for those of init_from's network or of ImageNet"
         )
+
+
+def check_memory(config: Mapping[str, Any]) -> None:
+    """Raises ValueError if a batch of images, as bytes, does not fit the memory of this machine."""
+    data, train = config["data"], config["train"]
+    height, width = data["image_size"]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for option in ("batch_size", "eval_batch_size"):
+        # A process holds its own rows.
+        needed = train[option] * height * width * (data["channels"] + 1) / jax.process_count()
+        if needed > memory:
+            raise ValueError(
+                f"train.{option}={train[option]}: a batch of images of {height}x{width} has "
+                f"{needed / 1e9:,.0f} GB, and this machine {memory / 1e9:,.0f} GB of memory; use "
+                "fewer images, or smaller ones"
+            )

@@ -57,7 +57,7 @@ class RunState:
     def update(
         self, step: int, miou: float, train_config, optim_config, *, best_lost: bool = False
     ) -> None:
-        """Takes the val mIoU of an evaluation.
+        """Takes the val mIoU of an evaluation, perhaps NaN, which is never the best.
 
         `optim.plateau_patience` evaluations without improvement multiply the learning rate by
         `optim.plateau_factor`, down to `optim.plateau_min_rate`; `train.early_stop_patience` of
@@ -68,7 +68,8 @@ class RunState:
             then; patience still counts from the best score.
         """
         self.evaluated = step
-        if best_lost or miou >= self.best_miou:  # the later of equals, as in checkpoints/best
+        # The later of equals, as in checkpoints/best.
+        if miou >= self.best_miou or (best_lost and not math.isnan(miou)):
             self.best_miou, self.best_step = miou, step
         patience = optim_config["plateau_patience"]
         if patience and self.plateau.update(miou) >= patience:

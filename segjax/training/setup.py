@@ -29,8 +29,9 @@ from segjax.training import schedules
 from segjax.training.class_weights import class_weights
 from segjax.training.evaluation import eval_batch_size
 from segjax.training.head import SOFTMAX, Head, make_head
+from segjax.training.inputs import Inputs, read_inputs
 from segjax.training.mesh import Devices, make_devices
-from segjax.training.options import check_options
+from segjax.training.options import check_memory, check_options
 from segjax.training.parts import Parts, read_parts
 from segjax.training.pretrained import (
     Initial,
@@ -65,6 +66,7 @@ class Setup:
       initial: the weights of `init_from`, for a run that starts.
       order: endless indices of the training images; None = each once an epoch.
       findings: what the doctor's rules find in samples of the splits, the worst first.
+      inputs: what a run in a workdir is made of.
     """
 
     config: Mapping[str, Any]
@@ -84,6 +86,7 @@ class Setup:
     initial: Initial | None = None
     order: grain.MapDataset | None = None
     findings: Sequence[Finding] = ()
+    inputs: Inputs | None = None
 
     @property
     def crop_size(self) -> tuple[int, int]:
@@ -208,7 +211,9 @@ def setup_run(config: Mapping[str, Any], workdir: str | pathlib.Path | None = No
       ValueError: naming the option or file that is wrong, what is wrong with it and what to do.
     """
     check_options(config)
+    check_memory(config)
     config, data = _with_image_options(config, workdir)
+    inputs = read_inputs(config, data, workdir) if workdir else None
     head = make_head(config, data.classes)
     model = build(config["model"], len(data.classes), config["dtype"])
     initial = None if has_checkpoint(workdir) else read_initial(config, model)
@@ -229,6 +234,7 @@ def setup_run(config: Mapping[str, Any], workdir: str | pathlib.Path | None = No
         initial=initial,
         order=sampling.make_order(config["data"], train.source, config["seed"], workdir),
         findings=findings,
+        inputs=inputs,
     )
 
 

@@ -5,7 +5,6 @@ import math
 import os
 import pathlib
 import warnings
-from typing import Any
 
 import numpy as np
 
@@ -13,20 +12,7 @@ from segjax.data.files.atomic import append, replacing
 from segjax.terminal import one_line
 from segjax.training.distributed import is_first
 from segjax.training.event_file import EventFile
-
-METRICS_FILE = "metrics.jsonl"
-
-
-def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl; a line cut off by a crash is left out."""
-    path = pathlib.Path(workdir) / METRICS_FILE
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
+from segjax.training.metrics_file import METRICS_FILE, rows_to_keep
 
 
 class MetricsWriter:
@@ -44,7 +30,7 @@ class MetricsWriter:
         last = {"val": start_step if evaluated is None else evaluated}
         rows = [
             row
-            for row in read_metrics(workdir)
+            for row in rows_to_keep(workdir)
             if row["step"] <= last.get(row["split"], start_step)
         ]
         path = workdir / METRICS_FILE

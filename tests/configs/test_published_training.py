@@ -7,7 +7,7 @@ import pytest
 
 from configs import recipes
 from segjax.commands.train import train
-from segjax.training.writers import read_metrics
+from segjax.training.metrics_file import read_metrics
 from tests.configs.published import TABLE
 from tests.configs.test_published import config_of
 

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 
 from segjax.training.checkpoint import CheckpointStore
+from segjax.training.metrics_file import read_metrics
 from segjax.training.setup import setup_run
 from segjax.training.state import TrainState
-from segjax.training.writers import read_metrics
 from tests.conftest import make_tiny_config
 
 

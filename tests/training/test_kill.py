@@ -13,8 +13,8 @@ from rich.console import Console
 from segjax import config as configs
 from segjax.commands.train import workdir_lock
 from segjax.training import loop, runtime
+from segjax.training.metrics_file import read_metrics
 from segjax.training.setup import setup_run
-from segjax.training.writers import read_metrics
 from tests.training.runs import eventful_config, left_by
 
 STEPS = 24

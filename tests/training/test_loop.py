@@ -16,8 +16,8 @@ from rich.console import Console
 from segjax.training import loop
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.interruption import Interrupted
+from segjax.training.metrics_file import read_metrics
 from segjax.training.setup import Setup, setup_run
-from segjax.training.writers import read_metrics
 from tests.conftest import make_tiny_config
 from tests.training.runs import eventful_config, left_by
 

@@ -17,7 +17,7 @@ from segjax import config as configs
 from segjax.training.distributed import EXIT_LOST, EXIT_USER_ERROR
 from segjax.training.evaluation import Evaluation, evaluation_path
 from segjax.training.interruption import EXIT_INTERRUPTED
-from segjax.training.writers import read_metrics
+from segjax.training.metrics_file import read_metrics
 from tests.training.processes import free_address, start, wait_for
 from tests.training.runs import left_by
 from tests.training.test_distributed import free_job, slurm

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from segjax.data.files.atomic import append
 from segjax.training import progress, writers
+from segjax.training.metrics_file import METRICS_FILE, read_metrics
 from segjax.training.progress import ProgressBar, duration
-from segjax.training.writers import METRICS_FILE, MetricsWriter, read_metrics
+from segjax.training.writers import MetricsWriter
 from tests.training.processes import wait_for
 
 

@@ -93,7 +93,7 @@ def read_json(
     remedy: str,
     *,
     kind: type = dict,
-    fields: Mapping[str, type | tuple[type, ...]] = {},
+    fields: Mapping[str, Any] = {},
     most_bytes: int = MOST_BYTES,
     strict: bool = True,
 ) -> Any:
@@ -104,7 +104,7 @@ def read_json(
       what: the file should be, such as "the config of a run".
       remedy: what to do if it is not.
       kind: type of the value.
-      fields: types of values that an object must have.
+      fields: names of values that an object must have, with their form, see `need_form`.
       most_bytes: a larger file is not read.
       strict: see `parse_json`.
 
@@ -115,13 +115,35 @@ def read_json(
     try:
         value = parse_json(content, strict=strict)
         need_type(value, kind, "it")
-        for name, types in fields.items():
+        for name, form in fields.items():
             if name not in value:
                 raise ValueError(f"{name!r} is missing")
-            need_type(value[name], types, repr(name))
+            need_form(value[name], form, name)
     except ValueError as error:
         raise DataError(f"{path} is not {what}: {error}", remedy) from error
     return value
+
+
+def need_form(value: Any, form: Any, name: str) -> None:
+    """Raises ValueError, starting with `name`, if a value of JSON has another form.
+
+    Args:
+      form: a type or several, `object` for anything; [form] of a list's elements; {name: form} of
+        what an object must hold, {str: form} of all its values.
+    """
+    if isinstance(form, list):
+        need_type(value, list, name)
+        for place, inner in enumerate(value):
+            need_form(inner, form[0], f"{name}[{place}]")
+    elif isinstance(form, dict):
+        need_type(value, dict, name)
+        for key, inner in form.items():
+            for each in value if key is str else (key,):
+                if each not in value:
+                    raise ValueError(f"{name} has no {each!r}")
+                need_form(value[each], inner, f"{name}[{_shown(each)}]")
+    elif form is not object:
+        need_type(value, form, name)
 
 
 def need_type(value: Any, types: type | tuple[type, ...], name: str) -> None:

@@ -35,6 +35,15 @@ class Prepared:
     def classes(self) -> ClassTable:
         return self.manifest.classes
 
+    @property
+    def files(self) -> list[pathlib.Path]:
+        """What the samples are read from."""
+        shards = self.manifest.splits[self.split].shards
+        return [
+            self.manifest.folder / manifests.FILE,
+            *(self.manifest.path(shard) for shard in shards),
+        ]
+
     def __len__(self) -> int:
         return self.manifest.splits[self.split].samples
 

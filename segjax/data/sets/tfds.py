@@ -77,6 +77,11 @@ class TfdsSplit:
     id_map: IdMap  # from the ids in a mask to labels
     length: int  # number of samples
 
+    @property
+    def files(self) -> list[pathlib.Path]:
+        """What the samples of all splits are read from."""
+        return [path for path in pathlib.Path(self.folder).iterdir() if path.is_file()]
+
     def __len__(self) -> int:
         return self.length
 

@@ -6,7 +6,7 @@ import pytest
 
 from segjax.data.errors import DataError
 from segjax.data.files import json_file
-from segjax.data.files.json_file import need_type, parse_json, read_bytes, read_json
+from segjax.data.files.json_file import need_form, need_type, parse_json, read_bytes, read_json
 
 DEEP = "[" * 64 + "]" * 64
 
@@ -41,8 +41,8 @@ def test_values_are_those_of_json(tmp_path):
         (b"[1]", "it is a list, not an object"),
         (b"7", "it is a whole number, not an object"),
         (b'{"b": 1}', "'a' is missing"),
-        (b'{"a": "1"}', "'a' is text, not a whole number or null"),
-        (b'{"a": true}', "'a' is true or false, not a whole number or null"),
+        (b'{"a": "1"}', "a is text, not a whole number or null"),
+        (b'{"a": true}', "a is true or false, not a whole number or null"),
         (b'{"a": 1, "a": 2}', "'a' occurs twice"),
         (b'{"a": NaN}', "NaN is no number"),
         (b'{"a": -Infinity}', "-Infinity is no number"),
@@ -105,3 +105,23 @@ def test_types_of_json():
     with pytest.raises(ValueError, match="a is a number, not a whole number"):
         need_type(3.0, int, "a")
     assert set(json_file._KINDS) == {dict, list, str, bool, int, float, type(None)}
+
+
+FORM = {"rows": [{"name": str, "step": (int, float)}], "more": {str: [object]}}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"rows": 1, "more": {}}, r"v\['rows'\] is a whole number, not a list"),
+        ({"rows": [{"name": "a"}], "more": {}}, r"v\['rows'\]\[0\] has no 'step'"),
+        ({"rows": [{"name": 1, "step": 1}], "more": {}}, r"\[0\]\['name'\] is a whole number"),
+        ({"rows": [], "more": {"x": None}}, r"v\['more'\]\['x'\] is null, not a list"),
+        ({"rows": []}, "v has no 'more'"),
+        ([], "v is a list, not an object"),
+    ],
+)
+def test_another_form_is_named(value, words):
+    need_form({"rows": [{"name": "a", "step": 1.5}], "more": {"x": [None, 1]}}, FORM, "v")
+    with pytest.raises(ValueError, match=words):
+        need_form(value, FORM, "v")
