@@ -24,6 +24,7 @@ from segjax.inference.scoring import (
 from segjax.metrics.protocols import find_protocol
 from segjax.report import run as run_report
 from segjax.report import tables
+from segjax.training.agreement import agree_on_run
 from segjax.training.distributed import is_first
 from segjax.training.evaluation import eval_batch_size, evaluation_path
 from segjax.training.mesh import evaluation_devices
@@ -86,6 +87,9 @@ def evaluate(
     chosen = find_protocol(protocol)
     options = InferenceOptions(crf=None if crf is None else DenseCRF.from_options(crf))
     console, workdir = console or Console(), pathlib.Path(workdir)
+    if opened is None:
+        asked = {"splits": list(splits), "protocol": protocol, "overrides": overrides, "crf": crf}
+        agree_on_run(configs.load(workdir), workdir, **asked)
     configs.check_files(workdir)
     load_record(workdir), read_metrics(workdir)  # which are needed in the end
     predictor = Predictor.from_workdir(workdir, options=options, overrides=overrides)

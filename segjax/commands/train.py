@@ -20,6 +20,7 @@ from segjax.report.numbers import evenly_spaced
 from segjax.report.plan_tables import parts_table
 from segjax.report.provenance import known_findings, save_run, save_skipped_steps
 from segjax.training import loop
+from segjax.training.agreement import agree_on_data, agree_on_run, arrays_hash
 from segjax.training.distributed import is_first
 from segjax.training.interruption import Interruption
 from segjax.training.length import LENGTH, check_length
@@ -58,11 +59,13 @@ def train(
     if first:
         run_report.check_places(workdir, "--workdir")
     with workdir_lock(workdir) if first else contextlib.nullcontext() as lock:
+        agree_on_run(config, workdir)
         configs.check_files(workdir)
         configs.check_same_run(config, workdir, base, except_for=LENGTH)
         setup = setup_run(config, workdir)
         check_length(setup, workdir)
         check_resources(setup, workdir)
+        agree_on_data(_facts(setup))
         if first:
             known = known_findings(workdir)
             configs.save(setup.config, workdir)
@@ -85,6 +88,22 @@ def train(
 def workdir_lock(workdir: str | pathlib.Path) -> FolderLock:
     """The lock of a workdir while a run trains in it."""
     return FolderLock(workdir, "workdir", "use another --workdir")
+
+
+def _facts(setup: Setup) -> dict[str, Any]:
+    """What must be equal where processes share a run, of what each has read for itself."""
+    if jax.process_count() == 1:
+        return {}
+    inputs, found = setup.inputs, configs.flatten(configs.plain(setup.config["data"]))
+    facts: dict[str, Any] = {
+        f"data of {name}": s for name, s in inputs.contents.fingerprints.items()
+    }
+    facts |= {f"data.{name}": found[name] for name in ("mean", "std", "value_range", "exif")}
+    facts["classes"] = setup.classes.to_rows()
+    facts["ids of masks"] = inputs.contents.ids
+    facts["weights of init_from"] = arrays_hash(setup.initial.arrays) if setup.initial else ""
+    facts["loss.class_weights"] = setup.objective.class_weights
+    return facts
 
 
 def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str) -> None:

@@ -5,10 +5,12 @@ every process, and ends the others when one dies.
 """
 
 import contextlib
+import errno
 import os
 import pickle
 import re
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -75,6 +77,7 @@ def start(
     if num_processes == 1 or (options is None and _num_tasks() == 1):
         return 1
     place = f" at {coordinator}" if coordinator else ""
+    _check_port(options)
     try:
         _initialize(options, place, timeout_s)
     except ValueError as error:
@@ -217,6 +220,47 @@ def _options(
         "process_id": process_id,
         "cluster_detection_method": "deactivate",
     }
+
+
+def _check_port(options: dict[str, Any] | None) -> None:
+    """Looks whether the coordinator's port is free for process 0, and is its for the others: JAX
+    would crash on an occupied port, and the others wait.
+
+    Raises:
+      OSError: if another program has it.
+    """
+    environment = os.environ.get
+    address = (options or {}).get("coordinator_address") or environment("JAX_COORDINATOR_ADDRESS")
+    number = (options or {}).get("process_id", environment("JAX_PROCESS_ID"))
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdigit() or number is None:
+        return  # JAX chooses
+    remedy = "use a free port of process 0's host, the same for all processes"
+    if int(number) == 0:
+        both = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both else socket.AF_INET
+        try:  # as JAX does, for all addresses of the host
+            socket.create_server(("", int(port)), family=family, dualstack_ipv6=both).close()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise OSError(
+                    f"--coordinator={address}: another program has this port; {remedy}"
+                ) from error
+        return
+    try:
+        probe = socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_S)
+    except OSError:
+        return  # process 0 is not there yet
+    with probe, contextlib.suppress(OSError):
+        greeting = b""
+        with contextlib.suppress(TimeoutError):
+            greeting = probe.recv(9)
+        if greeting[3:4] == b"\x04":  # HTTP/2 begins with a frame of settings
+            return
+    raise OSError(
+        f"--coordinator={address}: what listens there is another program, no coordinator of a "
+        f"run; {remedy}"
+    )
 
 
 def _num_tasks() -> int | None:
