@@ -149,7 +149,7 @@ def load(workdir: str | pathlib.Path, *, scores: bool = False) -> Any:
         )
     try:
         if "scored" not in values:
-            need_form(values, _IN_EVERY_RUN, "it")
+            need_form(values, _IN_EVERY_RUN, "")
         everywhere = values.get("optim", {}).pop("decay_biases_and_norms", None)
         if everywhere is not None:
             values["optim"]["decay_scale"] = "" if everywhere else "bias=0,norm=0"

@@ -25,6 +25,7 @@ from segjax.data.splits import Splits
 FILE = "inputs.json"
 _MOST_BYTES = 1 << 30  # of the file: a few million names
 _WHOLE, _BLOCK = 1 << 16, 1 << 12  # bytes of an image that are read as a whole, and in a block
+_AT_ONCE = 64  # files that a thread looks at before it hands on what it found
 _SHOWN = 3  # names in a message
 
 
@@ -97,6 +98,9 @@ def contents_of(splits: Splits, before: "Contents | None" = None) -> Contents:
 
     Masks are read as a whole, of images larger than 64 KiB a few blocks. What has the state of a
     stamp in `before` is not read again.
+
+    Raises:
+      TimeoutError: naming the files, if there is no answer for `data.timeout_s`.
     """
     known = before.splits if before else {}
     training = splits.source(splits.data["train_split"])
@@ -114,11 +118,16 @@ def contents_of(splits: Splits, before: "Contents | None" = None) -> Contents:
         splits.classes,
         tuple(sorted(ids.items())),
         listed,
-        {name: _split_contents(splits.source(name), known.get(name)) for name in splits.used},
+        {
+            name: _split_contents(splits.source(name), known.get(name), splits.data["timeout_s"])
+            for name in splits.used
+        },
     )
 
 
-def _split_contents(source: Source, before: SplitContents | None) -> SplitContents:
+def _split_contents(
+    source: Source, before: SplitContents | None, timeout_s: float
+) -> SplitContents:
     names, files, whole = _files(source)
     known = {}
     if before:
@@ -126,8 +135,11 @@ def _split_contents(source: Source, before: SplitContents | None) -> SplitConten
         for name, each in zip(names, files, strict=True):
             known |= zip(each, (before.stamps[k] for k in states.get(name, ())), strict=False)
     todo = list({path: None for each in files for path in each})
-    stamps = in_threads(
-        lambda k: stamp_of(todo[k], whole(todo[k]), known.get(todo[k])), range(len(todo))
+    parts = in_threads(
+        lambda at: [stamp_of(p, whole(p), known.get(p)) for p in todo[at : at + _AT_ONCE]],
+        range(0, len(todo), _AT_ONCE),
+        reading=lambda at: f"{todo[at]} and {len(todo[at : at + _AT_ONCE]) - 1} more",
+        timeout_s=timeout_s,
     )
     places = {path: k for k, path in enumerate(todo)}
     return SplitContents(
@@ -135,7 +147,7 @@ def _split_contents(source: Source, before: SplitContents | None) -> SplitConten
         "" if names else _of_samples(source),
         tuple(name.encode(errors="backslashreplace").decode() for name in names),
         tuple(tuple(places[path] for path in each) for each in files),
-        tuple(stamps),
+        tuple(stamp for stamps in parts for stamp in stamps),
     )
 
 

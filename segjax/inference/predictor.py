@@ -26,7 +26,7 @@ from segjax.models import build
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.forward import logits_fn
 from segjax.training.head import make_head
-from segjax.training.options import check_sizes
+from segjax.training.options import check_run
 from segjax.transforms.normalize import Normalization
 
 
@@ -126,7 +126,7 @@ class Predictor:
         config = configs.load(workdir)
         classes = configs.load_classes(config, workdir)
         config = configs.with_overrides(config, overrides or {})
-        check_sizes(config)
+        check_run(config, workdir)
         model = build(config["model"], len(classes), config["dtype"])
         with CheckpointStore(workdir, read_only=True) as store:
             variables = store.restore_variables(step)

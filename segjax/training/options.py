@@ -1,6 +1,7 @@
 """Validates options before anything is built."""
 
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,6 +100,14 @@ def check_sizes(config: Mapping[str, Any]) -> None:
             f"data.mean and data.std have {lengths[0]} and {lengths[1]} numbers; use {channels} "
             "each, data.std above 0, or none for those of init_from's network or of ImageNet"
         )
+
+
+def check_run(config: Mapping[str, Any], workdir: str | pathlib.Path) -> None:
+    """`check_sizes` of a finished run, perhaps with other options."""
+    try:
+        check_sizes(config)
+    except ValueError as error:
+        raise ValueError(f"{workdir}/config.json with the options given: {error}") from error
 
 
 def check_memory(config: Mapping[str, Any]) -> None:

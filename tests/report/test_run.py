@@ -18,6 +18,7 @@ from segjax.report import figures, pictures, provenance
 from segjax.report import run as run_report
 from segjax.report.numbers import choose_samples
 from segjax.training.evaluation import Evaluation
+from segjax.training.run_record import load_record, save_record
 from tests.report.html import Page
 
 
@@ -99,6 +100,18 @@ def test_data_that_changed_since_the_training_are_named(run):
     run[1].config.data.eval_images = 4
     page = write(run, evaluation)
     assert "The val split has changed since the training: 3 images then, 4 now" in page.text
+
+
+def test_what_befell_the_run_is_in_the_report(run):
+    provenance.save_skipped_steps(run[0], 3, 1200)
+    record = load_record(run[0])
+    found = ["train: the mask of 1 of 8 images changed (a)"]
+    record["data_changes"] = [{"step": 40, "found": found, "before": {}, "now": {}}]
+    save_record(run[0], record)
+    text = write(run, Evaluation(*counted(), 0.5)).text
+    assert "3 of 1,200 steps were skipped" in text
+    assert "At step 40 the run went on with changed data" in text
+    assert found[0] in text
 
 
 def test_fingerprint_is_that_of_every_copy_and_changes_with_a_file(tiny_config, tmp_path):

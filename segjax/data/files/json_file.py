@@ -125,7 +125,7 @@ def read_json(
 
 
 def need_form(value: Any, form: Any, name: str) -> None:
-    """Raises ValueError, starting with `name`, if a value of JSON has another form.
+    """Raises ValueError, starting with `name` and the place in it, if a value has another form.
 
     Args:
       form: a type or several, `object` for anything; [form] of a list's elements; {name: form} of
@@ -140,8 +140,8 @@ def need_form(value: Any, form: Any, name: str) -> None:
         for key, inner in form.items():
             for each in value if key is str else (key,):
                 if each not in value:
-                    raise ValueError(f"{name} has no {each!r}")
-                need_form(value[each], inner, f"{name}[{_shown(each)}]")
+                    raise ValueError(f"{name or 'it'} has no {each!r}")
+                need_form(value[each], inner, f"{name}.{_plain(each)}".lstrip("."))
     elif form is not object:
         need_type(value, form, name)
 
@@ -182,6 +182,10 @@ def _int(text: str) -> int:
 
 def _shown(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:40]}...")
+
+
+def _plain(key: str) -> str:
+    return key if re.fullmatch(r"[\w -]{1,40}", key) else _shown(key)
 
 
 def _check_depth(value: Any) -> None:

@@ -113,10 +113,10 @@ FORM = {"rows": [{"name": str, "step": (int, float)}], "more": {str: [object]}}
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ({"rows": 1, "more": {}}, r"v\['rows'\] is a whole number, not a list"),
-        ({"rows": [{"name": "a"}], "more": {}}, r"v\['rows'\]\[0\] has no 'step'"),
-        ({"rows": [{"name": 1, "step": 1}], "more": {}}, r"\[0\]\['name'\] is a whole number"),
-        ({"rows": [], "more": {"x": None}}, r"v\['more'\]\['x'\] is null, not a list"),
+        ({"rows": 1, "more": {}}, r"v\.rows is a whole number, not a list"),
+        ({"rows": [{"name": "a"}], "more": {}}, r"v\.rows\[0\] has no 'step'"),
+        ({"rows": [{"name": 1, "step": 1}], "more": {}}, r"\[0\]\.name is a whole number"),
+        ({"rows": [], "more": {"x": None}}, r"v\.more\.x is null, not a list"),
         ({"rows": []}, "v has no 'more'"),
         ([], "v is a list, not an object"),
     ],
