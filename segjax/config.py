@@ -252,7 +252,8 @@ def copy_run(workdir: pathlib.Path, output: pathlib.Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     for name in RUN_FILES:
         if (workdir / name).is_file():
-            shutil.copy2(workdir / name, output / name)
+            with replacing(output / name) as partial:
+                shutil.copy2(workdir / name, partial)
 
 
 def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -330,4 +331,5 @@ def load_classes(config: Mapping[str, Any], workdir: str | pathlib.Path) -> Clas
 def save_classes(classes: ClassTable, workdir: pathlib.Path) -> None:
     """Writes classes.json of a run or of predictions, which is a class list too."""
     text = json.dumps(classes.to_rows(), indent=1) + "\n"
-    (workdir / CLASSES_FILE).write_text(text, encoding="utf-8")
+    with replacing(workdir / CLASSES_FILE) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -13,6 +13,7 @@ from segjax.accelerators import DEVICES, Device, Program, TooLargeError, parse
 from segjax.console import Console
 from segjax.destinations import check_folder
 from segjax.report.augmentation import augmentation_sheet
+from segjax.report.page import write_text
 from segjax.report.plan_tables import parts_table, plan_table, step_figures
 from segjax.training import planning
 from segjax.training.evaluation import eval_batch_size
@@ -87,7 +88,7 @@ def plan(
         result["changes"] = _changes(setup, devices, figures["train"], console)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "plan.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    write_text(path, json.dumps(result, indent=2) + "\n")
     print_line(console, f"numbers: {path}")
     _draw_augmentation(setup, workdir / "augmentation.png", console)
     return result

@@ -138,7 +138,7 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str
 
 def _preview(setup: Setup):
     """The function that draws a few validation images for TensorBoard after each evaluation."""
-    source = setup.validation.source
+    source, timeout_s = setup.validation.source, setup.config["data"]["timeout_s"]
     chosen = evenly_spaced(len(source), setup.config["report"]["samples"])
     predictor = Predictor(setup.model, None, setup.classes, setup.config)
 
@@ -147,7 +147,7 @@ def _preview(setup: Setup):
         return {
             f"val/{sample['name']}": run_report.panels(sample, setup.classes)
             for sample in run_report.predicted_samples(
-                lambda _, sample: predictor.predict(sample["image"]), source, chosen
+                lambda _, sample: predictor.predict(sample["image"]), source, chosen, timeout_s
             )
         }
 

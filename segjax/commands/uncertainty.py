@@ -23,6 +23,7 @@ from segjax.inference.predictor import Predictor
 from segjax.inference.uncertainty import MEASURES, check_dropout
 from segjax.inference.uncertainty_scores import score_split
 from segjax.report.numbers import evenly_spaced, no_nan
+from segjax.report.page import write_text
 from segjax.report.pictures import plot_uncertainty
 from segjax.training.evaluation import eval_batch_size
 from segjax.training.mesh import evaluation_devices
@@ -118,7 +119,7 @@ def uncertainty(
     }
     output.mkdir(parents=True, exist_ok=True)
     path = output / RESULTS_FILE
-    path.write_text(json.dumps(no_nan(results), indent=1) + "\n")
+    write_text(path, json.dumps(no_nan(results), indent=1) + "\n")
     _print(results, console)
     pictures = _draw(maps, canvas, classes, output)
     print_line(console, f"{path}; {len(pictures)} picture(s) beside it")

@@ -10,6 +10,7 @@ from jaxtyping import Integer, Shaped
 from PIL import Image
 
 from segjax.data.classes import IGNORE
+from segjax.data.files.atomic import replacing
 from segjax.data.files.geo import Tag, copy_world_files, nodata_tag
 from segjax.inference.inputs import Input
 
@@ -69,11 +70,12 @@ def write_picture(
     rows = picture if isinstance(picture, Rows) else Rows.of(picture)
     file = folder / f"{item.name}{'.tif' if item.tiff else '.png'}"
     file.parent.mkdir(parents=True, exist_ok=True)
-    if item.tiff:
-        tags = [] if nodata is None or item.void is None else [nodata_tag(nodata)]
-        _write_tiff(file, rows, (*item.geo, *tags))
-    else:
-        Image.fromarray(np.concatenate(list(rows.blocks()))).save(file)
+    with replacing(file) as partial:
+        if item.tiff:
+            tags = [] if nodata is None or item.void is None else [nodata_tag(nodata)]
+            _write_tiff(partial, rows, (*item.geo, *tags))
+        else:
+            Image.fromarray(np.concatenate(list(rows.blocks()))).save(partial, "PNG")
     copy_world_files(item.world_files, file)
     return file
 

@@ -10,6 +10,7 @@ import dataclasses
 import io
 import math
 import os
+import pathlib
 import re
 import threading
 import warnings
@@ -28,6 +29,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
 from segjax.data.classes import ClassTable
+from segjax.data.files.atomic import replacing
 from segjax.report.numbers import best_step, format_number, series
 from segjax.terminal import one_line, printable
 
@@ -64,8 +66,19 @@ class Panel:
 
 def save_png(panels: Sequence[Panel], target: Target, columns: int = 1) -> None:
     """Writes panels row by row, `columns` in a row, on a white ground."""
+    buffer = io.BytesIO()
     with _drawing():
-        _figure(panels, columns).savefig(target, format="png", dpi=150, facecolor="white")
+        _figure(panels, columns).savefig(buffer, format="png", dpi=150, facecolor="white")
+    write_bytes(target, buffer.getvalue())
+
+
+def write_bytes(target: Target, content: bytes) -> None:
+    """Writes a file, which appears when it is complete."""
+    if isinstance(target, io.BytesIO | io.BufferedWriter):
+        target.write(content)
+    else:
+        with replacing(pathlib.Path(target)) as partial:
+            partial.write_bytes(content)
 
 
 def to_svg(panel: Panel) -> Markup:

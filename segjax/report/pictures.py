@@ -4,7 +4,6 @@ import base64
 import functools
 import io
 import math
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from matplotlib.axes import Axes
 from PIL import Image, ImageDraw, ImageFont
 
 from segjax.data.classes import IGNORE, ClassTable
-from segjax.report.figures import INK, Panel, Target, save_png
+from segjax.report.figures import INK, Panel, Target, save_png, write_bytes
 from segjax.report.numbers import format_number
 from segjax.terminal import one_line
 
@@ -219,10 +218,7 @@ def write_sheet(
         if buffer.tell() <= max_bytes or zoom * width < 32:
             break
         zoom = zoom - 1 if zoom > 1 else 0.8 * zoom
-    if isinstance(target, io.BytesIO | io.BufferedWriter):
-        target.write(buffer.getvalue())
-    else:
-        pathlib.Path(target).write_bytes(buffer.getvalue())
+    write_bytes(target, buffer.getvalue())
 
 
 def _draw_sheet(

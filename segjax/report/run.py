@@ -15,7 +15,8 @@ from segjax.data.doctor.findings import WARNING
 from segjax.data.errors import DataError
 from segjax.data.files.images import rgb_view
 from segjax.data.files.json_file import need_form, read_json
-from segjax.data.source import Source
+from segjax.data.parallel import within
+from segjax.data.source import file_names
 from segjax.data.splits import Splits
 from segjax.destinations import check_folder
 from segjax.inference.predictor import Predictor
@@ -71,7 +72,8 @@ def write_report(
     split = split if split in evaluations else next(iter(evaluations))
     samples = _chosen_samples(
         lambda _, sample: predictor.predict(sample["image"]),
-        data.source(split),
+        data,
+        split,
         evaluations[split],
         config["report"]["samples"],
     )
@@ -138,7 +140,7 @@ def write_scores_report(
       The path of the report.
     """
     scores, split = _scores(classes, evaluations, protocol), next(iter(evaluations))
-    samples = _chosen_samples(predict, data.source(split), evaluations[split], _SAMPLES)
+    samples = _chosen_samples(predict, data, split, evaluations[split], _SAMPLES)
     _write_results(output, scores)
     _write_pictures(output, split, scores, samples, ())
     state = data_state(data, evaluations)
@@ -222,13 +224,13 @@ def _write_pictures(
 
 
 def _chosen_samples(
-    predict: Predict, source: Source, evaluation: Evaluation, count: int
+    predict: Predict, data: Splits, split: str, evaluation: Evaluation, count: int
 ) -> dict[str, list[dict[str, Any]]]:
     """{"best", "median", "worst": samples with their predictions}, without empty groups."""
     chosen = choose_samples(evaluation.image_miou, count)
     samples = {}
     for kind, indices in chosen.items():
-        group = predicted_samples(predict, source, indices)
+        group = predicted_samples(predict, data.source(split), indices, data.data["timeout_s"])
         for sample, index in zip(group, indices, strict=True):
             sample["miou"] = float(evaluation.image_miou[index])
         samples |= {kind: group} if group else {}
@@ -236,13 +238,15 @@ def _chosen_samples(
 
 
 def predicted_samples(
-    predict: Predict, source: Any, indices: Iterable[int]
+    predict: Predict, source: Any, indices: Iterable[int], timeout_s: float
 ) -> list[dict[str, Any]]:
-    """Samples with their prediction at the image's own size, as sample pictures need them."""
+    """Samples with their prediction at the image's own size, as sample pictures need them;
+    TimeoutError for one that is not read in time."""
     samples = []
-    for index in indices:
-        sample = source[int(index)]
-        prediction, image = predict(int(index), sample), rgb_view(sample["image"])
+    for index in map(int, indices):
+        names = " with ".join(file_names(source, index))
+        sample = within(timeout_s, names, source.__getitem__, index)
+        prediction, image = predict(index, sample), rgb_view(sample["image"])
         samples.append({**sample, "image": image, "prediction": prediction, "miou": math.nan})
     return samples
 

@@ -4,9 +4,12 @@ A record is a `tf.train.Example` with `image`, `segmentation_mask` and `name`. "
 arrays as bytes: reading one is a copy. "png" keeps them compressed, without loss.
 """
 
+import contextlib
+import errno
 import io
 import os
-from collections.abc import Mapping
+import pathlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ from segjax.terminal import printable
 # One record a group, or a random read decompresses its neighbours too. Uncompressed: PNG bytes do
 # not get smaller, and inflating raw arrays takes four times as long as reading them.
 _OPTIONS = "group_size:1,uncompressed"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _PNG_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -119,7 +123,7 @@ def write_shard(
     from array_record.python import array_record_module
 
     described = features(manifest.encoding, manifest.channels)
-    with replacing(manifest.path(shard)) as partial:
+    with _disk_errors(manifest.path(shard)), replacing(manifest.path(shard)) as partial:
         writer = array_record_module.ArrayRecordWriter(str(partial), _OPTIONS)
         for index in range(first, first + shard.samples):
             values = len(manifest.classes.values)
@@ -132,6 +136,18 @@ def write_shard(
         if written != shard.samples:
             raise OSError(f"{partial} has {written} of {shard.samples} records; is the disk full?")
         return Shard(shard.file, shard.samples, partial.stat().st_size, sha256(partial))
+
+
+@contextlib.contextmanager
+def _disk_errors(path: pathlib.Path) -> Iterator[None]:
+    """Turns an error of ArrayRecord's writer, for which it has one type, into an OSError."""
+    try:
+        yield
+    except RuntimeError as error:
+        number = next((n for n in _FULL if os.strerror(n) in str(error)), None)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def write_tfds_metadata(manifest: Manifest) -> None:
