@@ -318,11 +318,6 @@ def load_classes(config: Mapping[str, Any], workdir: str | pathlib.Path) -> Clas
     what, remedy = "the classes.json of a run", "use the file that training wrote"
     rows = read_json(path, what, remedy, kind=list)
     try:
-        need_form(rows, [{"name": str, "color": [int]}], "it")
-        for row in rows:
-            need_type(row.get("id", 0), int, "an id")
-            if len(row["color"]) != 3 or not all(0 <= part <= 255 for part in row["color"]):
-                raise ValueError(f"a colour is {row['color']}")
         return from_rows(rows, config["model"].get("head") == "sigmoid")
     except ValueError as error:
         raise DataError(f"{path} is not {what}: {error}", remedy) from error

@@ -18,8 +18,9 @@ FORMS = (
     "a class a line (`road`, `7 road`, `road 128 64 128`), a table with a header (`id,name,r,g,b`),"
     ' or JSON such as [{"id": 7, "name": "road", "color": [128, 64, 128]}]'
 )
-# Bytes; COCO's files have all annotations beside the categories
-_LARGEST_JSON, _LARGEST_TEXT = 64 << 20, 1 << 20
+# Bytes; COCO's files have all annotations beside the categories, and PyYAML is slow
+_LARGEST, _LARGEST_TEXT = {".json": 64 << 20, ".yaml": 1 << 18, ".yml": 1 << 18}, 1 << 20
+_DEEPEST = 32  # lists and mappings of YAML inside one another
 
 # Where JSON and YAML keep their classes; of several in one file the first counts.
 _CONTAINERS = (
@@ -38,7 +39,7 @@ def read_rows(path: pathlib.Path) -> tuple[list[Row], str]:
     text, note = read_text(
         path,
         'use a file with the classes alone, or names with commas ("road,car,sky")',
-        most_bytes=_LARGEST_JSON if suffix == ".json" else _LARGEST_TEXT,
+        most_bytes=_LARGEST.get(suffix, _LARGEST_TEXT),
         what="class list ",
     )
     with reading(f"class list {path}:", f"use {FORMS}", "not a class list"):
@@ -70,6 +71,11 @@ class _Pairs(yaml.BaseLoader):
             mark = self.peek_event().start_mark
             raise ValueError(f"an alias (*) in line {mark.line + 1}, which is not read")
         return super().compose_node(parent, index)
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+        if self.flow_level > _DEEPEST:  # PyYAML's time grows with the square of the depth
+            raise RecursionError
+        super().fetch_flow_collection_start(TokenClass)
 
 
 _Pairs.add_constructor(

@@ -23,7 +23,7 @@ _FORM = (
     'use `vehicle: [car, bus]`, or `- {name: vehicle, from: [car, bus], color: [0, 0, 142]}`; "*" '
     "in quotes means all other classes"
 )
-_LARGEST = 1 << 20  # bytes of the file
+_LARGEST = 1 << 18  # bytes of the file
 
 
 @dataclasses.dataclass(frozen=True)

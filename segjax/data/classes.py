@@ -8,13 +8,14 @@ outside the image, padding). A data set's source maps its own void ids to `IGNOR
 import colorsys
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
 from segjax.data.errors import DataError
+from segjax.data.files.json_file import need_form, need_type
 from segjax.terminal import one_line
 
 IGNORE = 255
@@ -159,8 +160,13 @@ def in_words(ids: Iterable[int]) -> str:
     return ", ".join(words)
 
 
-def from_rows(rows: Sequence[Mapping[str, Any]], multilabel: bool = False) -> ClassTable:
-    """The table of `ClassTable.to_rows`; KeyError or TypeError for anything else."""
+def from_rows(rows: Any, multilabel: bool = False) -> ClassTable:
+    """The table of `ClassTable.to_rows`, from JSON; ValueError for anything else."""
+    need_form(rows, [{"name": str, "color": [int]}], "the list of classes")
+    for row in rows:
+        need_type(row.get("id", 0), int, "an id")
+        if len(row["color"]) != 3 or not all(0 <= part <= 255 for part in row["color"]):
+            raise ValueError(f"a colour is {row['color']}")
     return ClassTable(
         tuple(row["name"] for row in rows),
         tuple(tuple(row["color"]) for row in rows),

@@ -19,7 +19,9 @@ from segjax.data.files.regular import read_bytes
 
 _BLOCK = 8
 _GREY = 128
-_MORE = np.random.default_rng(0).integers(0, 255, 512).astype(np.uint8).tobytes()  # without 0xff
+# Bytes that stand for pixels (none is 0xff), and markers of a restart for files that have them.
+_PIXELS = np.random.default_rng(0).integers(0, 255, 64).astype(np.uint8).tobytes()
+_MORE = b"".join(_PIXELS + bytes([0xFF, 0xD0 + k]) for k in range(8))
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _PROGRESSIVE, _SCAN, _END = 0xC2, 0xDA, 0xD9
 
@@ -49,7 +51,7 @@ def end_of_jpeg(path: pathlib.Path, image: UInt8[np.ndarray, "h w c"]) -> str:
             return f"scans of {len(lacking)} components are missing"
         if scans.progressive or _has_grey_corner(image):
             # What follows a whole picture is not looked at; in a cut one it is taken for pixels.
-            longer = data[: scans.end] + _MORE + data[scans.end :]
+            longer = data[: scans.end].rstrip(b"\xff") + _MORE + data[scans.end :]
             decoded = (np.asarray(open_image(io.BytesIO(each))) for each in (data, longer))
             if not np.array_equal(*decoded):
                 rows = (image != _GREY).any((1, 2))

@@ -7,14 +7,15 @@ from typing import Any
 
 from segjax.data.errors import DataError, in_a_line
 
+_NAME = 4096  # characters of a path
 _LONGEST = 300  # characters of a library's own words
 _TERSE = (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
 
 
 @contextlib.contextmanager
 def reading(file: Any, remedy: str, found: str = "cannot be read") -> Iterator[None]:
-    """Raises a DataError for any error in the block but a TimeoutError: what a library does at a
-    file that was damaged or made to break it cannot be listed.
+    """Raises a DataError that names the file for any error in the block but a TimeoutError: what a
+    library does at a file that was damaged or made to break it cannot be listed.
 
     Args:
       file: its path, or its name in messages.
@@ -23,8 +24,12 @@ def reading(file: Any, remedy: str, found: str = "cannot be read") -> Iterator[N
     """
     try:
         yield
-    except (DataError, TimeoutError):
+    except TimeoutError:
         raise
+    except DataError as error:
+        if str(file) in error.found or in_a_line(str(file), _NAME) in error.found:
+            raise
+        raise DataError(f"{file} {found}: {error.found}", error.remedy) from error
     except Exception as error:
         raise DataError(f"{file} {found}: {words_of(error)}", remedy) from error
 

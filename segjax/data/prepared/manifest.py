@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from segjax.data.errors import DataError
 from segjax.data.files.archive import existing_root, held
 from segjax.data.files.atomic import replacing
 from segjax.data.files.images import some
-from segjax.data.files.json_file import need_type, read_json
+from segjax.data.files.json_file import need_form, read_json
 from segjax.data.files.reading import reading
 
 FILE = "segjax.json"
@@ -111,24 +112,27 @@ class Manifest:
             partial.write_text(json.dumps({"format": 1, **values}, indent=1))
 
 
-# The types of what the file must hold, and of what each shard must.
-_FIELDS = {"format": int, "name": str, "version": str, "title": str, "licence": str, "url": str}
-_FIELDS |= {"classes": list, "encoding": str, "channels": int, "size": (list, type(None))}
-_FIELDS |= {"command": str, "finished": bool, "splits": dict}
+# The form of the file, and how shards are named.
+_FORM = {"format": int, "name": str, "version": str, "title": str, "licence": str, "url": str}
+_FORM |= {"classes": list, "encoding": str, "channels": int, "command": str}
 _SHARD = {"file": str, "samples": int, "bytes": int, "sha256": str}
+_FORM |= {"finished": bool, "splits": {str: {"source": str, "shards": [_SHARD]}}}
+_SHARD_NAME = re.compile(r"\w[\w.-]*")
 
 
 def load(folder: pathlib.Path) -> Manifest:
     """The manifest in a folder; DataError if it cannot be understood."""
     path = folder / FILE
     remedy = "use another folder, or delete this one and prepare it again"
-    values = read_json(path, "a manifest of prepared data", remedy, fields=_FIELDS)
+    values = read_json(path, "a manifest of prepared data", remedy, fields=_FORM)
     with reading(path, remedy, "is not a manifest of prepared data"):
         if values.pop("format") != 1:
             raise ValueError("written by another version of segjax")
         classes = from_rows(values.pop("classes"), multilabel=values.pop("multilabel", False))
         splits = {name: _split(split) for name, split in values.pop("splits").items()}
         size = values.pop("size")
+        if size is not None:
+            need_form(size, [int], "size")
         ranges = tuple((float(low), float(high)) for low, high in values.pop("value_range", ()))
         if values["encoding"] not in ENCODINGS or values["channels"] < 1:
             raise ValueError(f"{values['channels']} channels, encoded as {values['encoding']!r}")
@@ -140,13 +144,9 @@ def _split(values: Mapping[str, Any]) -> Split:
     """A split of the file; ValueError and others if it is none."""
     shards = tuple(Shard(**shard) for shard in values["shards"])
     for shard in shards:
-        for name, kind in _SHARD.items():
-            need_type(getattr(shard, name), kind, name)
-        if pathlib.PurePath(shard.file).name != shard.file or "\0" in shard.file:
-            raise ValueError(f"shard {shard.file!r} is not in the folder")
-        if shard.samples < 0:
-            raise ValueError(f"shard {shard.file!r} has {shard.samples} samples")
-    return Split(str(values["source"]), shards)
+        if not _SHARD_NAME.fullmatch(shard.file) or shard.samples < 0:
+            raise ValueError(f"shard {shard.file!r} of {shard.samples} samples")
+    return Split(values["source"], shards)
 
 
 def find(root: str | os.PathLike) -> Manifest:
