@@ -1,9 +1,9 @@
 """What a file of segjax says of its network: the model's config, mean, std and classes."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from segjax.data.files.json_file import parse_json
 from segjax.weights.reading import Refused
 
 # Far above what a network has: a config of others must not ask for more.
@@ -18,8 +18,8 @@ def from_json(text: str | bytes, what: str) -> Any:
       Refused: if it is none.
     """
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise Refused(f"its {what} is no JSON ({error})") from error
 
 

@@ -15,15 +15,14 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+from segjax.data.errors import in_a_line
 from segjax.weights import hdf5, onnx_file, pth
 from segjax.weights.description import description, from_json
 from segjax.weights.reading import (
     MAX_BYTES,
     Refused,
-    UnreadableFile,
     member_bytes,
     members,
-    printable,
     reading,
 )
 
@@ -105,10 +104,10 @@ def read(path: str | pathlib.Path) -> WeightFile:
     path = pathlib.Path(path)
     if not path.is_file():
         what = "is no file" if path.exists() else "does not exist"
-        raise UnreadableFile(f"weight file {path} {what}; give a {SUFFIXES}")
+        raise ValueError(f"weight file {path} {what}; give a {SUFFIXES}")
     suffix = path.suffix.lower()
     if suffix not in _READERS:
-        raise UnreadableFile(f"weight file {path} has an unknown suffix {suffix!r}; use {SUFFIXES}")
+        raise ValueError(f"weight file {path} has an unknown suffix {suffix!r}; use {SUFFIXES}")
     with reading(path):
         if (size := path.stat().st_size) > MAX_BYTES:
             raise Refused(f"it has {size:,} bytes; at most {MAX_BYTES:,} are read")
@@ -174,7 +173,7 @@ def _read_zip(path: pathlib.Path) -> WeightFile:
             listed = ", ".join(names[:4]) or "none"
             raise Refused(f"it should hold one .h5 file of weights; it holds {listed}")
         content = io.BytesIO(member_bytes(archive, entries[names[0]]))
-    arrays = hdf5.read_hdf5(content, f"{path}, {printable(names[0])}")
+    arrays = hdf5.read_hdf5(content, f"{path}, {in_a_line(names[0], 100)}")
     return WeightFile(str(path), "keras", _named(arrays))
 
 

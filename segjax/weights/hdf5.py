@@ -31,7 +31,7 @@ import h5py
 import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o, h5t, h5z
 
-from segjax.weights.reading import Refused, check_size, largest, printable, reading
+from segjax.weights.reading import Refused, check_size, largest, reading
 
 NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")
 # The names of Keras 1. Its "running_std" is a variance in spite of the name.
@@ -100,7 +100,7 @@ def _check_tree(root: h5g.GroupID) -> None:
         if path.count("/") > _MAX_DEPTH:
             raise Refused(f"its groups are nested more than {_MAX_DEPTH} deep")
         for name in group:
-            place = f"{path}/{printable(name.decode('utf-8', 'backslashreplace'))}"
+            place = f"{path}/{name.decode('utf-8', 'backslashreplace')}"
             if group.links.get_info(name).type != h5l.TYPE_HARD:
                 raise Refused(f"{place} links to another file or place, which is not followed")
             item = h5o.open(group, name)
@@ -198,9 +198,7 @@ def _texts(group: h5py.Group, attribute: str, most: int = 1) -> list[str]:
     if not count:  # of any type
         return []
     if not isinstance(kind, h5t.TypeStringID) or (kind.is_variable_str() and count > most):
-        raise Refused(
-            f"attribute {attribute} of {printable(group.name)} is no text as Keras has it"
-        )
+        raise Refused(f"attribute {attribute} of {group.name} is no text as Keras has it")
     values = np.asarray(group.attrs[attribute]).reshape(-1)
     return [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]
 
@@ -234,7 +232,7 @@ def _in(group: h5py.Group, name: str, kind: type) -> Any:
     item = group.get(name)
     if not isinstance(item, kind):
         what = "group" if kind is h5py.Group else "array"
-        raise Refused(f"it lists {printable(name)}, and has no such {what}")
+        raise Refused(f"it lists {name}, and has no such {what}")
     return item
 
 

@@ -154,6 +154,46 @@ def _numbers(data: _File, value: int | Span) -> np.ndarray:
     return numbers
 
 
+# The fields that lead from a model to all its tensors, by the messages of onnx.proto.
+_INSIDE = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+_METADATA = 14
+
+
+def read_model(path: str | pathlib.Path) -> tuple[bytes, dict[str, str]]:
+    """The content of an ONNX file for a runtime, and the texts of its metadata by name.
+
+    Raises:
+      ValueError: naming the file, if it is no ONNX, or any tensor in it, of subgraphs and functions
+        too, lies in another file, which a runtime would open.
+    """
+    path, texts = pathlib.Path(path), {}
+    with (
+        reading(path, "ONNX file"),
+        path.open("rb") as file,
+        _File(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        left = [("model", (0, len(data)))]
+        while left:
+            kind, span = left.pop()
+            for number, value in _fields(data, span):
+                if kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION) and value:
+                    raise Refused("it keeps tensors in another file, which is not opened")
+                if inner := _INSIDE.get(kind, {}).get(number):
+                    left.append((inner, _span(value)))
+                if kind == "model" and number == _METADATA:
+                    pair = {n: data[slice(*_span(v))] for n, v in _fields(data, _span(value))}
+                    texts[pair.get(1, b"").decode()] = pair.get(2, b"").decode()
+        return data[:], texts
+
+
 def _tensor(data: _File, span: Span) -> tuple[str, np.ndarray]:
     """A TensorProto's name and array."""
     dims: list[int] = []

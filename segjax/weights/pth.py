@@ -19,7 +19,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from segjax.weights.reading import Refused, check_size, member_bytes, members, printable, reading
+from segjax.weights.reading import Refused, check_size, member_bytes, members, reading
 
 # Training scripts save the state dict beside their own state, under one of these.
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
@@ -136,7 +136,7 @@ def _read_zip(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...
 
         def content(name: str) -> bytes:
             if name not in entries:
-                raise _Cut(f"{printable(name)} is missing")
+                raise _Cut(f"{name} is missing")
             return member_bytes(archive, entries[name])
 
         stored, _ = _run(content(pickles[0]))
@@ -211,7 +211,7 @@ def _state_dict(stored: Any) -> tuple[dict[str, _Tensor], tuple[str, ...]]:
         name = getattr(value, "name", "")
         if name.startswith("torch._utils._rebuild_"):
             raise Refused(
-                f"{printable(str(key))} is made by {printable(name)}; only dense tensors of usual "
+                f"{key!s} is made by {name}; only dense tensors of usual "
                 "types are read: save v.detach().cpu().to_dense().float() of each"
             )
     objects = {f"{key}: {v.name}" for key, v in stored.items() if isinstance(v, Unread)}
@@ -298,7 +298,7 @@ def _run(pickle: bytes | mmap.mmap) -> tuple[Any, dict[str, _Storage]]:
                 raise Refused(f"its pickle has more than {_MAX_INSTRUCTIONS:,} instructions")
             machine.step(opcode, argument)
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise _Cut(f"its pickle: {printable(str(error))}") from error
+        raise _Cut(f"its pickle: {error}") from error
     raise _Cut("its pickle has no end")
 
 

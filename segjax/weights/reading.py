@@ -7,9 +7,11 @@ have at most `MAX_BYTES`; a compressed one has at most `MAX_RATIO` times the byt
 
 import contextlib
 import os
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
+
+from segjax.data.errors import in_a_line
+from segjax.data.files.reading import words_of
 
 MAX_BYTES = 16 * 2**30
 MAX_RATIO, SLACK = 64, 2**24
@@ -19,13 +21,9 @@ class Refused(Exception):
     """The file is refused; the message says why and what to do, without the file's name."""
 
 
-class UnreadableFile(ValueError):
-    """A file that cannot be read: one line that names it, and says why and what to do."""
-
-
 @contextlib.contextmanager
 def reading(title: str | os.PathLike[str], kind: str = "weight file") -> Iterator[None]:
-    """Turns every error inside into an `UnreadableFile`, a ValueError that names the file.
+    """Turns every error inside into a ValueError of one line that names the file.
 
     Libraries raise errors of any class for a damaged file: all are the file's fault. A ValueError
     that names the file already passes.
@@ -37,26 +35,15 @@ def reading(title: str | os.PathLike[str], kind: str = "weight file") -> Iterato
     try:
         yield
     except Refused as refused:
-        text = printable(str(refused), 1000)
-        raise UnreadableFile(f"weight file {title} cannot be read: {text}") from refused.__cause__
-    except MemoryError as error:
-        raise UnreadableFile(f"weight file {title} does not fit into memory") from error
+        text = in_a_line(str(refused), 1000)
+        raise ValueError(f"weight file {title} cannot be read: {text}") from refused.__cause__
     except Exception as error:
         if isinstance(error, ValueError) and str(title) in str(error):
             raise
-        what = str(error) or type(error).__name__
-        raise UnreadableFile(
+        raise ValueError(
             f"weight file {title} cannot be read: it is cut short, damaged, or no {kind} "
-            f"({printable(what)}); copy it again"
+            f"({words_of(error)}); copy it again"
         ) from error
-
-
-def printable(text: str, longest: int = 300) -> str:
-    """A text of a file or a library as it may stand in a message: one line, nothing that moves a
-    terminal's cursor, and not long."""
-    text = re.sub(r"\s+", " ", text)
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def largest(stored: int) -> int:
@@ -99,7 +86,7 @@ def member_bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     Raises:
       Refused: if it is encrypted, of an unusual compression, or has not the size that it declares.
     """
-    name = printable(info.filename)
+    name = info.filename
     if info.flag_bits & 1:
         raise Refused(f"{name} in it is encrypted; write it without a password")
     # The others take any memory for a few bytes, whatever size is declared.

@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from segjax.export.load import ExportedModel
+from segjax.data.errors import DataError
+from segjax.data.files.json_file import parse_json
+from segjax.data.files.reading import reading
+from segjax.export.load import ExportedModel, check_metadata
+from segjax.weights.onnx_file import read_model
 
 SUFFIX = ".onnx"
 FORMAT = "segjax onnx"
@@ -17,21 +21,24 @@ class Session:
     """An ONNX file under onnxruntime.
 
     Args:
-      file: its path or its content.
-
-    Attributes:
-      metadata: texts by name.
+      content: of the file. From bytes, onnxruntime opens no other file.
 
     Raises:
       ImportError: if onnxruntime is missing; and onnxruntime's own errors.
+      ValueError: if it has not our names of input and output.
     """
 
-    def __init__(self, file: pathlib.Path | bytes):
+    def __init__(self, content: bytes):
         import onnxruntime
 
-        content = file if isinstance(file, bytes) else str(file)
-        self._session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what fails is raised
+        self._session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"]
+        )
+        names = {value.name for value in self._session.get_inputs()}
+        if names != {"images"} or "labels" not in {v.name for v in self._session.get_outputs()}:
+            raise ValueError("its input is not images, or it has no output labels")
 
     def run(self, images: np.ndarray, output: str) -> np.ndarray:
         """The output of that name."""
@@ -49,23 +56,23 @@ def load(path: pathlib.Path) -> ExportedModel:
     """
     if not path.is_file():
         raise ValueError(f"exported model {path} does not exist; write it with --mode=export")
-    try:
-        session = Session(path)
-    except ImportError as error:
-        raise ValueError(
-            f"{path} needs onnxruntime, which is not installed ({error}); pip install onnxruntime"
-        ) from error
-    except Exception as error:  # onnxruntime's errors have no common class but this
-        raise ValueError(
-            f"{path} is damaged, or no ONNX file ({error}); write it with --mode=export"
-        ) from error
-    texts = session.metadata
+    content, texts = read_model(path)
     if texts.get("format") != json.dumps(FORMAT):
         raise ValueError(
             f"{path} is no ONNX file of segjax: its metadata name no format {FORMAT!r}; use a "
             "file that --mode=export --format=onnx wrote, or onnxruntime itself"
         )
-    return model({name: json.loads(text) for name, text in texts.items()}, session)
+    remedy = "copy it again, or write it with --mode=export"
+    with reading(path, remedy, "is damaged"):
+        metadata = {name: parse_json(text) for name, text in texts.items()}
+        check_metadata(metadata)
+        try:
+            return model(metadata, Session(content))
+        except ImportError as error:
+            raise DataError(
+                f"{path} needs onnxruntime, which is not installed ({error})",
+                "pip install onnxruntime",
+            ) from error
 
 
 def model(metadata: Mapping[str, Any], session: Session) -> ExportedModel:
