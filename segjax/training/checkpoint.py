@@ -372,7 +372,7 @@ class CheckpointStore:
                 lightweight_initialize=True,  # reads no file of an older checkpoint
             )
             self._managers[part] = _Manager(epath.Path(self._path / part), options=options)
-        self._best_miou = gather(self._read_best_miou() if is_first() else None)[0]
+        self._best_miou = min(gather(self._read_best_miou()))
 
     def _read_best_miou(self) -> float:
         """The val mIoU of the best checkpoint; -1 where there is none that can be read."""
@@ -380,6 +380,8 @@ class CheckpointStore:
             try:
                 with self._reading(f"best/{step}") as folder:
                     checksums.check(folder, step)
+                    if not (folder / checksums.NAME).exists():  # nothing else would tell
+                        read_variables(folder)
                     return read_miou(folder)
             except ValueError as error:
                 _warn(f"{error}; the best one of the next evaluations takes its place")

@@ -1,9 +1,12 @@
 """What libraries say of a checkpoint that they could not write or read, in one line."""
 
+import contextlib
 import logging
 import os
 import re
+import sys
 import textwrap
+from collections.abc import Iterator
 
 
 def reason(error: BaseException) -> str:
@@ -32,3 +35,19 @@ def is_no_traceback(record: logging.LogRecord) -> bool:
     """Keeps the tracebacks of Orbax's threads, pages for each failed write, out of the log;
     `CheckpointStore.finish` raises what they say."""
     return not (record.exc_info and "orbax" in record.pathname)
+
+
+@contextlib.contextmanager
+def without_late_calls() -> Iterator[None]:
+    """A context that reads arrays. If that fails, TensorStore still calls back for each other array
+    after Orbax has closed its event loop, and Python would print pages of it: from then on it does
+    not."""
+    before = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = before

@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from segjax.training import checksums
+from segjax.training.checkpoint_errors import without_late_calls
 
 _STEP = re.compile(r"0|[1-9]\d{0,17}", re.ASCII)
 
@@ -67,8 +68,8 @@ def read_host(folder: pathlib.Path) -> dict[str, Any]:
     """The host state.
 
     Raises:
-      ValueError: if it is not what JSON calls an object.
-      OSError, RecursionError: if it cannot be read.
+      ValueError: if it is no JSON, or not what JSON calls an object.
+      OSError: if it cannot be read.
     """
     host = _read_json(folder)
     if not isinstance(host, dict):
@@ -81,7 +82,7 @@ def read_miou(folder: pathlib.Path) -> float:
 
     Raises:
       ValueError: if it is no number.
-      OSError, RecursionError: if it cannot be read.
+      OSError: if it cannot be read.
     """
     return _score(read_host(folder))
 
@@ -95,7 +96,8 @@ def read_state(folder: pathlib.Path, like: Any) -> Any:
     like = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     # Without a manager, whose barriers would hang if one process cannot read.
     args = ocp.args.StandardRestore(like)
-    return ocp.StandardCheckpointHandler().restore(epath.Path(folder / "state"), args=args)
+    with without_late_calls():
+        return ocp.StandardCheckpointHandler().restore(epath.Path(folder / "state"), args=args)
 
 
 def read_variables(folder: pathlib.Path) -> dict[str, Any]:
@@ -112,16 +114,16 @@ def read_variables(folder: pathlib.Path) -> dict[str, Any]:
         {name: stored[name] for name in names},
     )
     restore_args = ocp.checkpoint_utils.construct_restore_args(like)
-    restored = ocp.PyTreeCheckpointHandler().restore(
-        epath.Path(folder / "state"),
-        args=ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True),
-    )
+    args = ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True)
+    with without_late_calls():
+        restored = ocp.PyTreeCheckpointHandler().restore(epath.Path(folder / "state"), args=args)
     return restored.get("ema", restored)
 
 
 def _metadata(folder: pathlib.Path) -> Any:
     """The structure of the stored state, from its own description and that of each array."""
-    return ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder / "state")).tree
+    with without_late_calls():
+        return ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder / "state")).tree
 
 
 def _arrays(tree: Any) -> dict[str, tuple]:
@@ -131,7 +133,10 @@ def _arrays(tree: Any) -> dict[str, tuple]:
 
 
 def _read_json(folder: pathlib.Path) -> Any:
-    return json.loads((folder / "host" / "metadata").read_bytes())
+    try:
+        return json.loads((folder / "host" / "metadata").read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError("its host state is no JSON") from error
 
 
 def _score(values: Any) -> float:

@@ -12,10 +12,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from segjax.training.checkpoint import CheckpointStore, has_checkpoint
 
-# Orbax leaves coroutines behind when arrays cannot be read; several checkpoints warn one by one.
 pytestmark = [
     pytest.mark.versions,
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore:checkpoint:UserWarning"),
 ]
 
