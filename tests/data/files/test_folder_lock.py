@@ -124,42 +124,6 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
         tmp_path.chmod(0o755)
 
 
-THINGS = {
-    "a dangling link": lambda path, other: path.symlink_to(path.with_name("nothing")),
-    "a link to itself": lambda path, other: path.symlink_to(path),
-    "a link to a file": lambda path, other: path.symlink_to(other),
-    "a link to a folder": lambda path, other: path.symlink_to(other.parent),
-    "a link to a pipe": lambda path, other: (
-        os.mkfifo(other.with_name("pipe")),
-        path.symlink_to(other.with_name("pipe")),
-    ),
-    "a hard link": lambda path, other: os.link(other, path),
-    "a pipe": lambda path, other: os.mkfifo(path),
-    "a folder": lambda path, other: path.mkdir(),
-    "a device": lambda path, other: path.symlink_to("/dev/zero"),
-    "a file of the user's": lambda path, other: path.write_text("my notes"),
-    "a file of bytes": lambda path, other: path.write_bytes(b"\xff\0" * 1000),
-}
-
-
-@pytest.mark.parametrize("thing", THINGS)
-def test_nothing_but_a_lock_is_taken_for_one(tmp_path, thing):
-    """It ends with one error at once, and no file is written, whatever a link leads to."""
-    other, workdir = tmp_path / "other" / "file", tmp_path / "run"
-    other.parent.mkdir()
-    workdir.mkdir()
-    other.write_text("process 1: mine")
-    THINGS[thing](workdir / "lock", other)
-    before = sorted(tmp_path.rglob("*"))
-    mine = (workdir / "lock").read_bytes() if thing.startswith("a file") else b""
-    with pytest.raises(ValueError, match=r"run/lock is .*move it away, or use another --workdir"):
-        locked(workdir).__enter__()
-    assert sorted(tmp_path.rglob("*")) == before
-    assert other.read_text() == "process 1: mine"
-    if mine:
-        assert (workdir / "lock").read_bytes() == mine
-
-
 def test_a_lock_that_may_not_be_read(tmp_path):
     (tmp_path / "lock").write_text("process 1 on node7")
     (tmp_path / "lock").chmod(0)
