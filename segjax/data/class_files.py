@@ -19,7 +19,7 @@ FORMS = (
     ' or JSON such as [{"id": 7, "name": "road", "color": [128, 64, 128]}]'
 )
 # Bytes; COCO's files have all annotations beside the categories, and PyYAML is slow
-_LARGEST, _LARGEST_TEXT = {".json": 64 << 20, ".yaml": 1 << 18, ".yml": 1 << 18}, 1 << 20
+_LARGEST, _LARGEST_TEXT = {".json": 64 << 20, ".yaml": 1 << 17, ".yml": 1 << 17}, 1 << 20
 _DEEPEST = 32  # lists and mappings of YAML inside one another
 
 # Where JSON and YAML keep their classes; of several in one file the first counts.
@@ -153,7 +153,7 @@ def _entry(key: Any, value: Any, number: int) -> dict[str, Any]:
 def _protobuf_records(text: str) -> list[Record]:
     """The items of a label map of TensorFlow's object detection: `item { id: 1 name: 'cat' }`."""
     items = re.findall(r"item\s*\{([^{}]*)\}", text)
-    fields = [re.findall(r"(\w+)\s*:\s*(\"[^\"]*\"|'[^']*'|\S+)", item) for item in items]
+    fields = [re.findall(r"\b(\w+)\s*:\s*(\"[^\"]*\"|'[^']*'|\S+)", item) for item in items]
     return [
         (f"item {k}", {word_of(key): value.strip("\"'") for key, value in item})
         for k, item in enumerate(fields, 1)

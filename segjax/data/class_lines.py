@@ -20,6 +20,7 @@ from segjax.data.class_rows import (
     word_of,
 )
 
+_MOST_COMMENTS, _MOST_COLUMNS = 100, 1000
 _SEPARATORS = "\t;,|:"
 _NUMBER = re.compile(rf"[-+]?\d+(?:\.\d*)?|{HEX_COLOR}")
 _TOKEN = re.compile(r'"[^"]*"|\'[^\']*\'|[^\s,;:=|()\[\]]+')
@@ -57,7 +58,7 @@ def line_rows(text: str) -> list[Row]:
     lines, comments = [], []
     for number, line in enumerate(text.splitlines(), 1):
         if line.lstrip().startswith("#") and not re.match(rf"\s*{HEX_COLOR}(?!\w)", line):
-            if not lines:
+            if not lines and len(comments) < _MOST_COMMENTS:
                 comments.append(line.lstrip("# \t"))
         elif _TOKEN.search(line) and not re.fullmatch(r"sep=.", line.strip()):  # Excel's
             lines.append((f"line {number}", re.sub(r"\s#\s.*", "", line)))
@@ -76,6 +77,8 @@ def line_rows(text: str) -> list[Row]:
                 break
     if not header and all(line.count(":") == 3 for _, line in lines):  # CVAT's and Datumaro's
         header, separator = ["label", "colorrgb", "parts", "actions"], ":"
+    if len(header) > _MOST_COLUMNS:
+        raise Unclear(f"the header has {len(header)} columns")
     if header and separator:
         return rows_of(_records(header, separator, lines))
     if not lines:
@@ -167,7 +170,7 @@ def _parse(place: str, line: str) -> _Line:
         end = tokens[last].start() if last < len(tokens) else len(line)
         name = line[tokens[first].start() : end].strip(" \t,;:=|")
         name = name.rstrip("([ \t,;:=|") if last < len(tokens) else name
-        name = re.sub(r"^-\s+|\s+-$", "", name)
+        name = re.sub(r"^-\s+|(?<!\s)\s+-$", "", name)
         if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'":
             name = name[1:-1].strip()
     texts = [token[0].rstrip(".") for token in tokens]

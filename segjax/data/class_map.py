@@ -23,7 +23,7 @@ _FORM = (
     'use `vehicle: [car, bus]`, or `- {name: vehicle, from: [car, bus], color: [0, 0, 142]}`; "*" '
     "in quotes means all other classes"
 )
-_LARGEST = 1 << 18  # bytes of the file
+_LARGEST = 1 << 17  # bytes of the file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ def read_class_map(path: str | os.PathLike, classes: ClassTable) -> ClassMap:
     taken, palette, merged = {}, [], []
     labels = dict.fromkeys(range(len(classes)), IGNORE)
     for label, (new, names, color) in enumerate(entries):
-        for name in dict.fromkeys(names):
+        for name in names:
             if name in taken:
                 raise DataError(
                     f"{file}: {name!r} is in {taken[name]!r} and in {new!r}", "use it once"
@@ -146,6 +146,10 @@ def _entry(file: str, name: Any, members: Any, color: Any) -> tuple[str, list[st
     if not isinstance(name, str) or not names or not all(isinstance(n, str) for n in names):
         raise DataError(f"{file}: {reprlib.repr(name)} has {reprlib.repr(members)}", _FORM)
     try:
-        return name, names, read_color(color) if color not in (None, "") else None
+        return (
+            name,
+            list(dict.fromkeys(names)),
+            read_color(color) if color not in (None, "") else None,
+        )
     except ValueError as error:
         raise DataError(f"{file}: {name!r}: {error}", "use color: [r, g, b]") from error

@@ -1,6 +1,7 @@
 """Data files that were damaged, or made to break their reader."""
 
 import base64
+import contextlib
 import io
 import itertools
 import json
@@ -9,6 +10,7 @@ import pathlib
 import shutil
 import struct
 import sys
+import time
 import zlib
 
 import h5py
@@ -573,8 +575,8 @@ LETTERS = list(itertools.pairwise("abcdefghijklmnopqrstuvwxyz"))
         "{" * 100_000,
         "? " * 50_000,
         "- " * 20_000,
-        "a: 'x" + "y" * 900_000,
-        "a: " + "9" * 900_000 + "\n",
+        "a: 'x" + "y" * 100_000,
+        "a: " + "9" * 100_000 + "\n",
         "\ufffe",
         "a: \ud800x".encode("utf-8", "surrogatepass").decode("latin-1"),
     ],
@@ -595,6 +597,29 @@ def test_tags_of_yaml_are_text(tmp_path, monkeypatch):
     path = write(tmp_path / "c.yaml", "!!python/object/apply:os.system ['touch RAN']\n")
     assert class_lists.read_class_list(path).names == ("touch RAN",)
     assert not (tmp_path / "RAN").exists()
+
+
+SLOW = {
+    "c.pbtxt": "item { " + "a" * 900_000 + " }",
+    "spaces.txt": "a" + " " * 900_000 + "b\n" + "c\n",
+    "comments.txt": "# name id\n" * 5000 + "b 1 2 3\n" * 5000,
+    "columns.csv": "id," * 100_000 + "label\n" + "1,2\n" * 40_000,
+    "quotes.txt": "'\"" * 400_000,
+    "signs.txt": "= " * 400_000,
+    "rows.json": "[" + ",".join(f'{{"k{i}": 1}}' for i in range(30_000)) + "]",
+    "map.yaml": "a: [" + "'*', " * 8000 + "car]\n",
+}
+
+
+@pytest.mark.fault("a class list takes a reader much longer than its size", "it ends in seconds")
+@pytest.mark.parametrize("name", SLOW)
+def test_time_grows_with_the_size(tmp_path, name):
+    path = write(tmp_path / name, SLOW[name])
+    start = time.process_time()
+    for read in (class_lists.read_class_list, lambda p: read_class_map(p, THREE)):
+        with contextlib.suppress(DataError):
+            read(path)
+    assert time.process_time() - start < 4
 
 
 FOLDER = {"name": "folder", "classes": "a,b"}

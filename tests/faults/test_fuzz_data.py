@@ -324,7 +324,6 @@ def damage(name: str, tmp_path: pathlib.Path, record: Callable, examples: int) -
         record=record,
         examples=examples,
         edits=case.edits,
-        allowed=(ValueError, OSError) if name.endswith("image") else (ValueError,),
     )
 
 

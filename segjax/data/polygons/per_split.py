@@ -79,9 +79,11 @@ def _coco_names(content: Mapping[str, Any], names: Mapping[Any, str]) -> Names:
     """The categories in the order of their ids, without those that only group others."""
     used = {item["category_id"] for item in content["annotations"]}
     groups = {str(c.get("supercategory")) for c in content["categories"]}
-    kept = [k for k in sorted(names) if k in used or names[k] not in groups or len(names) == 1]
-    own = [c["id"] for c in content["categories"] if str(c.get("supercategory")) == str(c["name"])]
-    return [(int(k), names[k]) for k in sorted(names) if k in kept or k in own]
+    kept = {k for k in names if k in used or names[k] not in groups or len(names) == 1}
+    kept |= {
+        c["id"] for c in content["categories"] if str(c.get("supercategory")) == str(c["name"])
+    }
+    return [(int(k), names[k]) for k in sorted(kept)]
 
 
 def cvat(data: bytes) -> tuple[Annotations, Names]:
