@@ -250,9 +250,9 @@ def _check_printed(is_result: bool) -> None:
 def _call(mode: str) -> None:
     """Prepares the process and calls the command's function."""
     # Imported here, so that a wrong flag is answered at once.
-
     from configs import base
     from segjax import accelerators
+    from segjax import config as configs
     from segjax.console import Console
     from segjax.training import distributed, interruption, runtime
 
@@ -270,6 +270,7 @@ def _call(mode: str) -> None:
     values["console"] = Console(quiet=count > 1 and not distributed.is_first())
     if "config" in command.needs:
         values["base"] = base.get_config(FLAGS.config.model.name)
+        configs.check_set(FLAGS.config, values["base"])
         if "workdir" in values:
             values["workdir"] = values["workdir"] or default_workdir()
     elif mode == "init":

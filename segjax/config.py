@@ -182,6 +182,14 @@ def _check_types(values: Mapping[str, Any]) -> None:
             need_form(each, [float] if isinstance(each, list) else (float, str, bool), name)
 
 
+def check_set(config: Config, base: Config) -> None:
+    """Raises ValueError for an option that is None, and not by default."""
+    values = flatten(config)
+    for name, default in flatten(base).items():
+        if default is not None and values.get(name, default) is None:
+            raise ValueError(f"{name}=None; use a value such as {default!r}")
+
+
 def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Any:
     """A copy of a run's config with other values, read as --config.OPTION=VALUE is.
 

@@ -101,7 +101,7 @@ def to_svg(panel: Panel) -> Markup:
     body = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), body)
     return Markup(
         f'<svg class="plot" viewBox="0 0 {width:g} {height:g}" width="{width:g}pt" role="img" '
-        f'aria-label="{escape(panel.title)}">{body}'
+        f'aria-label="{escape(one_line(panel.title))}">{body}'
     )
 
 

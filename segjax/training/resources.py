@@ -63,8 +63,8 @@ def _check_shared(workers: int, batch: int) -> None:
     needed, free = workers * _AHEAD * batch, shutil.disk_usage(_SHARED).free
     if free < needed:
         raise ValueError(
-            f"data.workers={workers} pass batches in {_SHARED}, up to {needed / 2**20:,.0f} MiB, "
-            f"which has {free / 2**20:,.1f} MiB left; make it larger (docker run --shm-size), or "
+            f"data.workers={workers} pass batches in {_SHARED}, up to {needed / 2**20:,.2f} MiB, "
+            f"which has {free / 2**20:,.2f} MiB left; make it larger (docker run --shm-size), or "
             "use data.workers=0, threads, which need none"
         )
 
@@ -83,8 +83,8 @@ def _check_files(workers: int) -> None:
 
 
 def _check_disk(setup: Setup, workdir: pathlib.Path) -> None:
-    needed, free = _bytes(setup.abstract_state()), shutil.disk_usage(workdir).free
-    if free < needed:
+    needed, free = _bytes(setup.abstract_state()) + 2**20, shutil.disk_usage(workdir).free
+    if free < needed:  # its descriptions, and what else a run writes, take the rest
         raise ValueError(
             f"workdir {workdir}: {free / 2**20:,.1f} MiB are left there, and a checkpoint takes "
             f"{needed / 2**20:,.1f} MiB; make room, or use another --workdir"

@@ -7,6 +7,8 @@ import sys
 
 import jax
 
+from segjax.destinations import check_folder
+
 
 def use_deterministic_kernels() -> None:
     """Makes programs on GPUs give the same bits in every run.
@@ -25,10 +27,20 @@ def use_deterministic_kernels() -> None:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs between runs, in $JAX_COMPILATION_CACHE_DIR or ~/.cache/segjax."""
+    """Keeps compiled programs between runs, in $JAX_COMPILATION_CACHE_DIR or ~/.cache/segjax.
+
+    Without a folder that can be written, none are kept.
+    """
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(home) / "segjax" / "xla"))
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        cache = pathlib.Path(home) / "segjax" / "xla"
+        if home.startswith("~"):  # of a user without a home
+            return
+        try:
+            check_folder(cache, "the cache of programs")
+        except ValueError:
+            return
+        jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

@@ -25,12 +25,16 @@ _VGG16_MODELS = ("segnet", "deconvnet", "fcn_vgg", "deeplab_largefov", "ncsu_seg
 
 
 def cache_folder() -> pathlib.Path:
-    """Where files are kept: in SEGJAX_CACHE, else XDG_CACHE_HOME/segjax, else ~/.cache/segjax."""
-    if own := os.environ.get("SEGJAX_CACHE"):
-        return pathlib.Path(own).expanduser() / "weights"
-    xdg = os.environ.get("XDG_CACHE_HOME")
-    base = pathlib.Path(xdg) if xdg else pathlib.Path.home() / ".cache"
-    return base / "segjax" / "weights"
+    """Where files are kept: in SEGJAX_CACHE, else XDG_CACHE_HOME/segjax, else ~/.cache/segjax.
+
+    Raises:
+      ValueError: if none of the variables is set, and the user has no home.
+    """
+    xdg = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = os.path.expanduser(os.environ.get("SEGJAX_CACHE") or os.path.join(xdg, "segjax"))
+    if folder.startswith("~"):
+        raise ValueError("this user has no home folder; set SEGJAX_CACHE to a folder for weights")
+    return pathlib.Path(folder) / "weights"
 
 
 def networks_of(model: nn.Module) -> tuple[str, ...]:
