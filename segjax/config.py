@@ -247,14 +247,6 @@ def _with_tuples(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     return result
 
 
-def check_files(workdir: pathlib.Path) -> None:
-    """Raises DataError if a folder, pipe or device stands where a run has a file."""
-    more = ("inputs.json", "class_presence.json", "results.json")
-    for path in (workdir / name for name in (*RUN_FILES, *more)):
-        if path.exists() and not path.is_file():
-            raise DataError(f"{path} is not a file", "move it away, or use another --workdir")
-
-
 def copy_run(workdir: pathlib.Path, output: pathlib.Path) -> None:
     """Copies a run, its checkpoints apart, into another folder, which is made."""
     output.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,6 @@ def evaluate(
     if opened is None:
         asked = {"splits": list(splits), "protocol": protocol, "overrides": overrides, "crf": crf}
         agree_on_run(configs.load(workdir), workdir, **asked)
-    configs.check_files(workdir)
     load_record(workdir), read_metrics(workdir)  # which are needed in the end
     predictor = Predictor.from_workdir(workdir, options=options, overrides=overrides)
     config = predictor.config

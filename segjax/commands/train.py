@@ -60,7 +60,6 @@ def train(
         run_report.check_places(workdir, "--workdir")
     with workdir_lock(workdir) if first else contextlib.nullcontext() as lock:
         agree_on_run(config, workdir)
-        configs.check_files(workdir)
         configs.check_same_run(config, workdir, base, except_for=LENGTH)
         setup = setup_run(config, workdir)
         check_length(setup, workdir)
@@ -70,9 +69,9 @@ def train(
             known = known_findings(workdir)
             configs.save(setup.config, workdir)
             configs.save_classes(setup.classes, workdir)
-            setup.inputs.save(workdir)
             changed = setup.inputs.record() if setup.inputs.changes else None
             save_run(workdir, base, setup.config, setup.data, setup.findings, changed)
+            setup.inputs.save(workdir)  # last: a start that is killed before it compares again
             _announce(setup, workdir, console, lock.notice)
             print_harm(setup.findings, console, known)
         run_state = loop.train(setup, workdir, console, preview=_preview(setup), profile=profile)

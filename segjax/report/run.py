@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from segjax import config as configs
+from segjax.data import contents
 from segjax.data.classes import ClassTable
 from segjax.data.doctor.findings import WARNING
 from segjax.data.errors import DataError
@@ -36,9 +37,10 @@ Predict = Callable[[int, Mapping[str, Any]], np.ndarray]  # of (index, sample), 
 
 def check_places(workdir: str | pathlib.Path, flag: str) -> None:
     """Raises ValueError if something is in the way of a run's files and its report."""
+    caches = (contents.FILE, "class_presence.json")
     reports = (RESULTS_FILE, "results.md", "report.html", *(f"{name}.png" for name in _PICTURES))
     folders = ("checkpoints", "evaluations", "samples", "tensorboard")
-    check_folder(workdir, flag, files=(*configs.RUN_FILES, *reports), folders=folders)
+    check_folder(workdir, flag, files=(*configs.RUN_FILES, *caches, *reports), folders=folders)
 
 
 def write_report(

@@ -17,12 +17,15 @@ from segjax import metrics
 from segjax.data.batches import eval_batches
 from segjax.data.classes import IGNORE
 from segjax.data.files.atomic import replacing
+from segjax.data.files.npy import array_of
+from segjax.data.files.reading import words_of
 from segjax.data.fitted import FittedDataset
 from segjax.metrics.confusion import ImageConfusions
 from segjax.metrics.multilabel import LabelConfusions
 from segjax.training.distributed import gather
 from segjax.training.head import SOFTMAX, Head
 from segjax.training.mesh import Devices
+from segjax.weights.reading import member_bytes, members
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +97,7 @@ class Evaluation:
         if not pathlib.Path(path).is_file():
             raise ValueError(f"there is no evaluation {path}; {remedy}")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            arrays = _arrays(path)
             names, loss = arrays["names"].tolist(), float(arrays["loss"])
             if "num_classes" in arrays:
                 confusions = ImageConfusions(
@@ -107,16 +109,27 @@ class Evaluation:
             else:
                 _check_labels(arrays["counts"], names)
                 confusions = LabelConfusions(arrays["counts"])
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            problem = f"{type(error).__name__}: {error}"
+        except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
+            problem = words_of(error)
             raise ValueError(f"evaluation {path} cannot be read ({problem}); {remedy}") from error
         return cls(names, confusions, loss)
+
+
+def _arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, whose sizes are looked at before they are read."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for name, entry in members(archive, pathlib.Path(path).stat().st_size).items():
+            arrays[name.removesuffix(".npy")] = array_of(member_bytes(archive, entry))
+    return arrays
 
 
 def _check(confusions: ImageConfusions, names: list) -> None:
     """Raises ValueError for the first inconsistency of arrays from a file."""
     starts, size = confusions.starts, confusions.num_classes * confusions.columns
     cells, counts = confusions.cells, confusions.counts
+    if not 1 <= confusions.num_classes <= IGNORE:
+        raise ValueError(f"it has {confusions.num_classes} classes")
     if not isinstance(names, list) or any(a.ndim != 1 for a in (starts, cells, counts)):
         raise ValueError("an array has another number of dimensions")
     if any(a.dtype.kind not in "iu" for a in (starts, cells, counts)):

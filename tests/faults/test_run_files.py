@@ -1,8 +1,11 @@
 """The files of a run, damaged, cut or written by others, end in one line or do no harm."""
 
+import io
 import json
 import os
+import tracemalloc
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,16 +16,18 @@ from segjax.data.files.json_file import parse_json
 from segjax.data.sampling import class_presence
 from segjax.data.splits import Splits
 from segjax.inference.predictor import Predictor
+from segjax.metrics.confusion import ImageConfusions
 from segjax.report.numbers import no_nan
 from segjax.report.provenance import save_run
-from segjax.report.run import RESULTS_FILE, read_results
+from segjax.report.run import RESULTS_FILE, check_places, read_results
+from segjax.training.evaluation import Evaluation
 from segjax.training.metrics_file import METRICS_FILE, read_metrics
 from segjax.training.options import check_memory, check_options, check_run
 from segjax.training.run_record import RUN_FILE, load_record
 from segjax.training.writers import MetricsWriter
 from tests.conftest import make_tiny_config
 from tests.data.drawn import pairs
-from tests.faults.fuzzing import fuzz, json_edits
+from tests.faults.fuzzing import fuzz, json_edits, zip_edits
 
 NAMES = ("ece", "brier")
 
@@ -122,8 +127,8 @@ def test_what_is_no_file_of_a_run(tmp_path, name):
         else:
             path.unlink()
     path.mkdir()
-    with pytest.raises(ValueError, match=f"{name} is not a file; move it away"):
-        configs.check_files(tmp_path)
+    with pytest.raises(ValueError, match=f"{name} is no file, and will be written as one"):
+        check_places(tmp_path, "--workdir")
 
 
 @pytest.mark.fault(
@@ -297,6 +302,82 @@ def test_damaged_caches_of_counts_are_made_anew(tmp_path, content):
         cache.write_bytes(damaged)
         np.testing.assert_equal(count(source, cache), expected)
         assert cache.read_bytes() != damaged
+
+
+def evaluation(images=3):
+    confusions = np.zeros((images, 4, 4), np.int64)
+    confusions[:, 0, 0], confusions[:, 1, 2] = 40, 2
+    return Evaluation([f"{k}" for k in range(images)], ImageConfusions.from_dense(confusions), 0.5)
+
+
+def bomb(path):
+    """64 MB of zeros in 64 kB."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("counts.npy", bytes(1 << 26))
+
+
+def declared(path):
+    """A header that promises an array of a terabyte."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "<i8", "fortran_order": False, "shape": (1 << 37,)}
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("counts.npy", file.getvalue())
+
+
+def more_classes(path):
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **{**arrays, "num_classes": 10**9})
+
+
+def of_objects(path):
+    np.savez(path, names=np.array([{"a": 1}], object))
+
+
+@pytest.mark.fault(
+    "a stored evaluation (evaluations/*.npz) is cut, a bomb, of objects or declares terabytes",
+    "one line; no memory is taken",
+)
+@pytest.mark.parametrize("harm", [bomb, declared, more_classes, of_objects, None])
+def test_damaged_evaluations_are_named(tmp_path, harm):
+    path = tmp_path / "val.npz"
+    evaluation().save(path)
+    assert Evaluation.load(path).confusion[0, 0] == 120
+    if harm:
+        harm(path)
+    else:
+        os.truncate(path, path.stat().st_size // 2)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"evaluation .*val\.npz cannot be read \(") as error:
+        Evaluation.load(path)
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+    assert "\n" not in str(error.value)
+
+
+def fuzz_evaluations(path, examples, record):
+    evaluation().save(path)
+    fuzz(
+        Evaluation.load,
+        [path.read_bytes()],
+        path,
+        record=record,
+        examples=examples,
+        edits=zip_edits,
+    )
+
+
+@pytest.mark.fault("evaluations/*.npz: fuzzed", "one line")
+def test_fuzzed_evaluations(tmp_path, record_property):
+    fuzz_evaluations(tmp_path / "val.npz", 60, record_property)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("evaluations/*.npz: fuzzed", "one line")
+def test_fuzzed_evaluations_at_length(tmp_path, record_property):
+    fuzz_evaluations(tmp_path / "val.npz", 10_000, record_property)
 
 
 def test_results_hold_numbers_of_json_alone(tmp_path):
