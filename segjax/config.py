@@ -166,7 +166,8 @@ def _check_types(values: Mapping[str, Any]) -> None:
     """Raises ValueError for a known option with a value of another type than its default's."""
     known = plain(config_files.defaults())
     with contextlib.suppress(ValueError):  # of a name that is unknown, which `build` reports
-        known["model"] = plain(model_defaults(values["model"]["name"]))
+        if isinstance(name := values["model"].get("name"), str):  # scores have no network
+            known["model"] = plain(model_defaults(name))
     for section, options in known.items():
         if isinstance(options, dict) and section in values:
             need_type(values[section], dict, section)

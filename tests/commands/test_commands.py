@@ -177,7 +177,7 @@ def test_evaluate_refuses_other_data_that_do_not_fit(finished, tmp_path):
     refused(fewer, classes="a,b")
     refused(r"\(class 0 is b, not a; 1 is a, not b\); use data with", classes="b,a,c,d,e,f,g")
     refused("--config.data.rooot is unknown; known are .*data.root", rooot="a")
-    refused("flag --config.data.channels=many", channels="many")
+    refused("--config.data.channels=many", channels="many")
     gone = tmp_path / "gone"
     refused(f"data.root={gone} any more; say where .* with --config.data.root=FOLDER", root=gone)
     assert not list(workdir.glob("on_folder_gone*"))
