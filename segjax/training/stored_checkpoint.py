@@ -9,11 +9,12 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+import tensorstore
 from etils import epath
 
 from segjax.training import checksums
@@ -58,9 +59,11 @@ def write_checksums(folder: pathlib.Path, step: int, state: Any, host: Mapping[s
     """
     if json.dumps(_read_json(folder)) != json.dumps(host):
         raise ValueError("its host state is another")
-    stored = _arrays(_metadata(folder))
-    if missing := {k: v for k, v in _arrays(state).items() if stored.get(k) != v}:
-        raise ValueError(f"{len(missing)} of its arrays are missing, such as {min(missing)}")
+    saved = _arrays(state)
+    if not _lists(folder, saved):
+        stored = _arrays(_metadata(folder))
+        if missing := {k: v for k, v in saved.items() if stored.get(k) != v}:
+            raise ValueError(f"{len(missing)} of its arrays are missing, such as {min(missing)}")
     checksums.write(folder, step)
 
 
@@ -126,9 +129,22 @@ def _metadata(folder: pathlib.Path) -> Any:
         return ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder / "state")).tree
 
 
+def _lists(folder: pathlib.Path, names: Iterable[str]) -> bool:
+    """Whether the description and the index of the arrays have all of these. In a layout that it
+    does not know it finds none; `_metadata` always tells, in a third of the time of a save."""
+    try:
+        described = json.loads((folder / "state" / "_METADATA").read_bytes())["tree_metadata"]
+        base = {"driver": "file", "path": f"{folder}/state/"}
+        index = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+        found = {key.split(b"/")[0].decode() for key in index.list().result()}
+    except (OSError, ValueError, LookupError):
+        return False
+    return found.issuperset(names) and len(described) >= len(found)
+
+
 def _arrays(tree: Any) -> dict[str, tuple]:
     """Shape and type of each array in a tree, by a name that is the same before and after."""
-    flat = ocp.tree.to_flat_dict(tree, sep="/")
+    flat = ocp.tree.to_flat_dict(tree, sep=".")
     return {k: (tuple(x.shape), str(x.dtype)) for k, x in flat.items() if hasattr(x, "shape")}
 
 
