@@ -316,3 +316,17 @@ def test_one_of_many_processes_ends_at_the_second_sigint(start):
         two[1].send_signal(signal.SIGINT)
         time.sleep(0.2)
     assert two[1].wait(10) == 130
+
+
+@pytest.mark.slow
+def test_one_of_many_processes_that_is_stuck_ends_after_the_limit(start):
+    """JAX has the handler, in C, and nobody asks it."""
+    loop = "    for step in range(3000):"
+    stuck = MANY.replace(loop, f"    interruption.limit_s = 2.0\n{loop}")
+    address = free_address()
+    two = [start(stuck, address, number, 0, 0, 1000) for number in range(2)]
+    for process in two:
+        assert process.stdout.readline() == "ready\n"
+    two[1].send_signal(signal.SIGTERM)
+    assert two[1].wait(20) == EXIT_INTERRUPTED
+    assert "resumes from its last checkpoint" in two[1].stderr.read()
