@@ -104,14 +104,21 @@ def _wrong_option(values: flags.FlagValues, arguments: Sequence[str], plain: Seq
 
 def _in_words(error: Exception, arguments: Sequence[str]) -> str:
     """A flag's error in one line; of a config file, with its line."""
-    text = str(error).strip()
-    if isinstance(error, flags.Error):
-        return of_flag(text)
-    if isinstance(error, ValueError):  # of the config itself, such as an unknown preset
-        return text
     file = (value_of("config", arguments) or "").partition(":")[0]
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ValueError):  # which a config explains itself
+        if line := _line_in(file, cause):
+            text = " ".join(str(cause).split())
+            return f"{file}, line {line}: {type(cause).__name__}: {text}; mend the config file"
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, flags.Error):
+        return of_flag(str(error))
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _line_in(file: str, error: BaseException) -> int | None:
+    """The line of a file that an error comes from."""
     if isinstance(error, SyntaxError) and error.filename == file:
-        lines = [error.lineno]
-    found = f"{type(error).__name__}: {text}"
-    return f"{file}, line {lines[-1]}: {found}; mend the config file" if lines else found
+        return error.lineno
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    return lines[-1] if lines else None

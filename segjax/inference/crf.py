@@ -65,11 +65,13 @@ class DenseCRF:
     bilateral_color_std: float = 5.0
 
     def __post_init__(self):
-        if self.iterations < 1:
-            raise ValueError(f"crf: iterations={self.iterations}; use a whole number, 1 or more")
+        if not 1 <= self.iterations <= 1000:
+            raise ValueError(
+                f"crf: iterations={self.iterations}; use a whole number, 1 or more, 1000 at most"
+            )
         for name, value in dataclasses.asdict(self).items():
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"crf: {name}={value}; use a number above 0")
+            if not 0 < value <= 1e6:
+                raise ValueError(f"crf: {name}={value}; use a number above 0, 1e6 at most")
 
     @classmethod
     def from_options(cls, options: Mapping[str, float]) -> "DenseCRF":

@@ -1,12 +1,12 @@
 """The options of inference: how an image becomes the network's input, and which views of it."""
 
 import dataclasses
-import math
 
 from segjax.inference.crf import DenseCRF
 
 INFERENCE = ("resize", "whole", "slide")
 BLENDS = ("uniform", "linear", "gaussian")
+_LARGEST = 1 << 15  # side of a window; batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +55,10 @@ class InferenceOptions:
                     f"window={self.window} with inference={self.inference!r}; use inference='slide'"
                 )
             window = tuple(self.window)
-            if len(window) != 2 or any(n != int(n) or n < 1 for n in window):
-                raise ValueError(f"window={self.window}; use (height, width), 1 or more each")
+            if len(window) != 2 or any(n != int(n) or not 1 <= n <= _LARGEST for n in window):
+                raise ValueError(
+                    f"window={self.window}; use (height, width), 1 or more each, {_LARGEST} at most"
+                )
             object.__setattr__(self, "window", (int(window[0]), int(window[1])))
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap={self.overlap}; use a share from 0 to below 1, such as 0.5")
@@ -67,11 +69,16 @@ class InferenceOptions:
                     f"{name}={value} with inference={self.inference!r}; use inference='slide'"
                 )
         scales = tuple(float(s) for s in self.scales)
-        if not scales or not all(math.isfinite(s) and s > 0 for s in scales):
-            raise ValueError(f"scales={self.scales}; use factors above 0, such as (0.75, 1, 1.25)")
+        if not scales or not all(0.01 <= s <= 100 for s in scales):
+            raise ValueError(
+                f"scales={self.scales}; use factors above 0, such as (0.75, 1, 1.25), from 0.01 to "
+                "100"
+            )
         object.__setattr__(self, "scales", scales)
-        if self.batch_size != int(self.batch_size) or self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size}; use a whole number, 1 or more")
+        if self.batch_size != int(self.batch_size) or not (1 <= self.batch_size <= _LARGEST):
+            raise ValueError(
+                f"batch_size={self.batch_size}; use a whole number, 1 or more, {_LARGEST} at most"
+            )
 
     @property
     def views(self) -> int:

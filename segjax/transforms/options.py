@@ -150,7 +150,7 @@ class Augmentation:
         options: dict[str, Any] = dict(config["augment"])
         crop_size = options.pop("crop_size")
         for name in ("scale", "aspect"):
-            if name in options:  # runs from before the option have no aspect
+            if isinstance(options.get(name), list):  # of JSON
                 options[name] = tuple(options[name])
         crop_size = crop_size if any(crop_size) else config["data"]["image_size"]
         recipe = cls(crop_size=tuple(crop_size), **options)

@@ -51,7 +51,7 @@ NAMES = {
     "fraction": r"$\frac{$",
     "undefined": r"\undefined{",
     "glyphs": "🚗 größe 日本 \u0b85",
-    "long": "x" * 3000,
+    "long": "x" * 300,
     "empty": "",
     "blank": " ",
     "underscore": "_private",
