@@ -189,7 +189,7 @@ def fuzz_kind(kind: str, tmp_path: pathlib.Path, record_property, examples: int)
 @pytest.mark.fault("parts of a weight file or an exported model are others", "one line, or read")
 @pytest.mark.parametrize("kind", KINDS)
 def test_drawn_damage(kind, tmp_path, record_property):
-    fuzz_kind(kind, tmp_path, record_property, 60)
+    fuzz_kind(kind, tmp_path, record_property, 50)
 
 
 @pytest.mark.slow
@@ -215,6 +215,7 @@ def test_drawn_folders(tmp_path, record_property):
         [json.dumps(config).encode()],
         tmp_path / "config.json",
         record=record_property,
+        examples=50,
         edits=json_edits,
         beside=[tmp_path / "model.safetensors"],
     )
