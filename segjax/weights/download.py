@@ -25,9 +25,8 @@ from typing import IO
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from segjax.data.errors import in_a_line
-
 from segjax.console import Console
+from segjax.data.errors import in_a_line
 
 TIMEOUT = 30.0  # seconds without a byte
 PAUSES = (1.0, 3.0, 10.0)  # seconds before another attempt, while nothing arrives
