@@ -26,6 +26,7 @@ from typing import IO
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from segjax.console import Console
+from segjax.data.errors import in_a_line
 
 TIMEOUT = 30.0  # seconds without a byte
 PAUSES = (1.0, 3.0, 10.0)  # seconds before another attempt, while nothing arrives
@@ -196,16 +197,17 @@ def _attempt(url: str, part: pathlib.Path, have: int, limit: int, step: Advance)
             if error.code == 416 and have:  # nothing lies behind what is there
                 part.unlink()
                 raise _Retry("the server has less than what was kept") from error
+            answer = in_a_line(f"the server answers {error.code} {error.reason}", 300)
             if error.code >= 500 or error.code == 429:
-                raise _Retry(f"the server answers {error.code} {error.reason}") from error
-            raise _Silent(f"the server answers {error.code} {error.reason}") from error
+                raise _Retry(answer) from error
+            raise _Silent(answer) from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, socket.gaierror | ConnectionRefusedError):
             raise _Silent(f"no connection to {request.host} ({error.reason})") from error
         raise _Retry(str(error.reason)) from error
     with response:
         length = response.headers.get("Content-Length", "")
-        total = int(length) if length.isdecimal() else None
+        total = int(length) if length.isdecimal() and len(length) < 20 else None
         continues = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if response.status == 206 and not continues:
             part.unlink(missing_ok=True)

@@ -9,7 +9,8 @@ attribute.
 What a file may hold is what Keras writes: groups, each linked once, and arrays of numbers whose
 values are all in the file, plain, in chunks, or deflated. Anything else is refused before it is
 read: links to other files or places, virtual and external arrays, other filters (HDF5 would load
-plugins for them), arrays that are declared and not filled.
+plugins for them), arrays that are declared and not filled. One lie is found late: HDF5 takes as
+much memory as a text of an attribute says, at most 4 GiB, before it sees that the text is shorter.
 """
 
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
@@ -80,9 +81,8 @@ def read_hdf5(file: str | os.PathLike | io.IOBase, title: str = "") -> dict[str,
         weights = root.get("model_weights", root)
         if not isinstance(weights, h5py.Group):
             raise Refused("its model_weights are no group of layers")
-        most = largest(size) // max(_longest_text(source), 1)
-        old = bool(_names(weights, "layer_names", most))
-        stored = _find_old(weights, most) if old else dict(_find_new(weights))
+        old = bool(_names(weights, "layer_names", source))
+        stored = _find_old(weights, source) if old else dict(_find_new(weights))
         if not stored:
             raise Refused("it holds no Keras layers with weights")
         _check_arrays(stored, size)
@@ -168,27 +168,31 @@ def _check_stored(array: h5d.DatasetID, name: str, size: int) -> None:
             raise Refused(f"{name} is not deflated from chunks of the size that it declares")
 
 
-def _longest_text(source: io.IOBase) -> int:
-    """The most bytes that one text of variable length can have: those of the largest global heap.
+def _fit(count: int, source: io.IOBase) -> bool:
+    """Whether so many texts of variable length are within the bounds, all of which may be one.
 
-    HDF5 copies a text as often as an attribute lists it, and cannot be asked for its length.
+    HDF5 copies a text as often as an attribute lists it, and cannot be asked for its length: it is
+    at most that of the file, or of the largest of the heaps where such texts are.
     """
+    size = source.seek(0, io.SEEK_END)
+    if count * size <= largest(size):
+        return True
     source.seek(0)
     longest, end = 0, b""
     while block := source.read(2**24):
         # "GCOL", its version, three zeros, its size. The end of a block may cut one.
-        for size in re.findall(rb"GCOL.{4}(.{8})", end + block, re.DOTALL):
-            longest = max(longest, int.from_bytes(size, "little"))
+        for found in re.findall(rb"GCOL.{4}(.{8})", end + block, re.DOTALL):
+            longest = max(longest, int.from_bytes(found, "little"))
         end = block[-15:]
-    return longest
+    return count * longest <= largest(size)
 
 
-def _texts(group: h5py.Group, attribute: str, most: int = 1) -> list[str]:
+def _texts(group: h5py.Group, attribute: str, source: io.IOBase | None = None) -> list[str]:
     """The texts of an attribute, which may be one; none where there is no such attribute.
 
     Args:
       group, attribute: where they are.
-      most: how many may be of variable length.
+      source: the file; None: several texts of variable length are refused.
     """
     name = attribute.encode()
     if not h5a.exists(group.id, name):
@@ -197,27 +201,30 @@ def _texts(group: h5py.Group, attribute: str, most: int = 1) -> list[str]:
     kind, count = stored.get_type(), math.prod(stored.shape)
     if not count:  # of any type
         return []
-    if not isinstance(kind, h5t.TypeStringID) or (kind.is_variable_str() and count > most):
+    known = isinstance(kind, h5t.TypeStringID)
+    if known and kind.is_variable_str() and count > 1:
+        known = source is not None and _fit(count, source)
+    if not known:
         raise Refused(f"attribute {attribute} of {group.name} is no text as Keras has it")
     values = np.asarray(group.attrs[attribute]).reshape(-1)
     return [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]
 
 
-def _names(group: h5py.Group, attribute: str, most: int) -> list[str]:
+def _names(group: h5py.Group, attribute: str, source: io.IOBase) -> list[str]:
     """The names that an attribute lists; Keras splits long lists (NAME0, NAME1, ...)."""
-    names = _texts(group, attribute, most)
+    names = _texts(group, attribute, source)
     for part in itertools.count():
-        if not (more := _texts(group, f"{attribute}{part}", most)):
+        if not (more := _texts(group, f"{attribute}{part}", source)):
             return names
         names += more
     return names
 
 
-def _find_old(weights: h5py.Group, most: int) -> dict[str, h5py.Dataset]:
+def _find_old(weights: h5py.Group, source: io.IOBase) -> dict[str, h5py.Dataset]:
     arrays = {}
-    for layer in _names(weights, "layer_names", most):
+    for layer in _names(weights, "layer_names", source):
         group = _in(weights, layer, h5py.Group)
-        stored = {name: _old_name(name) for name in _names(group, "weight_names", most)}
+        stored = {name: _old_name(name) for name in _names(group, "weight_names", source)}
         # Only a model inside the model has arrays of several layers.
         nested = len({inner for inner, _ in stored.values()}) > 1
         for name, (inner, variable) in stored.items():
