@@ -32,7 +32,8 @@ GOLDENS = Path(__file__).parent / "goldens"
 
 
 # These run each program once or twice, so what makes programs fast and compilation slow never pays
-# off: the expensive passes, and XLA's own emitters of fused loops (2.5 times the compile time).
+# off: the expensive passes, XLA's own emitters of fused loops (2.5 times the compile time), and the
+# division of a program into modules for as many threads (a third of it).
 # Slow tests are compiled as users' programs are.
 QUICK_RUNS = ("not slow", "versions")
 
@@ -41,8 +42,9 @@ def quick_flags(version: str) -> str:
     """XLA's flags for quick compilation that this version of jaxlib knows: it aborts at others."""
     flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     # From 0.11.1 on the emitters cannot be left out any more, nor does another flag save as much.
+    older = " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     minor = tuple(int(part) for part in version.split(".")[:2])
-    return flags + (" --xla_cpu_use_fusion_emitters=false" if minor < (0, 11) else "")
+    return flags + (older if minor < (0, 11) else "")
 
 
 # What the run of `make versions` makes of warnings: the next break is seen before it comes.
@@ -101,12 +103,12 @@ def pytest_generate_tests(metafunc):
             metafunc.parametrize(fixture, cases, ids=[case["name"] for case in cases])
 
 
-def make_tiny_config():
+def make_tiny_config(model="segnet_basic"):
     """SegNet-Basic with 4 channels on 8 streets scenes of 32x48, 6 steps, two evaluations."""
     from configs import base  # after `pytest_configure`
 
     config = base.get_config()
-    config.model.name = "segnet_basic"
+    config.model.name = model
     config.model.features = 4
     config.data.image_size = (32, 48)
     config.data.train_images = 8
@@ -125,6 +127,20 @@ def make_tiny_config():
 def tiny_config():
     """A config of the test's own, see `make_tiny_config`."""
     return make_tiny_config()
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """A network of the table, "toy", for what a run does with any: see `tests.training.toys.Toy`.
+
+    This process alone knows it.
+    """
+    from segjax.models import MODELS
+    from tests.training.toys import Toy
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "toy", Toy)
+        yield
 
 
 @pytest.fixture

@@ -29,11 +29,11 @@ WORDS = "dense CRF, 3 iterations, Gaussian kernel 3 (std 3 px), bilateral kernel
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
+def workdir(tmp_path_factory, toy):
     """A run that never trained, on three street scenes."""
     folder = tmp_path_factory.mktemp("run")
     config = base.get_config()
-    config.model.name, config.model.features = "segnet_basic", 2
+    config.model.name, config.model.features = "toy", 2
     config.data.update(image_size=(24, 32), eval_images=3, mean=(0.5,) * 3, std=(0.25,) * 3)
     config.data.update(eval_splits=("val",), label_size=(32, 48))
     config.report.samples = 2

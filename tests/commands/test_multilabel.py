@@ -26,6 +26,8 @@ from segjax.inference.predictor import Predictor
 from segjax.layers import resize_bilinear
 from segjax.metrics.confusion import mean_of_finite
 
+pytestmark = pytest.mark.usefixtures("toy")
+
 SIZE = (32, 48)
 
 
@@ -66,8 +68,8 @@ def make_data(root, kind):
 
 
 def make_config(root, **data):
-    config = base.get_config("segnet_basic")
-    config.model.update(features=8, head="sigmoid")
+    config = base.get_config("toy")
+    config.model.update(features=8, dropout_rate=0.0, head="sigmoid")
     config.data.update(name="folder", root=str(root), image_size=SIZE, ignore_ids=(), **data)
     recipes.nothing(config)
     config.optim.update(name="adamw", learning_rate=0.02, schedule="constant")
@@ -84,17 +86,17 @@ def run(folder, kind):
         "per_class": {"classes": "red,deep blue", "mask_format": "per_class"},
     }[kind]
     config, console = make_config(root, **data), quiet()
-    results = train(config, folder / "run", base.get_config("segnet_basic"), console)
+    results = train(config, folder / "run", base.get_config("toy"), console)
     return config, folder / "run", results, console.file.getvalue()
 
 
 @pytest.fixture(scope="module")
-def binary(tmp_path_factory):
+def binary(tmp_path_factory, toy):
     return run(tmp_path_factory.mktemp("binary"), "binary")
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
+def pair(tmp_path_factory, toy):
     return run(tmp_path_factory.mktemp("pair"), "per_class")
 
 

@@ -30,11 +30,11 @@ def quiet(terminal=False):
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
+def workdir(tmp_path_factory, toy):
     """A run that never trained: its config, its classes, and two checkpoints."""
     folder = tmp_path_factory.mktemp("run")
     config = base.get_config()
-    config.model.name, config.model.features = "segnet_basic", 2
+    config.model.name, config.model.features = "toy", 2
     config.data.image_size = (32, 48)
     config.data.mean, config.data.std = (0.5,) * 3, (0.25,) * 3
     configs.save(config, folder)

@@ -30,6 +30,7 @@ from segjax.training.checkpoint import CheckpointStore
 from segjax.training.mesh import make_devices
 from segjax.training.run_state import RunState
 from segjax.training.state import create_state
+from tests.conftest import make_tiny_config
 
 
 def quiet():
@@ -63,7 +64,8 @@ def drawn_run(workdir, config, seed=0, ema=False):
 
 
 @pytest.fixture
-def config(tiny_config):
+def config(toy):
+    tiny_config = make_tiny_config("toy")
     tiny_config.model.features = 2
     tiny_config.model.dropout_rate = 0.5
     tiny_config.data.mean, tiny_config.data.std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -158,7 +160,7 @@ def test_wrong_uncertainty(config, tmp_path):
         uncertainty(console=quiet())
     config.model.dropout_rate = 0.0
     drawn_run(tmp_path / "plain", config)
-    with pytest.raises(ValueError, match=r"segnet_basic has no dropout .*segnet.py:bayesian"):
+    with pytest.raises(ValueError, match=r"toy has no dropout .*segnet.py:bayesian"):
         uncertainty(tmp_path / "plain", console=quiet())
 
 
@@ -180,9 +182,9 @@ def test_recalibrate(config, tmp_path):
     source = make_source(config.data, "train", config.seed)
     images = np.stack([source[i]["image"] for i in range(8)]).astype(np.float32) / 255
     images = (images - np.array((0.5, 0.4, 0.3))) / np.array((0.2, 0.25, 0.3))
-    first = new["params"]["encoder1"]["conv"]
-    inputs = np.asarray(atrous_conv(images.astype("f4"), first["kernel"]) + first["bias"], "f8")
-    norm = new["batch_stats"]["encoder1"]["norm"]
+    kernel = new["params"]["encoder"]["conv"]["kernel"]
+    inputs = np.asarray(atrous_conv(images.astype("f4"), kernel, strides=2), "f8")
+    norm = new["batch_stats"]["encoder"]["norm"]
     np.testing.assert_allclose(norm["mean"], inputs.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(norm["var"], inputs.var((0, 1, 2)), rtol=1e-4)
     note = json.loads((output / "run.json").read_text())["environment"]["batch_stats"]

@@ -193,7 +193,7 @@ def test_2x2_form_equals_general_form(shape):
 
 
 @pytest.mark.versions
-@pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 8, 9, 2), (1, 1, 1, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 8, 9, 3), (1, 1, 1, 3)], ids=str)
 @pytest.mark.parametrize(
     ("window", "strides", "padding"),
     [
@@ -216,14 +216,22 @@ def test_pooling_equals_xlas_window(shape, window, strides, padding):
         return lax.reduce_window(x, low, lax.max, (1, *window, 1), (1, *strides, 1), edges)
 
     pool = lambda x: max_pool(x, window, strides, padding)  # noqa: E731
+
+    @jax.jit
+    def both(x):
+        return pool(x), xla(x)
+
+    @jax.jit
+    def both_gradients(x, cotangent):
+        return [jax.vjp(function, x)[1](cotangent)[0] for function in (pool, xla)]
+
     for kind in KINDS:
         x = sample(kind, shape)
-        np.testing.assert_array_equal(pool(x), xla(x), err_msg=kind)
+        found, wanted = both(x)
+        np.testing.assert_array_equal(found, wanted, err_msg=kind)
         if kind in ("random", "tied", "negative"):
-            y, vjp = jax.vjp(pool, x)
-            cotangent = np.arange(y.size, dtype=np.float32).reshape(y.shape)
-            wanted = jax.vjp(xla, x)[1](cotangent)[0]
-            np.testing.assert_array_equal(vjp(cotangent)[0], wanted, err_msg=kind)
+            cotangent = np.arange(found.size, dtype=np.float32).reshape(found.shape)
+            np.testing.assert_array_equal(*both_gradients(x, cotangent), err_msg=kind)
     program = str(jax.make_jaxpr(jax.grad(lambda x: jnp.sum(pool(x))))(x.astype("f4")))
     assert "scatter" not in program
 

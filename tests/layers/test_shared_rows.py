@@ -86,7 +86,22 @@ def shared(space):
     return NamedSharding(mesh, PartitionSpec(None, "space")), NamedSharding(mesh, PartitionSpec())
 
 
-@pytest.mark.parametrize("name", LAYERS)
+# They take the way of another that is here, at another rate or size.
+SLOW = (
+    "rate within a share",
+    "rate of a quarter",
+    "rate of almost all rows",
+    "depthwise rate of several shares",
+    "grouped stride 2",
+    "pyramid",
+    "8 times, corners",
+    "3 to 2",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in LAYERS]
+)
 def test_exchanges_and_numbers(name):
     layer, height, space = LAYERS[name]
     x = np.random.default_rng(0).standard_normal((1, height, WIDTH, CHANNELS)).astype(np.float32)

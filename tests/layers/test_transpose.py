@@ -126,9 +126,9 @@ def test_bilinear_kernel_by_hand():
 def test_fixed_form_is_the_fresh_modules(size, strides, padding):
     x = normal(2, 4, 3, 2)
     module = ConvTranspose(2, size, strides, padding, bilinear=True)
-    wanted, variables = module.init_with_output(jax.random.key(0), x)
+    wanted, variables = jax.jit(module.init_with_output)(jax.random.key(0), x)
     assert variables["params"]["kernel"].shape == (size, size, 2, 2)
-    found = bilinear_conv_transpose(x, size, strides=strides, padding=padding)
+    found = jax.jit(lambda x: bilinear_conv_transpose(x, size, strides=strides, padding=padding))(x)
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -136,10 +136,12 @@ def test_fixed_form_is_the_fresh_modules(size, strides, padding):
 def test_bilinear_upsampling_interpolates(size, strides):
     """Away from the border, where it fades, a constant stays and a ramp becomes a finer ramp."""
     margin = size + strides
-    constant = bilinear_conv_transpose(jnp.ones((1, 20, 20, 1)), size, strides=strides)
-    np.testing.assert_allclose(constant[0, margin:-margin, margin:-margin], 1, rtol=1e-6)
-    ramp = jnp.broadcast_to(jnp.arange(20.0)[None, :, None, None], (1, 20, 20, 1))
-    fine = bilinear_conv_transpose(ramp, size, strides=strides)[0, margin:-margin, margin, 0]
+    enlarge = jax.jit(lambda x: bilinear_conv_transpose(x, size, strides=strides))
+    constant = enlarge(np.ones((1, 20, 20, 1), np.float32))
+    constant = np.asarray(constant)[0, margin:-margin, margin:-margin]
+    np.testing.assert_allclose(constant, 1, rtol=1e-6)
+    ramp = np.broadcast_to(np.arange(20, dtype=np.float32)[:, None, None], (1, 20, 20, 1))
+    fine = enlarge(ramp)[0, margin:-margin, margin, 0]
     np.testing.assert_allclose(np.diff(fine), 1 / strides, rtol=1e-4)
 
 

@@ -1,5 +1,8 @@
 """Inputs for tests of losses, and each loss with options that take all of its ways."""
 
+import inspect
+
+import jax
 import numpy as np
 
 K = 4
@@ -26,6 +29,12 @@ CASES = [
     ("ohem", {"threshold": 0.9, "min_kept": 5, "divide_by": "all"}),
     ("ohem", {"threshold": 0.0, "min_kept": 20, "divide_by": "weights"}),
 ]
+
+
+def compiled(loss):
+    """The loss as one program for each set of its options, where it would be many small ones."""
+    parameters = inspect.signature(loss).parameters.values()
+    return jax.jit(loss, static_argnames=[p.name for p in parameters if p.kind == p.KEYWORD_ONLY])
 
 
 def names(case) -> str:

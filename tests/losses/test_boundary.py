@@ -2,9 +2,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.losses.boundary import boundary_cross_entropy, nearness
+from segjax import losses
+from segjax.losses.boundary import nearness
 from segjax.metrics.boundary import distance_to_boundary
-from tests.losses.cases import WEIGHTS, K, random_case, softmax
+from tests.losses.cases import WEIGHTS, K, compiled, random_case, softmax
+
+boundary_cross_entropy = compiled(losses.boundary_cross_entropy)
 
 
 def test_hand_computed_numbers():

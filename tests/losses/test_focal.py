@@ -2,8 +2,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.losses import cross_entropy, focal
-from tests.losses.cases import WEIGHTS, K, random_case, softmax
+from segjax import losses
+from tests.losses.cases import WEIGHTS, K, compiled, random_case, softmax
+
+cross_entropy, focal = map(compiled, (losses.cross_entropy, losses.focal))
 
 
 def test_hand_computed_numbers():

@@ -3,8 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.losses import lovasz_softmax
-from tests.losses.cases import K, random_case, softmax
+from segjax import losses
+from tests.losses.cases import K, compiled, random_case, softmax
+
+lovasz_softmax = compiled(losses.lovasz_softmax)
 
 
 def jaccard_loss(wrong, members):

@@ -3,8 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.losses import cross_entropy, ohem
-from tests.losses.cases import WEIGHTS, random_case, softmax
+from segjax import losses
+from tests.losses.cases import WEIGHTS, compiled, random_case, softmax
+
+cross_entropy, ohem = map(compiled, (losses.cross_entropy, losses.ohem))
 
 
 def twin(logits, labels, threshold, min_kept):

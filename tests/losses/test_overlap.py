@@ -3,8 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.losses import dice, jaccard, tversky
-from tests.losses.cases import K, random_case, softmax
+from segjax import losses
+from tests.losses.cases import K, compiled, random_case, softmax
+
+dice, jaccard, tversky = map(compiled, (losses.dice, losses.jaccard, losses.tversky))
 
 # Predictions that are certain: 0 0 1 1 1 with the labels 0 0 0 1 and one that is ignored.
 CERTAIN = 200.0 * jnp.eye(3)[jnp.array([[0, 0, 1, 1, 1]])]

@@ -33,8 +33,20 @@ NETWORKS = {
 }
 
 
+# Networks of parts that others here have too.
+SLOW = (
+    "fcn16",
+    "fcn8_fixed",
+    "fcn_basic_no_addition",
+    "fcn_basic_no_dim_reduction",
+    "fcn_basic_no_addition_no_dim_reduction",
+)
+
+
 @pytest.mark.versions
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "network", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in NETWORKS]
+)
 def test_equals_torch(network):
     model = build(NETWORKS[network], 3)
     apply = jax.jit(functools.partial(model.apply, train=False))

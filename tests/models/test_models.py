@@ -74,26 +74,18 @@ def small(name: str, dtype: str = "float32", **options):
 
 
 @functools.cache
-def abstract_variables(model, *, train=False):
+def abstract_variables(model):
     """Shapes and dtypes of a model's variables, without computing anything."""
     return jax.eval_shape(
-        lambda key: model.init(
-            {"params": key, "dropout": key}, jnp.zeros((1, 64, 64, 3)), train=train
-        ),
-        jax.random.key(0),
+        lambda key: model.init(key, jnp.zeros((1, 64, 64, 3)), train=False), jax.random.key(0)
     )
 
 
-def abstract_outputs(model, size, *, train=False):
-    """Shapes and dtypes of the outputs for two images."""
-
-    def apply(variables, images, key):
-        return model.apply(
-            variables, images, train=train, mutable=["batch_stats"], rngs={"dropout": key}
-        )[0]
-
+def abstract_pass(model, size):
+    """Shapes and dtypes of the outputs for two images, and of the variables."""
     images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
-    return jax.eval_shape(apply, abstract_variables(model), images, jax.random.key(0))
+    init = functools.partial(model.init_with_output, train=False)
+    return jax.eval_shape(init, jax.random.key(0), images)
 
 
 def he_variables(model):
@@ -120,12 +112,16 @@ def count(tree) -> int:
 
 # They compile for long, and share their encoders with others that are here.
 SLOW = ("fcn", "deeplabv3", "lraspp", "deconvnet", "notebook_pspnet", "notebook_deeplabv3")
+# These have the blocks of others here, and numbers and sizes of their own in test_comparison.py,
+# test_notebooks.py and test_smp.py.
+ALIKE = ("deeplab_largefov", "notebook_segnet", "ncsu_segnet", "smp_pspnet")
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in MODELS],
-)
+def all_models(*slow):
+    return [pytest.param(n, marks=pytest.mark.slow) if n in slow else n for n in MODELS]
+
+
+@pytest.fixture(scope="module", params=all_models(*SLOW, *ALIKE))
 def run(request):
     """One model's variables, and what its compiled forward and training passes return."""
     name = request.param
@@ -150,11 +146,12 @@ def run(request):
             mutable=["batch_stats"],
             rngs={"dropout": jax.random.key(0)},
         )
-        return sum(jnp.mean(logits * cotangent) for logits in outputs.values()), updates
+        total = sum(jnp.mean(logits * cotangent) for logits in outputs.values())
+        return total, (outputs, updates)
 
     batch_stats = variables.get("batch_stats", {})  # plain VGG networks have none
     outputs, still = forward(variables, images)
-    gradient, updates = jax.jit(jax.grad(loss, has_aux=True))(
+    gradient, (trained, updates) = jax.jit(jax.grad(loss, has_aux=True))(
         variables["params"], batch_stats, images, cotangent
     )
     return SimpleNamespace(
@@ -163,6 +160,7 @@ def run(request):
         variables=variables,
         batch_stats=batch_stats,
         outputs=outputs,
+        trained=trained,
         still=still.get("batch_stats", {}),
         moved=updates.get("batch_stats", {}),
         gradient=gradient,
@@ -173,14 +171,18 @@ def run(request):
 class TestEveryModel:
     """What holds for each entry of MODELS; a new model needs one line in PINNED."""
 
-    @pytest.mark.parametrize("size", [(64, 96), SIZE, (33, 33), (1, 2)], ids=str)
-    def test_logits_have_the_images_size(self, run, size):
-        for train in (False, True) if size == SIZE else (False,):
-            outputs = abstract_outputs(run.model, size, train=train)
-            keys = {"logits", "aux"} if model_options(run.name).get("aux") else {"logits"}
+    def test_logits_have_the_images_size(self, run):
+        """At an odd size in both modes, and at the smallest."""
+        keys = {"logits", "aux"} if model_options(run.name).get("aux") else {"logits"}
+        smallest, _ = abstract_pass(run.model, (1, 2))
+        for outputs, shape in (
+            (run.outputs, (4, *SIZE, K)),
+            (run.trained, (4, *SIZE, K)),
+            (smallest, (2, 1, 2, K)),
+        ):
             assert outputs.keys() == keys
             for logits in outputs.values():
-                assert logits.shape == (2, *size, K)
+                assert logits.shape == shape
                 assert logits.dtype == jnp.float32
 
     @pytest.mark.versions
@@ -189,17 +191,13 @@ class TestEveryModel:
             assert np.isfinite(logits).all()
             assert np.abs(logits[0] - logits[1]).max() > 1e-3 * np.abs(logits).max()
 
-    def test_pinned_parameter_count(self, run):
-        assert run.name in PINNED, f"{run.name} has no pinned parameter count"
-        options, classes, pinned, source = PINNED[run.name]
-        model = build({"name": run.name, **options}, classes)
+    @pytest.mark.parametrize("name", all_models(*SLOW))
+    def test_pinned_parameter_count(self, name):
+        assert name in PINNED, f"{name} has no pinned parameter count"
+        options, classes, pinned, source = PINNED[name]
+        model = build({"name": name, **options}, classes)
         found = count(abstract_variables(model)["params"])
         assert found == (pinned or pspnet_parameters(classes)), source
-
-    def test_same_parameters_in_both_modes(self, run):
-        abstract = [abstract_variables(run.model, train=train) for train in (False, True)]
-        assert jax.tree.structure(abstract[0]) == jax.tree.structure(abstract[1])
-        assert jax.tree.leaves(abstract[0]) == jax.tree.leaves(abstract[1])
 
     def test_train_is_keyword_only(self, run):
         with pytest.raises(TypeError, match="positional"):
@@ -232,10 +230,10 @@ class TestEveryModel:
             else:
                 assert largest > 0, path
 
-    def test_bfloat16_keeps_parameters_and_logits_in_float32(self, run):
-        model = small(run.name, "bfloat16")
-        for tree in (abstract_variables(model), abstract_outputs(model, SIZE)):
-            assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {np.dtype("float32")}
+    @pytest.mark.parametrize("name", all_models(*SLOW))
+    def test_bfloat16_keeps_parameters_and_logits_in_float32(self, name):
+        found = abstract_pass(small(name, "bfloat16"), SIZE)
+        assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype("float32")}
 
     @pytest.mark.slow
     def test_bfloat16_gives_logits_near_the_float32_ones(self, run):
@@ -247,10 +245,11 @@ class TestEveryModel:
             unpools = "segnet" in run.name or run.name == "deconvnet"
             assert error < (0.3 if unpools else 0.05), (key, error)
 
-    def test_options_are_the_fields(self, run):
-        options = model_options(run.name)
+    @pytest.mark.parametrize("name", MODELS)
+    def test_options_are_the_fields(self, name):
+        options = model_options(name)
         assert not options.keys() & {"num_classes", "dtype", "parent", "name"}
-        assert build({"name": run.name, **options}, K) == build({"name": run.name}, K)
+        assert build({"name": name, **options}, K) == build({"name": name}, K)
 
 
 def conv_block(inputs: int, features: int, k: int) -> int:
@@ -302,8 +301,9 @@ def test_basic_block_encoders_are_torchvisions(encoder, parameters):
 @pytest.mark.parametrize("name", ["fcn", "pspnet", "deeplabv3"])
 def test_without_the_auxiliary_head(name):
     model = small(name, aux=False)
-    assert abstract_outputs(model, SIZE).keys() == {"logits"}
-    assert "aux_head" not in abstract_variables(model)["params"]
+    outputs, variables = abstract_pass(model, (33, 64))
+    assert outputs.keys() == {"logits"}
+    assert "aux_head" not in variables["params"]
 
 
 def test_initial_kernels_are_he_normal():

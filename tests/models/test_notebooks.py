@@ -175,20 +175,9 @@ def run(request):
     )
 
 
-@pytest.mark.parametrize("size", [SIZE, (100, 130), "document"], ids=str)
-@pytest.mark.parametrize("network", NETWORKS)
-def test_logits_have_the_images_size(network, size):
-    model = network(K, width=1 / 16)
-    size = COUNTS[network][1] if size == "document" else size
-    images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
-    outputs = jax.eval_shape(
-        functools.partial(model.apply, train=False), abstract_variables(model), images
-    )
-    assert outputs["logits"].shape == (2, *size, K)
-
-
 def test_notebooks_scores_are_rectified(run):
     logits = np.asarray(run.outputs["logits"])
+    assert logits.shape == (3, *SIZE, K)
     assert logits.max() > 0
     if run.network is NCSUSegNet:
         assert logits.min() < 0

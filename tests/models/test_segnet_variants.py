@@ -53,7 +53,7 @@ def test_table1_rows_share_the_encoder_and_keep_sizes(row):
     params = abstract_variables(model)["params"]
     for s in range(1, 5):
         assert params[f"encoder{s}"] == plain[f"encoder{s}"]
-    for size in ((37, 50), (1, 2), (64, 64)):
+    for size in ((37, 50), (1, 2)):
         apply = lambda key: model.init_with_output(key, jnp.zeros((2, *size, 3)), train=False)  # noqa: B023, E731
         logits = jax.eval_shape(apply, jax.random.key(0))[0]["logits"]
         assert (logits.shape, logits.dtype) == ((2, *size, 5), jnp.float32)
@@ -136,7 +136,7 @@ def test_dropouts_are_where_the_authors_have_them(name):
             assert before == f"decoder{s}{'_1' if name == 'segnet' else ''}/norm"
 
 
-@pytest.mark.parametrize("name", DROPOUTS)
+@pytest.mark.parametrize("name", ["segnet_basic", pytest.param("segnet", marks=pytest.mark.slow)])
 def test_dropout_draws_in_training_only_and_adds_no_parameters(name):
     model, plain = thin_segnet(name, dropout_rate=0.5), thin_segnet(name)
     assert abstract_variables(model) == abstract_variables(plain)

@@ -49,13 +49,11 @@ def thin_resnet(**options) -> ResNet:
     ("output_stride", "sizes"),
     [
         (8, [(17, 25), (9, 13), (9, 13), (9, 13)]),
-        (16, [(17, 25), (9, 13), (5, 7), (5, 7)]),
         (32, [(17, 25), (9, 13), (5, 7), (3, 4)]),
     ],
 )
-@pytest.mark.parametrize("stem", ["3x3"])
-def test_resnet_output_strides(output_stride, sizes, stem):
-    encoder = thin_resnet(output_stride=output_stride, stem=stem)
+def test_resnet_output_strides(output_stride, sizes):
+    encoder = thin_resnet(output_stride=output_stride, stem="3x3")
     ((_, stages),) = calls(encoder, (65, 97), ResNet)
     assert [stage.shape for stage in stages[1:]] == [
         (1, *size, 4 * 8 * 2**s) for s, size in enumerate(sizes)
@@ -66,7 +64,7 @@ def test_resnet_output_strides(output_stride, sizes, stem):
     ("variant", "blocks"),
     [
         ("resnet50", 3 + 4 + 6 + 3),
-        ("resnet101", 3 + 4 + 23 + 3),
+        pytest.param("resnet101", 3 + 4 + 23 + 3, marks=pytest.mark.slow),
         pytest.param("resnet152", 3 + 8 + 36 + 3, marks=pytest.mark.slow),
     ],
 )
@@ -77,16 +75,11 @@ def test_resnet_depths(variant, blocks):
 @pytest.mark.parametrize(
     ("options", "stage4", "stage5"),
     [
-        (dict(output_stride=32), [1] * 6, [1, 1, 1]),
-        (dict(output_stride=16), [1] * 6, [2, 2, 2]),
         (dict(output_stride=8), [2] * 6, [4, 4, 4]),
         # Chen et al., section 3.2.1: rates 2 * (1, 2, 4) at output stride 16.
         (dict(output_stride=16, multi_grid=(1, 2, 4)), [1] * 6, [2, 4, 8]),
-        (dict(output_stride=8, multi_grid=(1, 2, 4)), [2] * 6, [4, 8, 16]),
         (dict(output_stride=32, multi_grid=(1, 2)), [1] * 6, [1, 2, 1]),
         # torchvision: a stage's first block keeps the rate before it.
-        (dict(output_stride=8, contract_dilation=True), [1, 2, 2, 2, 2, 2], [2, 4, 4]),
-        (dict(output_stride=16, contract_dilation=True), [1] * 6, [1, 2, 2]),
         (
             dict(output_stride=8, contract_dilation=True, multi_grid=(1, 2, 4)),
             [1, 2, 2, 2, 2, 2],
@@ -140,7 +133,8 @@ def test_stem_pooling_halves_rounding_up():
     ("output_stride", "rates"), [(8, (12, 24, 36)), (16, (6, 12, 18)), (32, (3, 6, 9))]
 )
 def test_deeplab_rates_follow_the_output_stride(output_stride, rates):
-    model = build({"name": "deeplabv3", "width": 0.125, "output_stride": output_stride}, 5)
+    options = {"encoder": "resnet18", "width": 0.125, "output_stride": output_stride}
+    model = build({"name": "deeplabv3", **options}, 5)
     ((aspp, _),) = calls(model, (65, 65), AtrousSpatialPyramidPooling)
     assert aspp.rates == rates
 
@@ -164,11 +158,9 @@ def test_segnet_pools_360x480_to_12x15_and_comes_back():
         (12, 15),
     ]
     assert all(pool.positions.dtype == jnp.uint8 for pool in pools)
-    ((_, outputs),) = calls(model, (360, 480), type(model))
-    assert outputs["logits"].shape == (1, 360, 480, 11)
 
 
-@pytest.mark.parametrize("name", ["segnet", "segnet_basic"])
+@pytest.mark.parametrize("name", ["segnet_basic", pytest.param("segnet", marks=pytest.mark.slow)])
 def test_segnet_neither_scatters_nor_gathers(name):
     model = build({"name": name}, 11)
     x = jnp.zeros((1, 45, 61, 3))

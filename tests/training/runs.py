@@ -12,9 +12,9 @@ from segjax.training.state import TrainState
 from tests.conftest import make_tiny_config
 
 
-def eventful_config():
+def eventful_config(model="segnet_basic"):
     """A running average and a rate that falls, so that all of the state is in use."""
-    config = make_tiny_config()
+    config = make_tiny_config(model)
     config.train.ema_decay = 0.9
     config.optim.plateau_patience = 1
     return config

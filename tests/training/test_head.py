@@ -57,6 +57,11 @@ def bits_batch():
     return dict(batch, label=jnp.where(batch["label"] == 255, 255, batch["label"] * 3 % 8))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(model, variables, images):
+    return model.apply(variables, images, train=False)["logits"]
+
+
 @pytest.mark.versions
 @pytest.mark.parametrize("weights", [None, (2.0, 0.5, 1.0)])
 def test_a_step_with_a_sigmoid_head_is_the_gradient_by_hand(weights):
@@ -79,7 +84,7 @@ def test_a_step_with_a_sigmoid_head_is_the_gradient_by_hand(weights):
             total -= factor * jnp.sum(terms * kept) / K
         return total / jnp.sum(kept)
 
-    value, gradient = jax.value_and_grad(loss)(state.params)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(state.params)
     assert float(metrics["loss"]) == pytest.approx(float(value), rel=1e-4)
     jax.tree.map(
         lambda p, q, g: np.testing.assert_allclose(q, p - RATE * g, atol=1e-5),
@@ -87,14 +92,14 @@ def test_a_step_with_a_sigmoid_head_is_the_gradient_by_hand(weights):
         after.params,
         gradient,
     )
-    logits = model.apply({"params": state.params}, images, train=False)["logits"]
+    logits = logits_of(model, {"params": state.params}, images)
     right = (sigmoid(logits) > np.array(HEAD.thresholds)) == np.asarray(present)
     assert float(metrics["accuracy"]) == pytest.approx(right[np.asarray(kept)[..., 0]].mean())
     assert metrics["confusion"].shape == (K, 2, 2)
     assert int(metrics["confusion"].sum()) == K * int(kept.sum())
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_accumulation_and_padding_change_nothing(count):
     model, batch = Plain(), bits_batch()
     states = []
@@ -112,7 +117,7 @@ def test_evaluation_counts_each_image():
     rows, sums = step(variables, batch)
     assert rows["confusion"].shape == (4, K, 2, 2)
     images = (batch["image"] / 255.0 - jnp.array(MEAN)) / jnp.array(STD)
-    logits = model.apply(variables, images, train=False)["logits"]
+    logits = logits_of(model, variables, images)
     for label, one, counts in zip(batch["label"], logits, rows["confusion"], strict=True):
         np.testing.assert_array_equal(
             counts, HEAD.counts(label.astype(jnp.int32), HEAD.predict(one), K)

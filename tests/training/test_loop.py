@@ -21,6 +21,8 @@ from segjax.training.setup import Setup, setup_run
 from tests.conftest import make_tiny_config
 from tests.training.runs import eventful_config, left_by
 
+pytestmark = pytest.mark.usefixtures("toy")
+
 
 def run(config, workdir, setup=None):
     workdir.mkdir(exist_ok=True)
@@ -61,11 +63,11 @@ def die(*_):
 
 
 @pytest.fixture(scope="module")
-def complete(tmp_path_factory):
+def complete(tmp_path_factory, toy):
     """What a run of 6 steps has left that was never stopped."""
     workdir = tmp_path_factory.mktemp("complete")
-    run(eventful_config(), workdir)
-    left = left_by(workdir, 6, eventful_config())
+    run(eventful_config("toy"), workdir)
+    left = left_by(workdir, 6, eventful_config("toy"))
     assert int(left.state.step) == 6
     assert (left.steps("train"), left.steps("val")) == ([1, 2, 3, 4, 5, 6], [3, 6])
     assert all(0 < row["miou"] < 1 for row in left.rows)
@@ -76,7 +78,7 @@ def complete(tmp_path_factory):
 def test_resume_is_bit_equal(complete, tmp_path, died_at):
     """A kill after step 5 repeats the steps after the last checkpoint, which is of step 3. Each
     evaluation comes once; a finished run does nothing more."""
-    config, evaluated = eventful_config(), []
+    config, evaluated = eventful_config("toy"), []
 
     def counting(real):
         return lambda *arguments: evaluated.append(1) or real(*arguments)
@@ -96,7 +98,7 @@ def test_resume_is_bit_equal(complete, tmp_path, died_at):
 
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
 def test_a_signal_saves_after_the_step_and_the_resume_is_bit_equal(complete, tmp_path, name):
-    config = eventful_config()
+    config = eventful_config("toy")
     ask = functools.partial(os.kill, os.getpid(), signal.Signals[name])
     with pytest.raises(Interrupted, match=rf"{name}: saved at step 4 of 6"):
         run(config, tmp_path, acting_at(setup_run(config), 3, ask))
@@ -106,7 +108,7 @@ def test_a_signal_saves_after_the_step_and_the_resume_is_bit_equal(complete, tmp
 
 
 def test_a_signal_during_evaluation_puts_it_off_to_the_resume(complete, tmp_path):
-    config = eventful_config()
+    config = eventful_config("toy")
 
     def make(real):
         batches = itertools.count()
@@ -127,7 +129,7 @@ def test_a_signal_during_evaluation_puts_it_off_to_the_resume(complete, tmp_path
 
 def test_a_kill_between_best_and_latest_loses_neither(complete, tmp_path, monkeypatch):
     """The best checkpoint of step 3 is written, the latest is not: the run begins anew."""
-    config = eventful_config()
+    config = eventful_config("toy")
     with monkeypatch.context() as patch:
         patch.setattr(CheckpointStore, "save", die)
         with pytest.raises(Killed):
@@ -146,7 +148,7 @@ def assert_variables_alone_are_the_states(workdir, state):
 
 
 def test_a_split_on_the_device_gives_the_same_run(complete, tmp_path):
-    config = eventful_config()
+    config = eventful_config("toy")
     config.data.on_device = True
     run(config, tmp_path)
     left_by(tmp_path, 6, config).assert_equals(complete)
@@ -172,7 +174,7 @@ def bad_at(config, step: int, above: float = 0.0, name: str = "loss") -> Setup:
 
 
 def nonfinite_config(action):
-    config = make_tiny_config()
+    config = make_tiny_config("toy")
     config.train.on_nonfinite, config.optim.schedule = action, "constant"
     return config
 
@@ -220,21 +222,22 @@ def test_skipped_steps_are_counted(tmp_path):
     assert train_rows(tmp_path, "skipped_steps") == [None] + [1.0] * 5
 
 
-def test_a_standstill_lowers_the_rate_then_stops_and_stays_so(tiny_config, tmp_path):
+def test_a_standstill_lowers_the_rate_then_stops_and_stays_so(tmp_path):
     """A learning rate of nearly nothing never improves: the first of 4 evaluations stays the best,
     the second lowers the rate, the third stops the run."""
-    tiny_config.train.steps = 12
-    tiny_config.train.early_stop_patience = 2
-    tiny_config.optim.plateau_patience = 1
-    tiny_config.optim.schedule = "constant"
-    tiny_config.optim.learning_rate = 1e-30
-    tiny_config.model.momentum = 1.0  # frozen statistics: evaluations are equal
-    run_state, _ = run(tiny_config, tmp_path)
+    config = make_tiny_config("toy")
+    config.train.steps = 12
+    config.train.early_stop_patience = 2
+    config.optim.plateau_patience = 1
+    config.optim.schedule = "constant"
+    config.optim.learning_rate = 1e-30
+    config.model.momentum = 1.0  # frozen statistics: evaluations are equal
+    run_state, _ = run(config, tmp_path)
     assert run_state.stopped == "no better val mIoU in 2 evaluations"
     expected = [1e-30] * 6 + [0.2e-30] * 3
     assert train_rows(tmp_path, "learning_rate") == pytest.approx(expected)
-    again, _ = run(tiny_config, tmp_path)
+    again, _ = run(config, tmp_path)
     assert again.stopped
-    state = left_by(tmp_path, 9, tiny_config).state  # the last step
+    state = left_by(tmp_path, 9, config).state  # the last step
     assert state.ema is None
     assert_variables_alone_are_the_states(tmp_path, state)

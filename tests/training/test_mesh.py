@@ -25,11 +25,14 @@ from tests.conftest import make_tiny_config
 
 STEPS = 20
 
+pytestmark = pytest.mark.usefixtures("toy")
+
 
 def small_config(model="segnet_basic", **train):
     """A network with batch normalisation and dropout, on 12 scenes; 5 are evaluated."""
     config = make_tiny_config()
     config.model = {
+        "toy": {"name": "toy"},
         "segnet_basic": {"name": "segnet_basic", "features": 4, "dropout_rate": 0.3},
         "pspnet": {"name": "pspnet", "encoder": "resnet18", "width": 0.125},
         "deeplabv3": {"name": "deeplabv3", "encoder": "resnet18", "width": 0.125},
@@ -132,9 +135,9 @@ def largest_move(run: Run) -> float:
 def test_devices_are_one(options):
     """Training batches of 6, which jit pads for 4 devices; evaluation batches of 3, the last of 2,
     which both modes pad."""
-    alone = run(steps=5)
+    alone = run("toy", steps=5)
     assert alone.losses[-1] < alone.losses[0]
-    assert_same(run(steps=5, **options), alone)
+    assert_same(run("toy", steps=5, **options), alone)
 
 
 @pytest.mark.slow
@@ -211,7 +214,7 @@ def test_deep_networks_in_float32_at_a_low_rate(mode, model, accumulate):
 )
 def test_views_are_the_same_on_any_devices(mixes):
     """A batch of 6, with 2 rows of padding."""
-    config = small_config()
+    config = small_config("toy")
     config.augment.update(mixes)
     setup = setup_run(config)
     batch = next(train_iterator(setup.train, 6, seed=0, rows=slice(0, 8)))
@@ -238,7 +241,7 @@ def test_views_are_the_same_on_any_devices(mixes):
     ids=str,
 )
 def test_pmap_refuses_a_batch_that_does_not_divide(train, message):
-    config = small_config(**train)
+    config = small_config("toy", **train)
     config.parallel.update({"mode": "pmap", "data": 4})
     with pytest.raises(ValueError, match=r"train\." + message):
         setup_programs(config)
@@ -264,7 +267,7 @@ def test_each_device_keeps_a_part_of_a_sharded_optimiser():
 def test_a_data_parallel_step_moves_the_gradients_once():
     """The program moves gradients once, statistics of batch normalisation, and a few sums."""
     config = small_config()
-    config.model = {"name": "segnet_basic", "features": 16}  # gradients outweigh all that is small
+    config.model = {"name": "toy", "features": 32}  # gradients outweigh all that is small
     config.parallel.data, config.train.batch_size = 4, 4
     setup = setup_run(config)
     state = setup.abstract_state()

@@ -24,13 +24,20 @@ from segjax.weights.transfer import abstract_variables
 from tests.conftest import make_tiny_config
 from tests.goldens.draw import draw
 
+pytestmark = pytest.mark.usefixtures("toy")
+
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
 
 
+@pytest.fixture
+def tiny_config():
+    return make_tiny_config("toy")
+
+
 @pytest.fixture(scope="module")
-def network(tmp_path_factory):
+def network(tmp_path_factory, toy):
     """A weight file of the tiny config's network with 7 classes, and its variables by leaf."""
-    model = build({"name": "segnet_basic", "features": 4}, 7)
+    model = build({"name": "toy"}, 7)
     flat = leaves(abstract_variables(model))
     flat = {leaf: draw(leaf, value.shape, channels_last=True) for leaf, value in flat.items()}
     path = tmp_path_factory.mktemp("network") / "network.safetensors"
@@ -112,7 +119,7 @@ def test_errors_come_before_the_run(tiny_config, network, change, message):
 @pytest.fixture(scope="module")
 def trained(network, tmp_path_factory):
     """The workdir of a run of two steps from the file, its config and its output."""
-    config = make_tiny_config()
+    config = make_tiny_config("toy")
     config.init_from = str(shutil.copy(network[0], tmp_path_factory.mktemp("file")))
     config.train.steps = 2
     console = Console(file=io.StringIO(), width=200)

@@ -13,8 +13,8 @@ from segjax.layers import BatchNorm
 from segjax.models import build
 from segjax.training.shared_batch import norms_of_one_value, shared_batch
 
-INDEX = jnp.array([3, 9, 4, 20])
-X = jax.random.normal(jax.random.key(1), (4, 6, 5, 8)) * 2 + 1
+INDEX = np.array([3, 9, 4, 20], np.int32)
+X = np.random.default_rng(1).normal(1, 2, (4, 6, 5, 8)).astype(np.float32)
 
 
 class Block(nn.Module):
@@ -73,8 +73,8 @@ def assert_close(ours, theirs, rtol=2e-5):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_padding_rows_are_no_part_of_the_statistics(dtype, norm):
     model = Block(dtype=dtype, norm=norm)
-    extra = jnp.concatenate([X, jnp.full((3, *X.shape[1:]), 50.0)])
-    index = jnp.concatenate([INDEX, jnp.full(3, -1)])
+    extra = np.concatenate([X, np.full((3, *X.shape[1:]), 50, np.float32)])
+    index = np.concatenate([INDEX, np.full(3, -1, np.int32)])
     y, statistics, gradient = apply(model, extra, index, None, True)
     expected = apply(model, X)
     rounding = 2e-5 if dtype == jnp.float32 else 2e-2
@@ -108,7 +108,7 @@ def test_dropout_masks_belong_to_the_example():
     y, _, _ = apply(model, X, INDEX)
     dropped = np.asarray(y) == 0
     assert 0.3 < dropped.mean() < 0.5
-    order = jnp.array([2, 0, 3, 1])
+    order = np.array([2, 0, 3, 1])
     moved, _, _ = apply(model, X[order], INDEX[order])
     np.testing.assert_array_equal(np.asarray(moved) == 0, dropped[order])
     others, _, _ = apply(model, X, INDEX + 1)
@@ -124,14 +124,23 @@ def test_dropout_masks_belong_to_the_example():
 @pytest.mark.parametrize("padded", [False, True])
 def test_a_frozen_norm_uses_its_running_statistics_and_keeps_them(norm, padded):
     model = Block(norm=norm)
-    given = variables(model)
-    options = dict(train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(5)})
-    with shared_batch(INDEX, padded=padded, frozen_norms=frozenset({"norm"})):
-        y, new = model.apply(given, X, **options)
-    assert_close(y, model.apply(given, X, train=False))
+    given = jax.jit(variables, static_argnums=0)(model)
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def trained(given, index, frozen):
+        with shared_batch(index, padded=padded, frozen_norms=frozenset({frozen})):
+            return model.apply(
+                given,
+                X,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": jax.random.key(5)},
+            )
+
+    y, new = trained(given, INDEX, "norm")
+    assert_close(y, jax.jit(functools.partial(model.apply, train=False))(given, X))
     jax.tree.map(np.testing.assert_array_equal, new["batch_stats"], given["batch_stats"])
-    with shared_batch(INDEX, padded=padded, frozen_norms=frozenset({"other/norm"})):
-        _, new = model.apply(given, X, **options)
+    _, new = trained(given, INDEX, "other/norm")
     assert np.all(new["batch_stats"]["norm"]["mean"] != given["batch_stats"]["norm"]["mean"])
 
 

@@ -1,11 +1,14 @@
 """Models of a few channels, a batch and a state, for tests of the steps."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from segjax.layers import Conv, ConvNormAct, resize_bilinear
 from segjax.training.state import create_state
 from segjax.training.step import Objective
 from segjax.transforms.augment import Augmentation
@@ -56,6 +59,28 @@ class Fragile(nn.Module):
         return {"logits": nn.BatchNorm(use_running_average=not train)(x)}
 
 
+class Toy(nn.Module):
+    """What a run needs of a network, at a fraction of its compile time; by name: conftest's `toy`.
+
+    Two layers with their norms, dropout between them, and a classifier.
+    """
+
+    num_classes: int = K
+    features: int = 4
+    dropout_rate: float = 0.3
+    momentum: float = 0.9
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        options = dict(momentum=self.momentum, dtype=self.dtype)
+        x = ConvNormAct(self.features, strides=2, name="encoder", **options)(images, train=train)
+        x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+        x = ConvNormAct(self.features, name="decoder", **options)(x, train=train)
+        x = Conv(self.num_classes, 1, use_bias=True, dtype=self.dtype, name="classifier")(x)
+        return {"logits": resize_bilinear(x.astype(jnp.float32), images.shape[1:3])}
+
+
 VIEWS = Augmentation(crop_size=CROP, scale=(0.8, 1.5), brightness=0.2)
 STILL = Augmentation(crop_size=SIZE, scale=(1.0, 1.0), flip=False)
 NORMALIZATION = Normalization(MEAN, STD)
@@ -76,8 +101,10 @@ def make_batch(seed=0, ignored=(0.0, 0.9, 0.5, 0.2)):
     }
 
 
+@functools.cache
 def new_state(model, *, ema=False):
-    return create_state(model, optax.sgd(RATE, 0.9), (*SIZE, 3), jax.random.key(1), ema=ema)
+    make = functools.partial(create_state, model, optax.sgd(RATE, 0.9), (*SIZE, 3), ema=ema)
+    return jax.jit(make)(jax.random.key(1))
 
 
 def numpy_confusion(labels, predictions):

@@ -22,8 +22,12 @@ DEEPLAB = TORCHVISION | {"multi_grid": (1, 1, 1), "head_conv": True, "dropout_ra
 SMP_PLUS = {"head_conv": True, "decoder_convs": 1, "norm_between": False}
 CASES = [
     ({"name": "fcn", **TORCHVISION}, "torchvision fcn_resnet50/101"),
-    ({"name": "deeplabv3", **DEEPLAB}, "torchvision deeplabv3_resnet50/101"),
-    ({"name": "pspnet", **THIN}, "semseg PSPNet50/101/152"),
+    pytest.param(
+        {"name": "deeplabv3", **DEEPLAB},
+        "torchvision deeplabv3_resnet50/101",
+        marks=pytest.mark.slow,
+    ),
+    pytest.param({"name": "pspnet", **THIN}, "semseg PSPNet50/101/152", marks=pytest.mark.slow),
     (
         {"name": "unet", **THIN},
         "segmentation_models.pytorch Unet with resnet18/34/50/101/152 or mobilenet_v2",
@@ -35,7 +39,7 @@ CASES = [
     ),
     ({"name": "deeplabv3", **THIN}, None),  # torchvision's has one more convolution
     ({"name": "segnet_basic", "features": 2}, None),
-    ({"name": "notebook_pspnet", "width": 1 / 16}, None),
+    pytest.param({"name": "notebook_pspnet", "width": 1 / 16}, None, marks=pytest.mark.slow),
 ]
 
 
