@@ -506,8 +506,9 @@ def launch(tmp_path_factory):
     def launch(log, *arguments, environment=None):
         environment = {"JAX_COMPILATION_CACHE_DIR": str(cache), **(environment or {})}
         with log.open("w") as output:
+            given = {argument.partition("=")[0]: argument for argument in (*OPTIONS, *arguments)}
             process = processes.start(
-                *("launch.py", *OPTIONS, *arguments),
+                *("launch.py", *given.values()),
                 environment=environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -523,8 +524,13 @@ def launch(tmp_path_factory):
         process.wait()
 
 
-def says(log, pattern, seconds=200):
-    wait_for(lambda: re.search(pattern, log.read_text(errors="replace")), seconds)
+def says(process, log, pattern):
+    """Waits until a command has printed what matches."""
+    end = time.monotonic() + 250
+    while not re.search(pattern, log.read_text(errors="replace")):
+        assert process.poll() is None, log.read_text(errors="replace")
+        assert time.monotonic() < end, log.read_text(errors="replace")
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
@@ -536,7 +542,7 @@ def says(log, pattern, seconds=200):
 def test_a_signal_after_the_last_step(tmp_path, launch, delay, number):
     workdir, log = tmp_path / "run", tmp_path / "log"
     process = launch(log, f"--workdir={workdir}")
-    says(log, "step 8  val")
+    says(process, log, "step 8  val")
     time.sleep(delay)
     began = time.monotonic()
     process.send_signal(number)
@@ -585,9 +591,9 @@ def test_a_disk_that_another_program_fills(tmp_path, disk, launch, then):
         "--config.train.save_every=5",
     ]
     process = launch(log, *more, f"--workdir={disk / 'run'}")
-    says(log, "step 5/")
+    says(process, log, "step 5/")
     fill(disk)
-    says(log, "step 25/")
+    says(process, log, "step 25/")
     if then == "SIGTERM":
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
@@ -660,7 +666,7 @@ def test_a_clock_that_jumps_under_a_run(tmp_path, launch, clock, jump):
     environment = {"LD_PRELOAD": str(clock), "CLOCK_OFFSET": str(offset)}
     more = ["--config.train.save_every=1", f"--workdir={workdir}"]
     process = launch(log, *more, environment=environment)
-    says(log, "step 3/")
+    says(process, log, "step 3/")
     offset.write_text(str(jump))
     assert process.wait(250) == 0
     assert "Traceback" not in log.read_text()
