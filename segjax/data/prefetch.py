@@ -150,6 +150,8 @@ class PrefetchIterator(Iterator[dict[str, Any]]):
             with contextlib.suppress(RuntimeError):  # the interpreter, ending, starts no thread
                 concurrent.futures.wait([in_thread(results.close)], GRACE_S)
             kill()
+            for process in own:
+                process.join(GRACE_S)
 
     def _result_of(
         self, future: concurrent.futures.Future, look: Callable[[], None] = lambda: None
