@@ -408,6 +408,18 @@ def test_formats_that_run_programs_or_open_files_are_no_images(tmp_path):
     assert not any(name.endswith("other.tif") for name in opened)
 
 
+@pytest.mark.fault("the headers of a TIFF are a long chain", "it is refused in time")
+def test_a_tiff_of_thousands_of_headers(tmp_path):
+    body = bytearray(b"II*\0" + struct.pack("<I", 8))
+    for k in range(5000):
+        at = 8 + 18 * k
+        body += struct.pack("<HHHIII", 1, 256, 4, 1, 6, at + 18)
+    path = write(tmp_path / "a.tif", bytes(body) + bytes(6))
+    start = time.process_time()
+    refused(lambda: read_image(path), "a.tif has over 4096 pages")
+    assert time.process_time() - start < 2
+
+
 @pytest.mark.fault("the strips of a mask inflate to more than its size", "its size is what is read")
 def test_strips_that_inflate(tmp_path):
     file = io.BytesIO()

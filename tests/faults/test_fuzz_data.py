@@ -1,6 +1,7 @@
 """Data files with random damage."""
 
 import base64
+import contextlib
 import io
 import json
 import pathlib
@@ -88,9 +89,9 @@ def read_all_drawn(path: pathlib.Path) -> None:
 
 
 def read_windows(path: pathlib.Path) -> None:
-    image = WindowedImage(path)
-    assert image[:8, 8:16].shape == (8, 8, 3) or image.shape[0] < 8 or image.shape[1] < 16
-    image.close()
+    with contextlib.closing(WindowedImage(path)) as image:
+        if image.readable:
+            assert image[:8, :8].shape == (min(8, image.shape[0]), min(8, image.shape[1]), 3)
 
 
 POINTS = [[1, 1], [30, 1], [30, 20.5]]
@@ -311,6 +312,12 @@ def content(seed: Any) -> bytes:
     if isinstance(seed, bytes):
         return seed
     return (seed if isinstance(seed, str) else json.dumps(seed)).encode()
+
+
+@pytest.fixture(autouse=True)
+def _small_images(monkeypatch):
+    """Limits images as users may; by default one of 500 megapixels may take as long as it takes."""
+    monkeypatch.setenv("SEGJAX_MAX_MEGAPIXELS", "4")
 
 
 def damage(name: str, tmp_path: pathlib.Path, record: Callable, examples: int) -> None:

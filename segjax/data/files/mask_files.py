@@ -10,11 +10,10 @@ from PIL import Image
 
 from segjax.data.errors import DataError
 from segjax.data.files.headers import read_header
-from segjax.data.files.pixels import ARRAY_SUFFIX, mapped_npy, open_image
+from segjax.data.files.pixels import ARRAY_SUFFIX, check_size, mapped_npy, open_image
 from segjax.data.files.tiff import TiffPixels
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
-_LARGEST = 10**9  # values of an array or a TIFF; a header that states more is not believed
 _ALPHA = {"LA": "L", "PA": "P", "RGBA": "RGB"}
 
 
@@ -164,7 +163,9 @@ def _of_array(values: np.ndarray, file: object, channels: int) -> Stored:
 
 def _load_npy(path: pathlib.Path) -> np.ndarray:
     mapped = mapped_npy(path)
-    _check_size(mapped.shape, path)
+    check_size(
+        path, (*mapped.shape, 1, 1)[:2], mapped.nbytes // max(1, math.prod(mapped.shape[:2]))
+    )
     return np.array(mapped)
 
 
@@ -184,7 +185,7 @@ def _load_tiff(path: pathlib.Path) -> np.ndarray | None:
         plain &= planes == page.samplesperpixel
         if plain and page.dtype in (np.uint8, np.bool_):
             return None
-        _check_size(shape, path)
+        check_size(path, pixels.shape[:2], pixels.shape[2] * pixels.dtype.itemsize)
         unknown = pixels.reads(any_colours=True)
         if unknown and planes == 1 and page.dtype != np.int8:  # which Pillow reads wrongly
             return None
@@ -193,13 +194,6 @@ def _load_tiff(path: pathlib.Path) -> np.ndarray | None:
             raise DataError(f"{path} cannot be read: it has {unknown}", remedy)
         values = pixels[:, :]
         return values if axes[-1] == "S" else np.moveaxis(values, -1, 0).reshape(shape)
-
-
-def _check_size(shape: tuple[int, ...], path: pathlib.Path) -> None:
-    if math.prod(shape) > _LARGEST:
-        raise DataError(
-            f"{path} is {list(shape)}, more than {_LARGEST:,} values", "use smaller masks"
-        )
 
 
 def _check_frames(path: pathlib.Path) -> None:

@@ -26,6 +26,7 @@ from segjax.data.files.regular import regular
 
 SUFFIXES = (".tif", ".tiff")
 _CACHE_BYTES = 2**28  # decoded strips and tiles that are kept, as windows overlap
+_MOST_PAGES = 4096
 _STRIP_BYTES = 2**24  # of a strip without compression that is read at once
 _DEFLATE, _JPEG = (8, 32946), (7,)
 _BY_LIBTIFF = (5, 32773, 34925, 50000)  # LZW, PackBits, LZMA, Zstandard: decoded to bytes by Pillow
@@ -107,6 +108,11 @@ class TiffPixels:
 
     def _main_series(self) -> Any:
         """The first of the largest images, among those that are no overviews and no masks."""
+        with contextlib.suppress(IndexError):  # a chain of headers may lead on and on in the file
+            self._file.pages[_MOST_PAGES]
+            raise DataError(
+                f"{self.path} has over {_MOST_PAGES} pages", "use a file for each image"
+            )
         every = self._file.series
         whole = [s for s in every if not (s.keyframe.is_reduced or s.keyframe.is_mask)]
         self.pictures = len(whole)
