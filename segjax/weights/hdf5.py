@@ -9,8 +9,8 @@ attribute.
 What a file may hold is what Keras writes: groups, each linked once, and arrays of numbers whose
 values are all in the file, plain, in chunks, or deflated. Anything else is refused before it is
 read: links to other files or places, virtual and external arrays, other filters (HDF5 would load
-plugins for them), arrays that are declared and not filled. One lie is found late: HDF5 takes as
-much memory as a text of an attribute says, at most 4 GiB, before it sees that the text is shorter.
+plugins for them), arrays that are declared and not filled. One lie is found late: HDF5 clears
+as much memory as a text of an attribute says, at most 4 GiB, before it sees that it is shorter.
 """
 
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
