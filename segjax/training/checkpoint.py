@@ -13,6 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from segjax.terminal import one_line
 from segjax.training import checksums
 from segjax.training.checkpoint_errors import disk_problem, is_no_traceback, reason
 from segjax.training.distributed import barrier, gather, is_first
@@ -56,6 +57,7 @@ class CheckpointStore:
 
     def __init__(self, workdir: str | pathlib.Path, *, read_only: bool = False):
         self._folder = pathlib.Path(workdir).resolve() / "checkpoints"
+        self._shown = one_line(self._folder)
         self._managers: dict[str, _Manager] = {}
         self._plain: PlainPath | None = None
         self._error: Exception | None = None
@@ -71,7 +73,7 @@ class CheckpointStore:
             self._folder.parent.mkdir(parents=True, exist_ok=True)
             self._open()
         except OSError as error:
-            raise OSError(f"{self._folder} cannot be written to: {error}") from error
+            raise OSError(f"{self._shown} cannot be written to: {error}") from error
 
     def __enter__(self):
         return self
@@ -115,14 +117,14 @@ class CheckpointStore:
                 self._error = error
         error, self._error = self._error, None
         part, step, *_ = self._saving
-        not_written = f"the checkpoint of step {step} was not written to {self._folder}"
+        not_written = f"the checkpoint of step {step} was not written to {self._shown}"
         if error:
             raise OSError(f"{not_written}: {disk_problem(error) or self._reason(error)}") from error
         if lost := self._lost():
             self._close()
             if f"{part}/{step}" in lost:
                 raise OSError(f"{not_written}, or is gone: something else removed it")
-            _warn(f"{self._folder} has lost {', '.join(lost)}: something else removed them")
+            _warn(f"{self._shown} has lost {', '.join(lost)}: something else removed them")
             self._open()
 
     def save(self, step: int, state: Any, host: Mapping[str, Any]) -> None:
@@ -220,7 +222,7 @@ class CheckpointStore:
         if problems:
             raise ValueError(
                 f"{'; '.join(problems.values())}; there is no other checkpoint: resume with the "
-                f"version and the model that wrote it, or remove {self._folder} to train anew"
+                f"version and the model that wrote it, or remove {self._shown} to train anew"
             )
         return None
 
@@ -237,7 +239,7 @@ class CheckpointStore:
         """
         readable, problems = self._readable(), []
         if not readable:
-            raise ValueError(f"{self._folder} is empty; train first")
+            raise ValueError(f"{self._shown} is empty; train first")
         chosen = [(s, name) for s, name in readable if step in (None, s)]
         if not chosen:
             raise ValueError(f"there is no checkpoint of step {step}; there are {self.steps()}")
@@ -284,12 +286,12 @@ class CheckpointStore:
             yield self._path / name
         except Exception as error:  # Orbax and TensorStore raise bare Exception among others
             raise ValueError(
-                f"checkpoint {self._folder / name} cannot be read: {self._reason(error)}"
+                f"checkpoint {self._shown}/{name} cannot be read: {self._reason(error)}"
             ) from error
 
     def _reason(self, error: Exception) -> str:
         """What went wrong, with the folder's own name."""
-        return reason(error).replace(str(self._path), str(self._folder))
+        return reason(error).replace(str(self._path), self._shown)
 
     def _write(self, part: str, step: int, state: Any, host: Mapping[str, Any]) -> None:
         host = dict(host)
@@ -358,7 +360,9 @@ class CheckpointStore:
         for part, keep in _KEPT.items():
             for path in (self._folder / part).iterdir() if is_first() else ():
                 if is_step(path.name) and not path.is_dir():
-                    _warn(f"{path} is no checkpoint; it is renamed to {_rename(path)}")
+                    _warn(
+                        f"{self._shown}/{part}/{path.name} is no checkpoint; it is renamed to {_rename(path)}"
+                    )
             waiting = ocp.AsyncOptions(
                 timeout_secs=_TIMEOUT_S,
                 # If there is no room for folders made asynchronously, they end in a timeout.

@@ -5,14 +5,15 @@ import logging
 import os
 import re
 import sys
-import textwrap
 from collections.abc import Iterator
+
+from segjax.data.errors import in_a_line
 
 
 def reason(error: BaseException) -> str:
     """An error's first line, without what libraries add for their authors."""
-    line = (str(error).splitlines() or [""])[0].split(" [source ")[0]
-    return textwrap.shorten(line, 250, placeholder=" ...") or type(error).__name__
+    lines = str(error).splitlines() or [type(error).__name__]
+    return in_a_line(lines[0].split(" [source ")[0], 300)
 
 
 def disk_problem(error: BaseException | None) -> str | None:
