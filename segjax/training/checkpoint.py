@@ -360,9 +360,8 @@ class CheckpointStore:
         for part, keep in _KEPT.items():
             for path in (self._folder / part).iterdir() if is_first() else ():
                 if is_step(path.name) and not path.is_dir():
-                    _warn(
-                        f"{self._shown}/{part}/{path.name} is no checkpoint; it is renamed to {_rename(path)}"
-                    )
+                    name = f"{self._shown}/{part}/{path.name}"
+                    _warn(f"{name} is no checkpoint; it is renamed to {_rename(path)}")
             waiting = ocp.AsyncOptions(
                 timeout_secs=_TIMEOUT_S,
                 # If there is no room for folders made asynchronously, they end in a timeout.
