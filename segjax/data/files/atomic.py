@@ -1,6 +1,7 @@
 """Files and parts of files that appear complete or not at all."""
 
 import contextlib
+import os
 import pathlib
 import uuid
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def append(file: BinaryIO, data: bytes) -> None:
     """Appends to an unbuffered file, or raises OSError and leaves it as it was."""
-    end, rest = file.tell(), memoryview(data)
+    end, rest = file.seek(0, os.SEEK_END), memoryview(data)
     try:
         while rest:
             rest = rest[file.write(rest) :]
