@@ -143,6 +143,18 @@ def toy():
         yield
 
 
+@pytest.fixture(scope="module")
+def blank_figures():
+    """Figures with nothing on them, for tests that look at none: drawing is most of a command."""
+    from matplotlib.figure import Figure
+
+    from segjax.report import figures
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "_figure", lambda panels, columns: Figure((1, 1)))
+        yield
+
+
 @pytest.fixture
 def unchecked():
     """Turns checked annotations off, for tests of the errors that users see."""

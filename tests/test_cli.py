@@ -214,24 +214,14 @@ def test_help_has_every_command_and_flag(refusal):
         assert all(f"--{name}\n" in text for name in flags_of(mode))
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["--mode=evaluate", "--workdir=nowhere"], "nowhere holds no run"),
-        (
-            ["--config=pspnet", "--mode=plan", "--target=h300"],
-            "--target=h300 is unknown; known: a100, h100, h200, b200",
-        ),
-    ],
-)
-def test_errors_of_a_command(arguments, message, tmp_path):
+def test_errors_of_a_command(tmp_path):
     """From any folder: one line that says what to do, exit code 2, and no traceback."""
     process = subprocess.run(
-        [sys.executable, ROOT / "launch.py", *arguments],
+        [sys.executable, ROOT / "launch.py", "--config=pspnet", "--mode=plan", "--target=h300"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
     assert process.returncode == 2
-    assert message in process.stderr
+    assert "--target=h300 is unknown; known: a100, h100, h200, b200" in process.stderr
     assert "Traceback" not in process.stderr

@@ -45,6 +45,7 @@ def add(monkeypatch):
     return make
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_model_a_config_and_a_data_set(add, monkeypatch, tmp_path):
     monkeypatch.setitem(registry.MODELS, "local", add("segjax/models/local.py").Local)
     monkeypatch.setitem(datasets.DATASETS, "stripes", add("segjax/data/sets/stripes.py").SPEC)

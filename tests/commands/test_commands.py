@@ -98,6 +98,7 @@ def test_train_leaves_everything(finished):
 
 
 @pytest.mark.versions
+@pytest.mark.usefixtures("blank_figures")
 def test_evaluate_from_the_workdir_alone(finished):
     _, workdir, results, _ = finished
     console = quiet()
@@ -121,6 +122,7 @@ def results_of(folder):
     return json.loads((folder / "results.json").read_text())
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_evaluate_on_other_data(finished, tmp_path):
     """Its numbers go into a folder of its own; the run keeps those of its own data."""
     config, workdir, _, _ = finished
@@ -183,6 +185,7 @@ def test_evaluate_refuses_other_data_that_do_not_fit(finished, tmp_path):
     assert not list(workdir.glob("on_folder_gone*"))
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_evaluate_where_the_data_moved(finished, tmp_path):
     """The run as its owner finds it after moving both: the same numbers once the root is given."""
     config, workdir, results, _ = finished
@@ -214,6 +217,7 @@ def test_predict_a_folder_at_its_own_sizes(finished, tmp_path):
     np.testing.assert_array_equal(Image.open(one[0]), Image.open(masks[1]))
 
 
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("named_by", ["workdir", "config"])
 def test_scores_of_written_masks_are_those_of_evaluate(finished, tmp_path, named_by):
     """Predict, then score: the counts that training's evaluation kept."""

@@ -56,6 +56,7 @@ def run(function, *arguments, **options):
     )
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_evaluate_leaves_the_results_without_a_crf_and_compare_tells_them_apart(workdir):
     plain, said = run(evaluate, workdir)
     assert "CRF" not in said

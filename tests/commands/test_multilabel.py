@@ -183,6 +183,7 @@ def test_predicted_files_are_the_labels(request, tmp_path, kind, names):
             assert np.mean(mask[truth[k]]) > 2 * np.mean(mask[~truth[k]])
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_another_threshold_is_that_of_evaluate_predict_and_export(pair, tmp_path):
     config, workdir, results, _ = pair
     console, overrides = quiet(), {"model.threshold": "0.9,0.2"}

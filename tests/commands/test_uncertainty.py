@@ -164,6 +164,7 @@ def test_wrong_uncertainty(config, tmp_path):
         uncertainty(tmp_path / "plain", console=quiet())
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_recalibrate(config, tmp_path):
     """A run whose statistics were drawn gets those of its training images; the first layer's
     input is made again here. Its weights, a running average, and the old run stay."""

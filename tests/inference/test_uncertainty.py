@@ -8,16 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.inference import uncertainty
 from segjax.inference.uncertainty import (
     MEASURES,
     Samples,
     check_dropout,
     dropout_layers,
     mc_dropout,
-    sample_logits,
 )
 from segjax.layers import resize_bilinear
 from segjax.models import build
+
+sample_logits = jax.jit(uncertainty.sample_logits, static_argnums=0)
 
 
 def softmax(logits):
@@ -127,7 +129,8 @@ class Small(nn.Module):
 @pytest.fixture(scope="module")
 def small():
     images = jnp.asarray(np.random.default_rng(0).standard_normal((2, 12, 18, 3)), jnp.float32)
-    return forward_of(Small()), Small().init(jax.random.key(0), images, train=False), images
+    init = jax.jit(functools.partial(Small().init, train=False))
+    return forward_of(Small()), init(jax.random.key(0), images), images
 
 
 @pytest.mark.versions

@@ -9,8 +9,8 @@ from tests.losses.cases import K, compiled, random_case, softmax
 dice, jaccard, tversky = map(compiled, (losses.dice, losses.jaccard, losses.tversky))
 
 # Predictions that are certain: 0 0 1 1 1 with the labels 0 0 0 1 and one that is ignored.
-CERTAIN = 200.0 * jnp.eye(3)[jnp.array([[0, 0, 1, 1, 1]])]
-LABELS = jnp.array([[0, 0, 0, 1, 255]])
+CERTAIN = 200 * np.eye(3, dtype=np.float32)[[[0, 0, 1, 1, 1]]]
+LABELS = np.array([[0, 0, 0, 1, 255]], np.int32)
 
 
 @pytest.mark.parametrize(

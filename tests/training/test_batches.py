@@ -11,6 +11,7 @@ from segjax.data.batches import train_iterator
 from segjax.data.fitted import FittedDataset, UnreadableSample
 from segjax.training.batches import DeviceIterator
 from segjax.training.setup import setup_run
+from tests.conftest import make_tiny_config
 
 BATCH = 4
 
@@ -29,7 +30,9 @@ class Damaged:
 
 
 @pytest.fixture
-def make_setup(tiny_config):
+def make_setup(toy):
+    tiny_config = make_tiny_config("toy")
+
     def make(train=None, **options):
         tiny_config.train.batch_size = BATCH
         with tiny_config.unlocked():

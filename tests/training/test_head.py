@@ -1,5 +1,7 @@
 """What logits mean: decisions, counts, and the options that name the head."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -24,7 +24,7 @@ from segjax.weights.transfer import abstract_variables
 from tests.conftest import make_tiny_config
 from tests.goldens.draw import draw
 
-pytestmark = pytest.mark.usefixtures("toy")
+pytestmark = pytest.mark.usefixtures("toy", "blank_figures")
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
 
@@ -117,7 +117,7 @@ def test_errors_come_before_the_run(tiny_config, network, change, message):
 
 
 @pytest.fixture(scope="module")
-def trained(network, tmp_path_factory):
+def trained(network, blank_figures, tmp_path_factory):
     """The workdir of a run of two steps from the file, its config and its output."""
     config = make_tiny_config("toy")
     config.init_from = str(shutil.copy(network[0], tmp_path_factory.mktemp("file")))

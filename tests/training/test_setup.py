@@ -103,12 +103,15 @@ NUMBERS = {
 }
 
 
+@pytest.mark.usefixtures("toy")
 @pytest.mark.parametrize("name", NUMBERS)
 def test_no_option_takes_a_number_that_is_none_or_below_zero(name):
     bad = [-1] if isinstance(NUMBERS[name], int) else [-1.0, np.nan, np.inf]
     for value in bad:
+        config = tiny(**{name: value})
+        config.model = {"name": "toy"}
         with pytest.raises(ValueError, match=rf"{re.escape(name)}={value}"):
-            setup_programs(tiny(**{name: value}))
+            setup_programs(config)
 
 
 @pytest.mark.parametrize(
