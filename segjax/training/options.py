@@ -9,6 +9,7 @@ import jax
 
 from segjax.config import flatten
 from segjax.data import sampling
+from segjax.data.errors import in_a_line
 from segjax.data.scored import label_size
 from segjax.ranges import check_numbers
 from segjax.training.class_weights import check_loss
@@ -107,7 +108,8 @@ def check_run(config: Mapping[str, Any], workdir: str | pathlib.Path) -> None:
     try:
         check_sizes(config)
     except ValueError as error:
-        raise ValueError(f"{workdir}/config.json with the options given: {error}") from error
+        text = in_a_line(str(error), 800)  # the names of options are of the file
+        raise ValueError(f"{workdir}/config.json with the options given: {text}") from error
 
 
 def check_memory(config: Mapping[str, Any]) -> None:

@@ -174,6 +174,15 @@ def test_a_wrong_option_in_config_json_is_named(tmp_path, option, value, words):
     assert "\n" not in str(error.value)
 
 
+def test_names_of_options_are_printed_safely(tmp_path):
+    values = configs.plain(make_tiny_config())
+    values["augment"]["\x1b[31m\n"] = 2**40
+    (tmp_path / configs.CONFIG_FILE).write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"augment\.\\x1b\[31m\\n=1099511627776; use") as error:
+        load_config(tmp_path)
+    assert str(error.value).isprintable()
+
+
 def test_options_that_a_run_lacks_have_their_defaults(tmp_path):
     values = configs.plain(make_tiny_config())
     del values["train"]["ema_warmup"], values["augment"]
