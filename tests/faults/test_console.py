@@ -335,7 +335,7 @@ def flags_of_tiny() -> list[str]:
         ("{} >/dev/full", {}),
         ("{} >&- 2>&-", {}),
         ("{} 2>/dev/full | cat >/dev/null; exit ${{PIPESTATUS[0]}}", {}),
-        ("{} 2>&1 | (sleep 1000 & exec sleep 0); exit ${{PIPESTATUS[0]}}", {}),
+        ("{} 2>&1 | true; exit ${{PIPESTATUS[0]}}", {}),
         ("{} > out.txt", {"PYTHONIOENCODING": "ascii", "COLUMNS": "1"}),
         ("{} > out.txt", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
     ],
@@ -372,7 +372,7 @@ def test_ctrl_c_at_the_start(after, tmp_path):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode in (-signal.SIGINT, 130, 75)
-    assert b"Traceback" not in stderr
+    assert b"segjax/" not in stderr  # Python itself has a traceback before it runs us
 
 
 @pytest.mark.slow
