@@ -29,7 +29,7 @@ def parameter_shapes(module, x) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize(
     ("size", "align_corners"),
-    [((12, 12), False), ((7, 9), True), ((2, 3), True), ((1, 1), False)],
+    [((7, 9), True), ((2, 3), False), ((1, 1), False)],
     ids=str,
 )
 def test_pyramid_keeps_the_map_and_adds_its_bins(size, align_corners):
@@ -66,7 +66,8 @@ def test_pyramid_parameter_paths():
 @pytest.mark.parametrize("image_pooling", [True, False])
 def test_aspp_shapes(size, image_pooling):
     module = AtrousSpatialPyramidPooling((2, 4, 12), 5, image_pooling)
-    y, variables = initialised(module, normal(2, *size, 8))
+    init = lambda x: module.init_with_output(jax.random.key(0), x, train=False)  # noqa: E731
+    y, variables = jax.eval_shape(init, normal(2, *size, 8))
     assert y.shape == (2, *size, 5)
     branches = 4 + image_pooling
     assert variables["params"]["project"]["conv"]["kernel"].shape == (1, 1, branches * 5, 5)

@@ -137,7 +137,7 @@ def test_an_evaluation_is_saved_and_read(tmp_path):
     np.testing.assert_array_equal(read.image_miou, evaluation.image_miou)
     for wrong in (counts[:2], counts - 1000, counts[..., :1], counts * 0.5):
         np.savez(tmp_path / "bad.npz", names=np.array(["a", "b", "c"]), counts=wrong, loss=0.0)
-        with pytest.raises(ValueError, match=r"bad\.npz cannot be read \(ValueError"):
+        with pytest.raises(ValueError, match=r"bad\.npz cannot be read \("):
             Evaluation.load(tmp_path / "bad.npz")
 
 
