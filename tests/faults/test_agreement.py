@@ -172,6 +172,9 @@ def test_two_processes_stop_together(tmp_path, own, words):
         pairs(tmp_path / "two", "a", ids=1 - np.eye(*SIZE), size=SIZE)
         options += ["--config.data.name=folder", f"--config.data.root={tmp_path}/one"]
         options += ["--config.data.classes=a,b"]
+    own = [text.format(tmp_path=tmp_path) for text in own]
+    replaced = {text.partition("=")[0] for text in own}  # a flag is given once
+    of_each = [options, [o for o in options if o.partition("=")[0] not in replaced] + own]
     address = free_address()
     with contextlib.ExitStack() as stack:
         if words == "the port":
@@ -180,8 +183,7 @@ def test_two_processes_stop_together(tmp_path, own, words):
         processes = [
             start(
                 "launch.py",
-                *options,
-                *(text.format(tmp_path=tmp_path) for text in own if number == 1),
+                *of_each[number],
                 f"--coordinator={address}",
                 "--num_processes=2",
                 f"--process_id={number}",
