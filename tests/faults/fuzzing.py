@@ -89,17 +89,30 @@ def fuzz(
     def read_one(content: bytes) -> None:
         nonlocal tried
         tried += 1
-        path.write_bytes(content)
-        with _watched([path, *beside], seconds, mebibytes):
-            try:
-                read(path)
-            except allowed as error:
-                _check_message(error, path)
+        bear(read, path, content, allowed, beside, seconds, mebibytes)
 
     try:
         read_one()
     finally:
         record("inputs", tried)
+
+
+def bear(
+    read: Callable[[pathlib.Path], Any],
+    path: pathlib.Path,
+    content: bytes,
+    allowed: tuple[type[Exception], ...] = (ValueError,),
+    beside: Sequence[pathlib.Path] = (),
+    seconds: float = 5.0,
+    mebibytes: float = 256,
+) -> None:
+    """Writes a file and reads it under watch, as `fuzz` says."""
+    path.write_bytes(content)
+    with _watched([path, *beside], seconds, mebibytes):
+        try:
+            read(path)
+        except allowed as error:
+            _check_message(error, path)
 
 
 def byte_edits(seed: bytes) -> st.SearchStrategy[bytes]:
