@@ -213,7 +213,8 @@ def test_one_fails(count, failing, tmp_path):
 
 def test_all_fail_alike(tmp_path):
     """Every process reports an error that all of them have, and exits with its code."""
-    options = (*train(tmp_path / "run"), "--config.optim.warmup_steps=1000")
+    options = [option for option in train(tmp_path / "run") if "warmup_steps" not in option]
+    options.append("--config.optim.warmup_steps=1000")
     with Processes(tmp_path / "logs", 2, *options) as processes:
         assert processes.ended(60) == [EXIT_USER_ERROR] * 2
     for number in range(2):
