@@ -7,6 +7,7 @@ import json
 import pathlib
 import pickletools
 import struct
+import types
 import zipfile
 
 import numpy as np
@@ -134,7 +135,8 @@ def own_onnx() -> bytes:
 def read_own_onnx(path: pathlib.Path) -> None:
     """All of `onnx.load.load` but onnxruntime's part."""
     session = onnx_load.Session
-    onnx_load.Session = lambda content: None
+    names = types.SimpleNamespace(inputs={"images"}, outputs={"labels"})
+    onnx_load.Session = lambda content: names
     try:
         onnx_load.load(path)
     finally:

@@ -23,9 +23,11 @@ class Session:
     Args:
       content: of the file. From bytes, onnxruntime opens no other file.
 
+    Attributes:
+      inputs, outputs: their names.
+
     Raises:
       ImportError: if onnxruntime is missing; and onnxruntime's own errors.
-      ValueError: if it has not our names of input and output.
     """
 
     def __init__(self, content: bytes):
@@ -36,9 +38,8 @@ class Session:
         self._session = onnxruntime.InferenceSession(
             content, options, providers=["CPUExecutionProvider"]
         )
-        names = {value.name for value in self._session.get_inputs()}
-        if names != {"images"} or "labels" not in {v.name for v in self._session.get_outputs()}:
-            raise ValueError("its input is not images, or it has no output labels")
+        self.inputs = {value.name for value in self._session.get_inputs()}
+        self.outputs = {value.name for value in self._session.get_outputs()}
 
     def run(self, images: np.ndarray, output: str) -> np.ndarray:
         """The output of that name."""
@@ -76,5 +77,8 @@ def load(path: pathlib.Path) -> ExportedModel:
 
 
 def model(metadata: Mapping[str, Any], session: Session) -> ExportedModel:
-    """The model of a session, with the metadata that its file has or will have."""
+    """The model of a session, with the metadata that its file has or will have; ValueError for one
+    that has not our names of input and output."""
+    if session.inputs != {"images"} or "labels" not in session.outputs:
+        raise ValueError("its input is not images, or it has no output labels")
     return ExportedModel(metadata, lambda images: session.run(images, "labels"))
