@@ -78,8 +78,11 @@ class CheckpointStore:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.close()
+    def __exit__(self, kind, *_):
+        if kind and jax.process_count() > 1:
+            self._close()  # the others may not come to where all look at what is stored
+        else:
+            self.close()
 
     def close(self) -> None:
         """Waits for what is being written, as `wait`."""
