@@ -9,13 +9,13 @@ import types
 
 import pytest
 from absl import flags
-from rich.console import Console
 
 import segjax
 from segjax import cli, config_files
 from segjax import config as configs
 from segjax.commands.evaluate import evaluate
 from segjax.commands.train import train
+from segjax.console import Console
 from segjax.data import datasets
 from segjax.flags import define_flags
 from segjax.models import registry

@@ -8,7 +8,6 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from configs import base, recipes
 from segjax import config as configs
@@ -18,6 +17,7 @@ from segjax.commands.plan import plan
 from segjax.commands.predict import predict
 from segjax.commands.score import score
 from segjax.commands.train import train
+from segjax.console import Console
 from segjax.data.splits import Splits
 from segjax.data.streets.dataset import render
 from segjax.inference.predictor import Predictor

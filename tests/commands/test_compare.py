@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from segjax import config as configs
 from segjax.commands.compare import compare
+from segjax.console import Console
 from segjax.data.classes import from_names
 from segjax.metrics.confusion import ImageConfusions, summarize
 from segjax.training.evaluation import Evaluation, evaluation_path

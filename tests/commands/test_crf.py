@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import scipy.special
 from PIL import Image
-from rich.console import Console
 
 from configs import base
 from segjax import config as configs
 from segjax.commands.compare import compare
 from segjax.commands.evaluate import evaluate
 from segjax.commands.predict import predict
+from segjax.console import Console
 from segjax.data.datasets import class_table
 from segjax.data.streets.dataset import Streets
 from segjax.inference.crf import DenseCRF, dense_crf

@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from configs import base
 from segjax.commands.benchmark import benchmark
 from segjax.commands.doctor import doctor
 from segjax.commands.prepare import prepare
+from segjax.console import Console
 from segjax.data.datasets import make_source
 from segjax.data.doctor import WARNING
 from segjax.data.splits import Splits

@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from configs import base
 from segjax.commands import init as command
 from segjax.commands.init import init
+from segjax.console import Console
 from segjax.data.splits import Splits
 from segjax.training.options import check_options
 from segjax.weights import hub

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from configs import base, recipes
 from segjax.api import load_pretrained
@@ -19,6 +18,7 @@ from segjax.commands.predict import predict
 from segjax.commands.prepare import prepare
 from segjax.commands.train import train
 from segjax.commands.uncertainty import uncertainty
+from segjax.console import Console
 from segjax.data.splits import Splits
 from segjax.export.load import load_exported
 from segjax.inference.options import InferenceOptions

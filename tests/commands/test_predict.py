@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from rich.console import Console
 
 from configs import base
 from segjax import config as configs
 from segjax.commands.predict import UnreadableInputs, predict
+from segjax.console import Console
 from segjax.data.class_lists import read_class_list
 from segjax.data.classes import from_names, in_words
 from segjax.data.files.ids import listed_ids

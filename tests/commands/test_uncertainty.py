@@ -7,13 +7,13 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from segjax import config as configs
 from segjax.commands.evaluate import evaluate
 from segjax.commands.recalibrate import recalibrate
 from segjax.commands.train import train
 from segjax.commands.uncertainty import uncertainty
+from segjax.console import Console
 from segjax.data.batches import eval_batches
 from segjax.data.class_lists import IDD_LEVEL1
 from segjax.data.datasets import make_source

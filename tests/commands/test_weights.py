@@ -5,10 +5,10 @@ import io
 import re
 
 import pytest
-from rich.console import Console
 
 from segjax.commands import weights as command
 from segjax.commands.weights import weights
+from segjax.console import Console
 from segjax.weights import hub
 from segjax.weights.hub_rows import ROWS, Row
 

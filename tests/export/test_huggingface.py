@@ -7,10 +7,10 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
 
 import segjax
 from segjax.commands import export as command
+from segjax.console import Console
 from segjax.export import huggingface
 from segjax.training.pretrained import open_weights
 from tests.export.test_program import small_config, small_predictor

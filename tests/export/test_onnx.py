@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rich.console import Console
 
 import segjax
 from segjax.commands import export as command
+from segjax.console import Console
 from segjax.data.splits import Splits
 from segjax.export.onnx import load
 from segjax.export.onnx import write as export

@@ -6,10 +6,10 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
 
 import segjax
 from segjax.commands import export as command
+from segjax.console import Console
 from segjax.data.splits import Splits
 from segjax.export import load as exported
 from segjax.export import program as export

@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from segjax import config as configs
 from segjax.commands.train import train
+from segjax.console import Console
 from segjax.data import contents
 from segjax.data.classes import from_names
 from segjax.data.files.json_file import read_json

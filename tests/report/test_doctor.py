@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
+from segjax.console import Console
 from segjax.data.classes import from_names
 from segjax.data.doctor import SEVERITIES, diagnose
 from segjax.data.streets.dataset import Streets

@@ -3,8 +3,8 @@ import math
 
 import numpy as np
 import pytest
-from rich.console import Console
 
+from segjax.console import Console
 from segjax.data.classes import from_names
 from segjax.metrics.confusion import summarize
 from segjax.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, compare_protocols

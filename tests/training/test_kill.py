@@ -8,10 +8,10 @@ import signal
 import time
 
 import pytest
-from rich.console import Console
 
 from segjax import config as configs
 from segjax.commands.train import workdir_lock
+from segjax.console import Console
 from segjax.training import loop, runtime
 from segjax.training.metrics_file import read_metrics
 from segjax.training.setup import setup_run

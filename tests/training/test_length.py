@@ -5,10 +5,10 @@ import io
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from segjax import config as configs
 from segjax.commands.train import train
+from segjax.console import Console
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.length import check_length
 from segjax.training.setup import setup_run, steps_of

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rich.console import Console
 
+from segjax.console import Console
 from segjax.training import loop
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.interruption import Interrupted

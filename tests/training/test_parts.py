@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from rich.console import Console
 
 from configs import base
+from segjax.console import Console
 from segjax.models import MODELS, build, model_defaults
 from segjax.models.resnet import VARIANTS
 from segjax.report.plan_tables import parts_table

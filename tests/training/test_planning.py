@@ -4,10 +4,10 @@ import io
 
 import jax
 import pytest
-from rich.console import Console
 
 from configs import base, pspnet
 from segjax.accelerators import DEVICES, TooLargeError
+from segjax.console import Console
 from segjax.data.batches import padding
 from segjax.report.plan_tables import plan_table, step_figures
 from segjax.training import planning

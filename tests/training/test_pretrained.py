@@ -9,12 +9,12 @@ import flax
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
 
 from segjax import config as configs
 from segjax import weights
 from segjax.commands.export import export
 from segjax.commands.train import train
+from segjax.console import Console
 from segjax.inference.predictor import Predictor
 from segjax.models import build
 from segjax.training.checkpoint import has_checkpoint

@@ -9,9 +9,9 @@ import flax
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
 
 from segjax.commands.train import train
+from segjax.console import Console
 from segjax.inference.predictor import Predictor
 from segjax.training.setup import setup_run
 from tests.conftest import make_tiny_config

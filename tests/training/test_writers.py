@@ -8,8 +8,8 @@ import shutil
 
 import numpy as np
 import pytest
-from rich.console import Console
 
+from segjax.console import Console
 from segjax.data.files.atomic import append
 from segjax.training import progress, writers
 from segjax.training.metrics_file import METRICS_FILE, read_metrics

@@ -14,10 +14,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from rich.console import Console
 from safetensors.numpy import save_file
 
 import segjax.api
+from segjax.console import Console
 from segjax.models import MODELS, build
 from segjax.models.encoders import ENCODERS
 from segjax.weights import download, hub
