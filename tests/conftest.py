@@ -4,6 +4,7 @@ import functools
 import gc
 import json
 import os
+import signal
 from pathlib import Path
 
 import jax
@@ -64,6 +65,9 @@ DEVICES = 8
 def pytest_configure(config):
     """Compiles quickly where slow tests are left out; before the first array makes JAX look."""
     jax.config.update("jax_num_cpu_devices", DEVICES)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Shells let commands in the background ignore Ctrl-C, and so would all that tests start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     chosen = config.option.markexpr
     if chosen == "versions":
         # Before the first module of segjax is imported. The checks cost a third of the time of all
