@@ -103,7 +103,8 @@ def test_a_feature_of_an_unknown_type_cannot_be_read(sets):
 
 @pytest.mark.fault("metadata of a data set name shards elsewhere", "they are refused")
 @pytest.mark.parametrize(
-    "template", ["../{SPLIT}", "/etc/passwd", "{SPLIT:999999999}", "{SPLIT.x}"]
+    "template",
+    ["../{SPLIT}", "/etc/passwd", "{SPLIT:999999999}", "{SPLIT.x}", "a" * 5000, "{SPLIT}" * 99],
 )
 def test_tfds_shards_are_in_their_folder(sets, template):
     path = next(sets.glob("of_the_test/*/dataset_info.json"))

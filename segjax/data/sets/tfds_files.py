@@ -31,10 +31,10 @@ _TYPES = {
     "tensorflow_datasets.core.features.tensor_feature.Tensor": "tensor",
 }
 _DTYPES = {"bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"}
-_NAME = re.compile(r"\w[\w.-]*")
+_NAME = re.compile(r"\w[\w.-]{,99}")  # with numbers, within the 255 of a file's name
 # Names of shards; a width such as {SPLIT:1000000000} is none.
 _TEMPLATE = re.compile(
-    r"([\w.-]|\{(DATASET|SPLIT|FILEFORMAT|SHARD_INDEX|NUM_SHARDS|SHARD_X_OF_Y)\})+"
+    r"([\w.-]|\{(DATASET|SPLIT|FILEFORMAT|SHARD_INDEX|NUM_SHARDS|SHARD_X_OF_Y)\}){1,100}"
 )
 
 
@@ -126,7 +126,8 @@ class TfdsFiles:
                 "use one of them, or a part such as 'train[:90%]'",
             ) from error
         parts = [Part(str(i.filename), i.skip, i.take, i.examples_in_shard) for i in instructions]
-        absent = [part.filename for part in parts if not pathlib.Path(part.filename).is_file()]
+        with reading(self.folder / _INFO, _INTACT, "names shards"):  # of names that are too long
+            absent = [part.filename for part in parts if not pathlib.Path(part.filename).is_file()]
         if absent:
             raise DataError(f"tfds:{self.name}: {some(absent)} are missing", _INTACT)
         return parts
