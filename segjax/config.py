@@ -150,6 +150,7 @@ def load(workdir: str | pathlib.Path, *, scores: bool = False) -> Any:
     try:
         if "scored" not in values:
             need_form(values, _IN_EVERY_RUN, "")
+        need_type(values.get("optim", {}), dict, "optim")
         everywhere = values.get("optim", {}).pop("decay_biases_and_norms", None)
         if everywhere is not None:
             values["optim"]["decay_scale"] = "" if everywhere else "bias=0,norm=0"
@@ -157,9 +158,9 @@ def load(workdir: str | pathlib.Path, *, scores: bool = False) -> Any:
         if "mask_format" not in data and "masks" in data:  # its name before
             data["mask_format"] = data.pop("masks")
         _check_types(values)
+        return ml_collections.ConfigDict(values if "scored" in values else _filled(values))
     except ValueError as error:
         raise DataError(f"{path} is not {_WHAT}: {error}", remedy) from error
-    return ml_collections.ConfigDict(values if "scored" in values else _filled(values))
 
 
 def _check_types(values: Mapping[str, Any]) -> None:
@@ -168,17 +169,14 @@ def _check_types(values: Mapping[str, Any]) -> None:
     with contextlib.suppress(ValueError):  # of a name that is unknown, which `build` reports
         if isinstance(name := values["model"].get("name"), str):  # scores have no network
             known["model"] = plain(model_defaults(name))
-    for section, options in known.items():
-        if isinstance(options, dict) and section in values:
-            need_type(values[section], dict, section)
-    defaults = flatten(known)
-    for name, value in flatten(values).items():
-        if name not in defaults or name in _OF_ANY_TYPE:
-            continue
-        default = defaults[name]
-        if default is None:  # a function's text, or an option of a model
+    pairs = [(name, default, values[name]) for name, default in known.items() if name in values]
+    while pairs:
+        name, default, value = pairs.pop()
+        if default is None or name in _OF_ANY_TYPE:  # None: a function's text, or of a model
             continue
         need_type(value, type(default), name)
+        if isinstance(default, dict):
+            pairs += [(f"{name}.{k}", default[k], value[k]) for k in default if k in value]
         for each in value if isinstance(value, list) else ():
             need_form(each, [float] if isinstance(each, list) else (float, str, bool), name)
 

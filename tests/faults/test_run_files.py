@@ -155,6 +155,8 @@ def test_what_is_no_file_of_a_run(tmp_path, name):
         ("report.samples", 10**9, r"report\.samples=1000000000; use"),
         ("data.workers", 10**6, r"data\.workers=1000000; use"),
         ("augment", 3, "augment is a whole number, not an object"),
+        ("optim", None, "optim is null, not an object"),
+        ("data.local_contrast", {"a": 1}, r"data\.local_contrast is an object, not a whole"),
         ("seed", 10**25, "beyond 64 bits"),
         ("dtype", None, r"dtype is null, not text"),
     ],
