@@ -1,48 +1,51 @@
 """Writes the table of docs/runs.md: what was done to runs and files, and what happened.
 
 `python -m tests.faults.table` runs every test that bears `@pytest.mark.fault(done, happens)`, the
-slow ones too, and writes a row for each pair of texts. Tests that fail leave the table as it is.
+slow ones too, and writes a row for each pair of texts. Where a test fails, the table stays as it
+is; `python -m tests.faults.table --again` runs those that did not pass, and writes it if they do.
 """
 
 import ast
-import collections
 import datetime
+import json
 import pathlib
 import platform
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
 TESTS = pathlib.Path(__file__).parents[1]
 PAGE = TESTS.parent / "docs" / "runs.md"
+KEPT = TESTS.parent / ".pytest_cache" / "faults.json"
 START, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 
 
 class Tried:
-    """A pytest plugin that counts the cases of each fault.
+    """A pytest plugin that keeps what became of each case.
 
     Attributes:
-      cases: passed cases of each fault: (file, done, happens).
-      inputs: drawn inputs of each fault that fuzzing shows.
-      skipped: faults whose tests cannot run on this machine.
+      cases: {test: {"fault": (file, done, happens), "outcome": of pytest, "inputs": drawn}}.
     """
 
-    def __init__(self):
-        self.cases: collections.Counter = collections.Counter()
-        self.inputs: collections.Counter = collections.Counter()
-        self.skipped: set[tuple[str, str, str]] = set()
+    def __init__(self, cases: dict[str, dict[str, Any]]):
+        self.cases = cases
 
     def pytest_runtest_logreport(self, report):
-        properties = dict(report.user_properties)
-        if "fault" not in properties:
+        if report.when != "call" and report.passed:
             return
-        fault = (report.nodeid.partition("::")[0], *properties["fault"])
-        if report.skipped:
-            self.skipped.add(fault)
-        elif report.when == "call":
-            self.cases[fault] += 1
-            self.inputs[fault] += properties.get("inputs", 0)
+        properties = dict(report.user_properties)  # none of a test that ended its process
+        self.cases[report.nodeid] = {
+            "fault": [report.nodeid.partition("::")[0], *properties.get("fault", ())],
+            "outcome": report.outcome,
+            "inputs": properties.get("inputs", 0),
+        }
+
+    def of(self, fault: tuple[str, str, str], outcome: str) -> list[dict[str, Any]]:
+        """The cases of a fault with an outcome."""
+        every = self.cases.values()
+        return [c for c in every if c["fault"] == list(fault) and c["outcome"] == outcome]
 
 
 def marked() -> Iterator[tuple[str, str, str]]:
@@ -56,15 +59,17 @@ def marked() -> Iterator[tuple[str, str, str]]:
 
 def row(tried: Tried, fault: tuple[str, str, str]) -> str:
     """A row of the table."""
-    count = f"{tried.inputs[fault]:,} inputs" if tried.inputs[fault] else str(tried.cases[fault])
-    count = "not on this machine" if fault in tried.skipped and not tried.cases[fault] else count
-    return f"| {fault[1]} | {fault[2]} | {count} |"
+    passed = tried.of(fault, "passed")
+    inputs = sum(case["inputs"] for case in passed)
+    count = f"{inputs:,} inputs" if inputs else str(len(passed))
+    return f"| {fault[1]} | {fault[2]} | {count if passed else 'not on this machine'} |"
 
 
 def table(tried: Tried) -> str:
     """The table, a part for each file of tests."""
     faults = list(dict.fromkeys(marked()))
-    total, inputs = sum(tried.cases.values()), sum(tried.inputs.values())
+    passed = [case for case in tried.cases.values() if case["outcome"] == "passed"]
+    total, inputs = len(passed), sum(case["inputs"] for case in passed)
     lines = [
         f"{total} cases and {inputs:,} drawn inputs, all passed, on Python "
         f"{platform.python_version()}, {datetime.date.today()}: `python -m tests.faults.table`."
@@ -78,11 +83,20 @@ def table(tried: Tried) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    tried = Tried()
-    files = sorted({str(TESTS.parent / fault[0]) for fault in marked()})
-    options = ["-m", "fault", "-p", "no:cacheprovider", *arguments]
-    if code := pytest.main([*files, *options], plugins=[tried]):
-        return int(code)
+    again = "--again" in arguments
+    tried = Tried(json.loads(KEPT.read_text()) if again else {})
+    if again:
+        tests = [name for name, case in tried.cases.items() if case["outcome"] == "failed"]
+    else:
+        tests = sorted({fault[0] for fault in marked()})
+    options = ["-m", "fault", *(each for each in arguments if each != "--again")]
+    if tests:
+        pytest.main([*(str(TESTS.parent / test) for test in tests), *options], plugins=[tried])
+    KEPT.parent.mkdir(exist_ok=True)
+    KEPT.write_text(json.dumps(tried.cases, indent=0))
+    failed = [name for name, case in tried.cases.items() if case["outcome"] == "failed"]
+    if failed or not tried.cases:
+        return 1
     before, _, rest = PAGE.read_text().partition(START)
     after = rest.partition(END)[2]
     PAGE.write_text(f"{before}{START}\n{table(tried)}\n{END}{after}")
