@@ -388,7 +388,7 @@ def test_fuzzed_evaluations(tmp_path, record_property):
 @pytest.mark.slow
 @pytest.mark.fault("evaluations/*.npz: fuzzed", "one line")
 def test_fuzzed_evaluations_at_length(tmp_path, record_property):
-    fuzz_evaluations(tmp_path / "val.npz", 10_000, record_property)
+    fuzz_evaluations(tmp_path / "val.npz", 2_000, record_property)
 
 
 def test_results_hold_numbers_of_json_alone(tmp_path):
@@ -429,7 +429,7 @@ def test_fuzzed_files_of_a_run_at_length(seeds, tmp_path, record_property, name)
         [seeds[name]],
         tmp_path / name,
         record=record_property,
-        examples=20_000,
+        examples=4_000,
         edits=json_edits,
     )
 
@@ -454,4 +454,4 @@ def test_a_fuzzed_log(tmp_path, record_property):
 @pytest.mark.slow
 @pytest.mark.fault("metrics.jsonl: fuzzed", "lines that are no rows are left out")
 def test_a_fuzzed_log_at_length(tmp_path, record_property):
-    fuzz(read_log, [LOG], tmp_path / METRICS_FILE, record=record_property, examples=20_000)
+    fuzz(read_log, [LOG], tmp_path / METRICS_FILE, record=record_property, examples=4_000)
