@@ -24,8 +24,8 @@ def test_arrays(array):
         (stored(np.zeros(9)).replace(b"(9,)", b"(9" + b"0" * 12 + b",)"), "bytes"),
         (stored(np.array([{}], object)), "declares objects"),
         (b"\x93NUMPY\x09\x00", "version"),
-        (b"", ""),
-        (b"PK", ""),
+        (b"", "EOF"),
+        (b"PK", "EOF"),
     ],
 )
 def test_what_is_no_such_array(content, words):
