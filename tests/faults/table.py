@@ -2,7 +2,8 @@
 
 `python -m tests.faults.table` runs every test that bears `@pytest.mark.fault(done, happens)`, the
 slow ones too, and writes a row for each pair of texts. Where a test fails, the table stays as it
-is; `python -m tests.faults.table --again` runs those that did not pass, and writes it if they do.
+is: `python -m tests.faults.table --again` runs those that did not pass, and the files that have new
+faults, and writes it if they do.
 """
 
 import ast
@@ -87,6 +88,8 @@ def main(arguments: Sequence[str]) -> int:
     tried = Tried(json.loads(KEPT.read_text()) if again else {})
     if again:
         tests = [name for name, case in tried.cases.items() if case["outcome"] == "failed"]
+        known = [case["fault"] for case in tried.cases.values()]
+        tests += sorted({fault[0] for fault in marked() if list(fault) not in known})
     else:
         tests = sorted({fault[0] for fault in marked()})
     options = ["-m", "fault", *(each for each in arguments if each != "--again")]

@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from segjax.data.doctor.jpeg_ends import end_of_jpeg
+from segjax.data.errors import DataError
 from segjax.data.files.headers import NO_HEADER, read_header
 from segjax.data.files.images import read_image
 from segjax.data.files.masks import read_mask
@@ -136,6 +137,25 @@ def test_a_tiff_of_thousands_of_headers(tmp_path):
     start = time.process_time()
     refused(lambda: read_image(path), "a.tif has over 4096 pages")
     assert time.process_time() - start < 2
+
+
+@pytest.mark.fault(
+    "one byte of a TIFF mask's header is another", "it is read, or named in one line"
+)
+@pytest.mark.parametrize("change", [1, 255])
+def test_any_byte_of_a_tiff_header(tmp_path, change):
+    file = io.BytesIO()
+    tifffile.imwrite(file, IDS.astype(np.int32), compression="zlib")
+    intact = file.getvalue()
+    for place in range(256):
+        path = tmp_path / "m.tif"
+        path.write_bytes(intact[:place] + bytes([intact[place] ^ change]) + intact[place + 1 :])
+        message = "m.tif is read"
+        try:
+            read_mask(path)
+        except DataError as error:
+            message = str(error)
+        assert "m.tif" in message, place
 
 
 @pytest.mark.fault("the strips of a mask inflate to more than its size", "its size is what is read")

@@ -11,6 +11,7 @@ from PIL import Image
 from segjax.data.errors import DataError
 from segjax.data.files.headers import read_header
 from segjax.data.files.pixels import ARRAY_SUFFIX, check_size, mapped_npy, open_image
+from segjax.data.files.reading import reading
 from segjax.data.files.tiff import TiffPixels
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
@@ -175,7 +176,7 @@ def _load_tiff(path: pathlib.Path) -> np.ndarray | None:
         pixels = TiffPixels(path)
     except DataError:
         return None  # Pillow reads it or says what is wrong
-    with pixels:
+    with pixels, reading(path, "use an intact TIFF"):
         shape, axes, page = pixels.stored_shape, pixels.axes, pixels.page
         if pixels.pictures > 1:
             raise DataError(f"{path} holds {pixels.pictures} pictures", "use one mask a file")
