@@ -5,7 +5,8 @@ import shutil
 import warnings
 from typing import Any
 
-from segjax.data.files.json_file import need_form, parse_json, read_bytes
+from segjax.data.files.json_file import need_form, parse_json
+from segjax.data.files.regular import read_bytes
 from segjax.training.distributed import is_first
 
 METRICS_FILE = "metrics.jsonl"

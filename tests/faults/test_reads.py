@@ -14,9 +14,10 @@ from segjax.data.checks import check_source
 from segjax.data.class_lists import read_class_list
 from segjax.data.doctor import diagnose
 from segjax.data.errors import DataError
-from segjax.data.files import json_file, pixels, regular, tiff
+from segjax.data.files import pixels, regular, tiff
 from segjax.data.files.folder_lock import FolderLock
 from segjax.data.files.images import list_images
+from segjax.data.files.json_file import read_json
 from segjax.data.files.predictions import PredictedFiles, label_of_ids
 from segjax.data.files.walk import walk
 from segjax.data.found_classes import classes_of_masks
@@ -175,15 +176,16 @@ def test_a_server_that_does_not_answer(folder, dead, command):
     "a file server does not answer, to train, predict, score, prepare or the report",
     "an error names the file after data.timeout_s",
 )
-@pytest.mark.parametrize("what", ["masks of init", "a class list", "the doctor"])
+@pytest.mark.parametrize("what", ["masks of init", "a class list", "a JSON file", "the doctor"])
 def test_a_server_that_does_not_answer_where_no_option_says(folder, dead, monkeypatch, what):
     """The limit is then the default of data.timeout_s."""
     monkeypatch.setattr(regular, "TIMEOUT_S", 0.2)
-    monkeypatch.setattr(json_file, "read_bytes", lambda path, *_: hang(path))
+    monkeypatch.setattr(regular, "_read_bytes", lambda path, *_: hang(path))
     monkeypatch.setitem(in_threads.__kwdefaults__, "timeout_s", 0.2)
     calls = {
         "masks of init": lambda: classes_of_masks([dead]),
         "a class list": lambda: read_class_list(dead),
+        "a JSON file": lambda: read_json(dead, "a config", "use another"),
         "the doctor": lambda: check_source(source_of(folder), "train", timeout_s=0.2),
     }
     with pytest.raises(TimeoutError, match=re.escape(str(dead))):

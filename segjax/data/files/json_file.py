@@ -1,48 +1,19 @@
 """JSON files that others made, or that were damaged: one bounded reader, one line of error."""
 
 import collections
-import errno
 import json
 import math
 import os
 import re
-import stat
 from collections.abc import Mapping
 from typing import Any
 
 from segjax.data.errors import DataError
+from segjax.data.files.regular import MOST_BYTES, read_bytes
 
-MOST_BYTES = 64 << 20  # of a file of this project, whose largest is a log of a million rows
 _DEEPEST = 64  # lists and objects inside one another
 _KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a whole "
           "number", float: "a number", type(None): "null"}  # fmt: skip
-
-
-def read_bytes(path: str | os.PathLike, remedy: str, most_bytes: int = MOST_BYTES) -> bytes:
-    """The content of a file, which is never waited for.
-
-    Raises:
-      DataError: naming the file, if it is missing, a folder, a pipe or a device, has more than
-        `most_bytes`, or cannot be read.
-    """
-    try:
-        # A pipe is opened without a writer, and then found to be none of ours.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"{path} is a pipe or a device, not a file", remedy)
-            content = file.read(most_bytes + 1) if status.st_size <= most_bytes else b""
-    except OSError as error:
-        found = {errno.ENOENT: "is missing", errno.EISDIR: "is a folder, not a file"}
-        reason = found.get(error.errno or 0, f"cannot be read ({error.strerror})")
-        raise DataError(f"{path} {reason}", remedy) from error
-    if max(status.st_size, len(content)) > most_bytes:
-        raise DataError(
-            f"{path} has {max(status.st_size, len(content)):,} bytes; {most_bytes:,} are the most",
-            remedy,
-        )
-    return content
 
 
 def parse_json(content: bytes | str, *, strict: bool = True) -> Any:
