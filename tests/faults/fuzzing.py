@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 
 # The longest message that is still one line to read.
@@ -95,6 +96,11 @@ def fuzz(
         read_one()
     finally:
         record("inputs", tried)
+
+
+def short_and_long(short: int, long: int) -> pytest.MarkDecorator:
+    """Parametrises `examples`: so many inputs by default, and so many with the slow tests."""
+    return pytest.mark.parametrize("examples", [short, pytest.param(long, marks=pytest.mark.slow)])
 
 
 def bear(

@@ -14,7 +14,7 @@ import pytest
 from segjax.training import agreement, distributed
 from tests.conftest import make_tiny_config
 from tests.data.drawn import pairs
-from tests.training.processes import free_address, start
+from tests.training.processes import TINY_RUN, free_address, start
 
 SIZE = (40, 50)
 
@@ -136,17 +136,6 @@ def test_an_occupied_port_is_named(monkeypatch, greeting):
         distributed.start(address, 2, 0)
 
 
-TINY = (
-    "--config=configs/segnet_basic.py",
-    "--config.model.features=4",
-    "--config.data.image_size=(32, 48)",
-    "--config.data.train_images=12",
-    "--config.data.eval_images=5",
-    "--config.train.batch_size=6",
-    "--config.train.steps=2",
-)
-
-
 @pytest.mark.slow
 @pytest.mark.fault(
     "two real processes have other options, workdirs, versions or data, or an occupied port",
@@ -164,7 +153,7 @@ TINY = (
     ids=["seed", "batch", "workdir", "port", "data"],
 )
 def test_two_processes_stop_together(tmp_path, own, words):
-    options = [*TINY, f"--workdir={tmp_path}/run"]
+    options = [*TINY_RUN, "--config.train.steps=2", f"--workdir={tmp_path}/run"]
     if "data.root" in "".join(own):
         for name in ("one", "two"):
             for split in ("train", "val"):

@@ -21,7 +21,7 @@ from segjax.training.checkpoint import CheckpointStore
 from segjax.training.loop import _Run
 from segjax.training.run_state import RunState
 from segjax.training.stored_checkpoint import read_host
-from tests.faults.fuzzing import fuzz, json_edits
+from tests.faults.fuzzing import fuzz, json_edits, short_and_long
 from tests.training.test_checkpoint import assert_equal, names, save, state, variables
 
 # What threads print of a failed read.
@@ -320,7 +320,7 @@ def test_host_state_of_another_shape(workdir, host):
 
 
 @pytest.mark.fault("the host state of a checkpoint is edited at random", "one line, or it is used")
-@pytest.mark.parametrize("examples", [50, pytest.param(5_000, marks=pytest.mark.slow)])
+@short_and_long(50, 5_000)
 def test_any_host_state(workdir, record_property, examples):
     without_checksums(workdir)
     path = workdir / "checkpoints" / "latest" / "6" / "host" / "metadata"

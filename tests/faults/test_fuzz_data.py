@@ -31,7 +31,7 @@ from segjax.data.polygons.paint import paint
 from segjax.data.prepared import manifest as manifests
 from segjax.data.sets.idd import draw_polygons
 from segjax.data.sets.tfds_files import TfdsFiles
-from tests.faults.fuzzing import fuzz, json_edits
+from tests.faults.fuzzing import fuzz, json_edits, short_and_long
 
 RANDOM = np.random.default_rng(0)
 RGB = RANDOM.integers(0, 256, (24, 40, 3), np.uint8)
@@ -320,7 +320,10 @@ def _small_images(monkeypatch):
     monkeypatch.setenv("SEGJAX_MAX_MEGAPIXELS", "4")
 
 
-def damage(name: str, tmp_path: pathlib.Path, record: Callable, examples: int) -> None:
+@pytest.mark.fault("random damage to a data file", "it is read, or named in one line")
+@pytest.mark.parametrize("name", CASES)
+@short_and_long(12, 2_000)
+def test_a_damaged_file_is_read_or_named(name, tmp_path, record_property, examples):
     case = CASES[name]
     for k in range(2):  # of the TFDS data set
         (tmp_path / f"toy-train.array_record-{k:05d}-of-00002").touch()
@@ -328,20 +331,7 @@ def damage(name: str, tmp_path: pathlib.Path, record: Callable, examples: int) -
         case.read,
         [content(seed) for seed in case.seeds],
         tmp_path / case.name,
-        record=record,
+        record=record_property,
         examples=examples,
         edits=case.edits,
     )
-
-
-@pytest.mark.fault("random damage to a data file", "it is read, or named in one line")
-@pytest.mark.parametrize("name", CASES)
-def test_a_damaged_file_is_read_or_named(name, tmp_path, record_property):
-    damage(name, tmp_path, record_property, 12)
-
-
-@pytest.mark.slow
-@pytest.mark.fault("random damage to a data file", "it is read, or named in one line")
-@pytest.mark.parametrize("name", CASES)
-def test_thousands_of_damaged_files_are_read_or_named(name, tmp_path, record_property):
-    damage(name, tmp_path, record_property, 2000)

@@ -20,7 +20,7 @@ from segjax.export.onnx import load as onnx_load
 from segjax.weights.files import read
 from segjax.weights.folder import MARK, read_folder
 from tests.export.test_load import parts
-from tests.faults.fuzzing import byte_edits, fuzz, json_edits, zip_edits
+from tests.faults.fuzzing import byte_edits, fuzz, json_edits, short_and_long, zip_edits
 from tests.weights import onnx_files
 from tests.weights.torch_files import state_dict, write_stream, write_zip
 
@@ -181,35 +181,27 @@ KINDS = {
 }
 
 
-def fuzz_kind(kind: str, tmp_path: pathlib.Path, record_property, examples: int) -> None:
+# HDF5 clears as much memory as a text of variable length says, at most 4 GiB, before it looks: it
+# takes fewer inputs, and more of both, to find what is worse.
+LATE = {"hdf5": 300, "keras": 800}
+
+
+@pytest.mark.fault("parts of a weight file or an exported model are others", "one line, or read")
+@pytest.mark.parametrize("kind", KINDS)
+@short_and_long(50, 2_000)
+def test_drawn_damage(kind, tmp_path, record_property, examples):
     name, seeds, edits, read_one = KINDS[kind]
-    seeds = seeds(tmp_path)
-    path = tmp_path / name
-    # HDF5 clears as much memory as a text of variable length says, at most 4 GiB, before it looks.
-    late = examples > 100 and kind in ("hdf5", "keras")
+    late = examples > 100 and kind in LATE
     fuzz(
         read_one,
-        seeds,
-        path,
+        seeds(tmp_path),
+        tmp_path / name,
         record=record_property,
-        examples=examples,
+        examples=LATE[kind] if late else examples,
         edits=edits,
         seconds=60 if late else 5,
         mebibytes=4500 if late else 256,
     )
-
-
-@pytest.mark.fault("parts of a weight file or an exported model are others", "one line, or read")
-@pytest.mark.parametrize("kind", KINDS)
-def test_drawn_damage(kind, tmp_path, record_property):
-    fuzz_kind(kind, tmp_path, record_property, 50)
-
-
-@pytest.mark.slow
-@pytest.mark.fault("parts of a weight file or an exported model are others", "one line, or read")
-@pytest.mark.parametrize("kind", KINDS)
-def test_much_drawn_damage(kind, tmp_path, record_property):
-    fuzz_kind(kind, tmp_path, record_property, {"hdf5": 300, "keras": 800}.get(kind, 2_000))
 
 
 @pytest.mark.fault("the config of an exported folder has other values", "one line, or read")

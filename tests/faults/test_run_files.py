@@ -27,7 +27,7 @@ from segjax.training.run_record import RUN_FILE, load_record
 from segjax.training.writers import MetricsWriter
 from tests.conftest import make_tiny_config
 from tests.data.drawn import pairs
-from tests.faults.fuzzing import fuzz, json_edits, zip_edits
+from tests.faults.fuzzing import fuzz, json_edits, short_and_long, zip_edits
 
 NAMES = ("ece", "brier")
 
@@ -368,27 +368,19 @@ def test_damaged_evaluations_are_named(tmp_path, harm):
     assert "\n" not in str(error.value)
 
 
-def fuzz_evaluations(path, examples, record):
+@pytest.mark.fault("evaluations/*.npz: fuzzed", "one line")
+@short_and_long(60, 2_000)
+def test_fuzzed_evaluations(tmp_path, record_property, examples):
+    path = tmp_path / "val.npz"
     evaluation().save(path)
     fuzz(
         Evaluation.load,
         [path.read_bytes()],
         path,
-        record=record,
+        record=record_property,
         examples=examples,
         edits=zip_edits,
     )
-
-
-@pytest.mark.fault("evaluations/*.npz: fuzzed", "one line")
-def test_fuzzed_evaluations(tmp_path, record_property):
-    fuzz_evaluations(tmp_path / "val.npz", 60, record_property)
-
-
-@pytest.mark.slow
-@pytest.mark.fault("evaluations/*.npz: fuzzed", "one line")
-def test_fuzzed_evaluations_at_length(tmp_path, record_property):
-    fuzz_evaluations(tmp_path / "val.npz", 2_000, record_property)
 
 
 def test_results_hold_numbers_of_json_alone(tmp_path):
@@ -405,31 +397,15 @@ def test_results_hold_numbers_of_json_alone(tmp_path):
     "config.json, classes.json, run.json, inputs.json, results.json: fuzzed", "one line"
 )
 @pytest.mark.parametrize("name", READERS)
-def test_fuzzed_files_of_a_run(seeds, tmp_path, record_property, name):
+@short_and_long(60, 4_000)
+def test_fuzzed_files_of_a_run(seeds, tmp_path, record_property, name, examples):
     read = READERS[name]
     fuzz(
         lambda path: read(path.parent),
         [seeds[name]],
         tmp_path / name,
         record=record_property,
-        examples=60,
-        edits=json_edits,
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.fault(
-    "config.json, classes.json, run.json, inputs.json, results.json: fuzzed", "one line"
-)
-@pytest.mark.parametrize("name", READERS)
-def test_fuzzed_files_of_a_run_at_length(seeds, tmp_path, record_property, name):
-    read = READERS[name]
-    fuzz(
-        lambda path: read(path.parent),
-        [seeds[name]],
-        tmp_path / name,
-        record=record_property,
-        examples=4_000,
+        examples=examples,
         edits=json_edits,
     )
 
@@ -447,11 +423,6 @@ def read_log(path):
 
 
 @pytest.mark.fault("metrics.jsonl: fuzzed", "lines that are no rows are left out")
-def test_a_fuzzed_log(tmp_path, record_property):
-    fuzz(read_log, [LOG], tmp_path / METRICS_FILE, record=record_property, examples=100)
-
-
-@pytest.mark.slow
-@pytest.mark.fault("metrics.jsonl: fuzzed", "lines that are no rows are left out")
-def test_a_fuzzed_log_at_length(tmp_path, record_property):
-    fuzz(read_log, [LOG], tmp_path / METRICS_FILE, record=record_property, examples=4_000)
+@short_and_long(100, 4_000)
+def test_a_fuzzed_log(tmp_path, record_property, examples):
+    fuzz(read_log, [LOG], tmp_path / METRICS_FILE, record=record_property, examples=examples)

@@ -9,6 +9,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 ROOT = pathlib.Path(__file__).parents[2]
+# Of launch.py: SegNet-Basic with 4 channels on 12 street scenes, two batches an epoch.
+TINY_RUN = (
+    "--config=configs/segnet_basic.py",
+    "--config.model.features=4",
+    "--config.data.image_size=(32, 48)",
+    "--config.data.train_images=12",
+    "--config.data.eval_images=5",
+    "--config.train.batch_size=6",
+)
 
 
 def start(

@@ -46,7 +46,7 @@ def names(workdir):
     return tuple(sorted(path.name for path in folder.iterdir()) for folder in folders)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stored(tmp_path_factory):
     """Checkpoints 2, the best, and 4 and 6, the latest."""
     folder = tmp_path_factory.mktemp("stored")

@@ -18,17 +18,12 @@ from segjax.training.distributed import EXIT_LOST, EXIT_USER_ERROR
 from segjax.training.evaluation import Evaluation, evaluation_path
 from segjax.training.interruption import EXIT_INTERRUPTED
 from segjax.training.metrics_file import read_metrics
-from tests.training.processes import free_address, start, wait_for
+from tests.training.processes import TINY_RUN, free_address, start, wait_for
 from tests.training.runs import left_by
 from tests.training.test_distributed import free_job, slurm
 
 OPTIONS = (
-    "--config=configs/segnet_basic.py",
-    "--config.model.features=4",
-    "--config.data.image_size=(32, 48)",
-    "--config.data.train_images=12",
-    "--config.data.eval_images=5",
-    "--config.train.batch_size=6",
+    *TINY_RUN,
     "--config.train.eval_batch_size=3",
     "--config.train.log_every=1",
     "--config.optim.warmup_steps=3",
