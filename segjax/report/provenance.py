@@ -21,10 +21,10 @@ from segjax.data.source import files_of
 from segjax.data.splits import Splits
 from segjax.data.statistics import fingerprint_of
 from segjax.report.numbers import evenly_spaced
+from segjax.training.agreement import PACKAGES
 from segjax.training.run_record import load_record, save_record
 
 _OF_A_FINDING = ("code", "severity", "split", "title", "found", "remedy")
-_PACKAGES = ("segjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def save_run(
@@ -82,7 +82,7 @@ def environment(devices: bool = True) -> dict[str, Any]:
     `devices` is False for a command that computes without JAX, which then looks for none.
     """
     versions = {}
-    for package in _PACKAGES:
+    for package in ("segjax", *PACKAGES):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

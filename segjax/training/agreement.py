@@ -23,7 +23,7 @@ from segjax.training.interruption import say
 
 # What may differ: where a process finds its copy of the data, and how it reads them.
 _OWN = ("data.root", "data.workers", "data.cache_mb", "data.timeout_s")
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 _JAX_OPTIONS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl")
 # Seconds that the processes wait for each other at the start, and after they have opened the data.
 _START_S, _DATA_S = 120, 900
@@ -140,7 +140,7 @@ def versions() -> dict[str, str]:
     for path in sorted(pathlib.Path(segjax.__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     found = {"segjax": f"{segjax.__version__}, sources {digest.hexdigest()}"}
-    for package in _PACKAGES:
+    for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return {**found, "python": ".".join(platform.python_version_tuple()[:2])}
