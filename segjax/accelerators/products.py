@@ -30,6 +30,7 @@ class Product:
         and the output's where that differs.
       flops: two for each multiplication with an element inside the map; none for padding.
       source: JAX's name of the operation that it comes from.
+      result: the array that it computes.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Product:
     layout: str
     flops: float
     source: str
+    result: Array
 
 
 def products(module: Module, kernel: Kernel) -> list[Product]:
@@ -71,7 +73,7 @@ def _product(instruction: Instruction, computation: Computation) -> Product | No
     axes = [int(n) for n in re.findall(r"\d+", contracted[1])] if contracted else []
     lhs = operand(0)
     flops = 2.0 * instruction.results[0].elements * math.prod(lhs.shape[a] for a in axes)
-    return Product("product", lhs.dtype, "", flops, instruction.source)
+    return Product("product", lhs.dtype, "", flops, instruction.source, instruction.results[0])
 
 
 def _by_role(kind: str, first: Array, second: Array, result: Array) -> tuple[Array, Array, Array]:
@@ -107,11 +109,15 @@ def _convolution(
     features = kernel.shape[of_kernel.index("i")] * out.shape[of_out.index("f")]
     flops = 2.0 * batch * features * pairs
     if not spatial:
-        return Product("product", multiplied.dtype, "", flops, instruction.source)
+        return Product(
+            "product", multiplied.dtype, "", flops, instruction.source, instruction.results[0]
+        )
     layout = _layout(of_image, image)
     if (other := _layout(of_out, out)) != layout:
         layout = f"{layout}->{other}"
-    return Product(kind, multiplied.dtype, layout, flops, instruction.source)
+    return Product(
+        kind, multiplied.dtype, layout, flops, instruction.source, instruction.results[0]
+    )
 
 
 def _layout(labels: str, array: Array) -> str:
