@@ -164,12 +164,12 @@ class _Reader:
         return None
 
     def _direction(self, product: products.Product) -> str:
-        if "transpose(" not in product.source:
+        if product.source and "transpose(" not in product.source:
             return FORWARD
-        is_kernel = product.kind == "filter gradient" or _sides(product.result.shape) in (
-            self._weights
-        )
-        return KERNEL if is_kernel else INPUT
+        like_a_kernel = _sides(product.result.shape) in self._weights
+        if product.kind == "filter gradient" or like_a_kernel:
+            return KERNEL
+        return INPUT if product.source else FORWARD
 
     def _layer(
         self,
@@ -181,8 +181,7 @@ class _Reader:
             names = [max(found, key=lambda product: product.flops).source]
         else:
             names = [kernel.instruction.source, *(part.source for part in reversed(parts))]
-            instructions = kernel.computation.instructions
-            names += [instructions[name].source for name in kernel.instruction.operands]
+        names += _around(kernel)
         for name in names:
             if layer := layer_of(name):
                 return layer
@@ -190,6 +189,24 @@ class _Reader:
             if frames := self._frames.of(part):
                 return frames[0].function.split(".<locals>")[0]
         return ""
+
+
+def _around(kernel: work.Kernel) -> list[str]:
+    """Sources of what reads a kernel's result, and of what it reads: where XLA lost its own."""
+    computation, readers = kernel.computation, [kernel.instruction]
+    while readers and all(reader.opcode in (*_NOTHING, *_ORDER) for reader in readers[1:]):
+        found = computation.users.get(readers[-1].name, [])
+        if not found:
+            break
+        readers.append(found[0])
+    sides = {_sides(array.shape) for array in kernel.instruction.results}
+    operands = [computation.instructions[name] for each in readers[::-1] for name in each.operands]
+    parameters = [
+        each
+        for each in operands
+        if each.opcode == "parameter" and _sides(each.results[0].shape) in sides
+    ]
+    return [each.source for each in (*parameters, *readers[1:], *operands)]
 
 
 def _scope_of(frames: tuple[Frame, ...]) -> str | None:
@@ -212,10 +229,9 @@ def layer_of(op_name: str) -> str:
     layer_of("jit(train_step)/transpose(jvp(SegNet))/encoder/conv5_3/conv/conv_general_dilated") is
     "encoder/conv5_3/conv".
     """
-    if keys := re.findall(
-        r"\['(\w+)'\]", op_name
-    ):  # an argument: state.params['classifier']['bias']
-        return "/".join(keys)
+    # An argument, such as state.params['classifier']['bias'], whose quotes HLO escapes.
+    if keys := re.findall(r"\[\\?'(\w+)\\?'\]", op_name):
+        return "/".join(keys[:-1])
     *path, _ = op_name.split("/")
-    control = r"\(|^(branch_\d+_fun|cond|while|body|closed_call|checkpoint|remat\d*)$"
+    control = r"[(,]|->|^(branch_\d+_fun|cond|while|body|closed_call|checkpoint|remat\d*)$"
     return "/".join(name for name in path if name and not re.search(control, name))

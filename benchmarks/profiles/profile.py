@@ -1,16 +1,19 @@
 """The profile of a network's program: measured on this CPU, or bounded from a device's numbers."""
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from benchmarks.profiles import categories, programs, trace
+from benchmarks.profiles import categories, necessary, programs, trace
 from benchmarks.profiles.categories import Work
 from benchmarks.profiles.networks import Network
+from benchmarks.scaling import estimate
 from segjax.accelerators import Device, parse, peak_of
 from segjax.training.setup import Setup, setup_programs
 
@@ -45,6 +48,7 @@ class Profile:
         accelerator the sum over the kernels of the least time of each.
       notes: further numbers by name.
       operations: by falling time.
+      necessary: bytes by category, see `necessary`; {} on a CPU.
     """
 
     network: str
@@ -54,6 +58,7 @@ class Profile:
     wall: float
     notes: Mapping[str, float]
     operations: tuple[Operation, ...]
+    necessary: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def by_category(self, amount: Callable[[Operation], float]) -> dict[str, float]:
         """The sum of an amount for each category."""
@@ -77,13 +82,12 @@ def from_dict(plain: Mapping[str, Any]) -> Profile:
 
 def on_cpu(name: str, network: Network, work: str, steps: int) -> Profile:
     """Runs and traces a program on this machine's CPU."""
-    config = network.config("float32")
-    setup = setup_programs(config, jax.devices("cpu")[:1])
+    setup = setup_programs(network.config("float32"), jax.devices("cpu")[:1])
     program = programs.lowered(setup, work).compile()
     step = programs.runner(setup, work, program)
     step()
     walls = [_seconds(step) * 1e3 for _ in range(steps)]
-    text = program.as_text()
+    text = program.as_text() or ""
     times = trace.traced(step, steps, module=text.split(",", 1)[0].removeprefix("HloModule "))
     found = categories.read(text)
     operations = [
@@ -100,27 +104,51 @@ def on_cpu(name: str, network: Network, work: str, steps: int) -> Profile:
 def on_accelerator(name: str, network: Network, work: str, target: str) -> Profile:
     """Compiles a program for an accelerator that need not be there, in bfloat16. The time of a
     kernel is the longer of its bytes over the bandwidth and its FLOPs over the peak."""
-    config = network.config("bfloat16")
     parsed = parse(target)
-    setup = setup_programs(config, parsed.devices())
+    setup = setup_programs(network.config("bfloat16"), parsed.devices())
     program = programs.lowered(setup, work).compile()
-    operations = [
-        Operation(
-            each,
-            each.times,
-            each.times * 1e3 * max(_moving(each, parsed.device), _computing(each, parsed.device)),
-        )
-        for each in categories.read(program.as_text()).values()
-    ]
-    notes = {
-        "kernels": float(len(operations)),
-        "by_bytes": 1e3 * sum(_moving(o.work, parsed.device) * o.calls for o in operations),
-        "by_flops": 1e3 * sum(_computing(o.work, parsed.device) * o.calls for o in operations),
-    }
-    wall = sum(operation.ms for operation in operations)
+    kernels = list(categories.read(program.as_text() or "").values())
+    moving = [_moving(each, parsed.device) * each.times * 1e3 for each in kernels]
+    computing = [_computing(each, parsed.device) * each.times * 1e3 for each in kernels]
+    least = [max(pair) for pair in zip(moving, computing, strict=True)]
+    operations = [Operation(each, each.times, ms) for each, ms in zip(kernels, least, strict=True)]
     return Profile(
-        name, work, target, _batch(setup, "bfloat16"), wall, notes, _by_time(operations)
-    )  # fmt: skip
+        network=name,
+        work=work,
+        target=target,
+        batch=_batch(setup, "bfloat16"),
+        wall=sum(least),
+        notes={
+            "kernels": float(len(kernels)),
+            "by_bytes": sum(moving),
+            "by_flops": sum(computing),
+        },
+        operations=_by_time(operations),
+        necessary=_necessary(setup, work),
+    )
+
+
+def _necessary(setup: Setup, work: str) -> dict[str, float]:
+    train = work == "train"
+    state = setup.abstract_state()
+    layers = estimate.convolutions(
+        lambda variables, image: setup.model.apply(
+            variables,
+            image,
+            train=train,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
+        ),
+        {"params": state.params, "batch_stats": state.batch_stats},
+        jnp.zeros((1, *setup.crop_size, 3)),
+    )
+    images = setup.padded_batch_size
+    if not train:
+        return necessary.inference(layers, images)
+    heads = 2 if setup.config["model"].get("aux") else 1
+    logits = heads * len(setup.classes) * math.prod(setup.crop_size)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    return necessary.training(layers, logits, parameters, images)
 
 
 def _moving(work: Work, device: Device) -> float:

@@ -5,6 +5,9 @@ each other in one queue. So the time from an operation's start to its end is no 
 moment is divided equally among the threads that compute in it, and a thread's share goes to the
 operation whose code or task it runs. The shares of all operations and the idle moments add up to
 the time from the first operation to the last.
+
+A task may go on after the end of its operation: with the tasks of others, which the trace does not
+show. That time goes to what the other threads do.
 """
 
 import bisect
@@ -13,7 +16,8 @@ import dataclasses
 import math
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 
@@ -41,19 +45,27 @@ class Times:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Call:
+    """One run of an operation, by the trace's number."""
+
+    name: str
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
 class _Task:
-    """A task of the threads' queue, by its number."""
+    """A task of the threads' queue, by the trace's number."""
 
     number: int
 
 
 @dataclasses.dataclass(frozen=True)
 class _Span:
-    """A part of a thread's time: of an operation by its name, of a task, or of XLA itself."""
+    """A part of a thread's time: of an operation, of a task, or of XLA itself."""
 
     start: float
     end: float
-    of: str | _Task | None
+    of: _Call | _Task | None
 
 
 def traced(step: Callable[[], object], steps: int, module: str) -> Times:
@@ -74,11 +86,11 @@ def read(profile: jax.profiler.ProfileData, steps: int, module: str) -> Times:
     Raises:
       ValueError: if the trace holds none.
     """
-    threads, recorded = [], []
+    threads, recorded, ends = [], [], {}
     calls = collections.Counter()
     for line in (line for plane in profile.planes for line in plane.lines):
-        spans, records = _of_thread(line.events, module)
-        calls.update(span.of for span in spans if isinstance(span.of, str))
+        spans, records = _of_thread(line.events, module, ends)
+        calls.update(span.of.name for span in spans if isinstance(span.of, _Call))
         threads.append(list(_innermost(spans)))
         recorded.append(records)
     if not calls:
@@ -90,10 +102,11 @@ def read(profile: jax.profiler.ProfileData, steps: int, module: str) -> Times:
         for time, task in records
     }
     pieces = [
-        dataclasses.replace(piece, of=owner)
+        _Span(piece.start, end, call)
         for thread in threads
         for piece in thread
-        if (owner := _owner(piece.of, origins))
+        if (call := _owner(piece.of, origins))
+        and (end := min(piece.end, ends.get(call.number, piece.end))) > piece.start
     ]
     shares, busy, total = _shared(pieces)
     # What lies between the steps is idle, too.
@@ -108,11 +121,15 @@ def read(profile: jax.profiler.ProfileData, steps: int, module: str) -> Times:
     )
 
 
-def _of_thread(events, module: str) -> tuple[list[_Span], list[tuple[float, _Task]]]:
-    """The spans of a thread; and the tasks that it puts into the queue, with the time."""
+def _of_thread(
+    events: Iterable[Any], module: str, ends: dict[int, float]
+) -> tuple[list[_Span], list[tuple[float, _Task]]]:
+    """The spans of a thread; and the tasks that it puts into the queue, with the time. Ends of
+    operations, which may lie on another thread than the start, are added to `ends`."""
     spans, records, opened = [], [], []
     for event in sorted(events, key=lambda event: event.start_ns):
         name, start = event.name, event.start_ns
+        end = start + event.duration_ns
         if name == _RECORDS:
             records.append((start, _Task(dict(event.stats)["_p"])))
         elif name == _STARTS:
@@ -121,11 +138,14 @@ def _of_thread(events, module: str) -> tuple[list[_Span], list[tuple[float, _Tas
             began, task = opened.pop()
             spans.append(_Span(began, start, task))
         elif name == _EXECUTES:
-            spans.append(_Span(start, start + event.duration_ns, None))
-        elif not name.startswith("end: "):
+            spans.append(_Span(start, end, None))
+        elif name.startswith("end: "):
+            ends[dict(event.stats)["_c"]] = start
+        else:
             stats = dict(event.stats)
             if stats.get("hlo_module") == module:
-                spans.append(_Span(start, start + event.duration_ns, stats["hlo_op"]))
+                call = _Call(stats["hlo_op"], stats["_p"])
+                spans.append(_Span(start, end, call))
     return spans, records
 
 
@@ -145,12 +165,12 @@ def _innermost(spans: list[_Span]) -> Iterator[_Span]:
         stack.append(span)
 
 
-def _at(pieces: list[_Span], starts: list[float], time: float) -> str | _Task | None:
+def _at(pieces: list[_Span], starts: list[float], time: float) -> _Call | _Task | None:
     place = bisect.bisect_right(starts, time) - 1
     return pieces[place].of if place >= 0 and time <= pieces[place].end else None
 
 
-def _owner(of: str | _Task | None, origins: Mapping[_Task, str | _Task | None]) -> str | None:
+def _owner(of: _Call | _Task | None, origins: Mapping[_Task, _Call | _Task | None]) -> _Call | None:
     """The operation that a task belongs to; tasks put further ones into the queue."""
     while isinstance(of, _Task):
         of = origins.get(of)
@@ -162,7 +182,7 @@ def _shared(pieces: list[_Span]) -> tuple[dict[str, float], float, float]:
     changes = sorted(
         change
         for piece in pieces
-        for change in ((piece.start, 1, piece.of), (piece.end, -1, piece.of))
+        for change in ((piece.start, 1, piece.of.name), (piece.end, -1, piece.of.name))
     )
     shares, running = collections.Counter(), collections.Counter()
     busy, total, at, count = 0.0, 0.0, 0.0, 0
