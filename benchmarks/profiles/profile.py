@@ -4,7 +4,7 @@ import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -20,52 +20,57 @@ from segjax.training.setup import Setup, setup_programs
 _NAMES = {"bf16": "bfloat16", "f32": "float32"}
 
 
+COSTLIEST = 30  # operations that a profile keeps
+
+
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One kernel of a step: its work, and the milliseconds that it takes a step."""
+    """One kernel of a step.
 
-    work: Work
-    calls: float
+    Attributes:
+      name, category, layer, shape: see `categories.Work`.
+      ms, bytes, flops: of a step.
+    """
+
+    name: str
+    category: str
+    layer: str
+    shape: str
     ms: float
-
-    @property
-    def bytes(self) -> float:
-        return self.work.bytes * self.calls
-
-    @property
-    def flops(self) -> float:
-        return self.work.flops * self.calls
+    bytes: float
+    flops: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """A program's operations.
+    """A program by kinds of work.
 
     Attributes:
-      network, target, work: names.
+      network, work, target: names.
       batch: in words.
-      wall: milliseconds of a step; on a CPU the median of steps that are not traced, on an
-        accelerator the sum over the kernels of the least time of each.
+      ms: of a step; on a CPU the median of steps that are not traced, on an accelerator the sum
+        over the kernels of the least time of each.
       notes: further numbers by name.
-      operations: by falling time.
+      times, bytes: of a step, by category; milliseconds and bytes. On a CPU the times are those of
+        traced steps.
       necessary: bytes by category, see `necessary`; {} on a CPU.
+      costliest: operations by falling time.
     """
 
     network: str
     work: str
     target: str
     batch: str
-    wall: float
+    ms: float
     notes: Mapping[str, float]
-    operations: tuple[Operation, ...]
-    necessary: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    times: Mapping[str, float]
+    bytes: Mapping[str, float]
+    necessary: Mapping[str, float]
+    costliest: tuple[Operation, ...]
 
-    def by_category(self, amount: Callable[[Operation], float]) -> dict[str, float]:
-        """The sum of an amount for each category."""
-        sums = dict.fromkeys(categories.CATEGORIES, 0.0)
-        for operation in self.operations:
-            sums[operation.work.category] += amount(operation)
-        return sums
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.target, self.network, self.work
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -74,14 +79,33 @@ class Profile:
 
 def from_dict(plain: Mapping[str, Any]) -> Profile:
     """The profile that `as_dict` wrote."""
-    operations = tuple(
-        Operation(Work(**each["work"]), each["calls"], each["ms"]) for each in plain["operations"]
-    )
-    return Profile(**{**plain, "operations": operations})
+    return Profile(**{**plain, "costliest": tuple(Operation(**o) for o in plain["costliest"])})
+
+
+def _profile(
+    of: tuple[str, str, str],
+    batch: str,
+    ms: float,
+    notes: Mapping[str, float],
+    kernels: Iterable[tuple[Work, float, float]],
+    necessary: Mapping[str, float],
+) -> Profile:
+    """From (work, runs a step, milliseconds a step) of each kernel."""
+    operations = [
+        Operation(w.name, w.category, w.layer, w.shape, time, w.bytes * runs, w.flops * runs)
+        for w, runs, time in kernels
+    ]
+    times = dict.fromkeys(categories.CATEGORIES, 0.0)
+    moved = dict(times)
+    for operation in operations:
+        times[operation.category] += operation.ms
+        moved[operation.category] += operation.bytes
+    costliest = sorted(operations, key=lambda operation: -operation.ms)[:COSTLIEST]
+    return Profile(*of, batch, ms, notes, times, moved, necessary, tuple(costliest))
 
 
 def on_cpu(name: str, network: Network, work: str, steps: int) -> Profile:
-    """Runs and traces a program on this machine's CPU."""
+    """Runs and traces a program on this machine's CPU, in float32."""
     setup = setup_programs(network.config("float32"), jax.devices("cpu")[:1])
     program = programs.lowered(setup, work).compile()
     step = programs.runner(setup, work, program)
@@ -90,15 +114,17 @@ def on_cpu(name: str, network: Network, work: str, steps: int) -> Profile:
     text = program.as_text() or ""
     times = trace.traced(step, steps, module=text.split(",", 1)[0].removeprefix("HloModule "))
     found = categories.read(text)
-    operations = [
-        Operation(found.get(name) or _unknown(name), times.calls[name], ms)
-        for name, ms in times.operations.items()
-    ]
-    notes = {"traced_wall": times.wall, "idle": times.idle, "threads": times.threads}
-    wall = statistics.median(walls)
-    return Profile(
-        name, work, "cpu", _batch(setup, "float32"), wall, notes, _by_time(operations)
-    )  # fmt: skip
+    return _profile(
+        (name, work, "cpu"),
+        _batch(setup, "float32"),
+        statistics.median(walls),
+        {"traced": times.wall, "idle": times.idle, "threads": times.threads},
+        [
+            (found.get(operation) or _unknown(operation), times.calls[operation], ms)
+            for operation, ms in times.operations.items()
+        ],
+        {},
+    )
 
 
 def on_accelerator(name: str, network: Network, work: str, target: str) -> Profile:
@@ -106,25 +132,23 @@ def on_accelerator(name: str, network: Network, work: str, target: str) -> Profi
     kernel is the longer of its bytes over the bandwidth and its FLOPs over the peak."""
     parsed = parse(target)
     setup = setup_programs(network.config("bfloat16"), parsed.devices())
-    program = programs.lowered(setup, work).compile()
-    kernels = list(categories.read(program.as_text() or "").values())
-    moving = [_moving(each, parsed.device) * each.times * 1e3 for each in kernels]
-    computing = [_computing(each, parsed.device) * each.times * 1e3 for each in kernels]
-    least = [max(pair) for pair in zip(moving, computing, strict=True)]
-    operations = [Operation(each, each.times, ms) for each, ms in zip(kernels, least, strict=True)]
-    return Profile(
-        network=name,
-        work=work,
-        target=target,
-        batch=_batch(setup, "bfloat16"),
-        wall=sum(least),
-        notes={
+    text = programs.lowered(setup, work).compile().as_text() or ""
+    kernels = [
+        (each, _moving(each, parsed.device) * 1e3, _computing(each, parsed.device) * 1e3)
+        for each in categories.read(text).values()
+    ]
+    least = [(each, each.times, each.times * max(*times)) for each, *times in kernels]
+    return _profile(
+        (name, work, target),
+        _batch(setup, "bfloat16"),
+        sum(ms for *_, ms in least),
+        {
             "kernels": float(len(kernels)),
-            "by_bytes": sum(moving),
-            "by_flops": sum(computing),
+            "by_bytes": sum(each.times * moving for each, moving, _ in kernels),
+            "by_flops": sum(each.times * computing for each, _, computing in kernels),
         },
-        operations=_by_time(operations),
-        necessary=_necessary(setup, work),
+        least,
+        _necessary(setup, work),
     )
 
 
@@ -157,10 +181,6 @@ def _moving(work: Work, device: Device) -> float:
 
 def _computing(work: Work, device: Device) -> float:
     return work.flops / peak_of(device, _NAMES.get(work.dtype, work.dtype))
-
-
-def _by_time(operations) -> tuple[Operation, ...]:
-    return tuple(sorted(operations, key=lambda operation: -operation.ms))
 
 
 def _unknown(name: str) -> Work:

@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from benchmarks.profiles import categories, trace
+from benchmarks.profiles import __main__, categories, necessary, page, profile, trace
+from benchmarks.profiles.networks import Network
+from benchmarks.scaling.model import Layer
+from configs import segnet_basic
 from segjax.layers import ConvNormAct, max_pool_2x2, resize_bilinear
 from segjax.losses.pixelwise import cross_entropy_sum
 
@@ -145,3 +148,85 @@ def test_innermost_span_of_a_thread():
 )  # fmt: skip
 def test_layer_of_an_operation(name, layer):
     assert categories.layer_of(name) == layer
+
+
+def _small(work="infer", ms=2.0):
+    operations = (
+        profile.Operation("fusion.1", categories.FORWARD, "first/conv", "f32[2, 8]", 1.5, 4e6, 3e8),
+        profile.Operation("copy.1", categories.COPIES, "", "f32[8, 2]", 0.25, 1e6, 0.0),
+    )
+    times = dict.fromkeys(categories.CATEGORIES, 0.0)
+    times |= {each.category: each.ms for each in operations}
+    return profile.Profile(
+        "net",
+        work,
+        "h200",
+        "2 x 4x4",
+        ms,
+        {"kernels": 2.0, "by_bytes": 1.0, "by_flops": 1.5},
+        times,
+        times,
+        {categories.FORWARD: 1.0},
+        operations,
+    )
+
+
+def test_page_holds_shares_rates_and_what_was_before():
+    text = page.page([_small()], [_small(ms=3.0), _small("train")])
+    assert "| 75.0 |" in text  # 1.5 of 2 ms
+    assert "| 200 GFLOP/s |" in text  # 3e8 in 1.5 ms
+    assert "| 4.0 GB/s |" in text  # 1e6 in 0.25 ms
+    assert "3.0, **2.0**" in text
+
+
+def test_a_file_of_profiles_is_added_to_and_written_between_markers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(profile, "on_accelerator", lambda name, network, work, target: _small(work))
+    json_file, markdown = tmp_path / "profiles.json", tmp_path / "page.md"
+    markdown.write_text("head\n<!-- h200: begin -->\nold\n<!-- h200: end -->\ntail\n")
+    for work in ("infer", "train", "train"):
+        arguments = ["segnet", f"--work={work}", "--target=h200", f"--json={json_file}"]
+        monkeypatch.setattr("sys.argv", ["profiles", *arguments, f"--markdown={markdown}"])
+        __main__.main()
+    text = markdown.read_text()
+    assert text.startswith("head\n<!-- h200: begin -->\n| network ")
+    assert text.endswith("|\n<!-- h200: end -->\ntail\n")
+    assert text.count("| net | train |") == 2  # in the tables of shares and of bytes
+    assert __main__._load(json_file) == [_small(), _small("train")]
+
+
+def test_names_that_are_unknown(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["profiles", "vgg", "--work=test"])
+    with pytest.raises(SystemExit):
+        __main__.main()
+    assert "test, vgg unknown; networks: segnet, notebook_segnet" in capsys.readouterr().err
+
+
+def test_necessary_bytes_of_two_layers():
+    first, second = Layer((4, 4, 3), (4, 4, 8), 3), Layer((4, 4, 8), (2, 2, 5), 3)
+    one, two, three = 2 * 48, 2 * 128, 2 * 20  # bytes in bfloat16: image, first map, second map
+    found = necessary.training([first, second], logits=20, parameters=7, images=3)
+    assert found == {
+        "convolution forward": 3 * (one + 2 * two + three),
+        "input gradient": 3 * (two + three),
+        "kernel gradient": 3 * (one + 2 * two + three),
+        "statistics": 3 * 3 * (two + three),
+        "elementwise": 3 * 5 * (two + three),
+        "loss": 3 * 4 * 6 * 20,
+        "optimiser": 20 * 7,
+    }
+    assert necessary.inference([first, second], 3) == {
+        "convolution forward": found["convolution forward"]
+    }
+
+
+def test_profile_of_a_small_network():
+    def preset():
+        config = segnet_basic.get_config("streets")
+        config.model.features = 4
+        return config
+
+    found = profile.on_cpu("small", Network(preset, 1, (16, 32)), "infer", 1)
+    assert found.batch == "1 x 16x32, 7 classes, float32"
+    assert sum(found.times.values()) + found.notes["idle"] == pytest.approx(found.notes["traced"])
+    assert found.times[categories.FORWARD] > 0
+    assert found.times[categories.KERNEL] == found.times[categories.OPTIMISER] == 0
