@@ -143,6 +143,7 @@ def test_innermost_span_of_a_thread():
         ("jit(step)/transpose(jvp(Net))/encoder/first/conv/dot_general", "encoder/first/conv"),
         ("jit(step)/jvp(Net)/first/norm/cond/branch_0_fun/reduce_sum", "first/norm"),
         ("state.params['first']['conv']['kernel']", "first/conv"),
+        ("jit(predict)/SegNet/encoder/first/conv/add", "encoder/first/conv"),
         ("jit(step)/mul", ""),
     ],
 )  # fmt: skip
