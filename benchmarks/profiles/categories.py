@@ -194,13 +194,15 @@ class _Reader:
 def _around(kernel: work.Kernel) -> list[str]:
     """Sources of what reads a kernel's result, and of what it reads: where XLA lost its own."""
     computation, readers = kernel.computation, [kernel.instruction]
-    while readers and all(reader.opcode in (*_NOTHING, *_ORDER) for reader in readers[1:]):
-        found = computation.users.get(readers[-1].name, [])
-        if not found:
-            break
+    while found := computation.users.get(readers[-1].name):
+        if found[0].opcode == "tuple":
+            break  # a result of the program, or of a loop
         readers.append(found[0])
-    sides = {_sides(array.shape) for array in kernel.instruction.results}
+        if found[0].opcode not in _NOTHING | _ORDER:
+            break
     operands = [computation.instructions[name] for each in readers[::-1] for name in each.operands]
+    # A gradient's parameter has its size.
+    sides = {_sides(array.shape) for array in kernel.instruction.results}
     parameters = [
         each
         for each in operands
