@@ -29,6 +29,7 @@ _CPU: Mapping[str, Callable[[Profile], str]] = {
     "ms": lambda profile: f"{profile.ms:,.0f}",
     "traced ms": lambda profile: f"{profile.notes['traced']:,.0f}",
     "threads": lambda profile: f"{profile.notes['threads']:.2f}",
+    "product GFLOP/s": lambda profile: f"{profile.notes['product']:.0f}",
     "idle %": lambda profile: _percent(profile.notes["idle"], profile),
 }
 _ACCELERATOR: Mapping[str, Callable[[Profile], str]] = {

@@ -110,6 +110,7 @@ def on_cpu(name: str, network: Network, work: str, steps: int) -> Profile:
     program = programs.lowered(setup, work).compile()
     step = programs.runner(setup, work, program)
     step()
+    product = _product_rate()
     walls = [_seconds(step) * 1e3 for _ in range(steps)]
     text = program.as_text() or ""
     times = trace.traced(step, steps, module=text.split(",", 1)[0].removeprefix("HloModule "))
@@ -118,7 +119,12 @@ def on_cpu(name: str, network: Network, work: str, steps: int) -> Profile:
         (name, work, "cpu"),
         _batch(setup, "float32"),
         statistics.median(walls),
-        {"traced": times.wall, "idle": times.idle, "threads": times.threads},
+        {
+            "traced": times.wall,
+            "idle": times.idle,
+            "threads": times.threads,
+            "product": product,
+        },
         [
             (found.get(operation) or _unknown(operation), times.calls[operation], ms)
             for operation, ms in times.operations.items()
@@ -185,6 +191,19 @@ def _computing(work: Work, device: Device) -> float:
 
 def _unknown(name: str) -> Work:
     return Work(name, categories.OTHER, "", "", 0.0, 0.0, "", 1)
+
+
+def _product_rate(side: int = 1536, runs: int = 8) -> float:
+    """GFLOP/s of a large float32 matrix product, which the rates of convolutions compare with: a
+    shared machine is not always as fast."""
+    matrix = jnp.ones((side, side))
+    multiply = jax.jit(jnp.matmul)
+
+    def run():
+        jax.block_until_ready(multiply(matrix, matrix))
+
+    run()
+    return 2 * side**3 / 1e9 / min(_seconds(run) for _ in range(runs))
 
 
 def _seconds(step: Callable[[], Any]) -> float:
