@@ -90,11 +90,11 @@ class _Reader:
     def __init__(self, module: Module, frames: Frames):
         self._module, self._frames = module, frames
         self._weights = {
-            _sides(array.shape[first:])
+            _sides(shape)
             for parameter in module.entry.parameters
             for array in parameter.results
             if len(array.shape) == 4 and array.dtype in ("f32", "bf16")
-            for first in range(3)  # also a row of taps, and one tap
+            for shape in _parts_and_merges(*array.shape)
         }
 
     def of(self, kernel: work.Kernel) -> Work:
@@ -219,6 +219,17 @@ def _scope_of(frames: tuple[Frame, ...]) -> str | None:
                     break
                 return scope
     return None
+
+
+def _parts_and_merges(rows: int, columns: int, inputs: int, outputs: int):
+    """The shapes in which a convolution's kernel, a row of its taps and one tap are computed."""
+    yield rows, columns, inputs, outputs
+    yield columns, inputs, outputs
+    yield inputs, outputs
+    yield rows * columns, inputs, outputs
+    yield rows * columns * inputs, outputs
+    yield columns * inputs, outputs
+    yield rows, columns * inputs, outputs
 
 
 def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
