@@ -246,5 +246,7 @@ def layer_of(op_name: str) -> str:
     if keys := re.findall(r"\[\\?'(\w+)\\?'\]", op_name):
         return "/".join(keys[:-1])
     *path, _ = op_name.split("/")
-    control = r"[(,]|->|^([A-Z]\w*|branch_\d+_fun|cond|while|body|closed_call|checkpoint|remat\d*)$"
+    control = (
+        r"[(,]|->|^([A-Z][\w.]*|branch_\d+_fun|cond|while|body|closed_call|checkpoint|remat\d*)$"
+    )
     return "/".join(name for name in path if name and not re.search(control, name))

@@ -5,7 +5,8 @@ passes over memory, since the sums must be complete before the normalisation sta
 reads its maps once and writes its result once; the next layer's convolution reads the result that
 the normalisation wrote. `benchmarks.scaling.model` counts the same passes, added up.
 
-Not counted: weights as the convolutions read them, sums of branches, pooling, augmentation.
+Not counted: weights as the convolutions read them, sums of branches, pooling, augmentation; and
+resizing and the loss, since logits of full size can be computed again from the small map.
 """
 
 import math
@@ -16,11 +17,10 @@ from benchmarks.profiles.categories import (
     FORWARD,
     INPUT,
     KERNEL,
-    LOSS,
     OPTIMISER,
     STATISTICS,
 )  # fmt: skip
-from benchmarks.scaling.model import LOGIT_PASSES, MAP_BYTES, SUM_BYTES, UPDATE_BYTES, Layer
+from benchmarks.scaling.model import MAP_BYTES, UPDATE_BYTES, Layer
 
 # Forward the sums read a convolution's output; backward that and its gradient.
 SUM_PASSES = 1 + 2
@@ -28,15 +28,8 @@ SUM_PASSES = 1 + 2
 NORM_PASSES = 2 + 3
 
 
-def training(
-    layers: Sequence[Layer], logits: int, parameters: int, images: int
-) -> dict[str, float]:
-    """Bytes of a training step.
-
-    Args:
-      layers: convolutions, of one image.
-      logits: numbers, of one image, auxiliary head included.
-    """
+def training(layers: Sequence[Layer], parameters: int, images: int) -> dict[str, float]:
+    """Bytes of a training step, of the convolutions of one image."""
     inputs = [math.prod(layer.input) for layer in layers]
     output = sum(math.prod(layer.output) for layer in layers)
     # The images need no gradient.
@@ -51,7 +44,6 @@ def training(
     }
     return {
         **{name: float(images * MAP_BYTES * passes) for name, passes in maps.items()},
-        LOSS: float(images * SUM_BYTES * LOGIT_PASSES * logits),
         OPTIMISER: float(UPDATE_BYTES * parameters),
     }
 

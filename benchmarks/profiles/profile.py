@@ -1,7 +1,6 @@
 """The profile of a network's program: measured on this CPU, or bounded from a device's numbers."""
 
 import dataclasses
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -175,10 +174,8 @@ def _necessary(setup: Setup, work: str) -> dict[str, float]:
     images = setup.padded_batch_size
     if not train:
         return necessary.inference(layers, images)
-    heads = 2 if setup.config["model"].get("aux") else 1
-    logits = heads * len(setup.classes) * math.prod(setup.crop_size)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    return necessary.training(layers, logits, parameters, images)
+    return necessary.training(layers, parameters, images)
 
 
 def _moving(work: Work, device: Device) -> float:
