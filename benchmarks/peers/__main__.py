@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--sides", default=",".join(SIDES), help="frameworks to run")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--turns", type=int, default=7, help="that count, after two that do not")
+    parser.add_argument("--turns", type=int, default=7, help="that count, after one that does not")
     parser.add_argument("--again", type=int, default=1, help="how often all of it is done anew")
     parser.add_argument(
         "--compile", action="store_true", help="also torch.compile, and Keras by XLA"
