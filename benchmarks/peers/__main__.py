@@ -18,27 +18,23 @@ import sys
 
 from benchmarks.peers import machine, report, turns
 from benchmarks.peers.rows import ROWS, Row
-from benchmarks.peers.turns import Contender
+from benchmarks.peers.turns import COMPILED, PLAIN, Contender
 from benchmarks.peers.work import Request
 
 WORKS = ("train", "infer")
-SIDES = ("ours", "torch", "keras")
 
 
 def contenders(row: Row, options: argparse.Namespace) -> list[Contender]:
     """Who runs a row."""
-    sides, compiled = options.sides.split(","), options.compile
-    found = [Contender("ours", "ours")] if "ours" in sides else []
-    if options.against and "ours" in sides:
-        found.append(Contender("before", "ours", segjax=str(options.against.resolve())))
-    for side, plain, faster in (
-        ("torch", "torch", "torch.compile"),
-        ("keras", "Keras", "Keras, XLA"),
-    ):
-        if side in row.peers and side in sides:
-            found.append(Contender(plain, side))
-            if compiled:
-                found.append(Contender(faster, side, compiled=True))
+    found = []
+    for side in options.sides.split(","):
+        if side != "ours" and side not in row.peers:
+            continue
+        found.append(Contender(PLAIN[side], side))
+        if side == "ours" and options.against:
+            found.append(Contender("before", side, segjax=str(options.against.resolve())))
+        if side in COMPILED and options.compile:
+            found.append(Contender(COMPILED[side], side, compiled=True))
     return found
 
 
@@ -84,10 +80,12 @@ def run(rows: list[Row], options: argparse.Namespace) -> dict:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("benchmarks.peers", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        "benchmarks.peers", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--work", default=",".join(WORKS))
-    parser.add_argument("--sides", default=",".join(SIDES), help="frameworks to run")
+    parser.add_argument("--sides", default=",".join(PLAIN), help="frameworks to run")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--turns", type=int, default=7, help="that count, after one that does not")
@@ -107,10 +105,10 @@ def main() -> None:
     unknown = [
         *(name for name in options.rows if name not in ROWS),
         *(name for name in options.work.split(",") if name not in WORKS),
-        *(name for name in options.sides.split(",") if name not in SIDES),
+        *(name for name in options.sides.split(",") if name not in PLAIN),
     ]
     if unknown:
-        known = ", ".join((*ROWS, *WORKS, *SIDES))
+        known = ", ".join((*ROWS, *WORKS, *PLAIN))
         raise SystemExit(f"{', '.join(unknown)}: unknown; rows, works and sides are {known}")
     try:
         result = run([ROWS[name] for name in options.rows or ROWS], options)

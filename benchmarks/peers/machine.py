@@ -1,14 +1,15 @@
 """The machine that times are taken on, and whether it is free."""
 
-import contextlib
 import os
 import pathlib
 import platform
 import time
+from collections.abc import Callable
 
 PROC = pathlib.Path("/proc")
 # Cores that others may use: a shell and a clock do not matter, a compiler does.
 LIMIT = 0.15
+LOOK_SECONDS = 0.5
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -53,18 +54,20 @@ def process_seconds(pid: int, proc: pathlib.Path = PROC) -> tuple[str, float]:
     return name.partition("(")[2], (int(user) + int(system)) / _TICKS
 
 
-def others(seconds: float = 0.5, proc: pathlib.Path = PROC) -> tuple[float, list[str]]:
-    """What the others use over so many seconds, in which this process sleeps: cores, and the
-    busiest processes in words."""
+def others(
+    proc: pathlib.Path = PROC, wait: Callable[[float], None] = time.sleep
+) -> tuple[float, list[str]]:
+    """What the others use over half a second, in which this process sleeps: cores, and the busiest
+    processes in words. The load average says less: it lags by a minute."""
 
     def processes() -> dict[int, tuple[str, float]]:
         return {int(p.name): process_seconds(int(p.name), proc) for p in proc.glob("[0-9]*")}
 
-    before, used, began = processes(), busy_seconds(proc), time.monotonic()
-    time.sleep(seconds)
-    cores = (busy_seconds(proc) - used) / (time.monotonic() - began)
+    before, used = processes(), busy_seconds(proc)
+    wait(LOOK_SECONDS)
+    cores = (busy_seconds(proc) - used) / LOOK_SECONDS
     uses = [
-        ((total - before.get(pid, ("", total))[1]) / seconds, name, pid)
+        ((total - before.get(pid, ("", total))[1]) / LOOK_SECONDS, name, pid)
         for pid, (name, total) in processes().items()
         if pid != os.getpid()
     ]
@@ -72,31 +75,32 @@ def others(seconds: float = 0.5, proc: pathlib.Path = PROC) -> tuple[float, list
     return cores, [f"{name} (pid {pid}) {use:.2f}" for use, name, pid in busiest if use > 0.02]
 
 
-def check_free(proc: pathlib.Path = PROC, seconds: float = 0.5) -> float:
-    """The cores that others use, at most `LIMIT`.
+def check_free(proc: pathlib.Path = PROC, wait: Callable[[float], None] = time.sleep) -> None:
+    """Looks whether others use the machine.
 
     Raises:
-      BusyError: naming the load and the busiest processes, if it is more.
+      BusyError: naming the load and the busiest processes, if they use more than `LIMIT` cores.
     """
-    cores, busiest = others(seconds, proc)
+    cores, busiest = others(proc, wait)
     if cores > LIMIT:
         who = ", ".join(busiest) or "none that this process can see"
         raise BusyError(
             f"others use {cores:.2f} of {os.cpu_count()} cores, more than {LIMIT}: {who}; times "
             "would say nothing. Wait until they end, or use --busy-ok for a trial"
         )
-    return cores
 
 
 class OthersDuring:
     """Cores that processes other than `pids` and this one use within the context, in `cores`."""
 
     def __init__(self, pids: list[int]):
-        self._pids = [os.getpid(), *pids]
+        self._own = dict.fromkeys([os.getpid(), *pids], 0.0)
         self.cores = float("nan")
 
     def _foreign(self) -> float:
-        return busy_seconds() - sum(process_seconds(pid)[1] for pid in self._pids)
+        for pid, known in self._own.items():
+            self._own[pid] = max(known, process_seconds(pid)[1])  # 0 of one that has ended
+        return busy_seconds() - sum(self._own.values())
 
     def __enter__(self) -> "OthersDuring":
         self._start = self._foreign(), time.monotonic()
@@ -104,5 +108,5 @@ class OthersDuring:
 
     def __exit__(self, *_) -> None:
         foreign, began = self._start
-        with contextlib.suppress(ZeroDivisionError):
-            self.cores = max(0.0, (self._foreign() - foreign) / (time.monotonic() - began))
+        elapsed = max(time.monotonic() - began, 1 / _TICKS)
+        self.cores = max(0.0, (self._foreign() - foreign) / elapsed)

@@ -27,7 +27,7 @@ def make(request: Request) -> Work:
         raise RuntimeError(f"JAX computes on {jax.default_backend()}, not on {request.device}")
     from segjax.training.setup import setup_programs
 
-    setup = setup_programs(_config(request))
+    setup = setup_programs(config_of(request))
     images, labels = work.batch(request.row)
     index = np.arange(len(images), dtype=np.int32)
     batch = setup.devices.put({"image": images, "label": labels, "index": index})
@@ -55,7 +55,7 @@ def make(request: Request) -> Work:
     )
 
 
-def _config(request: Request) -> Any:
+def config_of(request: Request) -> Any:
     from configs import base, recipes
 
     row = request.row

@@ -20,6 +20,9 @@ HERE = pathlib.Path(__file__).parents[2]
 TURN_SECONDS = 0.3  # at least; of shorter steps a turn has several
 PAUSE_SECONDS = 0.05  # after a turn, in which spinning threads come to rest
 WARM_UP = 1  # turns that do not count, after the first step, which does not either
+# Names of the columns, as the framework comes and compiled further.
+PLAIN = {"ours": "ours", "torch": "torch", "keras": "Keras"}
+COMPILED = {"torch": "torch.compile", "keras": "Keras, XLA"}
 START_SECONDS, ANSWER_SECONDS = 900, 300
 
 
