@@ -6,6 +6,7 @@ What needs the peers themselves is in test_peers_networks.py.
 import json
 import re
 
+import jax
 import pytest
 
 from benchmarks.peers import __main__ as peers
@@ -24,6 +25,7 @@ TINY = Row(
 
 def test_ours_runs_and_a_peer_that_fails_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(jax.config.jax_compilation_cache_dir))
     file = tmp_path / "out.json"
     options = peers.parser().parse_args(
         ["--work=train", "--turns=1", "--busy-ok", f"--json={file}"]
