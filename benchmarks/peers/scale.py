@@ -28,8 +28,8 @@ from benchmarks.peers.rows import ROWS, Row
 from benchmarks.peers.work import Request
 
 # Factors on the row's images, and on its height and width (multiples of 32 remain so).
-BATCHES = (0.25, 0.5, 1, 2, 4)
-SIDES = (1 / 3, 2 / 3, 1, 4 / 3, 2)
+BATCHES = (0.25, 0.5, 1, 2)
+SIDES = (1 / 3, 2 / 3, 1, 5 / 3)
 CLASSES = (2, 21, 60, 150)
 DEVICES = (1, 2, 4, 8)
 AXES = ("batch", "size", "classes", "devices")
