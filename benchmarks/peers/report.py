@@ -22,6 +22,8 @@ WORK = {"train": "training step", "infer": "inference"}
 def markdown(results: Sequence[Mapping[str, Any]]) -> str:
     """Times, memory and what they were measured on."""
     rows = [row for result in results for row in result["rows"]]
+    titles = [_title(row) for row in rows]
+    rows.sort(key=lambda row: titles.index(_title(row)))  # works of one network side by side
     columns = [name for name in COLUMNS if any(_entries(row, name) for row in rows)]
     parts = [*_setting(results), "", *_times(rows, columns), "", *_memory(rows, columns)]
     notes = _notes(rows)
@@ -38,35 +40,43 @@ def _timed(row: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
 
 
 def _setting(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Machine, versions and options; those of each file, if they differ."""
-    lines: dict[str, None] = {}
+    """Machine, versions and options: a line for all files, or for each kind of machine and type of
+    numbers."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         machine, options = result["machine"], result["options"]
-        entries = [
-            entry
-            for row in result["rows"]
-            for again in row["again"]
-            for entry in again["entries"]
-            if "versions" in entry
-        ]
-        versions = {name: v for entry in entries for name, v in entry["versions"].items()}
-        threads = dict.fromkeys(entry["threads"] for entry in entries)
-        devices = dict.fromkeys(e["device"] for e in entries if options["device"] == "gpu")
-        words = [
-            f"{machine['processor']}, {machine['cores']} cores",
-            f"{machine['memory'] / 2**30:.0f} GiB",
-            *devices,
-            options["dtype"],
-            ", ".join(f"{name} {version}" for name, version in versions.items()),
-            f"Python {machine['python']}",
-            f"threads: {'; '.join(threads)}",
-            f"{options['turns']} turns, {options['again']} times",
-            result["made"][:10],
-        ]
-        if options["busy_ok"]:
-            words.insert(0, "**A trial on a machine that others may have used**")
-        lines["; ".join(words) + "."] = None
-    return list(lines)
+        trial = "**A trial on a machine that others may have used**; " if options["busy_ok"] else ""
+        words = (
+            f"{trial}{machine['processor']}, {machine['cores']} cores; "
+            f"{machine['memory'] / 2**30:.0f} GiB; {options['dtype']}; Python {machine['python']}"
+        )
+        groups.setdefault(words, []).append(result)
+    return [f"{words}; {_merged(group)}." for words, group in groups.items()]
+
+
+def _merged(results: Sequence[Mapping[str, Any]]) -> str:
+    """What files of one machine say of versions, threads, devices, turns and days."""
+    entries = [
+        entry
+        for result in results
+        for row in result["rows"]
+        for again in row["again"]
+        for entry in again["entries"]
+        if "versions" in entry
+    ]
+    versions = {name: v for entry in entries for name, v in entry["versions"].items()}
+    devices = dict.fromkeys(e["device"] for e in entries if e["device"] != "cpu")
+    turns = sorted({result["options"]["turns"] for result in results})
+    again = sorted({result["options"]["again"] for result in results})
+    parts = [
+        *devices,
+        ", ".join(f"{name} {version}" for name, version in versions.items()),
+        f"threads: {', '.join(dict.fromkeys(entry['threads'] for entry in entries))}",
+        f"turns: {'-'.join(map(str, turns[:: max(1, len(turns) - 1)]))}",
+        f"repetitions: {'-'.join(map(str, again[:: max(1, len(again) - 1)]))}",
+        ", ".join(sorted({result["made"][:10] for result in results})),
+    ]
+    return "; ".join(parts)
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:

@@ -86,7 +86,7 @@ def main() -> None:
         serve(json.loads(sys.argv[1]), sys.stdin, answer)
     except Exception as error:  # whatever a framework raises is this peer's result
         traceback.print_exc()
-        answer(error=f"{type(error).__name__}: {error}".strip().splitlines()[0][:200])
+        answer(error=f"{type(error).__name__}: {error}".strip().splitlines()[0][:400])
 
 
 if __name__ == "__main__":

@@ -83,7 +83,11 @@ def test_the_table_has_medians_quartiles_ratios_memory_and_reasons():
         },
     ]
     lines = report.markdown([result(again), result(again[:1], "infer")]).splitlines()
-    assert lines[0].startswith("P, 2 cores; 8 GiB; float32; ours 1.0, torch 1.0; Python 3.11;")
+    assert lines[0] == (
+        "P, 2 cores; 8 GiB; float32; Python 3.11; ours 1.0, torch 1.0; threads: ours: 2, torch: 2; "
+        "turns: 3; repetitions: 1-2; 2026-01-02."
+    )
+    assert lines[1] == ""
     assert "| network | work | ours, ms | torch, ms | Keras, ms |" in lines
     training = (
         "| Net 2x24x48 | training step | 200 (200 to 200) | 400 (300 to 500), **1.50, 2.50** "
