@@ -1,12 +1,13 @@
-"""The networks of the seed documents in Keras, for make_keras_weights.py.
+"""The networks of the seed documents in Keras, for make_keras_weights.py and benchmarks.peers.
 
 Each is written after its document's listing, with the document's layer names. Keras's torch backend
 takes no "." in a name: `DOT` stands for it until the names are recorded.
 """
 
 import keras
-import torch.nn.functional as F
 from keras import layers as L
+
+from benchmarks.goldens.keras_argmax import max_pool_with_argmax, max_unpool
 
 DOT = "-dot-"
 HE = "he_normal"
@@ -17,8 +18,7 @@ class MaxPoolWithArgmax(L.Layer):
     """2x2 max pooling; returns the values and their flat places in each map."""
 
     def call(self, x):
-        pooled, places = F.max_pool2d(x.permute(0, 3, 1, 2), 2, return_indices=True)
-        return pooled.permute(0, 2, 3, 1), places.permute(0, 2, 3, 1)
+        return max_pool_with_argmax(x)
 
     def compute_output_spec(self, x):
         n, h, w, c = x.shape
@@ -31,8 +31,7 @@ class MaxUnpool(L.Layer):
     """Puts values back at their places in a map of twice the size; zeros elsewhere."""
 
     def call(self, x, places):
-        x = F.max_unpool2d(x.permute(0, 3, 1, 2), places.permute(0, 3, 1, 2), 2)
-        return x.permute(0, 2, 3, 1)
+        return max_unpool(x, places)
 
     def compute_output_spec(self, x, places):
         n, h, w, c = x.shape
