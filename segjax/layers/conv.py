@@ -23,6 +23,7 @@ from segjax.layers.dilated import (
     dilated_conv_with_phases,
     explicit_padding,
 )
+from segjax.layers.kernel_gradient import LARGE, conv_of_large, product_of_large
 from segjax.layers.norm import BatchNorm
 
 # Below this share of taps that see the map at all, summing the taps one by one beats a convolution
@@ -95,7 +96,8 @@ def atrous_conv(
 
 def _convolved(x, kernel, rate, padding, strides=1):
     centered = padding == centered_padding(kernel, rate)
-    plain = functools.partial(dilated_conv, rate=rate, padding=padding, strides=strides)
+    conv = dilated_conv if x.size < LARGE else conv_of_large
+    plain = functools.partial(conv, rate=rate, padding=padding, strides=strides)
     if rate == 1 or strides > 1 or not centered:
         return plain(x, kernel)
     by_phases = functools.partial(dilated_conv_with_phases, rate)
@@ -109,10 +111,11 @@ def _pointwise(x, kernel, strides):
     programs for it, which add a residual's gradient in the same pass; and a product of a strided
     slice aborts the compiler for CUDA in jaxlib 0.10 (a check in `triton_tiling_propagation.cc`).
     """
+    product = jnp.dot if x.size < LARGE else product_of_large
     return lax.platform_dependent(
         x,
         kernel,
-        cpu=lambda x, kernel: jnp.dot(x[:, ::strides, ::strides], kernel[0, 0]),
+        cpu=lambda x, kernel: product(x[:, ::strides, ::strides], kernel[0, 0]),
         default=lambda x, kernel: _convolved(x, kernel, 1, ((0, 0), (0, 0)), strides),
     )
 

@@ -16,6 +16,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from segjax.training.compiler_options import for_training
+
 MODES = ("jit", "pmap")
 AXIS = "data"  # of the mesh and of pmap
 
@@ -204,7 +206,12 @@ class Devices:
         """
         if self.mode == "jit":
             shardings = self.state_shardings(state)
-            return jax.jit(step, donate_argnums=0, out_shardings=(shardings, self.replicated()))
+            return jax.jit(
+                step,
+                donate_argnums=0,
+                out_shardings=(shardings, self.replicated()),
+                compiler_options=for_training(self.mesh.devices.flat[0].platform),
+            )
         return self._pmapped(step, out_axes=None, donate=(0,))
 
     def compile_eval(self, step: Callable) -> Callable:
