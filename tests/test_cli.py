@@ -143,7 +143,7 @@ _DEVICES = {"parallel.mode", "parallel.data", "parallel.space", "report.samples"
 _NETWORK = {"data.image_size", "data.mean", "data.std", "data.local_contrast"}
 REFUSED = {
     "evaluate": _TRAINING,
-    "uncertainty": {*_TRAINING, "data.eval_splits", "parallel.mode"},
+    "uncertainty": {*_TRAINING, "data.eval_splits", "parallel.mode", "report.measures"},
     "export": {*_TRAINING, *_DEVICES, "data.eval_splits", "data.label_size"},
     "recalibrate": {
         *(_TRAINING - {"data.train_split"}),
