@@ -25,6 +25,7 @@ import json
 import pathlib
 import sys
 import tempfile
+from typing import Any
 
 from benchmarks.loop import evaluation, prediction, start, waits
 from benchmarks.peers import machine
@@ -50,7 +51,7 @@ def _text(value: object) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Times what surrounds the steps.")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
     parser.add_argument("--config", default="configs/pspnet.py", help="of `start`")
     parser.add_argument("--steps", type=int, default=12, help="timed steps a row of `waits`")
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
             machine.check_free()
         except machine.BusyError as error:
             sys.exit(str(error))
-    measured = {"machine": machine.describe()}
+    measured: dict[str, Any] = {"machine": machine.describe()}
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name in options.parts or PARTS:

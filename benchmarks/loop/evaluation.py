@@ -29,6 +29,7 @@ def measure(folder: pathlib.Path, options: argparse.Namespace) -> list[dict[str,
     config.data.update(write(folder, "PNG", options.images, options.tiny), cache_mb=2000.0)
     setup = setup_run(config)
     split, devices, head = setup.validation, setup.devices, setup.objective.head
+    assert split is not None  # `setup_run` opens it
     variables, size = setup.init_state().eval_variables(), config.train.batch_size
     normalization, classes = setup.objective.normalization, len(setup.classes)
     forward = logits_fn(setup.model, normalization)

@@ -15,7 +15,7 @@ FORMS = {"PNG": "png", "JPEG": "jpg", "prepared": ""}
 
 def config_of(tiny: bool) -> Any:
     """The small PSPNet of CamVid; or a toy. Its data are set later."""
-    config = segnet.get_config() if tiny else pspnet.get_config("camvid_small")
+    config: Any = segnet.get_config() if tiny else pspnet.get_config("camvid_small")
     with config.unlocked():
         config.data = base.get_config().data
     config.data.image_size = (32, 48) if tiny else (180, 240)

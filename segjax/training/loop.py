@@ -35,7 +35,7 @@ def train(
     console: Console,
     preview: Callable[[Any], dict[str, np.ndarray]] | None = None,
     profile: tuple[int, int] | None = None,
-    meanwhile: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> RunState:
     """Trains to the last step, from the newest checkpoint in `workdir` if there is one.
 
@@ -103,7 +103,7 @@ class _Run:
     interruption: Interruption
     trace: Profile
     programs: Programs
-    meanwhile: Callable[[], None]
+    meanwhile: Callable[[], object]
 
     def __post_init__(self):
         self.eval_step = self.setup.eval_step()

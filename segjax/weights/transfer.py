@@ -148,7 +148,7 @@ def abstract_variables(model: nn.Module, channels: int = 3) -> dict[str, Any]:
 
 def init_variables(model: nn.Module, channels: int, key: jax.Array) -> dict[str, Any]:
     """A model's first variables, which depend on the channels of its images and on no size."""
-    return model.init(key, jnp.zeros((1, 64, 64, channels)), train=False)
+    return dict(model.init(key, jnp.zeros((1, 64, 64, channels)), train=False))
 
 
 def abstract_key() -> Any:
