@@ -221,4 +221,8 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
 
     config.report = report = ml_collections.ConfigDict()
     report.samples = 8  # pictures in the sample grid and in TensorBoard
+    # Of the evaluation at the end and of --mode=evaluate, beside the counts of pixels: boundary
+    # (scores near borders), objects (by size and distance), calibration; also on the command line
+    # --config.report.measures=boundary,calibration, () for none.
+    report.measures = ("boundary", "objects", "calibration")
     return config

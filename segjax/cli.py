@@ -120,7 +120,7 @@ COMMANDS: Mapping[str, Command] = {
         "measure uncertainty by dropout (--workdir) or by an ensemble (--runs)",
         takes=("workdir", "runs", "split", "samples", "output"),
         overrides=_DATA,
-        without_effect=(*_OF_TRAINING, "data.eval_splits", "parallel.mode"),
+        without_effect=(*_OF_TRAINING, "data.eval_splits", "parallel.mode", "report.measures"),
     ),
     "recalibrate": Command(
         "recompute the batch normalisation statistics of a run over all training images",

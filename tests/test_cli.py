@@ -139,11 +139,14 @@ _TRAINING = {
     *("data.train_split", "data.sampling", "data.repeat_threshold", "data.on_device"),
     *("data.on_unreadable", "data.on_changed", "data.workers", "parallel.shard_optimizer"),
 }
-_DEVICES = {"parallel.mode", "parallel.data", "parallel.space", "report.samples"}
+_DEVICES = {
+    *("parallel.mode", "parallel.data", "parallel.space"),
+    *("report.samples", "report.measures"),
+}
 _NETWORK = {"data.image_size", "data.mean", "data.std", "data.local_contrast"}
 REFUSED = {
     "evaluate": _TRAINING,
-    "uncertainty": {*_TRAINING, "data.eval_splits", "parallel.mode"},
+    "uncertainty": {*_TRAINING, "data.eval_splits", "parallel.mode", "report.measures"},
     "export": {*_TRAINING, *_DEVICES, "data.eval_splits", "data.label_size"},
     "recalibrate": {
         *(_TRAINING - {"data.train_split"}),

@@ -24,12 +24,13 @@ from segjax.inference.scoring import (
 from segjax.metrics.protocols import find_protocol
 from segjax.report import run as run_report
 from segjax.report import tables
+from segjax.report.places import check_places
 from segjax.training.agreement import agree_on_run
 from segjax.training.distributed import is_first
 from segjax.training.evaluation import eval_batch_size, evaluation_path
 from segjax.training.mesh import evaluation_devices
 from segjax.training.metrics_file import read_metrics
-from segjax.training.options import check_memory
+from segjax.training.options import check_memory, measures_of
 from segjax.training.progress import print_line
 from segjax.training.run_record import load_record
 from segjax.training.setup import describe_protocol
@@ -106,7 +107,7 @@ def evaluate(
     output = pathlib.Path(output or (default / "crf" if options.crf else default))
     first = is_first()
     if first:
-        run_report.check_places(output, "--output" if output != workdir else "--workdir")
+        check_places(output, "--output" if output != workdir else "--workdir")
     if first and output.resolve() != workdir.resolve():
         configs.copy_run(workdir, output)
         configs.save(_with_crf(config, options.crf), output)
@@ -151,11 +152,11 @@ def _evaluate_splits(
     """Compiles the scoring step and yields (split, its evaluation)."""
     config = predictor.config
     devices = evaluation_devices(config["parallel"])
-    crf, head = predictor.options.crf, predictor.head
+    crf, head, measures = predictor.options.crf, predictor.head, measures_of(config["report"])
     if crf:
         step = make_logits_step(predictor.model, predictor.normalization)
     else:
-        step = make_scoring_step(predictor.model, predictor.normalization, head)
+        step = make_scoring_step(predictor.model, predictor.normalization, head, measures)
     step = devices.compile_eval(step)
     variables, classes = devices.replicate(predictor.variables), len(predictor.classes)
     size = eval_batch_size(config)
@@ -164,7 +165,16 @@ def _evaluate_splits(
         yield (
             split,
             evaluate_fully(
-                step, variables, canvas, size, devices, classes, protocol, crf=crf, head=head
+                step,
+                variables,
+                canvas,
+                size,
+                devices,
+                classes,
+                protocol,
+                crf=crf,
+                head=head,
+                measures=measures,
             ),
         )
 

@@ -26,7 +26,7 @@ from segjax.data.layouts.match import Choice
 from segjax.data.layouts.samples import Place, files_of_split
 from segjax.data.polygons.class_names import labels_of
 from segjax.data.splits import Splits
-from segjax.report.doctor import print_harm
+from segjax.report.harm import print_harm
 from segjax.report.page import write_text
 from segjax.training.progress import duration, print_line
 from segjax.training.setup import setup_programs, setup_run

@@ -1,9 +1,12 @@
 """The command predict: label maps of images, folders, lists and videos."""
 
+import collections
+import concurrent.futures
 import contextlib
 import csv
 import dataclasses
 import itertools
+import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,28 +107,8 @@ def predict(
     inputs = open_inputs(input, data["channels"], ranges_of(data), exif, timeout_s)
     if inputs.note:
         print_line(console, inputs.note)
-    masks, unreadable = [], []
-    with progress_bar(console, "predict") as progress, _film(inputs, output) as film:
-        for item, label in _predictions(predictor, inputs):
-            if label is None:
-                unreadable.append(item)
-            else:
-                if nodata is not None:
-                    mark_void(item, label)
-                mask = written.to_raw_ids(label)
-                if nodata not in (None, IGNORE):  # 255 is a class in the data set's own masks
-                    mark_void(item, mask, nodata)
-                masks.append(write_picture(output / "masks", item, mask, nodata=nodata))
-                for kind, mask in _label_masks(label, classes):
-                    write_picture(output / kind, item, mask)
-                tinted = _overlay(item.image, label, classes)
-                if film:
-                    film.add(np.concatenate(list(tinted.blocks())))
-                else:
-                    write_picture(output / "colors", item, _colors(label, classes))
-                    write_picture(output / "overlays", item, tinted)
-                    print_line(console, _shares(item.origin, label, classes))
-            progress(len(masks) + len(unreadable), inputs.total)
+    pictures = Pictures(output, classes, written, nodata)
+    masks, unreadable, film = write_predictions(predictor, inputs, pictures, console)
     if film:
         more = f"and {OVERLAY_VIDEO}" if film.works else f"(this opencv wrote no {OVERLAY_VIDEO})"
         print_line(console, f"{len(masks)} frame(s): masks {more} in {output}")
@@ -146,6 +129,87 @@ def predict(
     return masks
 
 
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """The pictures of predictions, as files.
+
+    Attributes:
+      output: their folder.
+      classes: of the label maps.
+      written: as the masks have them.
+      nodata: the id of pixels without data in the masks; None where there is none.
+    """
+
+    output: pathlib.Path
+    classes: ClassTable
+    written: ClassTable
+    nodata: int | None
+
+    def write(
+        self, item: Input, label: np.ndarray, film: VideoWriter | None = None
+    ) -> tuple[pathlib.Path, str]:
+        """Writes the pictures of an input.
+
+        Args:
+          film: takes the overlay, of a video.
+
+        Returns:
+          The path of the mask, and a line for the user.
+        """
+        if self.nodata is not None:
+            mark_void(item, label)
+        mask = self.written.to_raw_ids(label)
+        if self.nodata not in (None, IGNORE):  # 255 is a class in the data set's own masks
+            mark_void(item, mask, self.nodata)
+        path = write_picture(self.output / "masks", item, mask, nodata=self.nodata)
+        for kind, mask in _label_masks(label, self.classes):
+            write_picture(self.output / kind, item, mask)
+        tinted = _overlay(item.image, label, self.classes)
+        if film:
+            film.add(np.concatenate(list(tinted.blocks())))
+        else:
+            write_picture(self.output / "colors", item, _colors(label, self.classes))
+            write_picture(self.output / "overlays", item, tinted)
+        return path, _shares(item.origin, label, self.classes)
+
+
+def write_predictions(
+    predictor: Predictor, inputs: Inputs, pictures: Pictures, console: Console
+) -> tuple[list[pathlib.Path], list[Input], VideoWriter | None]:
+    """Predicts all inputs and writes their pictures, in threads beside the network.
+
+    Returns:
+      The paths of the masks, the inputs that could not be read, and the writer of a video.
+    """
+    masks, unreadable, waiting = [], [], collections.deque()
+    with (
+        progress_bar(console, "predict") as progress,
+        _film(inputs, pictures.output) as film,
+        # A video's frames are in order.
+        concurrent.futures.ThreadPoolExecutor(1 if film else min(4, os.cpu_count() or 1)) as pool,
+    ):
+
+        def finish(count: int) -> None:
+            """Waits until at most so many inputs are still to be written."""
+            while len(waiting) > count:
+                path, line = waiting.popleft().result()
+                masks.append(path)
+                if not film:
+                    print_line(console, line)
+                progress(len(masks) + len(unreadable), inputs.total)
+
+        for item, label in _predictions(predictor, inputs):
+            if label is None:
+                unreadable.append(item)
+                progress(len(masks) + len(unreadable), inputs.total)
+                continue
+            waiting.append(pool.submit(pictures.write, item, label, film))
+            # An image of which only windows are read is closed after this.
+            finish(0 if isinstance(item.image, WindowedImage) else predictor.options.batch_size)
+        finish(0)
+    return masks, unreadable, film
+
+
 def _film(
     inputs: Inputs, output: pathlib.Path
 ) -> contextlib.AbstractContextManager[VideoWriter | None]:
@@ -160,7 +224,7 @@ def _predictions(predictor: Predictor, inputs: Inputs) -> Iterator[tuple[Input, 
     options = predictor.options
     # A batch keeps all its images in memory; windows need only one.
     one_by_one = options.inference == "slide" or inputs.total == 1
-    items = inputs.read()
+    items = inputs.read(1 if one_by_one else options.batch_size)
     while batch := list(itertools.islice(items, 1 if one_by_one else options.batch_size)):
         if options.inference != "slide" or options.crf:
             batch = [_whole(item) for item in batch]

@@ -18,6 +18,7 @@ from segjax.data.splits import Splits
 from segjax.inference.label_maps import LabelMaps, describe_label_maps, score_label_maps
 from segjax.report import run as run_report
 from segjax.report import tables
+from segjax.report.places import check_places
 from segjax.training.evaluation import evaluation_path
 from segjax.training.head import SOFTMAX
 from segjax.training.progress import print_line, progress_bar
@@ -84,7 +85,7 @@ def score(
     known = label_of_ids(classes, ids, masks.id_map.labels if masks else None)
     maps = LabelMaps(files, classes, known, size if isinstance(size, tuple) else None, void)
     output = pathlib.Path(output or _default_output(data["name"], predictions))
-    run_report.check_places(output, "--output")
+    check_places(output, "--output")
     with progress_bar(console, "scoring") as progress:
         evaluation, resized = score_label_maps(
             source, maps, protocol, timeout_s=data["timeout_s"], progress=progress

@@ -1,22 +1,20 @@
 """The command train: trains or resumes a run, then evaluates its best checkpoint."""
 
 import contextlib
+import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from segjax import config as configs
-from segjax.commands.evaluate import evaluate
 from segjax.console import Console
-from segjax.data.datasets import classes_in_words
 from segjax.data.files.folder_lock import FolderLock
-from segjax.inference.predictor import Predictor
-from segjax.report import run as run_report
-from segjax.report.doctor import print_harm
+from segjax.report.harm import print_harm
 from segjax.report.numbers import evenly_spaced
+from segjax.report.places import check_places
 from segjax.report.plan_tables import parts_table
 from segjax.report.provenance import known_findings, save_run, save_skipped_steps
 from segjax.training import loop
@@ -57,7 +55,7 @@ def train(
     console, workdir = console or Console(), pathlib.Path(workdir)
     first = is_first()
     if first:
-        run_report.check_places(workdir, "--workdir")
+        check_places(workdir, "--workdir")
     with workdir_lock(workdir) if first else contextlib.nullcontext() as lock:
         agree_on_run(config, workdir)
         configs.check_same_run(config, workdir, base, except_for=LENGTH)
@@ -74,14 +72,25 @@ def train(
             setup.inputs.save(workdir)  # last: a start that is killed before it compares again
             _announce(setup, workdir, console, lock.notice)
             print_harm(setup.findings, console, known)
-        run_state = loop.train(setup, workdir, console, preview=_preview(setup), profile=profile)
+        run_state = loop.train(
+            setup, workdir, console, _preview(setup), profile, meanwhile=_import_the_rest
+        )
         if run_state.stopped:
             print_line(console, f"stopped early: {run_state.stopped}")
         if first and run_state.skipped_steps:
             note = save_skipped_steps(workdir, run_state.skipped_steps, setup.total_steps)
             print_line(console, f"warning: {note}")
         with Interruption(_UNFINISHED):
+            evaluate = _import_the_rest()
             return evaluate(workdir, console=console, seconds=run_state.seconds, opened=setup.data)
+
+
+def _import_the_rest() -> Callable[..., dict[str, dict]]:
+    """Imports what a run needs after its first step, and returns `evaluate`. Matplotlib and SciPy
+    take a second, which the start need not wait for."""
+    from segjax.commands.evaluate import evaluate
+
+    return evaluate
 
 
 def workdir_lock(workdir: str | pathlib.Path) -> FolderLock:
@@ -116,7 +125,7 @@ def _announce(setup: Setup, workdir: pathlib.Path, console: Console, notice: str
         f"{jax.devices()[0].platform} device(s){f' ({shape})' if shape else ''}"
         f"{f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''}, workdir "
         f"{workdir}",
-        classes_in_words(config["data"]),
+        setup.data.classes_in_words,
         *setup.data.notes,
     ]
     if rows > size:
@@ -139,14 +148,21 @@ def _preview(setup: Setup):
     """The function that draws a few validation images for TensorBoard after each evaluation."""
     source, timeout_s = setup.validation.source, setup.config["data"]["timeout_s"]
     chosen = evenly_spaced(len(source), setup.config["report"]["samples"])
-    predictor = Predictor(setup.model, None, setup.classes, setup.config)
+
+    @functools.cache
+    def predictor():
+        from segjax.inference.predictor import Predictor  # as `_import_the_rest` says
+
+        return Predictor(setup.model, None, setup.classes, setup.config)
 
     def preview(variables) -> dict[str, np.ndarray]:
-        predictor.variables = variables
+        from segjax.report import run as run_report
+
+        predictor().variables = variables
         return {
             f"val/{sample['name']}": run_report.panels(sample, setup.classes)
             for sample in run_report.predicted_samples(
-                lambda _, sample: predictor.predict(sample["image"]), source, chosen, timeout_s
+                lambda _, sample: predictor().predict(sample["image"]), source, chosen, timeout_s
             )
         }
 

@@ -10,7 +10,7 @@ from typing import Any
 from segjax.data.checks import quick_check
 from segjax.data.classes import ClassTable
 from segjax.data.counts import SplitCounts
-from segjax.data.datasets import class_table, make_source, spec_of
+from segjax.data.datasets import class_table, classes_in_words, make_source, spec_of
 from segjax.data.doctor.diagnose import findings_of
 from segjax.data.doctor.findings import ERROR, Finding
 from segjax.data.doctor.settings import settings_of
@@ -36,6 +36,8 @@ class Splits:
 
     def __init__(self, data: Mapping[str, Any], seed: int = 0):
         self.data, self.seed = data, seed
+        # With what data sets have found in the root, for the next split to be opened.
+        self._data = {**data, "trees": {}}
         self._finished = False
         self._sources: dict[str, Source] = {}
         self._looked: dict[str, Split] = {}
@@ -65,7 +67,12 @@ class Splits:
     @functools.cached_property
     def classes(self) -> ClassTable:
         """The classes, after `data.class_map`; opens no split."""
-        return class_table(self.data)
+        return class_table(self._data)
+
+    @property
+    def classes_in_words(self) -> str:
+        """See `datasets.classes_in_words`."""
+        return classes_in_words(self._data)
 
     @functools.cached_property
     def image_options(self) -> ImageOptions:
@@ -76,7 +83,7 @@ class Splits:
         split, opened = self.data["train_split"], []
 
         def training(data: Mapping[str, Any]) -> PairedFiles | None:
-            opened.append(files_of(make_source(data, split, self.seed)))
+            opened.append(files_of(make_source({**self._data, **data}, split, self.seed)))
             return opened[0]
 
         options = resolve(self.data, training)
@@ -107,7 +114,7 @@ class Splits:
 
     def source(self, split: str) -> Source:
         """The samples of a split as in its files; DataError if it is missing or incomplete."""
-        data = {**self.data, **self.image_options.values}
+        data = {**self._data, **self.image_options.values}
         if split not in self._sources:
             self._sources[split] = make_source(data, split, self.seed)
         return self._sources[split]

@@ -23,8 +23,7 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import scipy.sparse
-import scipy.special
+import scipy
 from jaxtyping import Float, Int, UInt8
 
 Filter = Callable[[Float[np.ndarray, "n k"]], Float[np.ndarray, "n k"]]
@@ -156,7 +155,7 @@ def _gaussian_filter(size: tuple[int, int], std: float) -> Filter:
     return kernel
 
 
-def _band(size: int, std: float) -> scipy.sparse.csr_array:
+def _band(size: int, std: float) -> "scipy.sparse.csr_array":
     """[size, size], the weights between the pixels of one axis."""
     reach = min(math.ceil(_REACH * std), size - 1)
     offsets = np.arange(-reach, reach + 1)
@@ -240,7 +239,7 @@ def _corner_numbers(
     return numbers, factors.sum() - corners * factors
 
 
-def _blur(numbers: Int[np.ndarray, "m"], step: int) -> scipy.sparse.csr_array:
+def _blur(numbers: Int[np.ndarray, "m"], step: int) -> "scipy.sparse.csr_array":
     """(1/2, 1, 1/2) over the corners along one direction; corners that no point has are 0."""
     count = len(numbers)
     after = np.minimum(np.searchsorted(numbers, numbers + step), count - 1)

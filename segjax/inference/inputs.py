@@ -1,6 +1,8 @@
 """The inputs of predict: an image, a folder, a list of paths, or a video."""
 
+import collections
 import dataclasses
+import itertools
 import os
 import pathlib
 from collections import Counter
@@ -25,7 +27,7 @@ from segjax.data.files.text_file import read_text
 from segjax.data.files.values import Range
 from segjax.data.files.walk import walk
 from segjax.data.files.windowed import WindowedImage
-from segjax.data.parallel import TIMEOUT_S, within
+from segjax.data.parallel import TIMEOUT_S, in_thread, result_of
 from segjax.inference import video
 
 LIST_SUFFIX = ".txt"
@@ -65,13 +67,14 @@ class Inputs:
     Attributes:
       total: number of images; None for a video that does not state it.
       frames_per_second: of a video; None for images.
-      read: yields every `Input`, from the first one at each call.
+      read: yields every `Input`, from the first one at each call; images are decoded in threads,
+        as many ahead of their use as its argument says (0 by default).
       note: a line about the files that are left; "" if none are.
     """
 
     total: int | None
     frames_per_second: float | None
-    read: Callable[[], Iterator[Input]]
+    read: Callable[..., Iterator[Input]]
     note: str = ""
 
 
@@ -104,7 +107,7 @@ def open_inputs(
                 "channels, a folder or a list of them"
             )
         total, rate = video.probe(path)
-        return Inputs(total, rate, lambda: _frames(path))
+        return Inputs(total, rate, lambda ahead=0: _frames(path))
     if suffix == LIST_SUFFIX and path.is_file():
         images, root = _listed(path), path.parent
     else:
@@ -120,7 +123,13 @@ def open_inputs(
     names = output_names(images, root)
     options = {"channels": channels, "value_range": tuple(value_range)}
     note = _left_files(path, images) if path.is_dir() else ""
-    return Inputs(len(images), None, lambda: _images(images, names, exif, options, timeout_s), note)
+    files = list(zip(images, names, strict=True))
+    return Inputs(
+        len(images),
+        None,
+        lambda ahead=0: _images(files, exif, options, timeout_s, ahead),
+        note,
+    )
 
 
 def output_names(paths: Sequence[pathlib.Path], root: pathlib.Path) -> list[str]:
@@ -162,13 +171,24 @@ def _left_files(folder: pathlib.Path, images: Sequence[pathlib.Path]) -> str:
 
 
 def _images(
-    paths, names, exif: str, options: Mapping[str, Any], timeout_s: float
+    files: Sequence[tuple[pathlib.Path, str]],
+    exif: str,
+    options: Mapping[str, Any],
+    timeout_s: float,
+    ahead: int,
 ) -> Iterator[Input]:
-    for path, name in zip(paths, names, strict=True):
+    rest, begun = iter(files), collections.deque()
+    while True:
+        for path, name in itertools.islice(rest, 1 + ahead - len(begun)):
+            begun.append((path, name, in_thread(_image, path, name, exif, options)))
+        if not begun:
+            return
+        path, name, future = begun.popleft()
         try:
-            yield within(timeout_s, path, _image, path, name, exif, options)
+            item = result_of(future, timeout_s, lambda path=path: str(path))
         except ValueError as error:
-            yield Input(name, str(path), None, str(error))
+            item = Input(name, str(path), None, str(error))
+        yield item
 
 
 def _image(path: pathlib.Path, name: str, exif: str, options: Mapping[str, Any]) -> Input:

@@ -4,14 +4,14 @@ import collections
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
+import scipy
 from jaxtyping import Float, UInt8
 
 from segjax.data.fitted import FittedDataset, fitted_size, resize_image
@@ -29,6 +29,7 @@ from segjax.training.evaluation import Evaluation, ImageCounts, device_outputs
 from segjax.training.forward import logits_fn
 from segjax.training.head import SOFTMAX, Head
 from segjax.training.mesh import Devices
+from segjax.training.options import MEASURES
 from segjax.training.step import Batch, make_eval_step
 from segjax.transforms.normalize import Normalization
 
@@ -109,12 +110,16 @@ class LabelEvaluation(Evaluation):
 
 
 def make_scoring_step(
-    model: nn.Module, normalization: Normalization, head: Head = SOFTMAX
+    model: nn.Module,
+    normalization: Normalization,
+    head: Head = SOFTMAX,
+    measures: Collection[str] = MEASURES,
 ) -> Callable[[Any, Batch], tuple[dict[str, Any], dict[str, Any]]]:
     """Returns the step of `training.step.make_eval_step` with more outputs.
 
-    With a softmax: `prediction`, uint8 of the labels' shape, per image, and `calibration`, sums
-    over the batch. With a sigmoid head: `thresholds`, sums of `threshold_counts`.
+    With a softmax: `prediction`, uint8 of the labels' shape, per image, where boundaries or objects
+    are measured, and `calibration`, sums over the batch, where that is. With a sigmoid head:
+    `thresholds`, sums of `threshold_counts`.
     """
 
     def of_thresholds(logits, labels):
@@ -124,10 +129,19 @@ def make_scoring_step(
         return make_eval_step(model, normalization, of_thresholds, head)
 
     def extra(logits, labels):
-        prediction = jnp.argmax(logits, -1).astype(jnp.uint8)
-        return {"prediction": prediction}, {"calibration": calibration_counts(logits, labels)}
+        maps, sums = {}, {}
+        if _on_host(measures):
+            maps["prediction"] = jnp.argmax(logits, -1).astype(jnp.uint8)
+        if "calibration" in measures:
+            sums["calibration"] = calibration_counts(logits, labels)
+        return maps, sums
 
     return make_eval_step(model, normalization, extra)
+
+
+def _on_host(measures: Collection[str]) -> bool:
+    """Whether label maps are measured on the host."""
+    return "boundary" in measures or "objects" in measures
 
 
 def make_logits_step(
@@ -154,6 +168,7 @@ def evaluate_fully(
     threads: int | None = None,
     crf: DenseCRF | None = None,
     head: Head = SOFTMAX,
+    measures: Collection[str] = MEASURES,
 ) -> FullEvaluation | LabelEvaluation:
     """Runs a compiled step of `make_scoring_step` over every sample of a split, once.
 
@@ -169,6 +184,7 @@ def evaluate_fully(
         `make_logits_step`.
       head: of the step. Boundaries, objects and calibration are measured of a softmax alone; of a
         sigmoid head thresholds are.
+      measures: of `MEASURES`, as the step has them.
 
     Raises:
       ValueError: for an unknown protocol, or one that does not suit the head, before anything runs.
@@ -182,7 +198,7 @@ def evaluate_fully(
     if head.name == "sigmoid":
         return _evaluate_labels(scoring_step, variables, canvas, batch_size, devices, head)
     threads = threads or os.cpu_count() or 1
-    measures = HostMeasures(num_classes)
+    on_host = HostMeasures(num_classes, measures)
     images, loss_sum = ImageCounts(canvas.names), 0.0
     calibration: Any = None  # nothing counted yet
     waiting = collections.deque()
@@ -193,24 +209,27 @@ def evaluate_fully(
         for batch, rows, sums in outputs:
             images.add(batch["index"], rows["confusion"])
             loss_sum += float(sums["loss_sum"])
-            calibration = add_counts(calibration, sums["calibration"])
+            if "calibration" in measures:
+                calibration = add_counts(calibration, sums["calibration"])
+            if not _on_host(measures):
+                continue
             maps = (label_maps(batch, x) for x in (batch["label"], rows["prediction"]))
             pairs = zip(*maps, strict=True)
-            waiting.extend(pool.submit(measures.add, *pair) for pair in pairs)
+            waiting.extend(pool.submit(on_host.add, *pair) for pair in pairs)
             while len(waiting) > _WAITING_PER_THREAD * threads:
                 waiting.popleft().result()
         for measured in waiting:
             measured.result()
     names, confusions = images.of_all_processes()
-    measures = _merged(gather(measures))
+    on_host = _merged(gather(on_host))
     pixels = int(confusions.counts.sum())
     return FullEvaluation(
         names=names,
         confusions=confusions,
         loss=loss_sum / pixels if pixels else float("nan"),
-        boundary=measures.boundaries.summary(),
-        calibration=summarize_calibration(calibration),
-        by_object=measures.by_object.summary(),
+        boundary=on_host.boundaries.summary() if "boundary" in measures else {},
+        calibration=summarize_calibration(calibration) if "calibration" in measures else {},
+        by_object=on_host.by_object.summary() if "objects" in measures else {},
         protocol=protocol,
     )
 
@@ -305,13 +324,16 @@ def _evaluate_labels(
 class HostMeasures:
     """Measures of label maps on the host; `add` may run in several threads at once."""
 
-    def __init__(self, num_classes: int):
+    def __init__(self, num_classes: int, measures: Collection[str] = MEASURES):
         self.boundaries, self.by_object = Boundaries(num_classes), StratifiedIoU(num_classes)
+        self._measures = measures
 
     def add(self, label: UInt8[np.ndarray, "h w"], prediction: UInt8[np.ndarray, "h w"]) -> None:
         distance = distance_to_boundary(label)  # the costliest part, which both need
-        self.boundaries.add(label, prediction, distance)
-        self.by_object.add(label, prediction, distance)
+        if "boundary" in self._measures:
+            self.boundaries.add(label, prediction, distance)
+        if "objects" in self._measures:
+            self.by_object.add(label, prediction, distance)
 
     def merge(self, other: "HostMeasures") -> None:
         self.boundaries.merge(other.boundaries)

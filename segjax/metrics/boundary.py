@@ -11,8 +11,8 @@ import math
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int, Integer, UInt8
-from scipy import ndimage, spatial
 
 from segjax.data.classes import IGNORE
 from segjax.metrics import confusion as counting
@@ -57,7 +57,7 @@ def distance_to_boundary(label: UInt8[np.ndarray, "h w"]) -> Float[np.ndarray, "
     boundary = boundary_pixels(label)
     if not boundary.any():
         return np.full(label.shape, np.inf)
-    return np.asarray(ndimage.distance_transform_edt(~boundary))
+    return np.asarray(scipy.ndimage.distance_transform_edt(~boundary))
 
 
 def confusion_by_distance(
@@ -92,8 +92,12 @@ def contour_region(label: UInt8[np.ndarray, "h w"], reach: int) -> Bool[np.ndarr
     labelled = label != IGNORE
     own = label.astype(np.int16)
     # An ignored pixel must be neither the highest nor the lowest id.
-    highest = ndimage.maximum_filter(np.where(labelled, own, -1), 2 * reach + 1, mode="nearest")
-    lowest = ndimage.minimum_filter(np.where(labelled, own, 256), 2 * reach + 1, mode="nearest")
+    highest = scipy.ndimage.maximum_filter(
+        np.where(labelled, own, -1), 2 * reach + 1, mode="nearest"
+    )
+    lowest = scipy.ndimage.minimum_filter(
+        np.where(labelled, own, 256), 2 * reach + 1, mode="nearest"
+    )
     near = (highest != own) | (lowest != own)
     near[:reach] = near[-reach:] = True
     near[:, :reach] = near[:, -reach:] = True
@@ -144,7 +148,7 @@ def _matched(points, others, tolerance: float) -> Bool[np.ndarray, "n"]:
     # The tree finds neighbours strictly nearer than the bound; one at the tolerance is a match.
     bound = tolerance + 0.5
     # The points are in the order of the image, so building without medians is quicker.
-    tree = spatial.KDTree(others, balanced_tree=False, compact_nodes=False)
+    tree = scipy.spatial.KDTree(others, balanced_tree=False, compact_nodes=False)
     distance, _ = tree.query(points, distance_upper_bound=bound)
     return distance <= tolerance
 

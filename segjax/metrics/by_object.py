@@ -9,8 +9,8 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int, Integer, UInt8
-from scipy import ndimage
 
 from segjax.data.classes import IGNORE
 from segjax.metrics import boundary
@@ -40,11 +40,11 @@ def object_sizes(label: UInt8[np.ndarray, "h w"]) -> tuple[Int[np.ndarray, "h w"
     components = np.zeros(label.shape, np.int32)
     total = 0
     # Ids plus 1, because find_objects leaves out zeros; the ignored id, 255, wraps to 0.
-    boxes = ndimage.find_objects((label + np.uint8(1)).astype(np.int32))
+    boxes = scipy.ndimage.find_objects((label + np.uint8(1)).astype(np.int32))
     for class_id, box in enumerate(boxes):
         if box is None:
             continue
-        result: Any = ndimage.label(label[box] == class_id, np.ones((3, 3), bool))
+        result: Any = scipy.ndimage.label(label[box] == class_id, np.ones((3, 3), bool))
         numbered, number = result
         inside = numbered > 0
         components[box][inside] = numbered[inside] + total

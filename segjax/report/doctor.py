@@ -3,13 +3,13 @@
 import json
 import os
 import pathlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.text import Text
 
 from segjax.console import Console
-from segjax.data.doctor import SEVERITIES, WARNING, Diagnosis, Finding, paste_lines
+from segjax.data.doctor import SEVERITIES, Diagnosis, Finding, paste_lines
 from segjax.report import figures
 from segjax.report.doctor_samples import NO_CLASS, name_of, side_by_side
 from segjax.report.numbers import ABSENT, evenly_spaced
@@ -35,27 +35,6 @@ def print_findings(diagnosis: Diagnosis, console: Console | None = None) -> None
         print_line(console, Text(f"  -> {finding.remedy}", style="green"))
     images = ", ".join(f"{n.images} {split}" for split, n in diagnosis.splits.items())
     console.print(Text(f"{summary(diagnosis)} in {images} images of {diagnosis.title}"))
-
-
-def print_harm(findings: Sequence[Finding], console: Console, known: Collection[str] = ()) -> None:
-    """Prints what would harm a run in one block: a line for each finding, and its remedy.
-
-    Args:
-      findings: of which warnings are printed, and nothing without any.
-      console: to print to.
-      known: titles of findings that the user has seen, which are counted only.
-    """
-    harm = [finding for finding in findings if finding.severity == WARNING]
-    new = [finding for finding in harm if finding.title not in known]
-    if not new:
-        if harm:
-            print_line(console, f"{len(harm)} findings that may harm are those of the start")
-        return
-    heading = f"this would harm the run ({len(new)} finding{'s' * (len(new) > 1)}, more with --mode"
-    print_line(console, Text(f"{heading}=doctor):", style=_COLOURS[WARNING]))
-    for finding in new:
-        print_line(console, f"  {finding.title}")
-        print_line(console, Text(f"    -> {finding.remedy}", style="green"))
 
 
 def summary(diagnosis: Diagnosis) -> str:

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from segjax import config as configs
-from segjax.data import contents
 from segjax.data.classes import ClassTable
 from segjax.data.doctor.findings import WARNING
 from segjax.data.errors import DataError
@@ -19,28 +18,18 @@ from segjax.data.files.json_file import need_form, read_json
 from segjax.data.parallel import within
 from segjax.data.source import file_names
 from segjax.data.splits import Splits
-from segjax.destinations import check_folder
 from segjax.inference.predictor import Predictor
 from segjax.report import figures, pictures, tables
 from segjax.report.numbers import choose_samples, no_nan
 from segjax.report.page import write_text
+from segjax.report.places import RESULTS_FILE
 from segjax.report.provenance import data_state, environment, load_run
 from segjax.report.run_page import Run, Scores, write_run_page
 from segjax.training.evaluation import Evaluation
 from segjax.training.metrics_file import read_metrics
 
-RESULTS_FILE = "results.json"
-_PICTURES = ("curves", "class_iou", "confusion_matrix")
 _SAMPLES = 8  # pictures of scored label maps
 Predict = Callable[[int, Mapping[str, Any]], np.ndarray]  # of (index, sample), at its own size
-
-
-def check_places(workdir: str | pathlib.Path, flag: str) -> None:
-    """Raises ValueError if something is in the way of a run's files and its report."""
-    caches = (contents.FILE, "class_presence.json")
-    reports = (RESULTS_FILE, "results.md", "report.html", *(f"{name}.png" for name in _PICTURES))
-    folders = ("checkpoints", "evaluations", "samples", "tensorboard")
-    check_folder(workdir, flag, files=(*configs.RUN_FILES, *caches, *reports), folders=folders)
 
 
 def write_report(

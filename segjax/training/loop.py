@@ -18,6 +18,7 @@ from segjax.training.evaluation import Evaluation, eval_batch_size, evaluate
 from segjax.training.interruption import LIMIT_S, Interrupted, Interruption
 from segjax.training.metrics_log import MetricsLogger, NonFiniteLoss
 from segjax.training.profiling import Profile
+from segjax.training.programs import Programs
 from segjax.training.progress import ProgressBar, print_line
 from segjax.training.run_state import RunState
 from segjax.training.setup import Setup
@@ -34,6 +35,7 @@ def train(
     console: Console,
     preview: Callable[[Any], dict[str, np.ndarray]] | None = None,
     profile: tuple[int, int] | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> RunState:
     """Trains to the last step, from the newest checkpoint in `workdir` if there is one.
 
@@ -47,6 +49,7 @@ def train(
       preview: called as `preview(variables) -> {name: uint8 [h, w, 3]}` after each evaluation;
         its pictures go to TensorBoard.
       profile: (first step, number of steps) to trace, see `profiling`.
+      meanwhile: called once, while the devices work on the first step of this process.
 
     Returns:
       The run state at the end: best mIoU and step, why it stopped, seconds.
@@ -64,8 +67,21 @@ def train(
         CheckpointStore(workdir) as store,
         DeviceIterator(setup, interruption.look) as batches,
         Profile(workdir, profile, say) as trace,
+        Programs(setup) as programs,
     ):
-        run = _Run(setup, workdir, console, say, preview, store, batches, interruption, trace)
+        run = _Run(
+            setup,
+            workdir,
+            console,
+            say,
+            preview,
+            store,
+            batches,
+            interruption,
+            trace,
+            programs,
+            meanwhile,
+        )
         run_state = run.train()
         store.finish()
         if signal := interruption.requested():  # since the last step
@@ -86,9 +102,11 @@ class _Run:
     batches: DeviceIterator
     interruption: Interruption
     trace: Profile
+    programs: Programs
+    meanwhile: Callable[[], object]
 
     def __post_init__(self):
-        self.train_step, self.eval_step = self.setup.train_step(), self.setup.eval_step()
+        self.eval_step = self.setup.eval_step()
         self.first_batch = self.batches.get_state()
 
     def train(self) -> RunState:
@@ -120,7 +138,9 @@ class _Run:
             run_state = RunState.from_json(host["run_state"])
             self.say(f"resumed at step {step} of {self.setup.total_steps}")
         else:
-            step, state, run_state = 0, self.setup.init_state(), RunState()
+            if self.setup.total_steps:
+                self.programs.begin(from_the_start=True)
+            step, state, run_state = 0, self.programs.first_state(), RunState()
             self.batches.set_state(self.first_batch)
         self.began = time.perf_counter() - run_state.seconds
         if not self.setup.total_steps:  # the weights of init_from are evaluated as they are
@@ -144,6 +164,7 @@ class _Run:
         setup, config, total = self.setup, self.setup.config["train"], self.setup.total_steps
         every = config["save_every"]
         if step < total and not run_state.stopped:
+            self.programs.begin(from_the_start=False)
             # Compiles the evaluation before there is work to lose: a signal waits for the end of a
             # compilation, which may take longer than a scheduler does.
             self.evaluate(state, stop=lambda: "after one batch")
@@ -177,9 +198,11 @@ class _Run:
                         log.flush()
                         self.save(state, run_state, step)
                         self.stop(self.interruption.requested(), step)
-                    state, metrics = self.train_step(state, batch)
+                    state, metrics = self.programs.train_step(state, batch)
                     done(metrics)
                 step += 1
+                self.meanwhile()
+                self.meanwhile = lambda: None
                 self.interruption.unsaved = True
                 self.name_skipped(run_state)
                 log.add(step, metrics)

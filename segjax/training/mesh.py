@@ -60,6 +60,11 @@ class Devices:
     mode: str = "jit"
     shard_optimizer: bool = False
 
+    @property
+    def platform(self) -> str:
+        """Of the devices: "cpu", "gpu", "tpu"."""
+        return self.mesh.devices.flat[0].platform
+
     def check_batch_size(self, batch_size: int, accumulate: int = 1) -> None:
         """Raises ValueError for a training batch that pmap cannot divide over its devices."""
         count = self.mesh.shape["data"]
@@ -210,7 +215,7 @@ class Devices:
                 step,
                 donate_argnums=0,
                 out_shardings=(shardings, self.replicated()),
-                compiler_options=for_training(self.mesh.devices.flat[0].platform),
+                compiler_options=for_training(self.platform),
             )
         return self._pmapped(step, out_axes=None, donate=(0,))
 

@@ -17,6 +17,9 @@ from segjax.training.head import head_name
 from segjax.training.remat import POLICIES
 from segjax.transforms import normalize
 
+# What is measured of a softmax beside the counts of pixels: scores near borders, of objects by size
+# and distance, and of the probabilities.
+MEASURES = ("boundary", "objects", "calibration")
 # Of a canvas: 16 times an image of 4K. The first map of 64 channels has 68 GB.
 _MOST_PIXELS = 2**28
 
@@ -94,6 +97,7 @@ def check_sizes(config: Mapping[str, Any]) -> None:
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{name}={texts}; use names")
     label_size(data)  # raises
+    measures_of(config["report"])  # raises
     normalize.check_window(data["local_contrast"], image_size)
     channels, lengths = data["channels"], (len(data["mean"]), len(data["std"]))
     if lengths not in ((0, 0), (channels, channels)) or min(data["std"], default=1) <= 0:
@@ -101,6 +105,23 @@ def check_sizes(config: Mapping[str, Any]) -> None:
             f"data.mean and data.std have {lengths[0]} and {lengths[1]} numbers; use {channels} "
             "each, data.std above 0, or none for those of init_from's network or of ImageNet"
         )
+
+
+def measures_of(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names in `report.measures`, of `MEASURES`; all, of a run of a version without the option.
+
+    Raises:
+      ValueError: for another name.
+    """
+    given = report.get("measures", MEASURES)
+    texts = (given,) if isinstance(given, str) else given
+    # The command line makes one text of "boundary,calibration".
+    names = tuple(name for text in texts for name in str(text).split(",") if name)
+    for name in names:
+        if name not in MEASURES:
+            known = ", ".join(MEASURES)
+            raise ValueError(f"report.measures={name!r}; use {known}, several of them, or ()")
+    return names
 
 
 def check_run(config: Mapping[str, Any], workdir: str | pathlib.Path) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -27,6 +27,7 @@ from segjax.metrics.protocols import DEFAULT_PROTOCOL, Protocol
 from segjax.models import build
 from segjax.training import schedules
 from segjax.training.class_weights import class_weights
+from segjax.training.compiler_options import for_one_run
 from segjax.training.evaluation import eval_batch_size
 from segjax.training.head import SOFTMAX, Head, make_head
 from segjax.training.inputs import Inputs, read_inputs
@@ -41,11 +42,11 @@ from segjax.training.pretrained import (
     with_normalization,
 )
 from segjax.training.shared_batch import norms_of_one_value
-from segjax.training.state import TrainState, create_state, state_of
+from segjax.training.state import TrainState, state_of
 from segjax.training.step import Objective, make_eval_step, make_train_step
 from segjax.transforms.augment import Augmentation
 from segjax.transforms.normalize import Normalization
-from segjax.weights.transfer import abstract_variables
+from segjax.weights.transfer import abstract_key, init_variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Setup:
       data: the splits of the data set; opens them when asked.
       classes: names and colours.
       model, optimizer, schedule, objective: see their modules.
-      variables: shapes of the model's.
+      init: gives the model's variables for a key; jitted, and traced once.
+      variables: their shapes.
       parts: how each of its parameters is trained.
       devices: see `mesh`.
       total_steps, eval_every: in steps; 0 = not known without the files.
@@ -73,6 +75,7 @@ class Setup:
     data: Splits
     classes: ClassTable
     model: nn.Module
+    init: Callable[[jax.Array], Mapping[str, Any]]
     variables: Mapping[str, Any]
     parts: Parts
     optimizer: optax.GradientTransformation
@@ -92,12 +95,25 @@ class Setup:
     def crop_size(self) -> tuple[int, int]:
         return self.objective.augmentation.crop_size
 
-    def init_state(self) -> TrainState:
-        """The state at step 0, on the devices: random parameters, or those of `init_from`."""
-        key = jax.random.fold_in(jax.random.key(self.config["seed"]), 0)
-        shardings = jax.tree.map(lambda x: x.sharding, self.abstract_state())
-        state = jax.jit(self._create_state, out_shardings=shardings)(key)
+    def init_state(self, program: Callable[[jax.Array], TrainState] | None = None) -> TrainState:
+        """The state at step 0, on the devices: random parameters, or those of `init_from`.
+
+        Args:
+          program: `init_program()`, where it is compiled already.
+        """
+        state = (program or self.init_program())(self.first_key())
         return start_from(state, self.initial) if self.initial else state
+
+    def init_program(self) -> Callable[[jax.Array], TrainState]:
+        """The compiled function that makes the state at step 0 of `first_key`."""
+        shardings = jax.tree.map(lambda x: x.sharding, self.abstract_state())
+        options = for_one_run(self.devices.platform)
+        make = lambda key: self._state_of(self.init(key))  # noqa: E731
+        return jax.jit(make, out_shardings=shardings, compiler_options=options)
+
+    def first_key(self) -> jax.Array:
+        """The key of the random parameters."""
+        return jax.random.fold_in(jax.random.key(self.config["seed"]), 0)
 
     def abstract_state(self) -> TrainState:
         """The state's structure with shardings, without computing it."""
@@ -108,12 +124,10 @@ class Setup:
     @functools.cached_property
     def _state_shapes(self) -> TrainState:
         """Cached: a start needs them thrice."""
-        make = functools.partial(state_of, optimizer=self.optimizer, ema=self._ema)
-        return jax.eval_shape(make, self.variables)
+        return jax.eval_shape(self._state_of, self.variables)
 
-    def _create_state(self, key):
-        shape = (*self.crop_size, self.config["data"]["channels"])
-        return create_state(self.model, self.optimizer, shape, key, ema=self._ema)
+    def _state_of(self, variables: Mapping[str, Any]) -> TrainState:
+        return state_of(variables, self.optimizer, ema=self._ema)
 
     @property
     def _ema(self) -> bool:
@@ -304,7 +318,8 @@ def _without_data(
     schedule = schedules.make_schedule(
         config["optim"], total_steps or config["optim"]["warmup_steps"] + 10**6
     )
-    variables = abstract_variables(model, config["data"]["channels"])
+    init = jax.jit(functools.partial(init_variables, model, config["data"]["channels"]))
+    variables = dict(jax.eval_shape(init, abstract_key()))
     parts = read_parts(config, model, variables)
     objective = Objective(
         augmentation=Augmentation.from_config(config),
@@ -325,6 +340,7 @@ def _without_data(
         data=splits,
         classes=splits.classes,
         model=model,
+        init=init,
         variables=variables,
         parts=parts,
         optimizer=parts.make_optimizer(config["optim"], schedule),

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 
 from segjax.data.errors import in_a_line
-from segjax.weights import hdf5, onnx_file, pth
+from segjax.weights import onnx_file, pth
 from segjax.weights.description import description, from_json
 from segjax.weights.reading import (
     MAX_BYTES,
@@ -138,7 +138,13 @@ def _read_torch(path: pathlib.Path) -> WeightFile:
 
 
 def _read_hdf5(path: pathlib.Path) -> WeightFile:
-    return WeightFile(str(path), "keras", _named(hdf5.read_hdf5(path)))
+    return WeightFile(str(path), "keras", _named(_arrays_of_hdf5(path)))
+
+
+def _arrays_of_hdf5(file: pathlib.Path | io.BytesIO, title: str = "") -> dict[str, np.ndarray]:
+    from segjax.weights.hdf5 import read_hdf5  # h5py is slow to import
+
+    return read_hdf5(file, title)
 
 
 def _read_onnx(path: pathlib.Path) -> WeightFile:
@@ -173,7 +179,7 @@ def _read_zip(path: pathlib.Path) -> WeightFile:
             listed = ", ".join(names[:4]) or "none"
             raise Refused(f"it should hold one .h5 file of weights; it holds {listed}")
         content = io.BytesIO(member_bytes(archive, entries[names[0]]))
-    arrays = hdf5.read_hdf5(content, f"{path}, {in_a_line(names[0], 100)}")
+    arrays = _arrays_of_hdf5(content, f"{path}, {in_a_line(names[0], 100)}")
     return WeightFile(str(path), "keras", _named(arrays))
 
 

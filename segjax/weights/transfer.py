@@ -1,6 +1,7 @@
 """From a weight file to a model's variables: recognise, convert, check, merge, report."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -142,9 +143,17 @@ def _from_file(opened: WeightFile) -> Pretrained:
 
 def abstract_variables(model: nn.Module, channels: int = 3) -> dict[str, Any]:
     """The shapes of a model's variables, for images of so many channels."""
-    images = jnp.zeros((1, 64, 64, channels))
-    init = lambda key: model.init(key, images, train=False)  # noqa: E731
-    return dict(jax.eval_shape(init, jax.random.key(0)))
+    return dict(jax.eval_shape(functools.partial(init_variables, model, channels), abstract_key()))
+
+
+def init_variables(model: nn.Module, channels: int, key: jax.Array) -> dict[str, Any]:
+    """A model's first variables, which depend on the channels of its images and on no size."""
+    return dict(model.init(key, jnp.zeros((1, 64, 64, channels)), train=False))
+
+
+def abstract_key() -> Any:
+    """The form of a random key, which is not made."""
+    return jax.eval_shape(lambda: jax.random.key(0))
 
 
 def preprocessing(

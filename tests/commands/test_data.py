@@ -17,7 +17,7 @@ from segjax.data.doctor import WARNING
 from segjax.data.splits import Splits
 from segjax.data.streets.dataset import render
 from segjax.data.throughput import Rate
-from segjax.report.doctor import print_harm
+from segjax.report.harm import print_harm
 from segjax.report.provenance import known_findings, save_run
 from segjax.training.setup import setup_run
 

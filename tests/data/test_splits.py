@@ -3,6 +3,7 @@
 import pytest
 
 from segjax.data import splits as module
+from segjax.data.layouts import find
 from segjax.data.splits import Splits
 from tests.data.drawn import data_config, mask, pairs
 
@@ -46,6 +47,21 @@ def test_each_split_is_opened_and_checked_once(folder, opened, monkeypatch):
     data.check("val")
     assert opened == ["train", "val"]
     assert [splits for splits in checked if splits] == [["train", "val"]]
+
+
+def test_the_root_is_searched_once(folder, monkeypatch):
+    """For the classes, the image options and all splits; train first, as classes need it."""
+    searched, search = [], find._searched
+    monkeypatch.setattr(
+        find, "_searched", lambda tree, names: searched.append(1) or search(tree, names)
+    )
+    folder.classes, folder.num_classes = "", 2
+    data = Splits(folder)
+    assert data.classes_in_words.startswith("classes: 2 of folder")
+    data.check(*data.used)
+    assert (data.used, len(searched)) == (("train", "val"), 1)
+    Splits(folder).check("val")
+    assert len(searched) == 2  # files may have changed since
 
 
 def test_labels_are_at_the_canvas_for_training_and_at_their_own_size_for_evaluation(folder):

@@ -20,7 +20,7 @@ from segjax.inference.crf import DenseCRF
 from segjax.inference.options import InferenceOptions
 from segjax.models import MODELS, build, model_defaults
 from segjax.ranges import RANGES, check_numbers
-from segjax.report import run as run_report
+from segjax.report.places import check_places
 from segjax.training import resources
 from segjax.training.options import check_options
 from segjax.transforms.options import Augmentation
@@ -327,18 +327,18 @@ class TestPlaces:
     @pytest.mark.fault("report.html is a folder, or samples a file", "refused at the start")
     @pytest.mark.parametrize("name", ["report.html", "results.json", "curves.png", "config.json"])
     def test_folders_in_the_place_of_reports(self, tmp_path, name):
-        run_report.check_places(tmp_path, "--workdir")
+        check_places(tmp_path, "--workdir")
         (tmp_path / name).mkdir()
         with pytest.raises(
             ValueError, match=rf"{re.escape(name)} is no file, and will be written.*remove it"
         ):
-            run_report.check_places(tmp_path, "--workdir")
+            check_places(tmp_path, "--workdir")
 
     @pytest.mark.parametrize("name", ["samples", "evaluations", "checkpoints"])
     def test_files_in_the_place_of_folders(self, tmp_path, name):
         (tmp_path / name).write_text("")
         with pytest.raises(ValueError, match=f"{name} is no folder"):
-            run_report.check_places(tmp_path, "--workdir")
+            check_places(tmp_path, "--workdir")
 
 
 class TestResources:

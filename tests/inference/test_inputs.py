@@ -31,6 +31,8 @@ def test_folder(images):
     assert "c.png cannot be read" in found[2].problem
     assert found[3].image.shape == (6, 6, 3)
     assert [item.name for item in inputs.read()] == ["a", "b", "c", "sub/a"]  # once more
+    for ahead in (1, 2, 9):  # decoded in threads before their use
+        assert [item.problem for item in inputs.read(ahead)] == [item.problem for item in found]
 
 
 def test_one_file(images):

@@ -119,6 +119,21 @@ def test_devices_change_nothing(evaluated, where):
         assert many.calibration[key] == pytest.approx(evaluated.calibration[key], rel=1e-5), key
 
 
+@pytest.mark.parametrize("measures", [(), ("boundary",), ("objects",), ("calibration",)])
+def test_measures_are_left_out_without_effect_on_others(evaluated, measures):
+    devices, _ = placed()
+    step = scoring.make_scoring_step(Colours(), NORMALIZATION, measures=measures)
+    step = devices.compile_eval(step)
+    found = scoring.evaluate_fully(step, NONE, canvas(), 2, devices, K, measures=measures)
+    np.testing.assert_array_equal(found.confusion, evaluated.confusion)
+    assert found.loss == pytest.approx(evaluated.loss)
+    fields = {"boundary": "boundary", "objects": "by_object", "calibration": "calibration"}
+    for name, field in fields.items():
+        kept = getattr(evaluated, field) if name in measures else {}
+        assert repr(getattr(found, field)) == repr(kept)
+    assert ("ece" in found.summary()) == ("calibration" in measures)
+
+
 def test_summary_by_another_protocol(evaluated):
     summary = full(protocol="micro").summary()
     assert summary["protocol"] == "micro"

@@ -80,6 +80,7 @@ BAD_NUMBERS = [
         r"use loss\.class_weights=none, or add one of cross_entropy, focal, boundary_cr.*, ohem",
     ),
     ({"report.samples": 0}, r"report\.samples=0"),
+    ({"report.measures": ("boundary,ece",)}, r"report\.measures='ece'; use boundary, objects, cal"),
     ({"data.local_contrast": 4}, r"data\.local_contrast=4; use 0 for none, or the odd side"),
     ({"data.local_contrast": 35}, r"data\.local_contrast=35; .* from 3 to 33"),
     ({"data.sampling": "rare"}, r"data\.sampling='rare' is unknown; use uniform, repeat_factor"),

@@ -2,11 +2,12 @@
 
 import difflib
 import functools
+import itertools
 import os
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from segjax.data.errors import DataError
 from segjax.data.files.images import some
@@ -53,12 +54,32 @@ def normalized(option: str, pattern: str) -> str:
 
 
 class Tree:
-    """The folders below a root, each listed at most once; hidden files are left out."""
+    """The folders below a root, each listed at most once; hidden files are left out.
+
+    Attributes:
+      layouts: what `layouts.find` has found in it, by the names of splits.
+    """
 
     def __init__(self, root: pathlib.Path):
         self.root = root
+        self.layouts: dict[tuple[str, ...], Any] = {}
         self._entries: dict[pathlib.Path, dict[str, bool]] = {}
         self._spellings: dict[pathlib.Path, dict[str, list[str]]] = {}
+        self._walks: dict[pathlib.Path, tuple[list[pathlib.Path], Iterator[pathlib.Path]]] = {}
+
+    def walk(self, folder: pathlib.Path) -> Iterator[pathlib.Path]:
+        """As `walk.walk`; what another call has seen already is not looked at again."""
+        seen, rest = self._walks.setdefault(folder, ([], walk(folder)))
+        for place in itertools.count():
+            if place == len(seen):
+                try:
+                    seen.append(next(rest))
+                except StopIteration:
+                    return
+                except BaseException:
+                    del self._walks[folder]  # of which the iterator would keep silent
+                    raise
+            yield seen[place]
 
     def entries(self, folder: pathlib.Path) -> dict[str, bool]:
         """The names in a folder, sorted, and whether each is a folder; {} if it is none."""
@@ -128,7 +149,7 @@ class Tree:
         any_suffix = not has_suffix(rest)
         regex, found = re.compile(_regex(rest, split), re.IGNORECASE), []
         for folder in self.expand(base, split):
-            for path in walk(folder.path):
+            for path in self.walk(folder.path):
                 if path.suffix.lower() not in suffixes:
                     continue
                 name = path.relative_to(folder.path)

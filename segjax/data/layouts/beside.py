@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from segjax.data.files.images import MASK_SUFFIXES
-from segjax.data.files.walk import walk
+from segjax.data.files.patterns import Tree
 from segjax.data.layouts.table import CLASS_LISTS
 
 # The end of a mask's name where it lies beside its image.
@@ -19,9 +19,9 @@ _MASK_END = re.compile(
 _IMAGE_ENDS = ("_sat", "_image", "_img", "_rgb", "_photo", "_input", "-image", "_leftImg8bit")
 
 
-def ends_beside(folder: pathlib.Path) -> list[tuple[str, str]]:
+def ends_beside(tree: Tree, folder: pathlib.Path) -> list[tuple[str, str]]:
     """The ends of names, such as (".jpg", "_mask.png"), that images and masks of a folder have."""
-    files = [path for path in walk(folder) if path.name.lower() not in CLASS_LISTS]
+    files = [path for path in tree.walk(folder) if path.name.lower() not in CLASS_LISTS]
     pictures = [path for path in files if path.suffix.lower() in MASK_SUFFIXES]
     stems = {path.with_suffix("") for path in pictures}
     by_end = Counter()

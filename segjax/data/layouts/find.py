@@ -14,7 +14,6 @@ from segjax.data.errors import DataError
 from segjax.data.files.images import ARRAY_SUFFIX, IMAGE_SUFFIXES, MASK_SUFFIXES, SHAPE_SUFFIXES
 from segjax.data.files.lists import find_lists, read_list, several
 from segjax.data.files.patterns import SPLIT_NAMES, Match, Tree, has_suffix, names_of_split
-from segjax.data.files.walk import walk
 from segjax.data.layouts.beside import ends_beside
 from segjax.data.layouts.table import (
     BY_SPLIT,
@@ -123,13 +122,18 @@ def find_layout(root, splits: Iterable[str] = ()) -> Found | None:
             class_list=next(iter(class_lists), None),
             other_lists=tuple(class_lists[1:]),
         )
-    return find_folders(root, splits)
+    return find_folders(Tree(root), splits)
 
 
-def find_folders(root: pathlib.Path, splits: Iterable[str] = ()) -> Found | None:
-    """`find_layout` without lists."""
-    tree = Tree(root)
-    names = [n for n in _split_names(splits) if n.lower() in tree.names]
+def find_folders(tree: Tree, splits: Iterable[str] = ()) -> Found | None:
+    """`find_layout` without lists; the tree keeps what is found."""
+    names = tuple(_split_names(splits))
+    if names not in tree.layouts:
+        tree.layouts[names] = _searched(tree, [n for n in names if n.lower() in tree.names])
+    return tree.layouts[names]
+
+
+def _searched(tree: Tree, names: Sequence[str]) -> Found | None:
     for search in (_with_splits, _whole, _together_by_split, _together):
         for prefix in _nested(tree):
             hits = _distinct(search(tree, prefix, names))
@@ -216,7 +220,7 @@ def _fits(tree: Tree, images: str, masks: str, names: Sequence[str]):
     for name in names:
         sides = tree.expand(images, name), tree.expand(masks, name)
         bare = images.rpartition("/")[2] == "{split}"  # whose own folders may be another layout's
-        if all(sides) and _holds_images(sides[0], bare) and _has_labels(sides[1]):
+        if all(sides) and _holds_images(tree, sides[0], bare) and _has_labels(tree, sides[1]):
             own = _spelling(sides[0][0].path.relative_to(tree.root).as_posix(), images, name)
             found.setdefault(own, sides)
     return found
@@ -231,24 +235,24 @@ def _spelling(path: str, pattern: str, split: str) -> str:
     return split
 
 
-def _holds_images(places: list[Match], bare: bool) -> bool:
+def _holds_images(tree: Tree, places: list[Match], bare: bool) -> bool:
     words = {*IMAGES, *MASKS} if bare else set()
     return any(
         path.suffix.lower() in _PIXEL_SUFFIXES
         and words.isdisjoint(p.lower() for p in path.relative_to(match.path).parts[:-1])
         for match in places
-        for path in walk(match.path)
+        for path in tree.walk(match.path)
     )
 
 
-def _has_labels(places: list[Match]) -> bool:
+def _has_labels(tree: Tree, places: list[Match]) -> bool:
     if all(match.path.is_file() for match in places):
         return places[0].path.suffix.lower() in SHAPE_SUFFIXES
-    return _holds(places, (*MASK_SUFFIXES, ".json", ".txt", ".xml"))
+    return _holds(tree, places, (*MASK_SUFFIXES, ".json", ".txt", ".xml"))
 
 
-def _holds(places: list[Match], suffixes: tuple[str, ...]) -> bool:
-    files = itertools.chain.from_iterable(walk(match.path) for match in places)
+def _holds(tree: Tree, places: list[Match], suffixes: tuple[str, ...]) -> bool:
+    files = itertools.chain.from_iterable(tree.walk(match.path) for match in places)
     return any(
         path.suffix.lower() in suffixes and path.name.lower() not in CLASS_LISTS for path in files
     )
@@ -271,7 +275,7 @@ def _together_in(tree: Tree, folder: str, names: Sequence[str]) -> Iterator[_Hit
         for match in tree.expand(folder, name)[:1]:
             own = _spelling(match.path.relative_to(tree.root).as_posix(), folder, name)
             by_split.setdefault(own, ([match], [match]))
-            ends.update(dict.fromkeys(ends_beside(match.path), 1))
+            ends.update(dict.fromkeys(ends_beside(tree, match.path), 1))
     for image_end, mask_end in ends:
         patterns = [f"{folder}/{{stem}}{end}".removeprefix("./") for end in (image_end, mask_end)]
         title = "Roboflow's export" if _is_roboflow(by_split) else "images beside their masks"
@@ -357,7 +361,9 @@ def count_images(tree: Tree, images: str, masks: str, split: str) -> int:
     """The image files of a split."""
     if "{stem}" not in images:
         places = tree.expand(images, split)
-        return sum(path.suffix.lower() in _PIXEL_SUFFIXES for m in places for path in walk(m.path))
+        return sum(
+            path.suffix.lower() in _PIXEL_SUFFIXES for m in places for path in tree.walk(m.path)
+        )
     found = {m.path for m in tree.files(images, split, _PIXEL_SUFFIXES)}
     if "{stem}" in masks:
         found -= {m.path for m in tree.files(masks, split, MASK_SUFFIXES)}
@@ -370,7 +376,7 @@ def _unlabelled(tree: Tree, hit: _Hit, names: Sequence[str]) -> tuple[str, ...]:
     bare = {}
     for name in names:
         places = tree.expand(folder, name)
-        if places and not seen & {m.path for m in places} and _holds(places, _PIXEL_SUFFIXES):
+        if places and not seen & {m.path for m in places} and _holds(tree, places, _PIXEL_SUFFIXES):
             own = _spelling(places[0].path.relative_to(tree.root).as_posix(), folder, name)
             bare[own] = None
     return tuple(bare)

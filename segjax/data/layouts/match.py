@@ -243,7 +243,7 @@ def _annotated(
         found = [
             ((p.relative_to(m.path)).with_suffix("").as_posix(), p)
             for m in _expand(tree, "data.images", images, split)
-            for p in walk(m.path)
+            for p in tree.walk(m.path)
             if p.suffix.lower() in choice.suffixes
         ]
     named = [(name, image, annotations.name_of(image)) for name, image in sorted(found)]

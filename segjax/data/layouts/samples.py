@@ -29,20 +29,20 @@ class Place:
       root: an existing folder.
       choice: the options.
       split: that is asked for; a layout may name splits by any name.
+      tree: of the root, where it has been looked at already.
 
     Raises:
       DataError: if several layouts fit, or one pattern is given without the other.
     """
 
-    def __init__(self, root: pathlib.Path, choice: Choice, split: str):
-        self.root, self.choice, self.tree = root, choice, Tree(root)
+    def __init__(self, root: pathlib.Path, choice: Choice, split: str, tree: Tree | None = None):
+        self.root, self.choice, self.tree = root, choice, tree or Tree(root)
         self.splits = tuple(dict.fromkeys([split, choice.train_split, choice.val_split]))
         given = [choice.images, choice.masks]
         if any(given) and not all(given):
             one = "data.masks" if choice.images else "data.images"
             raise DataError(f"{one} is empty, but its partner is not", "use both, or neither")
         self.patterns = ("", "")
-        self._found: Found | bool | None = False
         if all(given):
             self.patterns = (
                 normalized("data.images", choice.images),
@@ -57,12 +57,7 @@ class Place:
     @property
     def found(self) -> Found | None:
         """The layout that is found by itself; None where none fits, or patterns are given."""
-        if self.given:
-            return None
-        if self._found is False:
-            self._found = find_folders(self.root, self.splits)
-        assert not isinstance(self._found, bool)
-        return self._found
+        return None if self.given else find_folders(self.tree, self.splits)
 
     @property
     def used(self) -> tuple[str, str]:
@@ -263,7 +258,9 @@ class Place:
         return SplitFiles(pairs, (), _shapes_of(masks))
 
 
-def files_of_split(root: pathlib.Path, split: str, choice: Choice) -> SplitFiles:
+def files_of_split(
+    root: pathlib.Path, split: str, choice: Choice, tree: Tree | None = None
+) -> SplitFiles:
     """The image and mask files of a split; a share of the training split where `data.val_share` or
     `data.test_share` says so.
 
@@ -271,7 +268,7 @@ def files_of_split(root: pathlib.Path, split: str, choice: Choice) -> SplitFiles
       DataError: if the files are not found, do not pair, or a share is asked of a split that
         exists.
     """
-    place, shares = Place(root, choice, split), choice.shares
+    place, shares = Place(root, choice, split, tree), choice.shares
     for name, share in shares.items():
         if place.has(name):
             option = "data.test_share" if name == "test" else "data.val_share"

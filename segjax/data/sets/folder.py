@@ -19,6 +19,7 @@ from segjax.data.files.multilabel import pair_label_files
 from segjax.data.files.paired import PairedFiles
 from segjax.data.files.pairing import Pairs
 from segjax.data.files.panoptic import find_annotations, load_annotations
+from segjax.data.files.patterns import Tree
 from segjax.data.files.values import Range
 from segjax.data.layouts.match import Choice, SplitFiles
 from segjax.data.layouts.samples import LAYOUTS, Place, files_of_split
@@ -41,6 +42,7 @@ def open_folder(
     color_distance: int = 0,
     missing_is_empty: bool = False,
     choice: Choice | None = None,
+    tree: Tree | None = None,
 ) -> PairedFiles:
     """The image and mask files of a split.
 
@@ -61,6 +63,7 @@ def open_folder(
       ignore_ids, mask_format, mask_threshold, color_distance, missing_is_empty: how masks are
         read, see `MaskFormat`.
       choice: further options that say where the files are.
+      tree: of the root, where it has been looked at already.
 
     Raises:
       DataError: if there are several lists or layouts, or none; a list names a missing file, or an
@@ -76,7 +79,7 @@ def open_folder(
     choice = dataclasses.replace(choice or Choice(), channels=channels)
     if form.has_file_per_class:
         label_files = pair_label_files(
-            *Place(root, choice, split).folders(split),
+            *Place(root, choice, split, tree).folders(split),
             listed.names,
             choice.suffixes,
             missing_is_empty=missing_is_empty,
@@ -87,7 +90,7 @@ def open_folder(
         files, more_masks = SplitFiles(pairs, ()), [masks[1:] for masks in label_files.masks]
         found = {"by_folder": label_files.by_folder, "rest": "".join(label_files.missing)}
     else:
-        files = files_of_split(root, split, choice)
+        files = files_of_split(root, split, choice, tree)
     if files.shapes and mask_format != "ids":
         raise DataError(
             f"data.mask_format={mask_format} with polygons ({files.pairs.masks[0]})",
@@ -171,15 +174,29 @@ def _open(data: Mapping[str, Any], split: str) -> PairedFiles:
         color_distance=data.get("color_distance", 0),
         missing_is_empty=data.get("missing_is_empty", False),
         choice=Choice.of(data),
+        tree=_tree(data),
     )
     if data["classes"]:
         return source
-    path = Place(pathlib.Path(data["root"]), Choice.of(data), split).class_list
+    path = _place(data, split).class_list
     where = (
         "the names in its polygons" if source.drawn else f"data.num_classes={len(source.classes)}"
     )
     note = f"classes of {path or where}: {', '.join(source.classes.names)}"
     return dataclasses.replace(source, notes=(*source.notes, note))
+
+
+def _place(data: Mapping[str, Any], split: str) -> Place:
+    return Place(pathlib.Path(data["root"]), Choice.of(data), split, _tree(data))
+
+
+def _tree(data: Mapping[str, Any]) -> Tree | None:
+    """The tree of the root that `Splits` hands on, so that the root is searched once."""
+    trees = data.get("trees")
+    if trees is None:
+        return None
+    root = pathlib.Path(data["root"])
+    return trees.setdefault(root, Tree(root))
 
 
 def _class_list(data: Mapping[str, Any]) -> ClassList:
@@ -188,7 +205,7 @@ def _class_list(data: Mapping[str, Any]) -> ClassList:
     given, count = data["classes"], data["num_classes"]
     place = None
     if data["root"] and pathlib.Path(data["root"]).is_dir() and data.get("mask_format") != "bits":
-        place = Place(pathlib.Path(data["root"]), Choice.of(data), data["train_split"])
+        place = _place(data, data["train_split"])
     if given:
         listed = class_lists.given_list(given)
     else:

@@ -3,6 +3,8 @@
 import pytest
 
 from segjax.data.datasets import make_source
+from segjax.data.errors import DataError
+from segjax.data.files import patterns
 from segjax.data.files.patterns import Tree, normalized
 from tests.data.drawn import data_config, mask, photo
 
@@ -131,3 +133,28 @@ def test_hidden_files_are_no_matches_and_case_decides_where_both_are_there(tmp_p
     assert [match.path for match in tree.expand("a/x")] == [tmp_path / "a/x"]
     assert [match.wild for match in tree.expand("*/x")] == [("A",), ("a",)]
     assert normalized("data.images", "./a//b/") == "a/b"
+
+
+def test_a_tree_keeps_its_walks(tmp_path, monkeypatch):
+    photo(tmp_path / "a.jpg")
+    photo(tmp_path / "b" / "c.jpg")
+    tree = Tree(tmp_path)
+    first = tree.walk(tmp_path)
+    assert next(first).name == "a.jpg"
+    whole = [path.name for path in tree.walk(tmp_path)]
+    assert whole == ["a.jpg", "c.jpg"]
+    photo(tmp_path / "d.jpg")
+    assert [path.name for path in first] == whole[1:]
+    assert [path.name for path in tree.walk(tmp_path)] == whole
+
+
+def test_a_walk_that_fails_fails_again(tmp_path, monkeypatch):
+    def walk(folder):
+        yield tmp_path / "a.jpg"
+        raise DataError("too many", "use fewer")
+
+    monkeypatch.setattr(patterns, "walk", walk)
+    tree = Tree(tmp_path)
+    for _ in range(2):
+        with pytest.raises(DataError, match="too many"):
+            list(tree.walk(tmp_path))
