@@ -5,6 +5,7 @@ from segjax.layers.adaptive import adaptive_avg_pool, adaptive_avg_pools
 from segjax.layers.context import AtrousSpatialPyramidPooling, PyramidPooling
 from segjax.layers.conv import Conv, ConvNormAct, atrous_conv
 from segjax.layers.depthwise import depthwise_conv, grouped_conv
+from segjax.layers.enlarged import conv_of_enlarged
 from segjax.layers.norm import BatchNorm
 from segjax.layers.pooling import (
     max_pool,
@@ -37,6 +38,7 @@ __all__ = [
     "atrous_conv",
     "bilinear_conv_transpose",
     "bilinear_kernel",
+    "conv_of_enlarged",
     "conv_transpose",
     "depthwise_conv",
     "grouped_conv",

@@ -176,6 +176,7 @@ class Conv(nn.Module):
       groups: of input channels and features, each convolved by itself.
       frozen_bias: the bias gets no gradient. Before a normalisation by the batch, which takes the
         mean away again, its gradient is zero, and computing that costs a pass over the map.
+      function: of the map and the kernel, in place of `atrous_conv`; it takes none of the options.
     """
 
     features: int
@@ -188,20 +189,25 @@ class Conv(nn.Module):
     groups: int = 1
     dtype: DTypeLike = jnp.float32
     kernel_init: Callable = he_normal
+    function: Callable[[jax.Array, jax.Array], jax.Array] | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "n H W i"]) -> Float[Array, "n h w o"]:
         inputs = x.shape[-1] // self.groups
         shape = (self.kernel_size, self.kernel_size, inputs, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        x = atrous_conv(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            rate=self.rate,
-            strides=self.strides,
-            padding=self.padding,
-            groups=self.groups,
-        )
+        x, taps = x.astype(self.dtype), kernel.astype(self.dtype)
+        if self.function:
+            x = self.function(x, taps)
+        else:
+            x = atrous_conv(
+                x,
+                taps,
+                rate=self.rate,
+                strides=self.strides,
+                padding=self.padding,
+                groups=self.groups,
+            )
         x = conv_output(x)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)

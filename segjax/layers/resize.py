@@ -41,7 +41,7 @@ def resize_bilinear(
         if x.shape[axis] == 1:
             y = jnp.repeat(y, out, axis)
         else:
-            matrix = _interpolation_matrix(x.shape[axis], out, align_corners)
+            matrix = interpolation_matrix(x.shape[axis], out, align_corners)
             y = banded_matmul(matrix, y, axis)
     return y.astype(x.dtype)
 
@@ -74,7 +74,7 @@ def source_positions(size: int, out: int, align_corners: bool) -> np.ndarray:
     return np.clip(position, 0, size - 1)
 
 
-def _interpolation_matrix(size: int, out: int, align_corners: bool) -> np.ndarray:
+def interpolation_matrix(size: int, out: int, align_corners: bool = False) -> np.ndarray:
     """[out, size] float32 with the two weights of each output pixel."""
     position = source_positions(size, out, align_corners)
     low = np.minimum(position.astype(int), size - 1)

@@ -21,12 +21,14 @@ from jaxtyping import Array, Float, UInt8
 from segjax.layers import (
     Conv,
     adaptive_avg_pool,
+    conv_of_enlarged,
     max_pool_2x2,
     max_unpool_2x2,
     resize_bilinear,
     spatial_size,
 )
 from segjax.layers.checkpoint_names import block_output
+from segjax.layers.conv import batch_norm
 from segjax.layers.precision import at_least_float32
 from segjax.models.arrays import Images, Outputs
 from segjax.models.notebook_resnet import ConvActNorm, NotebookResNet, he_normal, scaled
@@ -85,8 +87,9 @@ class NotebookPSPNet(nn.Module):
     Stages 4 and 5 have a stride of 2 and, beside it, the rates 2 and 4 that would have made up for
     the stride. The 8x15 map of a 240x480 image is enlarged 4 times, framed by 2 rows of zeros (36
     is a multiple of the pools' 2, 3 and 6), pooled, enlarged 6 times down and 8 times across, and
-    framed by zeros to 240x480. So the image's 240 rows end up in the middle 192, and the last two
-    convolutions see 1,024 channels at full size (472 MB an image in float32).
+    framed by zeros to 240x480. So the image's 240 rows end up in the middle 192. The document's 5x5
+    convolution sees 1,024 channels at full size (472 MB an image in float32); here it goes before
+    the enlargement, see `segjax.layers.conv_of_enlarged`: the same values.
 
     At other sizes the zeros make rows and columns a multiple of 6, and the end is framed or cropped
     to the image's size, evenly; the larger part of an odd number is after the map.
@@ -131,9 +134,46 @@ class NotebookPSPNet(nn.Module):
             pooled = level(**norm, name=name)(adaptive_avg_pool(x, grid), train=train)
             levels.append(resize_bilinear(pooled, (height, width)))
         x = jnp.concatenate(levels, axis=-1)
-        x = pad_or_crop(resize_bilinear(x, (6 * height, 8 * width)), spatial_size(images))
-        x = ConvActNorm(scaled(64, self.width), 5, **norm, name="head")(x, train=train)
-        return {"logits": relu_scores(x, self.num_classes, self.dtype)}
+        head = EnlargedConvActNorm(
+            scaled(64, self.width),
+            5,
+            (6 * height, 8 * width),
+            spatial_size(images),
+            **norm,
+            name="head",
+        )
+        return {"logits": relu_scores(head(x, train=train), self.num_classes, self.dtype)}
+
+
+class EnlargedConvActNorm(nn.Module):
+    """A map enlarged and framed by zeros, then `ConvActNorm`: the same parameters and values.
+
+    Attributes:
+      features, kernel_size, momentum, dtype: see `ConvActNorm`.
+      enlarged, size: see `segjax.layers.conv_of_enlarged`.
+    """
+
+    features: int
+    kernel_size: int
+    enlarged: tuple[int, int]
+    size: tuple[int, int]
+    momentum: float = 0.99
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w i"], *, train: bool) -> Float[Array, "n H W o"]:
+        function = partial(conv_of_enlarged, enlarged=self.enlarged, size=self.size)
+        conv = Conv(
+            self.features,
+            self.kernel_size,
+            use_bias=True,
+            dtype=self.dtype,
+            kernel_init=he_normal,
+            function=function,
+            name="conv",
+        )
+        x = nn.relu(conv(x))
+        return batch_norm(x, train=train, momentum=self.momentum, epsilon=1e-3, dtype=self.dtype)
 
 
 class NotebookDeepLabV3(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 
 from segjax.layers import resize_bilinear
 from segjax.layers.banded import _narrow_blocks, _summed, _wide_blocks, banded_matmul
-from segjax.layers.resize import _interpolation_matrix
+from segjax.layers.resize import interpolation_matrix
 
 pytestmark = pytest.mark.versions
 
@@ -39,7 +39,7 @@ RATIOS = [
 def test_equals_the_plain_product(size, out, count):
     x, cotangent = normal(2, size, 3, 2), normal(2, out, 3, 2, seed=1)
     for align_corners in (False, True):
-        matrix = _interpolation_matrix(size, out, align_corners)
+        matrix = interpolation_matrix(size, out, align_corners)
         blocks = _wide_blocks(matrix)
         if not align_corners:
             assert (len(blocks.weights) if blocks else None) == count
@@ -66,7 +66,7 @@ def test_sums_of_neighbours_are_the_product(size, out, axis):
     x = normal(*shape)
     cotangent = normal(*shape[:axis], out, *shape[axis + 1 :], seed=1)
     for align_corners in (False, True):
-        matrix = _interpolation_matrix(size, out, align_corners)
+        matrix = interpolation_matrix(size, out, align_corners)
         blocks = _narrow_blocks(matrix)
         if blocks is None:
             assert size > 6 or size * out > 128, "a short sum is one"
@@ -117,7 +117,7 @@ def test_no_value_beyond_the_band_counts():
 
 
 def test_derivatives_and_vmap():
-    matrix = _interpolation_matrix(16, 40, False)
+    matrix = interpolation_matrix(16, 40, False)
     assert _wide_blocks(matrix) is not None
     x, v = normal(3, 1, 16, 2, 2), normal(1, 16, 2, 2, seed=1)
     product = lambda x: banded_matmul(matrix, x, 1)  # noqa: E731

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.layers import resize_bilinear
+from segjax.layers import atrous_conv, resize_bilinear
 from segjax.models.notebooks import (
     NCSUSegNet,
     NotebookDeepLabV3,
@@ -127,7 +127,7 @@ def test_pspnet_sizes_at_240x480():
         "pyramid2": ((18, 30, 512), (18, 30, 128)),
         "pyramid_global": ((1, 1, 512), (1, 1, 128)),
     }
-    assert found["head"] == ((240, 480, 512 + 4 * 128), (240, 480, 64))
+    assert found["head"] == ((36, 60, 512 + 4 * 128), (240, 480, 64))
 
 
 def test_deeplab_sizes_at_240x480():
@@ -202,9 +202,13 @@ def test_pspnet_pyramid(run):
     pooled, level = taps["pyramid_global"]
     np.testing.assert_allclose(pooled[:, 0, 0], features.mean((1, 2)), rtol=1e-5, atol=1e-5)
     levels.append(jnp.broadcast_to(level, (3, 12, 12, level.shape[-1])))
-    wanted = resize_bilinear(jnp.concatenate(levels, axis=-1), (72, 96))[:, :, 21:75]
+    joined = jnp.concatenate(levels, axis=-1)
+    np.testing.assert_allclose(taps["head"][0], joined, rtol=1e-4, atol=1e-5)
+    wanted = resize_bilinear(joined, (72, 96))[:, :, 21:75]
     wanted = np.pad(wanted, ((0, 0), (9, 9), (0, 0), (0, 0)))  # 72 rows to 90
-    np.testing.assert_allclose(taps["head"][0], wanted, rtol=1e-4, atol=1e-5)
+    head = run.variables["params"]["head"]["conv"]
+    wanted = atrous_conv(wanted, head["kernel"]) + head["bias"]
+    np.testing.assert_allclose(taps["head/conv"][1], wanted, rtol=1e-4, atol=1e-4)
     for name in ("pyramid2", "pyramid3", "pyramid6", "pyramid_global"):  # no ReLU in between
         np.testing.assert_array_equal(taps[f"{name}/norm"][0], taps[f"{name}/conv"][1])
 
