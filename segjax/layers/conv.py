@@ -23,7 +23,7 @@ from segjax.layers.dilated import (
     dilated_conv_with_phases,
     explicit_padding,
 )
-from segjax.layers.kernel_gradient import LARGE, conv_of_large, product_of_large
+from segjax.layers.kernel_gradient import conv_of_large, is_large, product_of_large
 from segjax.layers.norm import BatchNorm
 
 # Below this share of taps that see the map at all, summing the taps one by one beats a convolution
@@ -96,7 +96,7 @@ def atrous_conv(
 
 def _convolved(x, kernel, rate, padding, strides=1):
     centered = padding == centered_padding(kernel, rate)
-    conv = dilated_conv if x.size < LARGE else conv_of_large
+    conv = conv_of_large if is_large(x) else dilated_conv
     plain = functools.partial(conv, rate=rate, padding=padding, strides=strides)
     if rate == 1 or strides > 1 or not centered:
         return plain(x, kernel)
@@ -111,7 +111,7 @@ def _pointwise(x, kernel, strides):
     programs for it, which add a residual's gradient in the same pass; and a product of a strided
     slice aborts the compiler for CUDA in jaxlib 0.10 (a check in `triton_tiling_propagation.cc`).
     """
-    product = jnp.dot if x.size < LARGE else product_of_large
+    product = product_of_large if is_large(x) else jnp.dot
     return lax.platform_dependent(
         x,
         kernel,

@@ -19,7 +19,13 @@ from jaxtyping import Array, Bool, Float
 from segjax.layers.dilated import Pads, dilated_conv
 
 # A map of fewer numbers (1 MiB of float32) lies in a core's own cache, whatever the order.
-LARGE = 2**18
+_LARGE = 2**18
+
+
+def is_large(x: Float[Array, "n H W i"]) -> bool:
+    """Whether the forms below pay. A map of symbolic size, which is exported, is differentiated by
+    nobody."""
+    return isinstance(x.size, int) and x.size >= _LARGE
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -114,7 +114,7 @@ def measures_of(report: Mapping[str, Any]) -> tuple[str, ...]:
       ValueError: for another name.
     """
     given = report.get("measures", MEASURES)
-    texts = (given,) if isinstance(given, str) else given
+    texts = given if isinstance(given, tuple | list) else (given,)
     # The command line makes one text of "boundary,calibration".
     names = tuple(name for text in texts for name in str(text).split(",") if name)
     for name in names:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.layers import atrous_conv, conv
+from segjax.layers import atrous_conv, kernel_gradient
 from segjax.layers.kernel_gradient import _true
 
 
@@ -37,7 +37,7 @@ def gradients(x, kernel, **options):
 def test_gradients_of_large_maps_are_those_of_small_ones(monkeypatch, size, channels, options):
     x, kernel = normal(0, 2, 9, 10, channels[0]), normal(1, size, size, *channels)
     expected = gradients(x, kernel, **options)
-    monkeypatch.setattr(conv, "LARGE", 1)
+    monkeypatch.setattr(kernel_gradient, "_LARGE", 1)
     for ours, theirs in zip(gradients(x, kernel, **options), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
@@ -60,7 +60,7 @@ def test_true_is_true_of_every_number(value):
 
 
 def test_second_derivatives(monkeypatch):
-    monkeypatch.setattr(conv, "LARGE", 1)
+    monkeypatch.setattr(kernel_gradient, "_LARGE", 1)
     x, kernel = normal(0, 1, 4, 5, 2), normal(1, 3, 3, 2, 3)
     apply = functools.partial(atrous_conv, x)
     squared = jax.grad(lambda k: jnp.sum(jax.grad(lambda k: jnp.sum(apply(k) ** 2))(k) ** 2))

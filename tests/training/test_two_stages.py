@@ -3,6 +3,7 @@
 First at output stride 16, then at 8 from its weights, with frozen batch norms and another rate.
 """
 
+import functools
 import io
 
 import flax
@@ -94,7 +95,8 @@ def test_an_option_that_is_no_more_says_what_is():
 
 
 def test_parts_are_checked_before_anything_is_compiled(monkeypatch):
-    monkeypatch.setattr(jax, "jit", None)
+    monkeypatch.setattr(jax.stages.Traced, "lower", None)
+    monkeypatch.setattr(jax, "jit", lambda function: functools.partial(jax.eval_shape, function))
     config = stage(16, **{"train.freeze": ("stem",)})
     with pytest.raises(ValueError, match=r"train\.freeze: 'stem' matches no parameter"):
         setup_run(config)
