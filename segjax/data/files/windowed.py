@@ -37,8 +37,15 @@ class WindowedImage:
     def __init__(
         self, path: str | os.PathLike, channels: int = 3, value_range: tuple[Range, ...] = ()
     ):
-        self._pixels = pixels = TiffPixels(path)
+        self._pixels = TiffPixels(path)
         self.path, self._range = path, value_range
+        try:
+            self._describe(self._pixels, channels)
+        except BaseException:
+            self.close()
+            raise
+
+    def _describe(self, pixels: TiffPixels, channels: int) -> None:
         self.readable = not pixels.reads() and pixels.rows_as_pages != channels
         self.shape = (*pixels.shape[:2], channels)
         self.geo, self._alpha = geo_tags(pixels), pixels.alpha and pixels.shape[2] in (2, 4)
