@@ -35,7 +35,7 @@ class ConvActNorm(nn.Module):
     """Convolution with a bias, activation, batch normalisation, in Keras's conventions.
 
     Padding is "same": at stride 2 it is uneven, with the smaller part before the map. Normalisation
-    has Keras's epsilon, 1e-3, and float32 statistics.
+    has Keras's epsilon, 1e-3, and float32 statistics. `function` is `Conv`'s.
     """
 
     features: int
@@ -46,6 +46,7 @@ class ConvActNorm(nn.Module):
     momentum: float = 0.99
     dtype: DTypeLike = jnp.float32
     kernel_init: Callable = he_normal
+    function: Callable[[jax.Array, jax.Array], jax.Array] | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "n H W i"], *, train: bool) -> Float[Array, "n h w o"]:
@@ -63,6 +64,7 @@ class ConvActNorm(nn.Module):
             padding=padding,
             dtype=self.dtype,
             kernel_init=self.kernel_init,
+            function=self.function,
             name="conv",
         )(x)
         x = self.activation(x) if self.activation else x

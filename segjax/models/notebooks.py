@@ -28,7 +28,6 @@ from segjax.layers import (
     spatial_size,
 )
 from segjax.layers.checkpoint_names import block_output
-from segjax.layers.conv import batch_norm
 from segjax.layers.precision import at_least_float32
 from segjax.models.arrays import Images, Outputs
 from segjax.models.notebook_resnet import ConvActNorm, NotebookResNet, he_normal, scaled
@@ -134,46 +133,11 @@ class NotebookPSPNet(nn.Module):
             pooled = level(**norm, name=name)(adaptive_avg_pool(x, grid), train=train)
             levels.append(resize_bilinear(pooled, (height, width)))
         x = jnp.concatenate(levels, axis=-1)
-        head = EnlargedConvActNorm(
-            scaled(64, self.width),
-            5,
-            (6 * height, 8 * width),
-            spatial_size(images),
-            **norm,
-            name="head",
+        function = partial(
+            conv_of_enlarged, enlarged=(6 * height, 8 * width), size=spatial_size(images)
         )
+        head = ConvActNorm(scaled(64, self.width), 5, function=function, **norm, name="head")
         return {"logits": relu_scores(head(x, train=train), self.num_classes, self.dtype)}
-
-
-class EnlargedConvActNorm(nn.Module):
-    """A map enlarged and framed by zeros, then `ConvActNorm`: the same parameters and values.
-
-    Attributes:
-      features, kernel_size, momentum, dtype: see `ConvActNorm`.
-      enlarged, size: see `segjax.layers.conv_of_enlarged`.
-    """
-
-    features: int
-    kernel_size: int
-    enlarged: tuple[int, int]
-    size: tuple[int, int]
-    momentum: float = 0.99
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n h w i"], *, train: bool) -> Float[Array, "n H W o"]:
-        function = partial(conv_of_enlarged, enlarged=self.enlarged, size=self.size)
-        conv = Conv(
-            self.features,
-            self.kernel_size,
-            use_bias=True,
-            dtype=self.dtype,
-            kernel_init=he_normal,
-            function=function,
-            name="conv",
-        )
-        x = nn.relu(conv(x))
-        return batch_norm(x, train=train, momentum=self.momentum, epsilon=1e-3, dtype=self.dtype)
 
 
 class NotebookDeepLabV3(nn.Module):
