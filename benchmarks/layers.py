@@ -1,10 +1,11 @@
 """Times the layers against what they replace, side by side in one process.
 
-    python -m benchmarks.layers [pool] [atrous] [depthwise] [grouped] [resize]
+    python -m benchmarks.layers [pool] [atrous] [winograd] [depthwise] [grouped] [resize]
 
 The repeats of the compared programs alternate, so that a busy machine slows both; read the
 ratios, not the milliseconds. Each program is one jitted call that returns its output and, in
-"forward + backward", its gradients for a given cotangent.
+"forward + backward", its gradients for a given cotangent; compiled with the options of a training
+step.
 """
 
 import sys
@@ -26,6 +27,8 @@ from segjax.layers import (
     resize_bilinear,
 )
 from segjax.layers.conv import _row_convolved, _row_of_taps, _share_inside, _sum_of_rows
+from segjax.layers.winograd import winograd_conv
+from segjax.training.compiler_options import for_training
 
 
 def time_interleaved(
@@ -46,8 +49,12 @@ def _normal(seed: int, *shape: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
+def _compiled(function, **options) -> Callable:
+    return jax.jit(function, compiler_options=for_training(jax.default_backend()), **options)
+
+
 def _forward(function, *inputs) -> Callable[[], jax.Array]:
-    program = jax.jit(function)
+    program = _compiled(function)
     return lambda: program(*inputs)
 
 
@@ -65,9 +72,9 @@ def _with_gradients(function, cotangent, *inputs, reuse=True) -> Callable[[], ja
         return out, vjp(cotangent)
 
     if not reuse:
-        program = jax.jit(run)
+        program = _compiled(run)
         return lambda: program(cotangent, inputs, None)
-    program = jax.jit(run, donate_argnums=2, keep_unused=True)
+    program = _compiled(run, donate_argnums=2, keep_unused=True)
     results = [jax.tree.map(jnp.zeros_like, (cotangent, inputs))]
 
     def again():
@@ -89,30 +96,45 @@ def pooling_programs(shape=(2, 240, 320, 64), reuse=True) -> dict[str, Callable[
     }
 
 
+def _xla_conv(x, kernel, rate):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (1, 1),
+        ((rate, rate),) * 2,
+        rhs_dilation=(rate, rate),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
 def atrous_programs(
     size=(33, 33), rate=12, channels=(256, 64), backward=True
 ) -> dict[str, Callable[[], jax.Array]]:
     """A 3x3 atrous convolution: XLA's, by taps, by rows, and the one that `atrous_conv` picks."""
-    x = _normal(0, 1, *size, channels[0])
-    kernel = _normal(1, 3, 3, *channels)
-    cotangent = _normal(2, 1, *size, channels[1])
-
-    def xla(x, kernel):
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            (1, 1),
-            ((rate, rate),) * 2,
-            rhs_dilation=(rate, rate),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-
     functions = {
-        "xla": xla,
+        "xla": partial(_xla_conv, rate=rate),
         "taps": lambda x, kernel: _sum_of_rows(x, kernel, rate, _row_of_taps),
         "rows": lambda x, kernel: _sum_of_rows(x, kernel, rate, _row_convolved),
-        "atrous_conv": lambda x, kernel: atrous_conv(x, kernel, rate=rate),
+        "atrous_conv": partial(atrous_conv, rate=rate),
     }
+    return _programs_3x3(functions, (1, *size), channels, backward)
+
+
+def winograd_programs(
+    size=(4, 24, 32), rate=1, channels=(256, 256), backward=True
+) -> dict[str, Callable[[], jax.Array]]:
+    """A 3x3 convolution: XLA's, the form of few products, and the one that `atrous_conv` picks."""
+    functions = {
+        "xla": partial(_xla_conv, rate=rate),
+        "winograd_conv": lambda x, kernel: winograd_conv(x, kernel, rate),
+        "atrous_conv": partial(atrous_conv, rate=rate),
+    }
+    return _programs_3x3(functions, size, channels, backward)
+
+
+def _programs_3x3(functions, size, channels, backward) -> dict[str, Callable[[], jax.Array]]:
+    x, kernel = _normal(0, *size, channels[0]), _normal(1, 3, 3, *channels)
+    cotangent = _normal(2, *size, channels[1])
     make = (
         (lambda f: _with_gradients(f, cotangent, x, kernel))
         if backward
@@ -164,6 +186,20 @@ _DEPTHWISE = (
 _GROUPED = ((3, 1, 1, (64, 64), 128), (3, 1, 2, (32, 32), 512), (3, 2, 1, (16, 16), 1024))
 
 
+# Images, rows and columns; rate; channels.
+_WINOGRAD = (
+    ((4, 96, 128), 1, (64, 64)),
+    ((4, 48, 64), 1, (128, 128)),
+    ((4, 24, 32), 1, (256, 256)),
+    ((4, 12, 16), 1, (512, 512)),
+    ((4, 6, 8), 1, (512, 512)),
+    ((2, 120, 240), 1, (128, 128)),
+    ((2, 60, 120), 1, (256, 256)),
+    ((2, 30, 60), 4, (512, 512)),
+    ((2, 30, 60), 1, (2048, 512)),
+)
+
+
 def resize_programs(
     size=(60, 80), channels=16, factor=8, backward=True
 ) -> dict[str, Callable[[], jax.Array]]:
@@ -193,6 +229,9 @@ def benchmarks(wanted: set[str]) -> Iterator[tuple[str, dict]]:
                         f"{title} {share:.0%}, {direction}",
                         atrous_programs(size, rate, backward=backward),
                     )
+        for size, rate, channels in _WINOGRAD if "winograd" in wanted else ():
+            title = f"3x3 rate {rate} on {size}, {channels[0]} to {channels[1]}, {direction}"
+            yield title, winograd_programs(size, rate, channels, backward)
         for kind, groups, cases in (("depthwise", None, _DEPTHWISE), ("grouped", 32, _GROUPED)):
             for side, rate, step, size, channels in cases if kind in wanted else ():
                 title = f"{kind} {side}x{side} rate {rate} stride {step} at {size}, {channels}"
@@ -217,4 +256,5 @@ def main(wanted: set[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(set(sys.argv[1:]) or {"pool", "atrous", "depthwise", "grouped", "resize"})
+    everything = {"pool", "atrous", "winograd", "depthwise", "grouped", "resize"}
+    main(set(sys.argv[1:]) or everything)

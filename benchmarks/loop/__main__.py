@@ -1,6 +1,7 @@
 """What surrounds the steps: waits for data, the start of a run, evaluation, prediction.
 
-    python -m benchmarks.loop [waits] [start] [evaluation] [prediction] [--json=FILE] [--busy-ok]
+    python -m benchmarks.loop [waits] [start] [evaluation] [prediction] [--full] [--json=FILE]
+        [--busy-ok]
 
 waits: the share of the time in which the device has no step to work on, of training steps on PNG
 and JPEG files and on prepared data, by `data.workers` (0: threads). A step is idle from the end of
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=12, help="timed steps a row of `waits`")
     parser.add_argument("--images", type=int, default=48, help="files a set")
     parser.add_argument("--workers", default="0,1,2,4", help="of `waits`")
+    parser.add_argument("--full", action="store_true", help="`evaluation` of the paper's SegNet")
     parser.add_argument("--tiny", action="store_true", help="a toy network, for tests")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--busy-ok", action="store_true", help="for a trial on a busy machine")

@@ -25,7 +25,7 @@ _ROUNDS = 3  # of which the fastest counts
 def measure(folder: pathlib.Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each kind of pass."""
     keep_freed_memory()
-    config = config_of(options.tiny)
+    config = config_of(options.tiny, options.full)
     config.data.update(write(folder, "PNG", options.images, options.tiny), cache_mb=2000.0)
     setup = setup_run(config)
     split, devices, head = setup.validation, setup.devices, setup.objective.head

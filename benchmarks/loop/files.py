@@ -13,12 +13,18 @@ from segjax.data.datasets import make_source
 FORMS = {"PNG": "png", "JPEG": "jpg", "prepared": ""}
 
 
-def config_of(tiny: bool) -> Any:
-    """The small PSPNet of CamVid; or a toy. Its data are set later."""
-    config: Any = segnet.get_config() if tiny else pspnet.get_config("camvid_small")
+def config_of(tiny: bool, full: bool = False) -> Any:
+    """The small PSPNet of CamVid; `full`: SegNet in the paper's size; or a toy. Its data are set
+    later."""
+    if tiny:
+        config, size = segnet.get_config(), (32, 48)
+    elif full:
+        config, size = segnet.get_config("camvid"), (360, 480)
+    else:
+        config, size = pspnet.get_config("camvid_small"), (180, 240)
     with config.unlocked():
         config.data = base.get_config().data
-    config.data.image_size = (32, 48) if tiny else (180, 240)
+    config.data.image_size = size
     config.data.cache_mb = 0.0  # each sample is read anew, as of a set that does not fit
     config.loss.class_weights = "none"
     config.train.update(steps=10**6, epochs=0.0, eval_every=10**6)

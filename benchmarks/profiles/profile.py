@@ -14,6 +14,7 @@ from benchmarks.profiles.categories import Work
 from benchmarks.profiles.networks import Network
 from benchmarks.scaling import estimate
 from segjax.accelerators import Device, parse, peak_of
+from segjax.training import runtime
 from segjax.training.setup import Setup, setup_programs
 
 _NAMES = {"bf16": "bfloat16", "f32": "float32"}
@@ -105,6 +106,7 @@ def _profile(
 
 def on_cpu(name: str, network: Network, work: str, steps: int) -> Profile:
     """Runs and traces a program on this machine's CPU, in float32."""
+    runtime.keep_freed_memory()
     setup = setup_programs(network.config("float32"), jax.devices("cpu")[:1])
     program = programs.lowered(setup, work).compile()
     step = programs.runner(setup, work, program)

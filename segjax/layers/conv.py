@@ -23,8 +23,10 @@ from segjax.layers.dilated import (
     dilated_conv_with_phases,
     explicit_padding,
 )
-from segjax.layers.kernel_gradient import conv_of_large, is_large, product_of_large
+from segjax.layers.kernel_gradient import conv_of_large, is_large
 from segjax.layers.norm import BatchNorm
+from segjax.layers.sharing import rows_are_shared
+from segjax.layers.winograd import pays, winograd_conv
 
 # Below this share of taps that see the map at all, summing the taps one by one beats a convolution
 # that multiplies the padding's zeros (measured on CPU; see benchmarks/layers.py).
@@ -95,13 +97,16 @@ def atrous_conv(
 
 
 def _convolved(x, kernel, rate, padding, strides=1):
-    centered = padding == centered_padding(kernel, rate)
     conv = conv_of_large if is_large(x) else dilated_conv
     plain = functools.partial(conv, rate=rate, padding=padding, strides=strides)
-    if rate == 1 or strides > 1 or not centered:
+    if strides > 1 or padding != centered_padding(kernel, rate):
         return plain(x, kernel)
-    by_phases = functools.partial(dilated_conv_with_phases, rate)
-    return lax.platform_dependent(x, kernel, cuda=by_phases, rocm=by_phases, default=plain)
+    forms: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {}
+    if pays(x, kernel, rate):
+        forms["cpu"] = functools.partial(winograd_conv, rate=rate)
+    if rate > 1:
+        forms["cuda"] = forms["rocm"] = functools.partial(dilated_conv_with_phases, rate)
+    return lax.platform_dependent(x, kernel, **forms, default=plain) if forms else plain(x, kernel)
 
 
 def _pointwise(x, kernel, strides):
@@ -111,13 +116,21 @@ def _pointwise(x, kernel, strides):
     programs for it, which add a residual's gradient in the same pass; and a product of a strided
     slice aborts the compiler for CUDA in jaxlib 0.10 (a check in `triton_tiling_propagation.cc`).
     """
-    product = product_of_large if is_large(x) else jnp.dot
     return lax.platform_dependent(
         x,
         kernel,
-        cpu=lambda x, kernel: product(x[:, ::strides, ::strides], kernel[0, 0]),
+        cpu=lambda x, kernel: _product(x[:, ::strides, ::strides], kernel[0, 0]),
         default=lambda x, kernel: _convolved(x, kernel, 1, ((0, 0), (0, 0)), strides),
     )
+
+
+def _product(x, kernel):
+    """The product over the channels. Of two axes, as XLA transposes a map of four for the kernel's
+    gradient; where devices share the rows it would gather them to make two axes."""
+    if rows_are_shared():
+        return jnp.dot(x, kernel)
+    flat = jnp.dot(x.reshape(-1, x.shape[-1]), kernel)
+    return flat.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def _share_inside(size, kernel_shape, rate) -> float:

@@ -4,7 +4,8 @@ That gradient sums over the cells of two maps, and XLA transposes one of them fo
 the map (a normalisation, a ReLU, an unpooling) is cheap by XLA's count, so it is computed again in
 the loop that transposes, which then reads several maps in strides: 1 GB a second, a quarter of a
 training step of DeepLabV3. A transposition alone, of a map that is in memory anyway, takes a sixth
-of the time (`python -m benchmarks.profiles deeplabv3_r50`).
+of the time (`python -m benchmarks.profiles deeplabv3_r50`). It pads the map, too: within the
+convolution padding costs a quarter of the time.
 
 Reverse mode only.
 """
@@ -16,16 +17,17 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from segjax.layers.dilated import Pads, dilated_conv
+from segjax.layers.dilated import Pads, centered_padding, dilated_conv
+from segjax.layers.sharing import rows_are_shared
 
 # A map of fewer numbers (1 MiB of float32) lies in a core's own cache, whatever the order.
 _LARGE = 2**18
 
 
 def is_large(x: Float[Array, "n H W i"]) -> bool:
-    """Whether the forms below pay. A map of symbolic size, which is exported, is differentiated by
-    nobody."""
-    return isinstance(x.size, int) and x.size >= _LARGE
+    """Whether the form below pays. A map of symbolic size, which is exported, is differentiated by
+    nobody; of rows that devices share, the transposition would be a message."""
+    return isinstance(x.size, int) and x.size >= _LARGE and not rows_are_shared()
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -40,61 +42,50 @@ def conv_of_large(
     return dilated_conv(x, kernel, rate, padding, strides)
 
 
-def _conv_forward(x, kernel, rate, padding, strides):
+def _forward(x, kernel, rate, padding, strides):
     return dilated_conv(x, kernel, rate, padding, strides), (x, kernel)
 
 
-def _conv_backward(rate, padding, strides, kept, dy):
+def _backward(rate, padding, strides, kept, dy):
     x, kernel = kept
+    conv = functools.partial(dilated_conv, rate=rate, strides=strides)
 
-    def conv(x, kernel):
-        return dilated_conv(x, kernel, rate, padding, strides)
+    def gradient(x, dy, kernel=kernel, padding=padding):
+        return jax.vjp(lambda kernel: conv(x, kernel, padding=padding), kernel)[1](dy)[0]
 
-    def kernel_gradient(x, dy):
-        return jax.vjp(functools.partial(conv, x), kernel)[1](dy)[0]
-
-    def of_transposed(x, dy):
+    def by_transposition(x, dy, kernel=kernel):
         # XLA takes the channels as the batch: its transposition undoes the second one here.
-        channels_first = _transposed_alone(x, (3, 1, 2, 0), _true(kernel))
-        return kernel_gradient(channels_first.transpose(3, 1, 2, 0), dy)
+        channels_first = _padded_and_transposed(x, padding, (3, 1, 2, 0), _true(kernel))
+        return gradient(channels_first.transpose(3, 1, 2, 0), dy, kernel, ((0, 0), (0, 0)))
 
-    dx = jax.vjp(lambda x: conv(x, kernel), x)[1](dy)[0]
-    return dx, lax.platform_dependent(x, dy, cpu=of_transposed, default=kernel_gradient)
+    def on_cpus(x, dy):
+        # The map of fewer channels is transposed. The sum of x and dy shifted by a tap is that of
+        # dy and x shifted the other way.
+        if kernel.shape[2] <= kernel.shape[3] or not _centered(kernel, rate, padding, strides):
+            return by_transposition(x, dy)
+        return by_transposition(dy, x, kernel.swapaxes(2, 3)).swapaxes(2, 3)[::-1, ::-1]
 
-
-conv_of_large.defvjp(_conv_forward, _conv_backward)
-
-
-@jax.custom_vjp
-def product_of_large(
-    x: Float[Array, "n h w i"], kernel: Float[Array, "i o"]
-) -> Float[Array, "n h w o"]:
-    """`jnp.dot`, with another program for the kernel's gradient: for CPUs."""
-    return jnp.dot(x, kernel)
+    dx = jax.vjp(lambda x: conv(x, kernel, padding=padding), x)[1](dy)[0]
+    return dx, lax.platform_dependent(x, dy, cpu=on_cpus, default=gradient)
 
 
-def _product_forward(x, kernel):
-    return jnp.dot(x, kernel), (x, kernel)
+def _centered(kernel, rate, padding, strides) -> bool:
+    odd = all(side % 2 for side in kernel.shape[:2])
+    return odd and strides == 1 and padding == centered_padding(kernel, rate)
 
 
-def _product_backward(kept, dy):
-    x, kernel = kept
-    first, true = (3, 0, 1, 2), _true(kernel)
-    if x.shape[-1] <= dy.shape[-1]:  # the map of fewer channels is transposed
-        dk = jnp.einsum("inhw,nhwo->io", _transposed_alone(x, first, true), dy)
-    else:
-        dk = jnp.einsum("onhw,nhwi->oi", _transposed_alone(dy, first, true), x).T
-    return jnp.dot(dy, kernel.T), dk
+conv_of_large.defvjp(_forward, _backward)
 
 
-product_of_large.defvjp(_product_forward, _product_backward)
+def _padded_and_transposed(x, padding, axes, true: Bool[Array, ""]):
+    """x padded and transposed by loops that do nothing else: XLA fuses nothing into a branch. It
+    removes optimisation barriers before it fuses."""
 
+    def moved(x):
+        return jnp.pad(x, ((0, 0), *padding, (0, 0))).transpose(axes)
 
-def _transposed_alone(x, axes, true: Bool[Array, ""]):
-    """x transposed by a loop that does nothing else: XLA fuses nothing into a branch. It removes
-    optimisation barriers before it fuses."""
-    shape = [x.shape[axis] for axis in axes]
-    return lax.cond(true, lambda x: x.transpose(axes), lambda x: jnp.zeros(shape, x.dtype), x)
+    result = jax.eval_shape(moved, x)
+    return lax.cond(true, moved, lambda x: jnp.zeros(result.shape, result.dtype), x)
 
 
 def _true(x) -> Bool[Array, ""]:

@@ -8,6 +8,7 @@ must divide.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -212,7 +213,7 @@ class Devices:
         if self.mode == "jit":
             shardings = self.state_shardings(state)
             return jax.jit(
-                step,
+                self._within_mesh(step),
                 donate_argnums=0,
                 out_shardings=(shardings, self.replicated()),
                 compiler_options=for_training(self.platform),
@@ -224,13 +225,23 @@ class Devices:
         `local_shard`; `sums` are over the whole batch, and every process can read them."""
         if self.mode == "jit":
             rows = NamedSharding(self.mesh, PartitionSpec("data"))
-            return jax.jit(step, out_shardings=(rows, self.replicated()))
+            return jax.jit(self._within_mesh(step), out_shardings=(rows, self.replicated()))
 
         def summed(variables, batch):
             rows, sums = step(variables, batch)
             return rows, jax.lax.psum(sums, AXIS)
 
         return self._pmapped(summed, out_axes=(0, None))
+
+    def _within_mesh(self, step: Callable) -> Callable:
+        """The step, whose layers find the mesh, see `segjax.layers.sharing`."""
+
+        @functools.wraps(step)
+        def within(*args):
+            with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+                return step(*args)
+
+        return within
 
     def _pmapped(self, step: Callable, out_axes: Any, donate: tuple[int, ...] = ()) -> Callable:
         mapped = jax.pmap(

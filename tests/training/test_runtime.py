@@ -1,5 +1,7 @@
 """Settings of the process, each in its own process: XLA reads its flags once."""
 
+import platform
+
 import pytest
 
 from tests.training.processes import assert_end_well, start
@@ -32,3 +34,24 @@ def test_the_flag_reaches_xla_beside_the_users_own(tmp_path):
         cached = "xla_gpu_per_fusion_autotune_cache_dir"
         assert all((cached in text) == (call == "pass") for text in options)
     assert outputs[0] == outputs[1]
+
+
+FAULTS = """
+import resource
+from segjax.training.runtime import keep_freed_memory
+keep_freed_memory()
+import jax, jax.numpy as jnp
+x, add = jnp.ones((64, 512, 512)), jax.jit(lambda x: x + 1)
+counts = []
+for _ in range(9):
+    jax.block_until_ready(add(x))
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(counts[-1] - counts[-3])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is told")
+def test_a_step_gets_its_memory_back():
+    """Of two runs that write 64 MiB each, 16,384 pages."""
+    [output] = assert_end_well([start("-c", FAULTS)])
+    assert int(output.splitlines()[-1]) < 1000
