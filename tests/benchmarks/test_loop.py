@@ -12,7 +12,7 @@ from tests.conftest import make_tiny_config
 
 @pytest.fixture
 def options(monkeypatch):
-    def config_of(tiny):
+    def config_of(tiny, full=False):
         config = make_tiny_config()
         config.data.cache_mb = 0.0
         config.train.steps = 100
@@ -23,7 +23,7 @@ def options(monkeypatch):
     monkeypatch.setattr(prediction, "_ROUNDS", 1)
     monkeypatch.setattr(evaluation, "_ROUNDS", 1)
     monkeypatch.setattr(evaluation, "MEASURES", ())
-    return argparse.Namespace(tiny=True, steps=1, images=2, workers="0")
+    return argparse.Namespace(tiny=True, full=False, steps=1, images=2, workers="0")
 
 
 def test_waits(tmp_path, options):
