@@ -15,6 +15,7 @@ from segjax.data.files.geo import Tag, copy_world_files, nodata_tag
 from segjax.inference.inputs import Input
 
 _TILE = 256  # side of the tiles of a TIFF, a multiple of 16
+_PNG_LEVEL = 2  # of 9: five times faster than the default on photographs, and a tenth larger
 _BIG = 2**31  # bytes of pixels from which a TIFF has offsets of 64 bits
 
 
@@ -75,7 +76,8 @@ def write_picture(
             tags = [] if nodata is None or item.void is None else [nodata_tag(nodata)]
             _write_tiff(partial, rows, (*item.geo, *tags))
         else:
-            Image.fromarray(np.concatenate(list(rows.blocks()))).save(partial, "PNG")
+            whole = Image.fromarray(np.concatenate(list(rows.blocks())))
+            whole.save(partial, "PNG", compress_level=_PNG_LEVEL)
     copy_world_files(item.world_files, file)
     return file
 

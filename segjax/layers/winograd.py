@@ -12,6 +12,7 @@ Reference: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 
 """
 
 import functools
+import math
 from collections.abc import Iterable
 
 import jax
@@ -41,9 +42,10 @@ def pays(x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"], rate: in
         return False
     if inputs * outputs < _LEAST_CHANNELS * (inputs + outputs) or rows_are_shared():
         return False
-    n, height, width, _ = x.shape
-    cells, padded = n * height * width, 4 * n * _tiles(height, rate) * _tiles(width, rate)
-    return cells >= _LEAST_CELLS and padded <= _MOST_PADDING * cells
+    sides = x.shape[1:3]
+    cells = math.prod(sides)
+    padded = math.prod(2 * rate * _tiles(side, rate) for side in sides)
+    return x.shape[0] * cells >= _LEAST_CELLS and padded <= _MOST_PADDING * cells
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -44,7 +44,8 @@ def overlay(
 
     Pixels that are ignored, or have no class, keep the image.
     """
-    blended = np.rint((1 - alpha) * image + alpha * classes.colorize(label)).astype(np.uint8)
+    shares = np.float32([1 - alpha, alpha])
+    blended = np.rint(shares[0] * image + shares[1] * classes.colorize(label)).astype(np.uint8)
     return np.where(classes.is_painted(label)[..., None], blended, image)
 
 

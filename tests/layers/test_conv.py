@@ -52,13 +52,14 @@ def test_equals_torch(torch_conv):
     [
         ((13, 9), (3, 3), 1, False),
         ((33, 33), (3, 3), 6, False),
-        ((33, 33), (3, 3), 12, False),
-        ((33, 33), (3, 3), 13, True),
+        ((33, 33), (3, 3), 8, False),
+        ((33, 33), (3, 3), 9, True),
         ((17, 17), (3, 3), 16, True),
         ((13, 9), (3, 3), 9, True),  # the rate equals the width
         ((13, 9), (3, 3), 36, True),  # only the centre sees the map
         ((12, 7), (5, 3), 3, True),
-        ((20, 24), (1, 3), 12, False),
+        ((20, 24), (1, 3), 10, False),
+        ((20, 24), (1, 3), 12, True),
         ((1, 1), (3, 3), 2, True),
         ((4, 4), (7, 7), 1, False),  # 49 products for 16 cells would not pay
     ],
@@ -84,10 +85,10 @@ def test_sum_of_taps_is_the_convolution(size, kernel_size, rate, taps):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-6 * scale)
 
 
-@pytest.mark.parametrize(("rate", "convolutions"), [(1, 1), (12, 1), (13, 3), (18, 3), (25, 0)])
+@pytest.mark.parametrize(("rate", "convolutions"), [(1, 1), (12, 1), (13, 3), (15, 3), (25, 0)])
 def test_far_rates_go_by_rows(rate, convolutions):
     """At more than a quarter of 48 rows, row by row of the kernel, as long as most taps count."""
-    x, kernel = normal(1, 48, 48, 2), normal(3, 3, 2, 2, seed=1)
+    x, kernel = normal(1, 48, 96, 2), normal(3, 3, 2, 2, seed=1)
     program = jax.jit(lambda x: atrous_conv(x, kernel, rate=rate)).lower(x).as_text()
     assert program.count("stablehlo.convolution(") == convolutions
     found = atrous_conv(x, kernel, rate=rate)
