@@ -13,6 +13,7 @@ Reference: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 
 
 import functools
 import math
+import operator
 from collections.abc import Iterable
 
 import jax
@@ -110,7 +111,8 @@ def _kernel_gradient(x, dy, rate):
 def _sums(matrix, parts: Iterable[Array]) -> list[Array]:
     """The matrix times the vector of parts."""
     parts = list(parts)
-    return [sum(c * part for c, part in zip(row, parts, strict=True) if c) for row in matrix]
+    terms = ([c * part for c, part in zip(row, parts, strict=True) if c] for row in matrix)
+    return [functools.reduce(operator.add, row) for row in terms]
 
 
 def _tiles(size: int, rate: int) -> int:
