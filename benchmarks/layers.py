@@ -29,6 +29,7 @@ from segjax.layers import (
 from segjax.layers.conv import _row_convolved, _row_of_taps, _share_inside, _sum_of_rows
 from segjax.layers.winograd import winograd_conv
 from segjax.training.compiler_options import for_training
+from segjax.training.runtime import keep_freed_memory
 
 
 def time_interleaved(
@@ -244,6 +245,8 @@ def benchmarks(wanted: set[str]) -> Iterator[tuple[str, dict]]:
 
 
 def main(wanted: set[str]) -> None:
+    if "pool" not in wanted:  # which compares with fresh buffers
+        keep_freed_memory()
     for title, programs in benchmarks(wanted):
         times = {name: np.array(t) * 1e3 for name, t in time_interleaved(programs).items()}
         print(title)
