@@ -85,6 +85,12 @@ def _with_gradients(function, cotangent, *inputs, reuse=True) -> Callable[[], ja
     return again
 
 
+def _programs(functions, cotangent, *inputs, backward) -> dict[str, Callable[[], jax.Array]]:
+    arguments = (cotangent, *inputs) if backward else inputs
+    make = _with_gradients if backward else _forward
+    return {name: make(function, *arguments) for name, function in functions.items()}
+
+
 def pooling_programs(shape=(2, 240, 320, 64), reuse=True) -> dict[str, Callable[[], jax.Array]]:
     """Pool and unpool, forward and backward."""
     make = partial(_with_gradients, reuse=reuse)
@@ -135,13 +141,7 @@ def winograd_programs(
 
 def _programs_3x3(functions, size, channels, backward) -> dict[str, Callable[[], jax.Array]]:
     x, kernel = _normal(0, *size, channels[0]), _normal(1, 3, 3, *channels)
-    cotangent = _normal(2, *size, channels[1])
-    make = (
-        (lambda f: _with_gradients(f, cotangent, x, kernel))
-        if backward
-        else (lambda f: _forward(f, x, kernel))
-    )
-    return {name: make(function) for name, function in functions.items()}
+    return _programs(functions, _normal(2, *size, channels[1]), x, kernel, backward=backward)
 
 
 def groups_programs(
@@ -167,12 +167,8 @@ def groups_programs(
         return atrous_conv(x, kernel, rate=rate, strides=strides, groups=groups)
 
     cotangent = _normal(2, *jax.eval_shape(ours, x, kernel).shape)
-    make = (
-        (lambda f: _with_gradients(f, cotangent, x, kernel))
-        if backward
-        else (lambda f: _forward(f, x, kernel))
-    )
-    return {"xla": make(xla), "atrous_conv": make(ours)}
+    functions = {"xla": xla, "atrous_conv": ours}
+    return _programs(functions, cotangent, x, kernel, backward=backward)
 
 
 # Side, rate, step, and with which map and channels: MobileNetV2 and V3's, ConvNeXt's, ResNeXt's.
@@ -211,8 +207,7 @@ def resize_programs(
         "jax.image.resize": lambda x: jax.image.resize(x, cotangent.shape, "bilinear"),
         "resize_bilinear": lambda x: resize_bilinear(x, out),
     }
-    make = (lambda f: _with_gradients(f, cotangent, x)) if backward else (lambda f: _forward(f, x))
-    return {name: make(function) for name, function in functions.items()}
+    return _programs(functions, cotangent, x, backward=backward)
 
 
 def benchmarks(wanted: set[str]) -> Iterator[tuple[str, dict]]:

@@ -12,10 +12,10 @@ from PIL import Image
 from segjax.data.classes import IGNORE
 from segjax.data.files.atomic import replacing
 from segjax.data.files.geo import Tag, copy_world_files, nodata_tag
+from segjax.data.files.images import PNG_LEVEL
 from segjax.inference.inputs import Input
 
 _TILE = 256  # side of the tiles of a TIFF, a multiple of 16
-_PNG_LEVEL = 2  # of 9: five times faster than the default on photographs, and a tenth larger
 _BIG = 2**31  # bytes of pixels from which a TIFF has offsets of 64 bits
 
 
@@ -77,7 +77,7 @@ def write_picture(
             _write_tiff(partial, rows, (*item.geo, *tags))
         else:
             whole = Image.fromarray(np.concatenate(list(rows.blocks())))
-            whole.save(partial, "PNG", compress_level=_PNG_LEVEL)
+            whole.save(partial, "PNG", compress_level=PNG_LEVEL)
     copy_world_files(item.world_files, file)
     return file
 

@@ -55,8 +55,8 @@ def _backward(rate, padding, strides, kept, dy):
 
     def by_transposition(x, dy, kernel=kernel):
         # XLA takes the channels as the batch: its transposition undoes the second one here.
-        channels_first = _padded_and_transposed(x, padding, (3, 1, 2, 0), _true(kernel))
-        return gradient(channels_first.transpose(3, 1, 2, 0), dy, kernel, ((0, 0), (0, 0)))
+        padded = _channels_first(x, padding, _true(kernel)).transpose(3, 1, 2, 0)
+        return gradient(padded, dy, kernel, ((0, 0), (0, 0)))
 
     def on_cpus(x, dy):
         # The map of fewer channels is transposed. The sum of x and dy shifted by a tap is that of
@@ -77,12 +77,12 @@ def _centered(kernel, rate, padding, strides) -> bool:
 conv_of_large.defvjp(_forward, _backward)
 
 
-def _padded_and_transposed(x, padding, axes, true: Bool[Array, ""]):
-    """x padded and transposed by loops that do nothing else: XLA fuses nothing into a branch. It
-    removes optimisation barriers before it fuses."""
+def _channels_first(x, padding, true: Bool[Array, ""]):
+    """x padded and transposed to [c, h, w, n] by loops that do nothing else: XLA fuses nothing into
+    a branch. It removes optimisation barriers before it fuses."""
 
     def moved(x):
-        return jnp.pad(x, ((0, 0), *padding, (0, 0))).transpose(axes)
+        return jnp.pad(x, ((0, 0), *padding, (0, 0))).transpose(3, 1, 2, 0)
 
     result = jax.eval_shape(moved, x)
     return lax.cond(true, moved, lambda x: jnp.zeros(result.shape, result.dtype), x)

@@ -2,9 +2,7 @@
 
 import jax
 
-ROWS_AXIS = "space"
-
 
 def rows_are_shared() -> bool:
     """Whether the mesh that JAX traces for (`jax.set_mesh`) divides rows, over an axis "space"."""
-    return jax.sharding.get_abstract_mesh().shape.get(ROWS_AXIS, 1) > 1
+    return jax.sharding.get_abstract_mesh().shape.get("space", 1) > 1

@@ -82,7 +82,7 @@ def _convolved(x, kernel, rate, backward=False):
         for row in _sums(_KERNEL, kernel[::-1, ::-1] if backward else kernel)
         for tap in _sums(_KERNEL, row)
     ]
-    tiles = [c for row in _of_tiles(x, 1, rate) for c in _of_tiles(row, 2, rate)]
+    tiles = _along_both(_of_tiles, x, rate)
     n, down, across, _ = tiles[0].shape
     products = [
         lax.dot_general(_flat(tile), tap, (((1,), (own,)), ((), ()))).reshape(n, down, across, -1)
@@ -97,8 +97,8 @@ def _convolved(x, kernel, rate, backward=False):
 @functools.partial(jax.jit, static_argnames=("rate",), inline=True)
 def _kernel_gradient(x, dy, rate):
     """The transpose of the convolution as a function of its kernel."""
-    tiles = [c for row in _of_tiles(x, 1, rate) for c in _of_tiles(row, 2, rate)]
-    cells = [c for row in _of_cells(dy, 1, rate) for c in _of_cells(row, 2, rate)]
+    tiles = _along_both(_of_tiles, x, rate)
+    cells = _along_both(_of_cells, dy, rate)
     products = [
         lax.dot_general(_flat(tile), _flat(cell), (((0,), (0,)), ((), ())))
         for tile, cell in zip(tiles, cells, strict=True)
@@ -106,6 +106,11 @@ def _kernel_gradient(x, dy, rate):
     transposed = tuple(zip(*_KERNEL, strict=True))
     rows = [jnp.stack(_sums(transposed, products[k : k + 4])) for k in range(0, 16, 4)]
     return jnp.stack(_sums(transposed, rows))
+
+
+def _along_both(coefficients, x, rate) -> list[Array]:
+    """The 16 coefficients of `_of_tiles` or `_of_cells`, each [n, rows, columns, c]."""
+    return [c for row in coefficients(x, 1, rate) for c in coefficients(row, 2, rate)]
 
 
 def _sums(matrix, parts: Iterable[Array]) -> list[Array]:

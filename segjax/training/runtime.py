@@ -50,17 +50,19 @@ def keep_freed_memory() -> None:
     Every step allocates its arrays anew. By default malloc returns each large block to the kernel,
     which then clears fresh pages; that costs more than writing them (256 MiB of floats: 65 ms
     fresh, 23 ms kept). Only the main thread's arena can keep large blocks, so programs on CPUs run
-    in the thread that calls them. Without glibc nothing else changes.
+    in the thread that calls them. Without glibc nothing changes.
 
     The function starts JAX's backend, so the processes of a run must be connected before; and
     nothing may have started it before.
     """
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if not sys.platform.startswith("linux") or jax.default_backend() != "cpu":
+    if not sys.platform.startswith("linux"):
         return
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
+        return
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if jax.default_backend() != "cpu":
         return
     trim_threshold, top_pad, mmap_max = -1, -2, -4
     mallopt(mmap_max, 0)

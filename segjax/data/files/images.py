@@ -22,6 +22,9 @@ IMAGE_SUFFIXES = (
 MASK_SUFFIXES = (*IMAGE_SUFFIXES, ARRAY_SUFFIX)
 # Of polygons: a file for each image, or one for all images of a split.
 SHAPE_SUFFIXES = (".json", ".txt", ".xml", ".csv")
+# Of PNG files that are written, of 9: five times faster than the default on photographs, and a
+# tenth larger.
+PNG_LEVEL = 2
 
 
 def list_images(
