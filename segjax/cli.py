@@ -140,6 +140,11 @@ COMMANDS: Mapping[str, Command] = {
         overrides=("data.", "train.eval_batch_size", *_LABELS),
         without_effect=(*_OF_TRAINING, *_OF_EVALUATION),
     ),
+    "reproduce": Command(
+        "train the rows of a published table, and set the numbers beside the paper's",
+        needs=("table",),
+        takes=("scale", "seeds", "rows", "budget", "data_dir", "workdir"),
+    ),
     "plan": Command(
         "compile a run without training it: memory, kernels, bytes, least time",
         needs=("config",),
