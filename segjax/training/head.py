@@ -7,8 +7,9 @@ so that they agree.
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -58,6 +59,14 @@ class Softmax:
     def scores(self, probabilities: Float[Array, "*shape k"]) -> Float[Array, "*shape k"]:
         """Logits with these probabilities."""
         return jnp.log(probabilities)
+
+    def mean_scores(self, logits: Sequence[Float[Array, "*shape k"]]) -> Float[Array, "*shape k"]:
+        """`scores` of the mean of the probabilities of several logits.
+
+        They are finite also where a probability would round to 0 or 1, so that they can be
+        interpolated and have a loss.
+        """
+        return _sum_of_logs(map(jax.nn.log_softmax, logits)) - math.log(len(logits))
 
     def decide(self, probabilities: Float[Array, "*shape k"]) -> Int[Array, "*shape"]:
         """The label map, int32, of probabilities, or of any rising function of them."""
@@ -142,6 +151,11 @@ class Sigmoid:
     def scores(self, probabilities: Float[Array, "*shape k"]) -> Float[Array, "*shape k"]:
         return jnp.log(probabilities) - jnp.log1p(-probabilities)
 
+    def mean_scores(self, logits: Sequence[Float[Array, "*shape k"]]) -> Float[Array, "*shape k"]:
+        """As `Softmax.mean_scores`."""
+        present = _sum_of_logs(jax.nn.log_sigmoid(x) for x in logits)
+        return present - _sum_of_logs(jax.nn.log_sigmoid(-x) for x in logits)
+
     def decide(self, probabilities: Float[Array, "*shape k"]) -> Int[Array, "*shape"]:
         """The label map of bits, int32, of probabilities."""
         return self._bits(probabilities > jnp.array(self.thresholds, jnp.float32))
@@ -179,6 +193,11 @@ class Sigmoid:
     def mean_iou(self, counts: Int[np.ndarray, "..."]) -> float:
         """The mean over the labels of the IoU of their pixels."""
         return mean_label_iou(np.asarray(counts))[0]
+
+
+def _sum_of_logs(logarithms: Iterable[Float[Array, "*shape k"]]) -> Float[Array, "*shape k"]:
+    """The logarithm of the sum of numbers, from theirs."""
+    return functools.reduce(jnp.logaddexp, logarithms)
 
 
 Head = Softmax | Sigmoid
