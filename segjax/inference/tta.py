@@ -104,7 +104,7 @@ def view_scores(forward: Forward, options: InferenceOptions, head: Head = SOFTMA
       options: scales and flip are used.
       head: what the logits mean.
     """
-    if options.scales == (1.0,) and not options.flip:
+    if not options.augmented:
         return forward
 
     def scores(variables: Any, images: UInt8[Array, "n H W c"]) -> Float[Array, "n H W k"]:
