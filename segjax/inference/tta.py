@@ -10,7 +10,9 @@ with `flip`.)
 (`view_scores`).
 """
 
+import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -108,8 +110,18 @@ def view_scores(forward: Forward, options: InferenceOptions, head: Head = SOFTMA
         return forward
 
     def scores(variables: Any, images: UInt8[Array, "n H W c"]) -> Float[Array, "n H W k"]:
-        views = list(resized_views(forward, options, variables, images))
-        return views[0] if len(views) == 1 else head.mean_scores(views)
+        if options.views == 1:
+            return next(resized_views(forward, options, variables, images))
+        total: Any = None
+        for scale in options.scales:
+            if total is not None:
+                # Otherwise the compiler may run all scales side by side, in as much more memory.
+                images, total = lax.optimization_barrier((images, total))
+            at_scale = dataclasses.replace(options, scales=(scale,))
+            for logits in resized_views(forward, at_scale, variables, images):
+                view = head.logarithms(logits)
+                total = view if total is None else jax.tree.map(jnp.logaddexp, total, view)
+        return head.mean_scores(jax.tree.map(lambda x: x - math.log(options.views), total))
 
     return scores
 

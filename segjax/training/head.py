@@ -7,9 +7,8 @@ so that they agree.
 """
 
 import dataclasses
-import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -60,13 +59,17 @@ class Softmax:
         """Logits with these probabilities."""
         return jnp.log(probabilities)
 
-    def mean_scores(self, logits: Sequence[Float[Array, "*shape k"]]) -> Float[Array, "*shape k"]:
-        """`scores` of the mean of the probabilities of several logits.
+    def logarithms(self, logits: Float[Array, "*shape k"]) -> tuple[Float[Array, "*shape k"], ...]:
+        """Logarithms of probabilities, whose means over several logits `mean_scores` takes."""
+        return (jax.nn.log_softmax(logits),)
+
+    def mean_scores(self, means: tuple[Float[Array, "*shape k"], ...]) -> Float[Array, "*shape k"]:
+        """`scores` of mean probabilities from the logarithms of the means, see `logarithms`.
 
         They are finite also where a probability would round to 0 or 1, so that they can be
         interpolated and have a loss.
         """
-        return _sum_of_logs(map(jax.nn.log_softmax, logits)) - math.log(len(logits))
+        return means[0]
 
     def decide(self, probabilities: Float[Array, "*shape k"]) -> Int[Array, "*shape"]:
         """The label map, int32, of probabilities, or of any rising function of them."""
@@ -151,10 +154,13 @@ class Sigmoid:
     def scores(self, probabilities: Float[Array, "*shape k"]) -> Float[Array, "*shape k"]:
         return jnp.log(probabilities) - jnp.log1p(-probabilities)
 
-    def mean_scores(self, logits: Sequence[Float[Array, "*shape k"]]) -> Float[Array, "*shape k"]:
+    def logarithms(self, logits: Float[Array, "*shape k"]) -> tuple[Float[Array, "*shape k"], ...]:
+        """As `Softmax.logarithms`; of the probabilities that labels are present and absent."""
+        return jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+
+    def mean_scores(self, means: tuple[Float[Array, "*shape k"], ...]) -> Float[Array, "*shape k"]:
         """As `Softmax.mean_scores`."""
-        present = _sum_of_logs(jax.nn.log_sigmoid(x) for x in logits)
-        return present - _sum_of_logs(jax.nn.log_sigmoid(-x) for x in logits)
+        return means[0] - means[1]
 
     def decide(self, probabilities: Float[Array, "*shape k"]) -> Int[Array, "*shape"]:
         """The label map of bits, int32, of probabilities."""
@@ -193,11 +199,6 @@ class Sigmoid:
     def mean_iou(self, counts: Int[np.ndarray, "..."]) -> float:
         """The mean over the labels of the IoU of their pixels."""
         return mean_label_iou(np.asarray(counts))[0]
-
-
-def _sum_of_logs(logarithms: Iterable[Float[Array, "*shape k"]]) -> Float[Array, "*shape k"]:
-    """The logarithm of the sum of numbers, from theirs."""
-    return functools.reduce(jnp.logaddexp, logarithms)
 
 
 Head = Softmax | Sigmoid
