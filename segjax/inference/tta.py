@@ -100,7 +100,8 @@ def view_scores(forward: Forward, options: InferenceOptions, head: Head = SOFTMA
     larger or smaller image that was fitted to it, and where an image fills a part of the canvas the
     rest, of its mean colour, is resized or mirrored with it. Both stay in their place. Unlike with
     `Predictor`, which fits the image to the canvas of each scale, the outermost pixels of the image
-    beside that rest mix with it, a little.
+    beside that rest mix with it, a little. Where labels have another size than the canvas, the mean
+    is interpolated to it, not each view.
 
     Args:
       options: scales and flip are used.
