@@ -136,7 +136,7 @@ COMMANDS: Mapping[str, Command] = {
     "export": Command(
         "write a run as a StableHLO program, an ONNX graph, its weights, or a folder for a hub",
         needs=("workdir",),
-        takes=("output", "format", "license"),
+        takes=("output", "format", "license", "half"),
         overrides=("data.", "train.eval_batch_size", *_LABELS),
         without_effect=(*_OF_TRAINING, *_OF_EVALUATION),
     ),

@@ -93,6 +93,7 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
         "prepare: decoded, encoded (PNG) or masks (IDD's PNGs).",
     )
     text("license", "unknown", "Of the model, for the card of --format=huggingface, such as mit.")
+    switch("half", False, "safetensors and huggingface: kernels in float16, half the size.")
     text("protocol", "segjax", "The protocol of the headline numbers.")
     names("runs", [], "Workdirs with commas.")
     names("fetch", [], "Names of weights with commas, such as imagenet/torchvision_v1/resnet50.")

@@ -128,6 +128,7 @@ def test_what_is_refused(refusal, arguments, message):
         ["--mode", "evaluate", "--workdir=a", "--config.data.root=b"],
         ["--mode=uncertainty", "--runs=a,b", "--config.data.root=b"],
         ["--mode=evaluate", "--workdir=a", "--config.data.label_size=own"],
+        ["--mode=reproduce", "--table=segnet/1", "--scale=cpu", "--rows=FCN-*,a", "--budget=1.5"],
         ["--mode=score", "--predictions=a", "--config=pspnet", "--config.data.root=b"],
         ["--mode=score", "--predictions=a", "--workdir=b", "--config.data.root=b", "--size=server"],
     ],
@@ -170,7 +171,7 @@ REFUSED = {
 @pytest.mark.parametrize("mode", [m for m, row in COMMANDS.items() if "config" not in row.needs])
 def test_no_option_is_passed_over_in_silence(refusal, monkeypatch, mode):
     """Each option of a config is applied by a command that has a run's config, or refused."""
-    flags_given = {"workdir": "a", "runs": "a,b", "input": "b", "predictions": "c"}
+    flags_given = {"workdir": "a", "runs": "a,b", "input": "b", "predictions": "c", "table": "d"}
     needed = {*COMMANDS[mode].needs, *COMMANDS[mode].either} - {"config"}
     given = [f"--mode={mode}", *(f"--{name}={flags_given[name]}" for name in needed)]
     assert refusal(*given) == ""

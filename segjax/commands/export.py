@@ -37,6 +37,7 @@ def export(
     overrides: Mapping[str, Any] | None = None,
     console: Console | None = None,
     license: str = UNKNOWN_LICENSE,
+    half: bool = False,
 ) -> pathlib.Path:
     """Writes the best checkpoint of a run as a program with its weights, or the weights alone.
 
@@ -52,6 +53,7 @@ def export(
       overrides: of the run's config, for the data that the check reads; see
         `config.with_overrides`.
 
+      half: whether "safetensors" and "huggingface" hold kernels in float16, see `weights.save`.
       license: of the model, for its card: an identifier of the hub, such as "mit".
 
     Returns:
@@ -70,6 +72,8 @@ def export(
     output = pathlib.Path(output or workdir / _DEFAULT_NAMES[format])
     if license != UNKNOWN_LICENSE and format != "huggingface":
         raise ValueError(f"--license={license} with --format={format}; use --format=huggingface")
+    if half and format not in ("safetensors", "huggingface"):
+        raise ValueError(f"--half with --format={format}; use safetensors or huggingface")
     unread = [f"--config.{name}" for name in overrides or () if name not in _KEPT]
     if unread and format == "safetensors":
         raise ValueError(
@@ -84,7 +88,7 @@ def export(
         text = _export_onnx(predictor, output)
     elif format == "huggingface":
         card = model_card(predictor, workdir, license)
-        text = huggingface.write(output, predictor, card)
+        text = huggingface.write(output, predictor, card, half)
         text += f"\nload it with: segjax.load_pretrained({str(output)!r})"
     else:
         mean, std = (tuple(predictor.config["data"][key]) for key in ("mean", "std"))
@@ -95,6 +99,7 @@ def export(
             mean=mean,
             std=std,
             classes=predictor.classes.names,
+            half=half,
         )
     print_line(console, text)
     return output

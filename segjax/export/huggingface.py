@@ -23,7 +23,7 @@ from segjax.weights.download import digest_of
 CARD = "README.md"
 
 
-def write(folder: str | pathlib.Path, predictor: Predictor, card: str) -> str:
+def write(folder: str | pathlib.Path, predictor: Predictor, card: str, half: bool = False) -> str:
     """Writes the three files of a folder.
 
     A new folder appears complete or not at all. In a folder that this function wrote before, these
@@ -33,6 +33,7 @@ def write(folder: str | pathlib.Path, predictor: Predictor, card: str) -> str:
       folder: a new or empty one, or one that was written here.
       predictor: of the run.
       card: the text of README.md.
+      half: as of `segjax.weights.save`.
 
     Returns:
       A message: the folder and what is in it.
@@ -53,6 +54,7 @@ def write(folder: str | pathlib.Path, predictor: Predictor, card: str) -> str:
             mean=data["mean"],
             std=data["std"],
             classes=predictor.classes.names,
+            half=half,
         )
         config = _config(predictor, digest_of(new / folders.WEIGHTS, "sha256"))
         config = json.dumps(config, indent=1) + "\n"

@@ -35,6 +35,7 @@ def save(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     classes: Sequence[str] | None = None,
+    half: bool = False,
 ) -> str:
     """Writes a safetensors file that `load` and `from_file` read back.
 
@@ -49,18 +50,24 @@ def save(
       model, variables: the network and its variables.
       mean, std: of the RGB images in [0, 1] that the model was trained on.
       classes: names in id order.
+      half: whether kernels are float16, which halves the file; readers make them float32 again.
+        Biases and statistics of batch normalisation, which may be beyond its range, stay float32.
 
     Returns:
       A message: the file, its number of arrays and values, and how they are named.
 
     Raises:
-      ValueError: for another suffix.
+      ValueError: for another suffix, or a kernel beyond the range of float16.
     """
     path = pathlib.Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"output {path} should end in .safetensors")
     flat = flatten_dict(dict(variables), sep="/")
     flat = {leaf: np.asarray(value, np.float32) for leaf, value in flat.items()}
+    if half:
+        flat = {
+            leaf: _half(leaf, value) if value.ndim > 1 else value for leaf, value in flat.items()
+        }
     config = model_config(model)
     layout = twin(model)
     if layout is None:
@@ -77,6 +84,16 @@ def save(
     values = sum(array.size for array in flat.values())
     text = f"{path}: {len(arrays)} arrays, {values:,} values, under {title}"
     return text + "".join(f"\n  note: {note}" for note in differences(model, layout))
+
+
+def _half(leaf: str, value: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        result = value.astype(np.float16)
+    if not np.isfinite(result).all():
+        raise ValueError(
+            f"{leaf} holds {np.abs(value).max():.3g}, beyond the range of float16; leave half out"
+        )
+    return result
 
 
 def model_config(model: nn.Module) -> dict[str, Any]:

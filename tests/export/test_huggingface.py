@@ -60,6 +60,18 @@ def test_a_folder_is_a_network(export, predictor, tmp_path):
     assert config["ids"] == list(range(7))
 
 
+def test_kernels_in_half_precision(export, predictor):
+    full = (export() / "model.safetensors").stat().st_size
+    folder = export(half=True)
+    assert (folder / "model.safetensors").stat().st_size < 0.75 * full
+    net = segjax.load_pretrained(folder)  # the digest in config.json fits
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-7),
+        net.variables,
+        dict(predictor.variables),
+    )
+
+
 def test_the_card_is_filled_from_the_run(export):
     card = (export(license="mit") / "README.md").read_text()
     for text in (

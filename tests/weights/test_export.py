@@ -2,6 +2,7 @@
 
 import json
 
+import flax
 import numpy as np
 import pytest
 import safetensors
@@ -89,3 +90,19 @@ def test_another_suffix_is_refused(tmp_path):
     model = build({"name": "segnet_basic", "features": 2}, K)
     with pytest.raises(ValueError, match=r"m\.pth should end in \.safetensors"):
         weights.save(tmp_path / "m.pth", model, {})
+
+
+def test_half_of_the_size(tmp_path):
+    model = build({"name": "segnet_basic", "features": 2}, K)
+    variables = drawn(model)
+    weights.save(tmp_path / "m.safetensors", model, variables, half=True)
+    loaded = flatten(weights.from_file(tmp_path / "m.safetensors").variables)
+    for leaf, value in flatten(variables).items():
+        stored = value.astype(np.float16) if value.ndim > 1 else value
+        assert loaded[leaf].dtype == np.float32
+        np.testing.assert_array_equal(loaded[leaf], stored, err_msg=leaf)
+    kernels = {k: np.full_like(v, 1e5) if v.ndim > 1 else v for k, v in flatten(variables).items()}
+    large = flax.traverse_util.unflatten_dict(kernels, sep="/")
+    with pytest.raises(ValueError, match=r"kernel holds 1e\+05, beyond the range of float16"):
+        weights.save(tmp_path / "l.safetensors", model, large, half=True)
+    assert not (tmp_path / "l.safetensors").exists()
