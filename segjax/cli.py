@@ -34,6 +34,7 @@ _DATA = ("data.", "parallel.", "report.", "train.eval_batch_size")
 _OF_TRAINING = (
     *("data.train_split", "data.sampling", "data.repeat_threshold", "data.on_device"),
     *("data.on_unreadable", "data.on_changed", "data.workers", "parallel.shard_optimizer"),
+    "report.writers",
 )
 _OF_EVALUATION = ("data.eval_splits", "data.label_size")
 
