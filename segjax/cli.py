@@ -117,6 +117,13 @@ COMMANDS: Mapping[str, Command] = {
         uses_devices=False,
         prints=True,
     ),
+    "runs": Command(
+        "list the runs of a folder: state, best numbers, options that differ",
+        takes=("workdir",),
+        uses_devices=False,
+        prints=True,
+        word="workdir",
+    ),
     "uncertainty": Command(
         "measure uncertainty by dropout (--workdir) or by an ensemble (--runs)",
         takes=("workdir", "runs", "split", "samples", "output"),
@@ -324,7 +331,7 @@ def check_flags(rest: Sequence[str] = ()) -> None:
             )
     for name in command.needs:
         if not FLAGS[name].value:
-            text = " (workdirs with commas)" if name == "runs" else ""
+            text = " (workdirs with commas; --mode=runs lists those of a folder)" * (name == "runs")
             raise ValueError(f"--mode={mode} needs --{name}{text}")
     given = [f"--{name}" for name in command.either if FLAGS[name].value]
     if command.either and len(given) != 1:
