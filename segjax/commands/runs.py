@@ -16,9 +16,9 @@ def runs(
 ) -> list[dict[str, Any]]:
     """Lists the runs in a folder: state, best numbers, time, and the options that differ.
 
-    The run with the highest best val mIoU comes first, as one who compares runs looks for it; runs
-    without one (not evaluated yet, damaged, scores of label maps) follow by name. Nothing is locked
-    and no device is looked for, so runs that are training are listed as they are.
+    The run with the highest best val mIoU comes first: that is what who compares runs looks for.
+    Runs without one (not evaluated yet, only scores) follow by name. Nothing is locked and no
+    device is looked for, so runs that are training are listed as they are.
 
     Args:
       workdir: searched at any depth, but not inside a run; "runs" by default.
