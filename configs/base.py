@@ -220,9 +220,12 @@ def get_config(model: str = "") -> ml_collections.ConfigDict:
     parallel.shard_optimizer = False  # each device of `data` keeps a part of its state; jit only
 
     config.report = report = ml_collections.ConfigDict()
-    report.samples = 8  # pictures in the sample grid and in TensorBoard
+    report.samples = 8  # pictures in the sample grid and in what the writers show
     # Of the evaluation at the end and of --mode=evaluate, beside the counts of pixels: boundary
     # (scores near borders), objects (by size and distance), calibration; also on the command line
     # --config.report.measures=boundary,calibration, () for none.
     report.measures = ("boundary", "objects", "calibration")
+    # That show a run to others while it trains, beside metrics.jsonl, which has all numbers:
+    # tensorboard, mlflow, wandb; also --config.report.writers=tensorboard,mlflow, () for none.
+    report.writers = ("tensorboard",)
     return config

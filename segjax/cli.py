@@ -34,6 +34,7 @@ _DATA = ("data.", "parallel.", "report.", "train.eval_batch_size")
 _OF_TRAINING = (
     *("data.train_split", "data.sampling", "data.repeat_threshold", "data.on_device"),
     *("data.on_unreadable", "data.on_changed", "data.workers", "parallel.shard_optimizer"),
+    "report.writers",
 )
 _OF_EVALUATION = ("data.eval_splits", "data.label_size")
 
@@ -115,6 +116,13 @@ COMMANDS: Mapping[str, Command] = {
         takes=("split",),
         uses_devices=False,
         prints=True,
+    ),
+    "runs": Command(
+        "list the runs of a folder: state, best numbers, options that differ",
+        takes=("workdir",),
+        uses_devices=False,
+        prints=True,
+        word="workdir",
     ),
     "uncertainty": Command(
         "measure uncertainty by dropout (--workdir) or by an ensemble (--runs)",
@@ -328,7 +336,7 @@ def check_flags(rest: Sequence[str] = ()) -> None:
             )
     for name in command.needs:
         if not FLAGS[name].value:
-            text = " (workdirs with commas)" if name == "runs" else ""
+            text = " (workdirs with commas; --mode=runs lists those of a folder)" * (name == "runs")
             raise ValueError(f"--mode={mode} needs --{name}{text}")
     given = [f"--{name}" for name in command.either if FLAGS[name].value]
     if command.either and len(given) != 1:

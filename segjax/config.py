@@ -263,6 +263,11 @@ def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, **values, **sections}
 
 
+def is_free(name: str) -> bool:
+    """Whether an option changes no result, so that a run may be resumed with another value."""
+    return name in _FREE or name.split(".")[0] in _FREE_SECTIONS
+
+
 def check_same_run(
     config: Config,
     workdir: pathlib.Path,
@@ -288,8 +293,8 @@ def check_same_run(
     different = {
         name: values
         for name, values in difference(theirs, ours).items()
-        if name not in (*_FREE, *except_for)
-        and name.split(".")[0] not in _FREE_SECTIONS
+        if not is_free(name)
+        and name not in except_for
         and not (name in _DECIDED and (not values[1] or "auto" in values[1]))
     }
     if different:

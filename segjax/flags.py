@@ -82,7 +82,12 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
         "Config file, or the name of one of segjax's own; :PRESET may follow.",
         flag_values=values,
     )
-    text("workdir", None, "Folder of a run; with --config by default runs/CONFIG_PRESET.")
+    text(
+        "workdir",
+        None,
+        "Folder of a run; with --config by default runs/CONFIG_PRESET. Of --mode=runs, a folder of "
+        "runs; default: runs.",
+    )
     names("splits", [], "Splits with commas; default: those of the config.")
     text("split", None, "A split; default: test, or the validation split.")
     text("output", None, "File or folder to write; default: in the workdir.")

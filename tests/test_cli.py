@@ -142,6 +142,7 @@ def test_what_is_taken(refusal, arguments):
 _TRAINING = {
     *("data.train_split", "data.sampling", "data.repeat_threshold", "data.on_device"),
     *("data.on_unreadable", "data.on_changed", "data.workers", "parallel.shard_optimizer"),
+    "report.writers",
 }
 _DEVICES = {
     *("parallel.mode", "parallel.data", "parallel.space"),

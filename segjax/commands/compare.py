@@ -15,7 +15,7 @@ from segjax.inference.crf import DenseCRF
 from segjax.inference.label_maps import describe_label_maps
 from segjax.metrics.paired import paired_test
 from segjax.report import tables
-from segjax.report.run import read_results
+from segjax.report.results_file import read_results
 from segjax.training.evaluation import Evaluation, evaluated_splits, evaluation_path
 from segjax.training.head import make_head
 from segjax.training.setup import describe_protocol
@@ -58,7 +58,10 @@ def compare(
     """
     console = console or Console()
     if len(runs) < 2:
-        raise ValueError(f"--runs has {len(runs)} workdir(s); give two or more, with commas")
+        raise ValueError(
+            f"--runs has {len(runs)} workdir(s); give two or more, with commas; "
+            "--mode=runs lists those of a folder"
+        )
     split = split or _common_split(runs)
     opened = [_open(workdir, split) for workdir in runs]
     first, *others = opened

@@ -2,8 +2,9 @@
 
 import contextlib
 import functools
+import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,9 +23,12 @@ from segjax.training.agreement import agree_on_data, agree_on_run, arrays_hash
 from segjax.training.distributed import is_first
 from segjax.training.interruption import Interruption
 from segjax.training.length import LENGTH, check_length
+from segjax.training.options import writers_of
 from segjax.training.progress import print_line
 from segjax.training.resources import check_resources
 from segjax.training.setup import Setup, setup_run
+from segjax.training.tracking.followers import Followers
+from segjax.training.tracking.writer import writer_class
 
 _UNFINISHED = "the training is complete, its evaluation and report are not"
 
@@ -56,6 +60,8 @@ def train(
     first = is_first()
     if first:
         check_places(workdir, "--workdir")
+        for name in writers_of(config["report"]):
+            writer_class(name).check()
     with workdir_lock(workdir) if first else contextlib.nullcontext() as lock:
         agree_on_run(config, workdir)
         configs.check_same_run(config, workdir, base, except_for=LENGTH)
@@ -72,17 +78,45 @@ def train(
             setup.inputs.save(workdir)  # last: a start that is killed before it compares again
             _announce(setup, workdir, console, lock.notice)
             print_harm(setup.findings, console, known)
-        run_state = loop.train(
-            setup, workdir, console, _preview(setup), profile, meanwhile=_import_the_rest
-        )
-        if run_state.stopped:
-            print_line(console, f"stopped early: {run_state.stopped}")
-        if first and run_state.skipped_steps:
-            note = save_skipped_steps(workdir, run_state.skipped_steps, setup.total_steps)
-            print_line(console, f"warning: {note}")
-        with Interruption(_UNFINISHED):
-            evaluate = _import_the_rest()
-            return evaluate(workdir, console=console, seconds=run_state.seconds, opened=setup.data)
+        with _followers(setup, workdir, console) as followers:
+            run_state = loop.train(
+                setup,
+                workdir,
+                console,
+                _preview(setup),
+                profile,
+                meanwhile=_import_the_rest,
+                followers=followers,
+            )
+            if run_state.stopped:
+                print_line(console, f"stopped early: {run_state.stopped}")
+            if first and run_state.skipped_steps:
+                note = save_skipped_steps(workdir, run_state.skipped_steps, setup.total_steps)
+                print_line(console, f"warning: {note}")
+            with Interruption(_UNFINISHED):
+                evaluate, seconds = _import_the_rest(), run_state.seconds
+                results = evaluate(workdir, console=console, seconds=seconds, opened=setup.data)
+            numbers = _numbers(results, setup.classes.names)
+            followers.results(max(run_state.best_step, 0), numbers)
+        return results
+
+
+def _followers(setup: Setup, workdir: pathlib.Path, console: Console) -> Followers:
+    """The writers of a run, in process 0."""
+    names = writers_of(setup.config["report"]) if is_first() else ()
+    options = configs.flatten(configs.plain(setup.config))
+    return Followers(names, workdir, options, functools.partial(print_line, console))
+
+
+def _numbers(results: Mapping[str, Mapping[str, Any]], classes: Sequence[str]) -> dict[str, float]:
+    """Results as {"test/miou": 0.5, "test/iou/road": 0.9, ...}, without what is NaN."""
+    numbers = {}
+    for split, values in results.items():
+        single = {name: v for name, v in values.items() if isinstance(v, int | float)}
+        by_class = dict(zip(classes, values["iou"], strict=True))
+        single |= {f"iou/{name}": value for name, value in by_class.items()}
+        numbers |= {f"{split}/{name}": float(v) for name, v in single.items() if math.isfinite(v)}
+    return numbers
 
 
 def _import_the_rest() -> Callable[..., dict[str, dict]]:

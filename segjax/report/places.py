@@ -14,5 +14,7 @@ def check_places(workdir: str | pathlib.Path, flag: str) -> None:
     """Raises ValueError if something is in the way of a run's files and its report."""
     caches = (contents.FILE, "class_presence.json")
     reports = (RESULTS_FILE, "results.md", "report.html", *(f"{name}.png" for name in _PICTURES))
-    folders = ("checkpoints", "evaluations", "samples", "tensorboard")
-    check_folder(workdir, flag, files=(*configs.RUN_FILES, *caches, *reports), folders=folders)
+    folders = ("checkpoints", "evaluations", "samples", "tensorboard", "mlruns", "wandb")
+    notes = ("mlflow.json", "wandb.json")  # of the writers
+    files = (*configs.RUN_FILES, *caches, *reports, *notes)
+    check_folder(workdir, flag, files=files, folders=folders)

@@ -8,8 +8,9 @@ import numpy as np
 
 from segjax import config as configs
 from segjax.training.checkpoint import CheckpointStore, has_checkpoint
+from segjax.training.run_state import steps_of
 from segjax.training.schedules import make_schedule
-from segjax.training.setup import Setup, steps_of
+from segjax.training.setup import Setup
 
 # The options that set the number of steps, which a run that goes on may raise.
 LENGTH = ("train.steps", "train.epochs")

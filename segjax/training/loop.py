@@ -23,6 +23,7 @@ from segjax.training.progress import ProgressBar, print_line
 from segjax.training.run_state import RunState
 from segjax.training.setup import Setup
 from segjax.training.state import TrainState
+from segjax.training.tracking.followers import Followers
 from segjax.training.writers import MetricsWriter
 
 # Times that a run goes back to the same checkpoint before it gives up.
@@ -36,6 +37,7 @@ def train(
     preview: Callable[[Any], dict[str, np.ndarray]] | None = None,
     profile: tuple[int, int] | None = None,
     meanwhile: Callable[[], object] = lambda: None,
+    followers: Followers | None = None,
 ) -> RunState:
     """Trains to the last step, from the newest checkpoint in `workdir` if there is one.
 
@@ -44,12 +46,13 @@ def train(
 
     Args:
       setup: the run.
-      workdir: an existing folder; gets checkpoints/, metrics.jsonl and TensorBoard events.
+      workdir: an existing folder; gets checkpoints/ and metrics.jsonl.
       console: for the progress bar.
       preview: called as `preview(variables) -> {name: uint8 [h, w, 3]}` after each evaluation;
-        its pictures go to TensorBoard.
+        its pictures go to the followers.
       profile: (first step, number of steps) to trace, see `profiling`.
       meanwhile: called once, while the devices work on the first step of this process.
+      followers: are shown the rows of metrics.jsonl and the pictures, in process 0.
 
     Returns:
       The run state at the end: best mIoU and step, why it stopped, seconds.
@@ -81,6 +84,7 @@ def train(
             trace,
             programs,
             meanwhile,
+            followers,
         )
         run_state = run.train()
         store.finish()
@@ -104,6 +108,7 @@ class _Run:
     trace: Profile
     programs: Programs
     meanwhile: Callable[[], object]
+    followers: Followers | None
 
     def __post_init__(self):
         self.eval_step = self.setup.eval_step()
@@ -169,7 +174,7 @@ class _Run:
             # compilation, which may take longer than a scheduler does.
             self.evaluate(state, stop=lambda: "after one batch")
         with (
-            MetricsWriter(self.workdir, step, run_state.evaluated) as writer,
+            MetricsWriter(self.workdir, step, run_state.evaluated, self.followers) as writer,
             ProgressBar(self.console, total, step, config["log_every"]) as bar,
         ):
             log = MetricsLogger(

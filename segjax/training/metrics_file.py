@@ -23,22 +23,36 @@ def read_metrics(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     Raises:
       DataError: if it is no file, cannot be read, or is larger than 256 MiB.
     """
-    path = pathlib.Path(workdir) / METRICS_FILE
-    return _read(path)[0] if path.exists() else []
+    return _rows(pathlib.Path(workdir) / METRICS_FILE)[0]
 
 
 def rows_to_keep(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """`read_metrics` for a run that writes its file anew; a damaged one is copied to
     metrics.jsonl.damaged first."""
     path = workdir / METRICS_FILE
-    rows, intact = _read(path) if path.exists() else ([], True)
-    if not intact:
+    rows, problem = _rows(path)
+    if problem:
         shutil.copyfile(path, path.with_name(f"{METRICS_FILE}.damaged"))
     return rows
 
 
-def _read(path: pathlib.Path) -> tuple[list[dict[str, Any]], bool]:
-    """The rows, and whether all lines but a last, cut one are rows."""
+def _rows(path: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
+    """`read_log` with a warning of what is damaged."""
+    rows, problem = read_log(path)
+    if problem and is_first():
+        warnings.warn(problem, stacklevel=3)
+    return rows, problem
+
+
+def read_log(path: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
+    """The rows of a log, none without the file, and which lines are no rows; "" if all are, but for
+    a last one that a crash cut off.
+
+    Raises:
+      DataError: as `read_metrics`.
+    """
+    if not path.exists():
+        return [], ""
     rows, problems = [], []
     # After a crash a file system may have zeros where the last line was to be.
     lines = read_bytes(path, _REMEDY, _MOST_BYTES).rstrip(b"\0").split(b"\n")
@@ -54,10 +68,7 @@ def _read(path: pathlib.Path) -> tuple[list[dict[str, Any]], bool]:
         except ValueError as error:
             if number < len(lines):
                 problems.append(f"line {number}: {error}")
-    if problems and is_first():
-        warnings.warn(
-            f"{path}: {len(problems)} of {len(lines)} lines are no rows of a log and left out "
-            f"({problems[0]})",
-            stacklevel=3,
-        )
-    return rows, not problems
+    if not problems:
+        return rows, ""
+    found = f"{len(problems)} of {len(lines)} lines are no rows of a log and left out"
+    return rows, f"{path}: {found} ({problems[0]})"

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from segjax.ranges import check_numbers
 from segjax.training.class_weights import check_loss
 from segjax.training.head import head_name
 from segjax.training.remat import POLICIES
+from segjax.training.tracking.writer import OPTION, WRITERS
 from segjax.transforms import normalize
 
 # What is measured of a softmax beside the counts of pixels: scores near borders, of objects by size
@@ -98,6 +99,7 @@ def check_sizes(config: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}={texts}; use names")
     label_size(data)  # raises
     measures_of(config["report"])  # raises
+    writers_of(config["report"])  # raises
     normalize.check_window(data["local_contrast"], image_size)
     channels, lengths = data["channels"], (len(data["mean"]), len(data["std"]))
     if lengths not in ((0, 0), (channels, channels)) or min(data["std"], default=1) <= 0:
@@ -113,14 +115,28 @@ def measures_of(report: Mapping[str, Any]) -> tuple[str, ...]:
     Raises:
       ValueError: for another name.
     """
-    given = report.get("measures", MEASURES)
+    return _names_in("report.measures", report.get("measures", MEASURES), MEASURES)
+
+
+def writers_of(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names in `report.writers`, of `WRITERS`, each once; that of TensorBoard, of a run of a
+    version without the option.
+
+    Raises:
+      ValueError: for another name.
+    """
+    names = _names_in(OPTION, report.get("writers", "tensorboard"), WRITERS)
+    return tuple(dict.fromkeys(names))
+
+
+def _names_in(option: str, given: Any, known: Collection[str]) -> tuple[str, ...]:
+    """The names that an option holds; ValueError for one that is not among the known ones."""
     texts = given if isinstance(given, tuple | list) else (given,)
     # The command line makes one text of "boundary,calibration".
     names = tuple(name for text in texts for name in str(text).split(",") if name)
     for name in names:
-        if name not in MEASURES:
-            known = ", ".join(MEASURES)
-            raise ValueError(f"report.measures={name!r}; use {known}, several of them, or ()")
+        if name not in known:
+            raise ValueError(f"{option}={name!r}; use {', '.join(known)}, several of them, or ()")
     return names
 
 

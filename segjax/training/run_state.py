@@ -5,6 +5,7 @@ Plain Python, saved as JSON with every checkpoint.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -103,6 +104,11 @@ class RunState:
                 if not _is_like(value, default):
                     raise ValueError(f"its run state has {field.name}={value!r}")
         return state
+
+
+def steps_of(train: Mapping[str, Any], images: int) -> int:
+    """The steps of a run of `config.train` on so many training images."""
+    return train["steps"] or math.ceil(train["epochs"] * images / train["batch_size"])
 
 
 def _is_like(value: Any, default: Any) -> bool:

@@ -41,6 +41,7 @@ from segjax.training.pretrained import (
     start_from,
     with_normalization,
 )
+from segjax.training.run_state import steps_of
 from segjax.training.shared_batch import norms_of_one_value
 from segjax.training.state import TrainState, state_of
 from segjax.training.step import Objective, make_eval_step, make_train_step
@@ -350,11 +351,6 @@ def _without_data(
         total_steps=total_steps,
         eval_every=train["eval_every"] or math.ceil(images / train["batch_size"]),
     )
-
-
-def steps_of(train: Mapping[str, Any], images: int) -> int:
-    """The steps of a run of `config.train` on so many training images."""
-    return train["steps"] or math.ceil(train["epochs"] * images / train["batch_size"])
 
 
 def describe_protocol(

@@ -88,6 +88,8 @@ def test_train_leaves_everything(finished):
         assert (workdir / name).exists(), name
     assert set(results) == {"val", "test"}
     assert results["val"]["images"] == 3
+    (events,) = (workdir / "tensorboard").iterdir()
+    assert all(name in events.read_bytes() for name in (b"results/test/miou", b"val/miou", b"PNG"))
     assert "classes: 7 of data.classes (a, b, c, d, e, f, g), ids 0..6" in printed
     assert sum(map(bool, ("mIoU" in printed, "own size" in " ".join(printed.split())))) == 2
     report = (workdir / "report.html").read_text()

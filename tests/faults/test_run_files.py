@@ -20,7 +20,7 @@ from segjax.metrics.confusion import ImageConfusions
 from segjax.report.numbers import no_nan
 from segjax.report.places import RESULTS_FILE, check_places
 from segjax.report.provenance import save_run
-from segjax.report.run import read_results
+from segjax.report.results_file import read_results
 from segjax.training.evaluation import Evaluation
 from segjax.training.metrics_file import METRICS_FILE, read_metrics
 from segjax.training.options import check_memory, check_options, check_run

@@ -17,13 +17,15 @@ import pytest
 from segjax.data.files.atomic import append, replacing
 from segjax.data.files.folder_lock import FolderLock
 from segjax.data.parallel import in_processes
-from segjax.training import event_file, interruption
-from segjax.training.event_file import EventFile
+from segjax.training import interruption
+from segjax.training.tracking import event_file, followers
+from segjax.training.tracking.event_file import EventFile
+from segjax.training.tracking.followers import Follower, Followers
 from tests.data.drawn import pairs
 from tests.faults.test_reads import prepare
 from tests.training import processes
 from tests.training.processes import wait_for
-from tests.training.test_event_file import events_in
+from tests.training.tracking.test_event_file import events_in
 
 
 @pytest.fixture
@@ -44,13 +46,13 @@ def test_a_disk_that_refuses_ends_the_events_with_one_warning(tmp_path, monkeypa
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(event_file, "append", refuse)
-    file = EventFile(tmp_path, 0)
-    file._thread.join(5)
-    with pytest.warns(UserWarning, match=f"events end here.*: {os.strerror(number)}; the run"):
-        file.scalars(1, {"loss": 0.5})
-    for step in range(5000):  # without another word, and without waiting
-        file.scalars(step, {"loss": 0.5})
-    file.close()
+    with Followers(["tensorboard"], tmp_path, {}) as shown:
+        shown.begin(0, [])
+        shown._all[0]._thread.join(5)
+        with pytest.warns(UserWarning, match=f"tensorboard ends.*{os.strerror(number)}.; the run"):
+            shown.scalars(1, {"loss": 0.5})
+        for step in range(5000):  # without another word, and without waiting
+            shown.scalars(step, {"loss": 0.5})
 
 
 @pytest.mark.fault(
@@ -61,19 +63,20 @@ def test_a_disk_that_refuses_ends_the_events_with_one_warning(tmp_path, monkeypa
 def test_a_thread_that_does_not_write_is_never_awaited(tmp_path, monkeypatch, why):
     released = threading.Event()
     if why == "is dead":  # of an error that no one thought of
-        monkeypatch.setattr(event_file.EventFile, "_write", lambda self: None)
+        monkeypatch.setattr(Follower, "_work", lambda self: None)
     monkeypatch.setattr(event_file, "append", lambda file, data: released.wait())
-    monkeypatch.setattr(event_file, "_MOST", 20)
-    monkeypatch.setattr(event_file, "_GRACE_S", 0.1)
-    file, began = EventFile(tmp_path, 0), time.monotonic()
+    monkeypatch.setattr(followers, "_MOST", 20)
+    monkeypatch.setattr(followers, "_GRACE_S", {"finished": 0.1})
+    began = time.monotonic()
 
-    def write_many():
+    def write_many(shown):
+        shown.begin(0, [])
         for step in range(100):
-            file.scalars(step, {"loss": 0.5})
+            shown.scalars(step, {"loss": 0.5})
 
-    with pytest.warns(UserWarning, match="events end here.*: the disk does not answer"):
-        write_many()
-    file.close()
+    message = "tensorboard ends here .it does not keep up"
+    with Followers(["tensorboard"], tmp_path, {}) as shown, pytest.warns(match=message):
+        write_many(shown)
     assert time.monotonic() - began < 5
     released.set()
 
@@ -82,10 +85,11 @@ def test_a_thread_that_does_not_write_is_never_awaited(tmp_path, monkeypatch, wh
 @pytest.mark.parametrize("now", [0.0, 1e11, -1e9])
 def test_the_clock_does_not_matter(tmp_path, monkeypatch, now):
     monkeypatch.setattr(event_file.time, "time", lambda: now)
-    file = EventFile(tmp_path, 0)
+    file = EventFile(tmp_path, {})
+    file.begin(0, [])
     file.scalars(1, {"loss": 0.5})
-    file.close()
-    assert [event.wall_time for event in events_in(tmp_path)] == [now] * 3
+    file.close("finished")
+    assert [event.wall_time for event in events_in(tmp_path / "tensorboard")] == [now] * 3
 
 
 @pytest.mark.fault("the disk fills up within a row of the record", "no part of the row is left")

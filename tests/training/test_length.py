@@ -11,7 +11,8 @@ from segjax.commands.train import train
 from segjax.console import Console
 from segjax.training.checkpoint import CheckpointStore
 from segjax.training.length import check_length
-from segjax.training.setup import setup_run, steps_of
+from segjax.training.run_state import steps_of
+from segjax.training.setup import setup_run
 from tests.conftest import make_tiny_config
 from tests.training.runs import left_by
 

@@ -80,6 +80,10 @@ BAD_NUMBERS = [
         r"use loss\.class_weights=none, or add one of cross_entropy, focal, boundary_cr.*, ohem",
     ),
     ({"report.samples": 0}, r"report\.samples=0"),
+    (
+        {"report.writers": ("wandb,csv",)},
+        r"report\.writers='csv'; use tensorboard, mlflow, wandb, se",
+    ),
     ({"report.measures": ("boundary,ece",)}, r"report\.measures='ece'; use boundary, objects, cal"),
     ({"data.local_contrast": 4}, r"data\.local_contrast=4; use 0 for none, or the odd side"),
     ({"data.local_contrast": 35}, r"data\.local_contrast=35; .* from 3 to 33"),

@@ -14,8 +14,8 @@ from segjax.data.files.atomic import append
 from segjax.training import progress, writers
 from segjax.training.metrics_file import METRICS_FILE, read_metrics
 from segjax.training.progress import ProgressBar, duration
+from segjax.training.tracking.followers import Followers
 from segjax.training.writers import MetricsWriter
-from tests.training.processes import wait_for
 
 
 def rows_of(workdir):
@@ -61,7 +61,10 @@ def test_a_record_goes_on_after_the_checkpoint(tmp_path, start_step, cut_off, st
 
 @pytest.mark.versions
 def test_tensorboard_events_hold_scalars_and_pictures(tmp_path):
-    with MetricsWriter(tmp_path) as writer:
+    with (
+        Followers(["tensorboard"], tmp_path, {"seed": 0}) as followers,
+        MetricsWriter(tmp_path, followers=followers) as writer,
+    ):
         writer.scalars(3, "train", {"loss": 0.5})
         writer.picture(3, "samples", np.zeros((4, 6, 3), np.uint8))
     (events,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
@@ -172,7 +175,6 @@ def test_a_record_that_is_removed_begins_anew_once_its_folder_is_back(tmp_path):
     workdir.mkdir()
     with MetricsWriter(workdir) as writer:
         writer.scalars(1, "train", {"loss": 0.5})
-        wait_for(lambda: list((workdir / "tensorboard").glob("*")))
         shutil.rmtree(workdir)
         with pytest.warns(UserWarning, match="metrics.jsonl was removed, with its rows"):
             writer.scalars(2, "train", {"loss": 0.5})

@@ -5,12 +5,14 @@ import datetime
 import fcntl
 import os
 import pathlib
+import re
 import socket
 import stat
 from typing import TextIO
 
 LOCK = "lock"  # its name in the folder
 _OURS = "process "  # how the text of a lock begins
+_OWNER = re.compile(rf"{_OURS}(\d+) on (.+), started ")
 _TRIES = 10  # for a lock that owner after owner removes
 
 
@@ -119,3 +121,48 @@ class FolderLock:
             f"{self._path} is {found}, and not the lock of a process; move it away, or "
             f"{self._remedy}"
         )
+
+
+def owner_of(folder: str | pathlib.Path) -> str:
+    """Who works in a folder, as its lock says ("process 7 on host, started ..."); "" for nobody.
+
+    The lock itself is not tried, which would refuse a process that starts at that moment. The lock
+    of a process that was killed is nobody's; whether one on another host still runs cannot be known
+    here, so it is taken to.
+    """
+    path = pathlib.Path(folder) / LOCK
+    try:
+        status = os.lstat(path)
+        text = path.read_text("utf-8", "replace")[:300] if stat.S_ISREG(status.st_mode) else ""
+    except OSError:  # there is none
+        return ""
+    if not (found := _OWNER.match(text)):
+        return ""
+    process, host = int(found[1]), found[2]
+    if host != socket.gethostname() or _has_lock(process, status.st_ino):
+        return text
+    return ""
+
+
+def _has_lock(process: int, inode: int) -> bool:
+    """Whether a process of this host has locked a file. Where the kernel has no list of locks, as
+    on a Mac, whether there is such a process."""
+    with contextlib.suppress(OSError):
+        return (process, inode) in _locks()
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
+
+
+def _locks() -> set[tuple[int, int]]:
+    """Process and inode of each lock on this host; OSError where the kernel does not tell."""
+    pairs = set()
+    for line in pathlib.Path("/proc/locks").read_text().splitlines():
+        # 1: FLOCK ADVISORY WRITE 27797 fe:00:2287988 0 EOF
+        if found := re.search(r" (\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ", line):
+            pairs.add((int(found[1]), int(found[2])))
+    return pairs

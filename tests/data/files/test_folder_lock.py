@@ -4,11 +4,13 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 
 import pytest
 
-from segjax.data.files.folder_lock import FolderLock
+from segjax.data.files import folder_lock
+from segjax.data.files.folder_lock import LOCK, FolderLock, owner_of
 from tests.training.processes import start
 
 # Holds the lock until its input ends. The child it spawns lives on, as a data worker would.
@@ -136,3 +138,33 @@ def test_a_lock_that_may_not_be_read(tmp_path):
             locked(tmp_path).__enter__()
     finally:
         os.seteuid(user)
+
+
+def test_who_holds_a_lock_is_told_without_trying_it(tmp_path):
+    assert owner_of(tmp_path) == ""
+    with locked(tmp_path):
+        text = (tmp_path / LOCK).read_text()
+        assert owner_of(tmp_path) == text
+    assert owner_of(tmp_path) == ""
+    (tmp_path / LOCK).write_text(text)  # left behind: this process has no lock any more
+    assert owner_of(tmp_path) == ""
+    other = text.replace(f" on {socket.gethostname()}", " on another")
+    (tmp_path / LOCK).write_text(other)
+    assert owner_of(tmp_path) == other
+    (tmp_path / LOCK).write_text("a file of the user's")
+    assert owner_of(tmp_path) == ""
+
+
+@pytest.mark.parametrize("process, held", [(os.getpid(), True), (2**22 + 1, False), (1, True)])
+def test_without_a_list_of_locks_a_living_process_holds_its_lock(
+    tmp_path, monkeypatch, process, held
+):
+    """As on a Mac."""
+
+    def refuse(*_):
+        raise FileNotFoundError
+
+    text = f"process {process} on {socket.gethostname()}, started today"
+    (tmp_path / LOCK).write_text(text)
+    monkeypatch.setattr(folder_lock, "_locks", refuse)
+    assert owner_of(tmp_path) == text * held
