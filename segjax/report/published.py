@@ -88,8 +88,10 @@ class Reproduction:
         return orders(self.table, self.cells)
 
     def made(self, outcome: Outcome) -> dict[str, Any]:
-        """How the numbers of a row came about."""
+        """How the numbers of a row came about; {} of one that is not run."""
         row = outcome.row
+        if not row.is_run:
+            return {}
         trained = next(each for each in self.table.rows if each.name == (row.of or row.name))
         records = [each.record for each in outcome.measured if each.record]
         environments = [record.get("environment", {}) for record in records]
@@ -230,7 +232,8 @@ def _made(result: Reproduction) -> Rows:
     header += ["data", "code"]
     rows = []
     for outcome in result.outcomes:
-        made = result.made(outcome)
+        if not (made := result.made(outcome)):
+            continue
         then = ", ".join(
             name + (f" ({', '.join(f'{k} {v}' for k, v in options.items())})" if options else "")
             for name, options in made["then"].items()
