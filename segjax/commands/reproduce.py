@@ -161,10 +161,11 @@ def _announce(
     console: Console,
 ) -> None:
     about = f" ({table.scales[scale].about})" if table.scales[scale].about else ""
+    number = sum(row.is_run for row in rows)
     print_line(console, f"{table.title}: {table.source}")
     print_line(
         console,
-        f"{sum(row.is_run for row in rows)} rows, {seeds} seed{'s' * (seeds > 1)}, scale {scale}{about}, in {workdir}",
+        f"{number} rows, {seeds} seed{'s' * (seeds > 1)}, scale {scale}{about}, in {workdir}",
     )
 
 

@@ -39,9 +39,9 @@ def config_of(
     """
     try:
         options = table.options_of(row, scale)
-        published = _with(config_files.get(row.config), row.options)
         config = _with(config_files.get(row.config), options)
-        if "optim.warmup_steps" not in options:
+        if config.optim.warmup_steps and "optim.warmup_steps" not in options:
+            published = _with(config_files.get(row.config), row.options)
             config.optim.warmup_steps = _warmup(published, config)
         config.seed = seed
         root = pathlib.PurePath(config.data.root)

@@ -1,7 +1,7 @@
 """A published table as data: what the paper reports, and the runs whose numbers stand beside it.
 
-A table is a YAML file. configs/tables/segnet/1.yaml is the table `segnet/1`; configs/tables/README.md
-describes the fields. Nothing in a table is code: it names configs of segjax, options and numbers.
+A table is a YAML file. configs/tables/segnet/1.yaml is the table `segnet/1`, and README.md beside
+it describes the fields. Nothing in a table is code: it names configs, options and numbers.
 """
 
 import dataclasses
@@ -220,7 +220,7 @@ class _Fields:
     """The fields of a mapping in the file; each is taken once, and none may be left over."""
 
     def __init__(self, values: Mapping[str, Any], place: str):
-        self._values, self._place = dict(values), place
+        self._values, self.place = dict(values), place
 
     @classmethod
     def of(cls, value: Any, place: str) -> "_Fields":
@@ -229,28 +229,28 @@ class _Fields:
     def text(self, name: str, default: str | None = "") -> str:
         value = self._values.pop(name, default)
         if value is None:
-            raise ValueError(f"{self._place} has no {name!r}")
+            raise ValueError(f"{self.place} has no {name!r}")
         if not isinstance(value, str):
-            raise ValueError(f"{name} of {self._place} is not text")
+            raise ValueError(f"{name} of {self.place} is not text")
         return " ".join(value.split())
 
     def number(self, name: str, default: float) -> float:
-        return _number(self._values.pop(name, str(default)), f"{name} of {self._place}")
+        return _number(self._values.pop(name, str(default)), f"{name} of {self.place}")
 
     def mapping(self, name: str) -> dict[str, Any]:
-        return _mapping(self._values.pop(name, ()), f"{name} of {self._place}")
+        return _mapping(self._values.pop(name, ()), f"{name} of {self.place}")
 
     def list(self, name: str) -> list[Any]:
         value = self._values.pop(name, [])
         if not isinstance(value, list):
-            raise ValueError(f"{name} of {self._place} is not a list")
+            raise ValueError(f"{name} of {self.place} is not a list")
         return value
 
     def end(self, known: type) -> None:
         if self._values:
             fields = ", ".join(field.name for field in dataclasses.fields(known))
             raise ValueError(
-                f"{self._place} has the unknown field {next(iter(self._values))!r}; known are "
+                f"{self.place} has the unknown field {next(iter(self._values))!r}; known are "
                 f"{fields}"
             )
 
@@ -320,7 +320,7 @@ def _column(name: str, value: Any) -> Column:
 
 def _row(fields: _Fields) -> Row:
     name = fields.text("name", None)
-    place = f"row {name!r}"
+    fields.place = place = f"row {name!r}"
     paper = fields.mapping("paper").items()
     then = fields.mapping("then").items()
     scales = fields.mapping("scales").items()

@@ -259,7 +259,9 @@ def _made(result: Reproduction) -> Rows:
 
 
 def _short(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    return (", " if any(isinstance(each, str) for each in value) else "x").join(map(str, value))
 
 
 def _about(result: Reproduction) -> list[str]:
