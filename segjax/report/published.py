@@ -6,7 +6,7 @@ import json
 import pathlib
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import rich.box
@@ -282,16 +282,24 @@ def _about(result: Reproduction) -> list[str]:
 def _remarks(result: Reproduction) -> list[str]:
     """The sentences below the numbers: order, notes, errors."""
     lines = [f"{name}: {order}." for name, order in result.orders.items()]
-    lines += [f"{c.name}: {c.incomparable}." for c in result.table.columns if c.incomparable]
-    for outcome in result.outcomes:
-        row = outcome.row
-        lines += [f"{row.name}: {row.note}"] if row.note else []
-        lines += [f"{row.name} is not comparable: {row.incomparable}"] if row.incomparable else []
-    failed: dict[str, list[str]] = {}
-    for outcome in result.outcomes:
-        for error in outcome.errors:
-            failed.setdefault(error, []).append(outcome.row.name)
-    return [*lines, *(f"{'; '.join(names)} failed, {why}" for why, names in failed.items())]
+    rows = [outcome.row for outcome in result.outcomes]
+    columns = _by_reason((c.name, c.incomparable) for c in result.table.columns)
+    notes = _by_reason((row.name, row.note) for row in rows)
+    incomparable = _by_reason((row.name, row.incomparable) for row in rows)
+    failed = _by_reason((o.row.name, error) for o in result.outcomes for error in o.errors)
+    lines += [f"{names}: {why}." for why, names in columns.items()]
+    lines += [f"{names}: {why}" for why, names in notes.items()]
+    lines += [f"not comparable, {names}: {why}" for why, names in incomparable.items()]
+    return [*lines, *(f"{names} failed, {why}" for why, names in failed.items())]
+
+
+def _by_reason(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Reason -> the names that have it, in a line; names without a reason are left out."""
+    found: dict[str, list[str]] = {}
+    for name, reason in pairs:
+        if reason:
+            found.setdefault(reason, []).append(name)
+    return {reason: "; ".join(names) for reason, names in found.items()}
 
 
 def _markdown(result: Reproduction, numbers: Rows, made: Rows) -> str:

@@ -51,3 +51,16 @@ def test_a_row_that_is_not_run_is_shown_with_its_note(tmp_path):
     how = text.partition("How the rows were made")[2]
     assert "| ours |" in how
     assert "theirs" not in how
+
+
+def test_rows_with_the_same_remark_share_a_line(tmp_path):
+    rows = [
+        Row(name, {"mIoU": 1.0}, note=note) for name, note in (("a", "x"), ("b", "y"), ("c", "x"))
+    ]
+    rows.append(Row("d", {}, "segnet_basic:paper", incomparable="other data"))
+    table = PublishedTable("some", "", "", "", TABLE.columns, rows, TABLE.scales)
+    outcomes = [Outcome(row, [], ["seed 0: why"] if row.name == "d" else []) for row in rows]
+    write_reproduction(Reproduction(table, "paper", 1, outcomes), tmp_path)
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    remarks = ["- a; c: x", "- b: y", "- not comparable, d: other data", "- d failed, seed 0: why"]
+    assert [line for line in lines if line.startswith("- ")][1:] == remarks
