@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: configs/ travels in the wheel, as segjax.configs, with its tables."""
+"""What pyproject.toml cannot say: configs/ and its tables travel in the wheel (segjax.configs)."""
 
 from setuptools import find_namespace_packages, setup
 

@@ -80,7 +80,7 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command(
         "evaluate the best checkpoint of a run, on its own data or on others",
         needs=("workdir",),
-        takes=("splits", "protocol", "output", "crf"),
+        takes=("splits", "protocol", "output", "scales", "flip", "crf"),
         overrides=_DATA + _LABELS,
         without_effect=_OF_TRAINING,
         many_processes=True,

@@ -203,10 +203,13 @@ def _run_all(
     for last in (False, True):
         in_use = []
         for task in waiting:
-            if work.is_done(task):
-                continue
-            print_line(work.console, f"== {task}")
+            done = work.is_done(task)
+            if not done:
+                print_line(work.console, f"== {task}")
             try:
+                if done:
+                    work.check_same(task)
+                    continue
                 work.run(task)
                 failures.pop(str(task), None)
             except FolderInUse as error:
@@ -263,18 +266,13 @@ class _Work:
         return folder / row.folder / (UNCERTAINTY_FILE if "dropout" in row.then else RESULTS_FILE)
 
     def is_done(self, task: _Task) -> bool:
-        """Whether the result of a task is there.
+        """Whether the result of a task is there, and its report, which is written last."""
+        file = self.result_file(task)
+        reported = file.name != RESULTS_FILE or (file.parent / "report.html").is_file()
+        return file.is_file() and reported
 
-        Raises:
-          ValueError: if it is of a run with another config.
-        """
-        if not self.result_file(task).is_file():
-            return False
-        if "cost" not in task.row.then:
-            self._check_same(task)
-        return True
-
-    def _check_same(self, task: _Task) -> None:
+    def check_same(self, task: _Task) -> None:
+        """Raises ValueError if the folder of a task holds a run with another config."""
         config = self.config(task.row, task.seed)
         base = config_files.base(config.model.name)
         configs.check_same_run(config, self.run_folder(task.row, task.seed), base)
@@ -287,7 +285,7 @@ class _Work:
             with FolderLock(run, "folder", "use another --workdir"):
                 _save(run / COST_FILE, {"cost": measure_cost(config)})
             return
-        if not (run / RESULTS_FILE).is_file():
+        if not self.is_done(_Task(dataclasses.replace(row, then={}), task.seed)):
             if row.continues:
                 self._copy_of_shorter(row, task.seed)
             base = config_files.base(config.model.name)

@@ -1,7 +1,7 @@
 """A published table as data: what the paper reports, and the runs whose numbers stand beside it.
 
-A table is a YAML file. configs/tables/segnet/1.yaml is the table `segnet/1`, and README.md beside
-it describes the fields. Nothing in a table is code: it names configs, options and numbers.
+A table is a YAML file: configs/tables/segnet/1.yaml is `segnet/1`. configs/tables/README.md
+describes the fields. Nothing in a table is code: it names configs of segjax, options and numbers.
 """
 
 import dataclasses

@@ -56,7 +56,7 @@ def _caption(protocol: str) -> str:
 
 
 def escaped_markdown(text: str) -> str:
-    """Escapes text for a cell of a Markdown table."""
+    """Text for a cell of a Markdown table."""
     for sign, escaped in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(sign, escaped)
     for sign in "|*_`[]":
@@ -114,7 +114,7 @@ def _protocols_markdown(results: Mapping[str, Mapping], classes: ClassTable) -> 
     """`protocols_table` as a Markdown table; "" if there are no such rows."""
     if not all("protocols" in numbers for numbers in results.values()):
         return ""
-    lines = ["", "| mIoU by protocol | " + " | ".join(map(_markdown, results)) + " | |"]
+    lines = ["", "| mIoU by protocol | " + " | ".join(map(escaped_markdown, results)) + " | |"]
     lines += ["|:---" + "|---:" * len(results) + "|:---|"]
     for rows in zip(*(numbers["protocols"] for numbers in results.values()), strict=True):
         values = " | ".join(format_number(row["miou"]) for row in rows)

@@ -61,16 +61,14 @@ def test_the_tables_of_the_papers_are_there():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_table_says_what_it_shows_and_what_differs(name):
     read_table = read(name)
-    assert {"paper", "cpu", "gpu15"} == {*read_table.scales}
+    assert {"paper", "cpu"} <= {*read_table.scales} <= {"paper", "cpu", "gpu15"}
     assert read_table.about
-    for scale in ("cpu", "gpu15"):
+    for scale in {*read_table.scales} - {"paper"}:
         assert read_table.scales[scale].about
         names = {row.name for row in read_table.rows_at(scale)}
         assert names >= {*read_table.scales[scale].first}
         runs = [row for row in read_table.rows_at(scale) if row.is_run]
         assert bool(runs) == bool(read_table.scales[scale].options)
-    for column in read_table.columns:
-        assert any(column.name in row.paper for row in read_table.rows)
 
 
 @pytest.mark.parametrize("name, scale", CASES)
