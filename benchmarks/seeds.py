@@ -2,9 +2,9 @@
 
     python -m benchmarks.seeds [--seeds=1,2,4] [--features=8,32] [--size=96x128] [--batch=4]
 
-A training step of SegNet-Basic in float32, SGD with momentum, without augmentation: milliseconds for
-one seed's step, the median of `--turns`, in turns. "in turn" is K steps of the program of one seed.
-Run it on a quiet machine.
+A training step of SegNet-Basic in float32, SGD with momentum, no augmentation: milliseconds for one
+seed's step, the median of `--turns`, in turns. "in turn" is K steps of the program of one seed. Run
+it on a quiet machine.
 """
 
 import argparse

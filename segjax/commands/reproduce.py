@@ -25,6 +25,7 @@ from segjax.data.files.folder_lock import FolderInUse, FolderLock
 from segjax.data.files.json_file import read_json
 from segjax.destinations import check_folder
 from segjax.failures import explained
+from segjax.inference.crf import DenseCRF
 from segjax.published.cost import measure_cost
 from segjax.published.runs import config_of
 from segjax.published.table import PAPER, PublishedTable, Row, read_table
@@ -42,7 +43,6 @@ from segjax.training.interruption import Interrupted, ask_to_stop
 from segjax.training.progress import print_line
 
 COST_FILE = "cost.json"
-_RECALIBRATED = "recalibrated"  # the folder in a run of its network with other statistics
 _PARTIAL = ".partial"  # ends the name of a copy that is being made
 
 
@@ -99,6 +99,7 @@ def reproduce(
     for row in chosen:  # all of them before the first is run
         if row.is_run:
             work.config(row, 0)
+            _check_then(row)
     _announce(published, scale, chosen, seeds, workdir, console)
     tasks = _tasks(chosen, seeds)
     failures: dict[str, str] = {}
@@ -285,8 +286,8 @@ class _Work:
             with FolderLock(run, "folder", "use another --workdir"):
                 _save(run / COST_FILE, {"cost": measure_cost(config)})
             return
-        if not self.is_done(_Task(dataclasses.replace(row, then={}), task.seed)):
-            if row.continues:
+        if not self.is_done(_trained(task)):
+            if row.continues and not has_checkpoint(run):
                 self._copy_of_shorter(row, task.seed)
             base = config_files.base(config.model.name)
             train(config, run, base, self.console)
@@ -296,16 +297,16 @@ class _Work:
                 self._measure(row, run, output)
 
     def _copy_of_shorter(self, row: Row, seed: int) -> None:
-        """Copies the run that this one goes on with, unless that is done."""
-        run = self.run_folder(row, seed)
-        shorter = self.run_folder(self._rows[row.continues], seed)
-        if has_checkpoint(run) or not has_checkpoint(shorter):
-            return
+        """Copies the run that this one goes on with; trains it first, if it is not finished."""
+        before = _trained(_Task(self._rows[row.continues], seed))
+        if not self.is_done(before):
+            self.run(before)
+        run, shorter = self.run_folder(row, seed), self.run_folder(before.row, seed)
         with FolderLock(run.with_name(f"{run.name}.lock"), "folder", "use another --workdir"):
             partial = run.with_name(run.name + _PARTIAL)
             shutil.rmtree(partial, ignore_errors=True)
-            left_out = (RESULTS_FILE, "results.md", "report.html", "lock", _RECALIBRATED)
-            shutil.copytree(shorter, partial, ignore=shutil.ignore_patterns(*left_out))
+            results = shutil.ignore_patterns(RESULTS_FILE, "results.md", "report.html", "lock")
+            shutil.copytree(shorter, partial, ignore=results)
             shutil.rmtree(run, ignore_errors=True)
             os.replace(partial, run)
 
@@ -313,7 +314,7 @@ class _Work:
         """Does what a row has in `then`."""
         then, split = row.then, self.table.columns[0].split
         if "recalibrate" in then:
-            recalibrated = run / _RECALIBRATED
+            recalibrated = output / "recalibrated"
             if not has_checkpoint(recalibrated):
                 shutil.rmtree(recalibrated, ignore_errors=True)
                 recalibrate(run, recalibrated, console=self.console)
@@ -363,6 +364,20 @@ class _Work:
         result = Reproduction(self.table, self.scale, self.seeds, outcomes)
         write_reproduction(result, self.workdir)
         return result
+
+
+def _trained(task: _Task) -> _Task:
+    """The task without what is done after the training."""
+    return dataclasses.replace(task, row=dataclasses.replace(task.row, then={}))
+
+
+def _check_then(row: Row) -> None:
+    """Raises ValueError for options of `then` that are wrong."""
+    try:
+        DenseCRF.from_options(_views(row.then).get("crf", {}))
+        int(row.then.get("dropout", {}).get("samples", 2))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"then of row {row.name!r}: {error}") from error
 
 
 def _views(then: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
