@@ -87,6 +87,7 @@ def reproduce(
     console = console or Console()
     published = read_table(table)
     chosen = _chosen(published, scale, rows)
+    published = published.at(scale)
     if seeds < 1:
         raise ValueError(f"--seeds={seeds}; use 1 or more")
     if budget is not None and budget <= 0:
@@ -96,14 +97,15 @@ def reproduce(
     check_folder(workdir, "--workdir")
     work = _Work(published, scale, seeds, data_dir, workdir, console)
     for row in chosen:  # all of them before the first is run
-        work.config(row, 0)
-        _check_then(row)
+        if row.is_run:
+            work.config(row, 0)
+            _check_then(row)
     _announce(published, scale, chosen, seeds, workdir, console)
     tasks = _tasks(chosen, seeds)
     failures: dict[str, str] = {}
     try:
         with _deadline(budget):
-            _run_all(work, tasks, failures)
+            _run_all(work, chosen, tasks, failures)
     except _BudgetOver:
         line = f"the budget of {budget:g} min is over; the same command goes on"
         print_line(console, line)
@@ -145,8 +147,8 @@ def _chosen(table: PublishedTable, scale: str, patterns: Sequence[str]) -> list[
 
 def _tasks(rows: Sequence[Row], seeds: int) -> list[_Task]:
     """All rows of the first seed, then of the next; ensembles, of all seeds, in the end."""
-    alone = [row for row in rows if "ensemble" not in row.then]
-    together = [row for row in rows if row not in alone] if seeds > 1 else []
+    alone = [row for row in rows if row.is_run and "ensemble" not in row.then]
+    together = [row for row in rows if "ensemble" in row.then] if seeds > 1 else []
     every = [_Task(row, seed) for seed in range(seeds) for row in alone]
     return [*every, *(_Task(row, 0) for row in together)]
 
@@ -160,10 +162,11 @@ def _announce(
     console: Console,
 ) -> None:
     about = f" ({table.scales[scale].about})" if table.scales[scale].about else ""
+    number = sum(row.is_run for row in rows)
     print_line(console, f"{table.title}: {table.source}")
     print_line(
         console,
-        f"{len(rows)} rows, {seeds} seed{'s' * (seeds > 1)}, scale {scale}{about}, in {workdir}",
+        f"{number} rows, {seeds} seed{'s' * (seeds > 1)}, scale {scale}{about}, in {workdir}",
     )
 
 
@@ -193,7 +196,9 @@ def _deadline(minutes: float | None) -> Iterator[None]:
             signal.signal(signal.SIGALRM, before)
 
 
-def _run_all(work: "_Work", tasks: Sequence[_Task], failures: dict[str, str]) -> None:
+def _run_all(
+    work: "_Work", rows: Sequence[Row], tasks: Sequence[_Task], failures: dict[str, str]
+) -> None:
     """Runs the tasks in turn; those that another process is at come once more in the end."""
     waiting = [*tasks]
     for last in (False, True):
@@ -219,7 +224,7 @@ def _run_all(work: "_Work", tasks: Sequence[_Task], failures: dict[str, str]) ->
                 failures[str(task)] = text
                 print_line(work.console, f"{task} failed: {text}")
             jax.clear_caches()  # the next row has programs of its own
-            work.write([t.row for t in tasks], failures)
+            work.write(rows, failures)
         waiting = in_use
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from segjax.training.options import check_options
 
 # They change nothing in what is learned.
 _NOT_OF_THE_RUN = ("seed", "data.root", "report", "parallel", "data.workers", "train.log_every")
+
+_NAMES = re.compile(r"[A-Za-z]\w*(,[A-Za-z]\w*)*")
 
 
 def config_of(
@@ -35,10 +38,10 @@ def config_of(
       ValueError: naming the row, for an unknown config or option, or a value of another type.
     """
     try:
-        published = configs.with_overrides(config_files.get(row.config), row.options)
         options = table.options_of(row, scale)
-        config = configs.with_overrides(config_files.get(row.config), options)
-        if "optim.warmup_steps" not in options:
+        config = _with(config_files.get(row.config), options)
+        if config.optim.warmup_steps and "optim.warmup_steps" not in options:
+            published = _with(config_files.get(row.config), row.options)
             config.optim.warmup_steps = _warmup(published, config)
         config.seed = seed
         root = pathlib.PurePath(config.data.root)
@@ -51,6 +54,18 @@ def config_of(
             error
         )
     return config
+
+
+def _with(config: ml_collections.ConfigDict, options: Mapping[str, str]) -> Any:
+    """The config with options as text, where "val,test" may stand for a tuple of names."""
+    values = configs.flatten(config)
+    read = {
+        name: repr(tuple(text.split(",")))
+        if isinstance(values.get(name), tuple) and _NAMES.fullmatch(text)
+        else text
+        for name, text in options.items()
+    }
+    return configs.with_overrides(config, read)
 
 
 def _warmup(published: Mapping[str, Any], config: Mapping[str, Any]) -> int:

@@ -15,10 +15,17 @@ from segjax import config_files
 from segjax.data.class_files import from_yaml
 from segjax.data.errors import DataError
 from segjax.data.files.regular import read_bytes
+from segjax.metrics.protocols import PROTOCOLS
+from segjax.published.cost import MEASURES as COSTS
 
 PAPER = "paper"  # the scale at which every row is as published
 # What may be done with the trained network of a row before it is measured, in this order.
 THEN = ("recalibrate", "crf", "views", "dropout", "ensemble", "cost")
+# What a column may be, of results.json.
+MEASURES = (
+    *("miou", "global_accuracy", "class_average_accuracy", "fw_iou", "boundary_f1", "boundary_iou"),
+    *("ece", "brier", "loss"),
+)
 _WHAT = "a published table"
 _REMEDY = "mend the file; configs/tables/README.md describes it"
 
@@ -29,8 +36,7 @@ class Column:
 
     Attributes:
       name: its heading, as in the paper.
-      measure: a number of results.json, such as "miou" or "boundary_f1"; of a row with `cost`, one
-        of `segjax.published.cost.MEASURES`.
+      measure: one of `MEASURES`, or `segjax.published.cost.MEASURES` of rows with `cost`.
       split: that it is measured on.
       protocol: of `segjax.metrics.protocols`.
       factor: from our unit to the paper's: 100 where it has percent.
@@ -50,6 +56,8 @@ class Column:
 @dataclasses.dataclass(frozen=True)
 class Row:
     """A row: a network, how it is trained, and what the paper reports of it.
+
+    A row with neither `config` nor `of` is shown, and not run: its `note` says why.
 
     Attributes:
       name: of the row, as in the paper.
@@ -80,6 +88,11 @@ class Row:
         """The name of its folder."""
         return re.sub(r"[^\w.+-]+", "_", self.name).strip("_")
 
+    @property
+    def is_run(self) -> bool:
+        """Whether there is anything to measure."""
+        return bool(self.config or self.of)
+
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
@@ -89,11 +102,13 @@ class Scale:
       about: what it is for, in words.
       options: option -> value, as text, for every row.
       first: the rows that are run first, the most telling ones.
+      splits: a split of the columns -> the one that stands for it here, of other data.
     """
 
     about: str = ""
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     first: Sequence[str] = ()
+    splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,18 +131,28 @@ class PublishedTable:
     rows: Sequence[Row]
     scales: Mapping[str, Scale]
 
+    def at(self, scale: str) -> "PublishedTable":
+        """The table with the splits that its columns are measured on at a scale.
+
+        Raises:
+          ValueError: for an unknown scale.
+        """
+        splits = self._scale(scale).splits
+        columns = [
+            dataclasses.replace(column, split=splits.get(column.split, column.split))
+            for column in self.columns
+        ]
+        return dataclasses.replace(self, columns=columns)
+
     def rows_at(self, scale: str) -> list[Row]:
-        """The rows that are run at a scale, in the order in which they are run.
+        """The rows of a scale, in the order in which they are run.
 
         Rows that `first` names come first; a row comes after the one that it needs.
 
         Raises:
           ValueError: for an unknown scale.
         """
-        if scale not in self.scales:
-            raise ValueError(
-                f"--scale={scale} is unknown; {self.name} has {', '.join(self.scales)}"
-            )
+        self._scale(scale)
         by_name = {row.name: row for row in self.rows if row.scales.get(scale, {}) is not None}
         ordered: dict[str, Row] = {}
 
@@ -139,6 +164,12 @@ class PublishedTable:
         for name in (*self.scales[scale].first, *by_name):
             add(name)
         return list(ordered.values())
+
+    def _scale(self, scale: str) -> Scale:
+        if scale not in self.scales:
+            known = ", ".join(self.scales)
+            raise ValueError(f"--scale={scale} is unknown; {self.name} has {known}")
+        return self.scales[scale]
 
     def options_of(self, row: Row, scale: str) -> dict[str, str]:
         """The options of a row at a scale: its own, the scale's, and its own at the scale."""
@@ -189,7 +220,7 @@ class _Fields:
     """The fields of a mapping in the file; each is taken once, and none may be left over."""
 
     def __init__(self, values: Mapping[str, Any], place: str):
-        self._values, self._place = dict(values), place
+        self._values, self.place = dict(values), place
 
     @classmethod
     def of(cls, value: Any, place: str) -> "_Fields":
@@ -198,28 +229,28 @@ class _Fields:
     def text(self, name: str, default: str | None = "") -> str:
         value = self._values.pop(name, default)
         if value is None:
-            raise ValueError(f"{self._place} has no {name!r}")
+            raise ValueError(f"{self.place} has no {name!r}")
         if not isinstance(value, str):
-            raise ValueError(f"{name} of {self._place} is not text")
+            raise ValueError(f"{name} of {self.place} is not text")
         return " ".join(value.split())
 
     def number(self, name: str, default: float) -> float:
-        return _number(self._values.pop(name, str(default)), f"{name} of {self._place}")
+        return _number(self._values.pop(name, str(default)), f"{name} of {self.place}")
 
     def mapping(self, name: str) -> dict[str, Any]:
-        return _mapping(self._values.pop(name, ()), f"{name} of {self._place}")
+        return _mapping(self._values.pop(name, ()), f"{name} of {self.place}")
 
     def list(self, name: str) -> list[Any]:
         value = self._values.pop(name, [])
         if not isinstance(value, list):
-            raise ValueError(f"{name} of {self._place} is not a list")
+            raise ValueError(f"{name} of {self.place} is not a list")
         return value
 
     def end(self, known: type) -> None:
         if self._values:
             fields = ", ".join(field.name for field in dataclasses.fields(known))
             raise ValueError(
-                f"{self._place} has the unknown field {next(iter(self._values))!r}; known are "
+                f"{self.place} has the unknown field {next(iter(self._values))!r}; known are "
                 f"{fields}"
             )
 
@@ -289,7 +320,7 @@ def _column(name: str, value: Any) -> Column:
 
 def _row(fields: _Fields) -> Row:
     name = fields.text("name", None)
-    place = f"row {name!r}"
+    fields.place = place = f"row {name!r}"
     paper = fields.mapping("paper").items()
     then = fields.mapping("then").items()
     scales = fields.mapping("scales").items()
@@ -318,6 +349,7 @@ def _scale(name: str, value: Any) -> Scale:
         about=fields.text("about"),
         options=_options(fields.mapping("options"), f"scale {name}"),
         first=tuple(map(str, fields.list("first"))),
+        splits=_options(fields.mapping("splits"), f"splits of scale {name}"),
     )
     fields.end(Scale)
     return scale
@@ -332,12 +364,23 @@ def _check(table: PublishedTable) -> None:
     if len(set(folders)) < len(folders):
         twice = next(name for name in folders if folders.count(name) > 1)
         raise ValueError(f"two rows have the name {twice!r}")
+    for column in table.columns:
+        place = f"column {column.name!r}"
+        _need_known(place, "measure", [column.measure], [*MEASURES, *COSTS])
+        _need_known(place, "protocol", [column.protocol], [*PROTOCOLS])
     for row in table.rows:
         place = f"row {row.name!r}"
-        if bool(row.config) == bool(row.of):
-            raise ValueError(f"{place} needs one of config and of")
-        if row.of and (not row.then or row.options):
-            raise ValueError(f"{place} has of, so it needs then, and takes no options")
+        if not row.folder:
+            raise ValueError(f"{place} has a name without letters")
+        if row.config and row.of:
+            raise ValueError(f"{place} has config and of; give one of them")
+        if row.of and (not row.then or row.options or row.continues):
+            raise ValueError(f"{place} has of, so it needs then, and takes no options or continues")
+        if not row.is_run and (not row.note or row.options or row.continues or row.then):
+            raise ValueError(
+                f"{place} has neither config nor of, so it is not run: it needs a note that says "
+                "why, and takes no options, continues or then"
+            )
         _need_known(place, "paper", row.paper, columns)
         _need_known(place, "then", row.then, THEN)
         _need_known(place, "scales", row.scales, [*table.scales])
@@ -346,10 +389,11 @@ def _check(table: PublishedTable) -> None:
             _need_known(place, "of or continues", [name], [*rows])
             if rows[name].folder not in earlier:
                 raise ValueError(f"{place} needs the row {name!r}, which must stand before it")
-            if rows[name].of:
+            if not rows[name].config:
                 raise ValueError(f"{place} needs the row {name!r}, which trains nothing itself")
     for name, scale in table.scales.items():
         _need_known(f"scale {name}", "first", scale.first, [*rows])
+        _need_known(f"scale {name}", "splits", scale.splits, [c.split for c in table.columns])
 
 
 def _need_known(place: str, field: str, found: Any, known: Sequence[str]) -> None:

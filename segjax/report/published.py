@@ -6,7 +6,7 @@ import json
 import pathlib
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import rich.box
@@ -88,8 +88,10 @@ class Reproduction:
         return orders(self.table, self.cells)
 
     def made(self, outcome: Outcome) -> dict[str, Any]:
-        """How the numbers of a row came about."""
+        """How the numbers of a row came about; {} of one that is not run."""
         row = outcome.row
+        if not row.is_run:
+            return {}
         trained = next(each for each in self.table.rows if each.name == (row.of or row.name))
         records = [each.record for each in outcome.measured if each.record]
         environments = [record.get("environment", {}) for record in records]
@@ -230,7 +232,8 @@ def _made(result: Reproduction) -> Rows:
     header += ["data", "code"]
     rows = []
     for outcome in result.outcomes:
-        made = result.made(outcome)
+        if not (made := result.made(outcome)):
+            continue
         then = ", ".join(
             name + (f" ({', '.join(f'{k} {v}' for k, v in options.items())})" if options else "")
             for name, options in made["then"].items()
@@ -256,7 +259,9 @@ def _made(result: Reproduction) -> Rows:
 
 
 def _short(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    return (", " if any(isinstance(each, str) for each in value) else "x").join(map(str, value))
 
 
 def _about(result: Reproduction) -> list[str]:
@@ -277,16 +282,24 @@ def _about(result: Reproduction) -> list[str]:
 def _remarks(result: Reproduction) -> list[str]:
     """The sentences below the numbers: order, notes, errors."""
     lines = [f"{name}: {order}." for name, order in result.orders.items()]
-    lines += [f"{c.name}: {c.incomparable}." for c in result.table.columns if c.incomparable]
-    for outcome in result.outcomes:
-        row = outcome.row
-        lines += [f"{row.name}: {row.note}"] if row.note else []
-        lines += [f"{row.name} is not comparable: {row.incomparable}"] if row.incomparable else []
-    failed: dict[str, list[str]] = {}
-    for outcome in result.outcomes:
-        for error in outcome.errors:
-            failed.setdefault(error, []).append(outcome.row.name)
-    return [*lines, *(f"{'; '.join(names)} failed, {why}" for why, names in failed.items())]
+    rows = [outcome.row for outcome in result.outcomes]
+    columns = _by_reason((c.name, c.incomparable) for c in result.table.columns)
+    notes = _by_reason((row.name, row.note) for row in rows)
+    incomparable = _by_reason((row.name, row.incomparable) for row in rows)
+    failed = _by_reason((o.row.name, error) for o in result.outcomes for error in o.errors)
+    lines += [f"{names}: {why}." for why, names in columns.items()]
+    lines += [f"{names}: {why}" for why, names in notes.items()]
+    lines += [f"not comparable, {names}: {why}" for why, names in incomparable.items()]
+    return [*lines, *(f"{names} failed, {why}" for why, names in failed.items())]
+
+
+def _by_reason(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Reason -> the names that have it, in a line; names without a reason are left out."""
+    found: dict[str, list[str]] = {}
+    for name, reason in pairs:
+        if reason:
+            found.setdefault(reason, []).append(name)
+    return {reason: "; ".join(names) for reason, names in found.items()}
 
 
 def _markdown(result: Reproduction, numbers: Rows, made: Rows) -> str:
