@@ -102,7 +102,7 @@ class Reproduction:
             "changed": options_changed(self.table, trained, self.scale),
             "then": {name: dict(options) for name, options in row.then.items()},
             "seeds": len(outcome.measured),
-            "hours": sum(record.get("seconds", 0.0) for record in records) / 3600,
+            "hours": sum(r.get("seconds", 0.0) for r in records if not row.of) / 3600,
             "devices": _distinct(e.get("device") for e in environments),
             "code": _distinct(e.get("commit") for e in environments),
             "data": {
@@ -173,6 +173,7 @@ def write_reproduction(result: Reproduction, workdir: pathlib.Path) -> None:
         command=result.as_dict()["command"],
         numbers=numbers,
         remarks=_remarks(result),
+        in_all_rows=_in_all_rows(result),
         made=made,
     )
 
@@ -226,11 +227,30 @@ def _ours(cell: Cell, digits: int) -> str:
     return text + _MARKS.get(cell.verdict, "")
 
 
+def _common(result: Reproduction) -> dict[str, tuple[Any, Any]]:
+    """The changes that all rows have: option -> (as published, at the scale)."""
+    all_made = [made for outcome in result.outcomes if (made := result.made(outcome))]
+    if not all_made:
+        return {}
+    first = all_made[0]["changed"]
+    return {
+        name: values
+        for name, values in first.items()
+        if all(made["changed"].get(name) == values for made in all_made)
+    }
+
+
+def _changes(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    return ", ".join(
+        f"{name} {_short(now)} ({_short(before)})" for name, (before, now) in changed.items()
+    )
+
+
 def _made(result: Reproduction) -> Rows:
-    """How each row was made."""
+    """How each row was made, but for the changes that all have."""
     header = ["", "config", "instead of the published", "seeds", "hours", "device", "config hash"]
     header += ["data", "code"]
-    rows = []
+    rows, common = [], _common(result)
     for outcome in result.outcomes:
         if not (made := result.made(outcome)):
             continue
@@ -238,17 +258,14 @@ def _made(result: Reproduction) -> Rows:
             name + (f" ({', '.join(f'{k} {v}' for k, v in options.items())})" if options else "")
             for name, options in made["then"].items()
         )
-        changed = (
-            f"{name} {_short(now)} ({_short(before)})"
-            for name, (before, now) in made["changed"].items()
-        )
+        own = {name: values for name, values in made["changed"].items() if name not in common}
         rows.append(
             [
                 outcome.row.name,
                 made["config"] + (f", then {then}" if then else ""),
-                ", ".join(changed) or ABSENT,
-                f"{made['seeds']} of {result.seeds}",
-                f"{made['hours']:.2f}",
+                _changes(own) or ABSENT,
+                "together" if "ensemble" in made["then"] else f"{made['seeds']} of {result.seeds}",
+                f"{made['hours']:.2f}" if made["hours"] else ABSENT,
                 ", ".join(made["devices"]) or ABSENT,
                 made["config_hash"],
                 ", ".join(f"{s} {' '.join(f)}" for s, f in made["data"].items()) or ABSENT,
@@ -258,7 +275,15 @@ def _made(result: Reproduction) -> Rows:
     return header, rows
 
 
+def _in_all_rows(result: Reproduction) -> list[str]:
+    """The sentence above how the rows were made."""
+    text = _changes(_common(result))
+    return [f"In all rows, instead of the published: {text}."] if text else []
+
+
 def _short(value: Any) -> str:
+    if value in ([], ""):
+        return "none"
     if not isinstance(value, list):
         return str(value)
     return (", " if any(isinstance(each, str) for each in value) else "x").join(map(str, value))
@@ -275,13 +300,13 @@ def _about(result: Reproduction) -> list[str]:
     splits = _distinct(column.split for column in result.table.columns)
     return [
         *sentences,
-        f"Measured on {', '.join(splits)}, protocol {', '.join(protocols)}; {_LEGEND}",
+        f"Measured on {', '.join(splits)}, protocol {', '.join(protocols)}. {_LEGEND}",
     ]
 
 
 def _remarks(result: Reproduction) -> list[str]:
     """The sentences below the numbers: order, notes, errors."""
-    lines = [f"{name}: {order}." for name, order in result.orders.items()]
+    lines = [f"{name}: {order}." for name, order in result.orders.items() if order.rows]
     rows = [outcome.row for outcome in result.outcomes]
     columns = _by_reason((c.name, c.incomparable) for c in result.table.columns)
     notes = _by_reason((row.name, row.note) for row in rows)
@@ -307,12 +332,14 @@ def _markdown(result: Reproduction, numbers: Rows, made: Rows) -> str:
     lines += [line for text in _about(result) for line in (escaped_markdown(text), "")]
     lines += ["", f"    {result.as_dict()['command']}", "", *_markdown_table(numbers), ""]
     lines += [f"- {escaped_markdown(remark)}" for remark in _remarks(result)]
-    return "\n".join([*lines, "", "## How the rows were made", "", *_markdown_table(made), ""])
+    common = [line for text in _in_all_rows(result) for line in (escaped_markdown(text), "")]
+    made_lines = [*common, *_markdown_table(made, align="---")]
+    return "\n".join([*lines, "", "## How the rows were made", "", *made_lines, ""])
 
 
-def _markdown_table(table: Rows) -> list[str]:
+def _markdown_table(table: Rows, align: str = "---:") -> list[str]:
     header, rows = table
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    lines = [header, ["---", *[align] * (len(header) - 1)], *rows]
     escaped = (
         [cell if place == 1 else escaped_markdown(cell) for cell in line]
         for place, line in enumerate(lines)
