@@ -152,7 +152,7 @@ class Merge:
             self.report.fresh[leaf] = f"{title} has no bias there"
         elif block.startswith("aux_head"):
             self.report.fresh[leaf] = "the file has no auxiliary head"
-        elif block.startswith(_CASCADE):
+        elif block.startswith(_CASCADE) and block not in self.blocks:
             self.report.fresh[leaf] = "the file has no such copy of the last stage"
         elif self.complete or is_encoder(block):
             self.problem("has no place in the file's network", block, role)
