@@ -110,8 +110,8 @@ def evaluate(
     check_memory(config)
     said = opened is not None  # by the training before
     opened = opened or Splits.of_run(config)
-    changed = _changed_data(configs.load(workdir), config)
-    network = _changed_network(configs.load(workdir), config)
+    ours = configs.load(workdir)
+    changed, network = _changed_data(ours, config), _changed_network(ours, config)
     if network and output is None:
         raise ValueError(f"{network} makes another network of the run {workdir}; give an output")
     if changed:
