@@ -59,9 +59,9 @@ def test_one_view_is_the_plain_evaluation(workdir, tmp_path):  # noqa: F811
 
 
 def test_another_network_needs_a_folder_of_its_own(workdir):  # noqa: F811
-    message = r"model.input_lrn=True makes another network of the run .*; give an output"
+    message = r"model.features=3 makes another network of the run .*; give an output"
     with pytest.raises(ValueError, match=message):
-        run(evaluate, workdir, overrides={"model.input_lrn": True})
+        run(evaluate, workdir, overrides={"model.features": 3})
     assert not (workdir / "results.json").exists()
 
 
