@@ -1,4 +1,4 @@
-"""DeepLabV3: atrous spatial pyramid pooling over a ResNet with multi-grid.
+"""DeepLabV3: atrous spatial pyramid pooling, or a cascade of blocks, over a ResNet with multi-grid.
 
 Source: Chen et al., arXiv 1706.05587. Options: `segjax.models.DeepLabV3`.
   python launch.py --config=configs/deeplabv3.py               streets at 145x289, narrow ResNet-18
@@ -14,6 +14,9 @@ Source: Chen et al., arXiv 1706.05587. Options: `segjax.models.DeepLabV3`.
 Both stages on streets, in minutes:
   python launch.py --config=configs/deeplabv3.py:streets_stage1 --workdir=runs/stage1
   python launch.py --config=configs/deeplabv3.py:streets_stage2 --config.init_from=runs/stage1
+The paper's cascade of blocks ("going deeper", section 3.2) is a preset with
+  --config.model.with_aspp=False --config.model.cascade=3 --config.model.multi_grid=1,2,1
+and an output stride from 8 to 256; configs/tables/deeplabv3 has the rows of tables 1 to 4.
 What the sources of paper say:
   section 3: model.encoder=resnet101, model.multi_grid=1x2x4, model.rates=6x12x18,
     model.image_pooling=True

@@ -22,6 +22,7 @@ from segjax.inference.scoring import (
     make_scoring_step,
 )
 from segjax.metrics.protocols import find_protocol
+from segjax.models.registry import HEAD
 from segjax.report import run as run_report
 from segjax.report import tables
 from segjax.report.places import check_places
@@ -45,6 +46,9 @@ _READING = (
     "data.on_changed",
     "data.eval_splits",
 )
+
+# Options of the model that say what its logits mean, and change nothing in the network.
+_OF_HEAD = tuple(f"model.{option}" for option in HEAD)
 
 
 def evaluate(
@@ -74,7 +78,8 @@ def evaluate(
         a CRF or both the folder views, crf or views_crf in it: the results on the run's own data,
         with one view and without a CRF, stay.
       overrides: of the run's config, see `config.with_overrides`; {"data.root": FOLDER} evaluates
-        on other data with the same classes.
+        on other data with the same classes, {"model.output_stride": 8} the same weights in another
+        network, which needs `output`.
       seconds: that training took, for the report.
       opened: the splits of the run's data set, where they are open and checked already.
       crf: options of `segjax.inference.crf.DenseCRF`, by which probabilities are refined before
@@ -105,7 +110,10 @@ def evaluate(
     check_memory(config)
     said = opened is not None  # by the training before
     opened = opened or Splits.of_run(config)
-    changed = _changed_data(configs.load(workdir), config)
+    ours = configs.load(workdir)
+    changed, network = _changed_data(ours, config), _changed_network(ours, config)
+    if network and output is None:
+        raise ValueError(f"{network} makes another network of the run {workdir}; give an output")
     if changed:
         _check_classes(predictor.classes, opened.classes, workdir)
     splits = splits or opened.evaluated
@@ -130,6 +138,8 @@ def evaluate(
     words = describe_protocol(kept, chosen, predictor.head)
     if options.crf:
         words = f"{words}; {options.crf}"
+    if network:
+        words = f"{words}; with {network}"
     if changed:
         words = f"{words}; on {_described(config)} (changed: {', '.join(changed)})"
     for note in () if said else opened.notes:
@@ -152,6 +162,13 @@ def _changed_data(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[st
     """The options by which a config describes other data, or other labels, than the run's."""
     names = configs.difference(ours, theirs)
     return [name for name in names if name.startswith("data.") and name not in _READING]
+
+
+def _changed_network(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """The options of another network than the run's, and their values: "model.output_stride=8"."""
+    found = configs.difference(ours, theirs)
+    changed = {name: value for name, (_, value) in found.items() if name not in _OF_HEAD}
+    return ", ".join(f"{k}={v}" for k, v in changed.items() if k.startswith("model."))
 
 
 def _evaluate_splits(

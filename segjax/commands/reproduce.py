@@ -26,6 +26,7 @@ from segjax.data.files.json_file import read_json
 from segjax.destinations import check_folder
 from segjax.failures import explained
 from segjax.inference.crf import DenseCRF
+from segjax.models import build
 from segjax.published.cost import measure_cost
 from segjax.published.runs import config_of
 from segjax.published.table import PAPER, PublishedTable, Row, read_table
@@ -98,8 +99,7 @@ def reproduce(
     work = _Work(published, scale, seeds, data_dir, workdir, console)
     for row in chosen:  # all of them before the first is run
         if row.is_run:
-            work.config(row, 0)
-            _check_then(row)
+            _check_then(row, work.config(row, 0))
     _announce(published, scale, chosen, seeds, workdir, console)
     tasks = _tasks(chosen, seeds)
     failures: dict[str, str] = {}
@@ -326,7 +326,8 @@ class _Work:
             members = [self.run_folder(row, seed) for seed in range(self.seeds)]
             uncertainty(runs=members, split=split, output=output, console=self.console)
         else:
-            evaluate(run, output=output, console=self.console, **_views(then))
+            options = then.get("options")
+            evaluate(run, output=output, overrides=options, console=self.console, **_views(then))
 
     def outcome(self, row: Row, failures: Mapping[str, str]) -> Outcome:
         """What is known of a row so far."""
@@ -371,9 +372,15 @@ def _trained(task: _Task) -> _Task:
     return dataclasses.replace(task, row=dataclasses.replace(task.row, then={}))
 
 
-def _check_then(row: Row) -> None:
-    """Raises ValueError for options of `then` that are wrong."""
+def _check_then(row: Row, config: Mapping[str, Any]) -> None:
+    """Raises ValueError for options of `then` that are wrong for the network that is trained."""
     try:
+        if options := row.then.get("options"):
+            if {"dropout", "ensemble", "cost"} & {*row.then}:
+                raise ValueError("options go with recalibrate, crf and views only")
+            if not all(name.startswith("model.") for name in options):
+                raise ValueError(f"options {', '.join(options)}; use those of model. only")
+            build(configs.with_overrides(config, options).model, num_classes=1)
         DenseCRF.from_options(_views(row.then).get("crf", {}))
         int(row.then.get("dropout", {}).get("samples", 2))
     except (TypeError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Layers: pure functions on channels-last arrays, and the small linen modules made of them."""
 
 from segjax.layers.activation import relu
-from segjax.layers.adaptive import adaptive_avg_pool, adaptive_avg_pools
+from segjax.layers.adaptive import adaptive_avg_pool, adaptive_avg_pools, adaptive_max_pool
 from segjax.layers.context import AtrousSpatialPyramidPooling, PyramidPooling
 from segjax.layers.conv import Conv, ConvNormAct, atrous_conv
 from segjax.layers.depthwise import depthwise_conv, grouped_conv
@@ -35,6 +35,7 @@ __all__ = [
     "SeparableConvNormAct",
     "adaptive_avg_pool",
     "adaptive_avg_pools",
+    "adaptive_max_pool",
     "atrous_conv",
     "bilinear_conv_transpose",
     "bilinear_kernel",

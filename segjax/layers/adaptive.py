@@ -1,9 +1,14 @@
-"""Adaptive average pooling: a map's means over a grid of bins, whatever its size."""
+"""Adaptive pooling: a map's means or maxima over a grid of bins, whatever its size.
+
+Neighbouring bins overlap where sizes do not divide, as in torch's `adaptive_avg_pool2d` and
+`adaptive_max_pool2d`; with more bins than cells, cells are repeated.
+"""
 
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from segjax.layers.precision import at_least_float32
@@ -12,11 +17,7 @@ from segjax.layers.precision import at_least_float32
 def adaptive_avg_pool(
     x: Float[Array, "n H W c"], output_size: tuple[int, int]
 ) -> Float[Array, "n h w c"]:
-    """Averages over h x w bins that cover the map.
-
-    Neighbouring bins overlap where sizes do not divide, as in torch's `adaptive_avg_pool2d`; with
-    more bins than cells, cells are repeated.
-    """
+    """Averages over h x w bins that cover the map."""
     return adaptive_avg_pools(x, [output_size])[0]
 
 
@@ -48,10 +49,31 @@ def adaptive_avg_pools(
     return pooled
 
 
+def adaptive_max_pool(
+    x: Float[Array, "n H W c"], output_size: tuple[int, int]
+) -> Float[Array, "n h w c"]:
+    """Maxima over h x w bins that cover the map.
+
+    Maxima of the columns of each bin, then of its rows: h + w slices, and no gather. Cells of a bin
+    that share its maximum share its derivative.
+    """
+    for axis, bins in ((2, output_size[1]), (1, output_size[0])):
+        parts = [
+            lax.slice_in_dim(x, start, stop, axis=axis).max(axis, keepdims=True)
+            for start, stop in _bin_limits(x.shape[axis], bins)
+        ]
+        x = jnp.concatenate(parts, axis)
+    return x
+
+
+def _bin_limits(size: int, bins: int) -> list[tuple[int, int]]:
+    """Bin b has the cells floor(b * size / bins) .. ceil((b + 1) * size / bins) - 1."""
+    return [(b * size // bins, -(-(b + 1) * size // bins)) for b in range(bins)]
+
+
 def _bin_means(size: int, bins: int) -> np.ndarray:
-    """[bins, size]: row b averages the cells floor(b*size/bins) .. ceil((b+1)*size/bins) - 1."""
+    """[bins, size]: a row averages the cells of a bin."""
     matrix = np.zeros((bins, size), np.float32)
-    for b in range(bins):
-        start, stop = b * size // bins, -(-(b + 1) * size // bins)
-        matrix[b, start:stop] = 1 / (stop - start)
+    for row, (start, stop) in zip(matrix, _bin_limits(size, bins), strict=True):
+        row[start:stop] = 1 / (stop - start)
     return matrix

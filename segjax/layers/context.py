@@ -1,6 +1,6 @@
 """Context modules: each cell learns of the rest of the scene.
 
-`PyramidPooling` (PSPNet) averages the map over grids of a few bins; `AtrousSpatialPyramidPooling`
+`PyramidPooling` (PSPNet) pools the map over grids of a few bins; `AtrousSpatialPyramidPooling`
 (DeepLabV3) looks at several distances at once. Both end in one concatenation.
 """
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from segjax.layers.adaptive import adaptive_avg_pool, adaptive_avg_pools
+from segjax.layers.adaptive import adaptive_avg_pool, adaptive_avg_pools, adaptive_max_pool
 from segjax.layers.conv import ConvNormAct
 from segjax.layers.resize import resize_bilinear, spatial_size
 from segjax.layers.separable import SeparableConvNormAct
@@ -22,19 +22,25 @@ from segjax.layers.separable import SeparableConvNormAct
 class PyramidPooling(nn.Module):
     """The input beside its averages over 1, 2, 3 and 6 bins a side, each projected and enlarged.
 
-    Output channels: i + len(bins) * features.
+    Output channels: i + len(bins) * features, and i + len(bins) * i without `reduce`.
 
     Attributes:
       bins: pyramid levels, in bins a side.
       features: channels of each level; None: i // len(bins), so that the context has as many
         channels as the map.
+      pooling: "mean", or "max": what stands for a bin (AVE and MAX in table 1).
+      reduce: whether a level is projected to `features` channels by a 1x1 convolution (DR in table
+        1); otherwise it is enlarged as it is pooled.
       align_corners: convention of the enlargement.
 
-    Reference: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, section 3.2 and figure 3.
+    Reference: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, section 3.2, figure 3 and
+    table 1.
     """
 
     bins: Sequence[int] = (1, 2, 3, 6)
     features: int | None = None
+    pooling: str = "mean"
+    reduce: bool = True
     align_corners: bool = False
     momentum: float = 0.9
     dtype: DTypeLike = jnp.float32
@@ -44,12 +50,16 @@ class PyramidPooling(nn.Module):
         features = self.features or x.shape[-1] // len(self.bins)
         block = partial(ConvNormAct, features, 1, momentum=self.momentum, dtype=self.dtype)
         levels = [x.astype(self.dtype)]
-        means = adaptive_avg_pools(x, [(bins, bins) for bins in self.bins])
-        for bins, pooled in zip(self.bins, means, strict=True):
-            pooled = block(name=f"bin{bins}")(pooled, train=train)
-            levels.append(
-                resize_bilinear(pooled, spatial_size(x), align_corners=self.align_corners)
-            )
+        sizes = [(bins, bins) for bins in self.bins]
+        if self.pooling == "mean":
+            grids = adaptive_avg_pools(x, sizes)
+        else:
+            grids = [adaptive_max_pool(x, size) for size in sizes]
+        for bins, pooled in zip(self.bins, grids, strict=True):
+            if self.reduce:
+                pooled = block(name=f"bin{bins}")(pooled, train=train)
+            enlarged = resize_bilinear(pooled, spatial_size(x), align_corners=self.align_corners)
+            levels.append(enlarged.astype(self.dtype))
         return jnp.concatenate(levels, axis=-1)
 
 

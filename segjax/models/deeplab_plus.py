@@ -17,7 +17,7 @@ from segjax.layers import (
 )
 from segjax.layers.checkpoint_names import block_output
 from segjax.models.arrays import Images, Outputs
-from segjax.models.deeplab import check_aspp, rates_at
+from segjax.models.deeplab import check_aspp, check_multi_grid, rates_at
 from segjax.models.dilated import DilatedNetwork
 
 
@@ -67,7 +67,8 @@ class DeepLabV3Plus(DilatedNetwork):
 
     def __post_init__(self):
         super().__post_init__()
-        check_aspp(self.rates, self.multi_grid, self.output_stride, self.project_kernel)
+        check_multi_grid(self.multi_grid)
+        check_aspp(self.rates, self.output_stride, self.project_kernel)
         for option in ("aspp_features", "low_level_features", "decoder_convs"):
             if getattr(self, option) < 1:
                 raise ValueError(f"model.{option}={getattr(self, option)}; use 1 or more")

@@ -38,7 +38,7 @@ class Encoder(NamedTuple):
     check: Any = None
 
 
-_RESNET_OPTIONS = ("stem", "contract_dilation", "strided_1x1", "zero_init_residual")
+_RESNET_OPTIONS = ("cascade", "stem", "contract_dilation", "strided_1x1", "zero_init_residual")
 _MOBILE_OPTIONS = ("stage_maps", "tensorflow")
 _CONVNEXT = Encoder(ConvNeXt, (0, 96, 192, 384, 768), ("drop_path_rate",), check_convnext)
 _BASIC = Encoder(ResNet, (64, 64, 128, 256, 512), _RESNET_OPTIONS, check_resnet)
@@ -50,6 +50,7 @@ ENCODERS: dict[str, Encoder] = {
     "resnet50": _BOTTLENECK,
     "resnet101": _BOTTLENECK,
     "resnet152": _BOTTLENECK,
+    "resnet269": _BOTTLENECK,
     "wide_resnet50_2": _BOTTLENECK,
     "wide_resnet101_2": _BOTTLENECK,
     "resnext50_32x4d": _BOTTLENECK,
@@ -71,14 +72,12 @@ def check_encoder(name: str, output_stride: int, changed: dict[str, Any]) -> Non
 
     Args:
       name: a row of `ENCODERS`.
-      output_stride: 8, 16 or 32.
+      output_stride: 8, 16 or 32; with a cascade of one, two or three blocks up to 64, 128 or 256.
       changed: options of encoders (`Encoder.options` of any row) that are not at the default of the
         model that they belong to, and their values.
     """
     if name not in ENCODERS:
         raise ValueError(f"model.encoder={name!r} is unknown; known: {', '.join(ENCODERS)}")
-    if output_stride not in (8, 16, 32):
-        raise ValueError(f"model.output_stride={output_stride}; use 8, 16 or 32")
     row = ENCODERS[name]
     for option, value in changed.items():
         if option not in row.options:
@@ -89,6 +88,12 @@ def check_encoder(name: str, output_stride: int, changed: dict[str, Any]) -> Non
             )
     if row.check:
         row.check(name, **changed)
+    cascade = changed.get("cascade", 0)
+    *most, last = (8, 16, 32, 64, 128, 256)[: 3 + cascade]
+    if output_stride not in (*most, last):
+        where = f" with model.cascade={cascade}" if cascade else ""
+        allowed = f"{', '.join(map(str, most))} or {last}"
+        raise ValueError(f"model.output_stride={output_stride}; use {allowed}{where}")
 
 
 def encoder_options(network: nn.Module) -> dict[str, Any]:
@@ -118,7 +123,7 @@ def make_encoder(
 
     Args:
       name: a row of `ENCODERS`.
-      output_stride: the image's size over c5's: 32, 16 or 8.
+      output_stride: the image's size over c5's, see `check_encoder`.
       multi_grid: factors on the atrous rates of the last stage's blocks, repeated if there are more
         blocks.
       width: factor on every channel count; 1 is the paper's.

@@ -20,7 +20,10 @@ class PSPNet(DilatedNetwork):
 
     Attributes:
       num_classes, encoder, output_stride, ...: see `DilatedNetwork`.
-      bins: pyramid levels, in bins a side (table 1: B1236).
+      bins: pyramid levels, in bins a side (table 1: B1236; B1 is the map's mean alone).
+      pooling: "mean" or "max" (AVE and MAX in table 1).
+      reduce: whether the levels' channels are reduced to c5's together (DR in table 1); otherwise
+        each level has c5's.
 
     Raises:
       ValueError: naming the option, for values that the encoder or the pyramid cannot have.
@@ -29,16 +32,25 @@ class PSPNet(DilatedNetwork):
     stem: str = "3x3"
     align_corners: bool = True
     bins: tuple[int, ...] = (1, 2, 3, 6)
+    pooling: str = "mean"
+    reduce: bool = True
 
     def __post_init__(self):
         check_bins(self.bins)
+        if self.pooling not in ("mean", "max"):
+            raise ValueError(f'model.pooling={self.pooling!r}; use "mean" or "max"')
         super().__post_init__()
 
     @nn.compact
     def __call__(self, images: Images, *, train: bool) -> Outputs:
         *_, c4, c5 = self.encode(images, train=train)
         pyramid = PyramidPooling(
-            tuple(self.bins), align_corners=self.align_corners, **self.norm, name="pyramid"
+            tuple(self.bins),
+            pooling=self.pooling,
+            reduce=self.reduce,
+            align_corners=self.align_corners,
+            **self.norm,
+            name="pyramid",
         )
         features = c5.shape[-1] // 4  # 512 at full width: an eighth of the concatenation's
         scores = self.classifier_head("head", features)(pyramid(c5, train=train), train=train)

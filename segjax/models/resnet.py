@@ -2,9 +2,9 @@
 
 Reference: He et al., "Deep Residual Learning", CVPR 2016, table 1; Xie et al., "Aggregated Residual
 Transformations", CVPR 2017 (ResNeXt); Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016;
-with the stride in the 3x3
-convolution (as in torchvision's and the PSPNet authors' networks); atrous stages and multi-grid:
-Chen et al., arXiv 1706.05587, sections 3.1 and 3.2.1.
+with the stride in the 3x3 convolution (as in torchvision's and the PSPNet authors' networks); depth
+269: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, section 5.2; atrous stages, the
+cascade of more blocks, and multi-grid: Chen et al., arXiv 1706.05587, sections 3.1, 3.2 and 3.2.1.
 """
 
 from functools import partial
@@ -23,7 +23,9 @@ EXPANSION = 4
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, added to the input, which is projected where its shape differs.
+    """Two 3x3 convolutions, added to the input.
+
+    Where the channels differ the input is projected; else a strided block takes every other cell.
 
     Attributes:
       features: output channels.
@@ -48,13 +50,17 @@ class BasicBlock(nn.Module):
         first_rate = self.first_rate or self.rate
         y = block(3, strides=self.strides, rate=first_rate, name="conv1")(x, train=train)
         y = last(3, rate=self.rate, name="conv2")(y, train=train)
-        if x.shape[-1] != self.features or self.strides != 1:
+        if x.shape[-1] != self.features:
             x = block(1, strides=self.strides, activation=None, name="shortcut")(x, train=train)
+        elif self.strides != 1:
+            x = x[:, :: self.strides, :: self.strides]
         return relu(x + y)
 
 
 class Bottleneck(nn.Module):
-    """1x1 reduce, 3x3, 1x1 expand, added to the input, which is projected where its shape differs.
+    """1x1 reduce, 3x3, 1x1 expand, added to the input.
+
+    Where the channels differ the input is projected; else a strided block takes every other cell.
 
     Attributes:
       features: the output has `EXPANSION` times as many channels.
@@ -90,9 +96,11 @@ class Bottleneck(nn.Module):
         conv = block(inner, 3, strides=second, rate=rate, groups=self.groups, name="conv")
         y = conv(y, train=train)
         y = last(outputs, 1, name="expand")(y, train=train)
-        if x.shape[-1] != outputs or self.strides != 1:
+        if x.shape[-1] != outputs:
             shortcut = block(outputs, 1, strides=self.strides, activation=None, name="shortcut")
             x = shortcut(x, train=train)
+        elif self.strides != 1:
+            x = x[:, :: self.strides, :: self.strides]
         return relu(x + y)
 
 
@@ -107,6 +115,7 @@ VARIANTS = {
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
     "resnet152": (Bottleneck, (3, 8, 36, 3)),
+    "resnet269": (Bottleneck, (3, 30, 48, 8)),  # as the PSPNet authors' Caffe network
     "wide_resnet50_2": (Bottleneck, (3, 4, 6, 3)),
     "wide_resnet101_2": (Bottleneck, (3, 4, 23, 3)),
     "resnext50_32x4d": (Bottleneck, (3, 4, 6, 3)),
@@ -128,9 +137,12 @@ class ResNet(nn.Module):
 
     Attributes:
       variant: a name in `VARIANTS`.
-      output_stride: the image's size over c5's: 32, 16 or 8. A stage that would pass it keeps its
-        resolution and doubles its rate instead.
-      multi_grid: factors on the last stage's rate, one per block, repeated if there are more.
+      output_stride: the image's size over c5's: 32, 16 or 8, and up to 256 with a cascade. A stage
+        that would pass it keeps its resolution and doubles its rate instead.
+      multi_grid: factors on the rate of the last stage and its copies, one per block, repeated if
+        there are more.
+      cascade: copies of the last stage that follow it, of which c5 is the last one's map. Each
+        halves the map or doubles the rate, as a stage does.
       stem: "7x7", or three 3x3 convolutions: "3x3" of 64, 64 and 128 channels (the PSPNet
         authors'), or "v1c" of 32, 32 and 64 (He et al., "Bag of Tricks", CVPR 2019, figure 2b,
         where it is ResNet-C; mmsegmentation's ResNetV1c).
@@ -146,6 +158,7 @@ class ResNet(nn.Module):
     variant: str = "resnet50"
     output_stride: int = 32
     multi_grid: tuple[int, ...] = (1, 1, 1)
+    cascade: int = 0
     stem: str = "7x7"
     width: float = 1.0
     contract_dilation: bool = False
@@ -175,17 +188,18 @@ class ResNet(nn.Module):
         kind, depths = VARIANTS[self.variant]
         if self.strided_1x1:  # `check_resnet` refuses it for basic blocks
             kind = partial(kind, strided_1x1=True)
+        depths = depths[: self.stages] + self.cascade * depths[-1:]
         stride, rate = 4, 1
-        for s, blocks in enumerate(depths[: self.stages], 2):
-            strides, rate_before = 1, rate
+        for s, blocks in enumerate(depths, 2):
+            like, strides, rate_before = min(s, 5), 1, rate
             if s > 2 and stride < self.output_stride:
                 stride, strides = 2 * stride, 2
             elif s > 2:
                 rate *= 2
             first_rate = rate_before if self.contract_dilation else rate
             for b in range(blocks):
-                grid = self.multi_grid[b % len(self.multi_grid)] if s == 5 else 1
-                block_class, features = kind, round(base * 2 ** (s - 2))
+                grid = self.multi_grid[b % len(self.multi_grid)] if like == 5 else 1
+                block_class, features = kind, round(base * 2 ** (like - 2))
                 if self.variant in INNER:
                     of_group, groups = INNER[self.variant]
                     inner = max(1, round(features * of_group / 64)) * groups
@@ -200,7 +214,7 @@ class ResNet(nn.Module):
                     name=f"stage{s}_block{b + 1}",
                 )
                 x = block_output(block(x, train=train))
-            maps.append(x)
+            maps[like - 1 :] = [x]  # a copy's map takes the place of the one before it
         return tuple(maps)
 
 
@@ -209,8 +223,12 @@ def max_pool_3x3(x: Float[Array, "n H W c"]) -> Float[Array, "n h w c"]:
     return max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
 
-def check_resnet(variant: str, *, stem: str = "7x7", strided_1x1: bool = False, **_: Any) -> None:
+def check_resnet(
+    variant: str, *, cascade: int = 0, stem: str = "7x7", strided_1x1: bool = False, **_: Any
+) -> None:
     """Raises ValueError, naming the option, for a value that this ResNet cannot have."""
+    if not 0 <= cascade <= 3:
+        raise ValueError(f"model.cascade={cascade}; use 0, 1, 2 or 3 (to block5, block6 or block7)")
     if stem not in ("7x7", "3x3", "v1c"):
         raise ValueError(f'model.stem={stem!r}; use "7x7", "3x3" or "v1c"')
     if strided_1x1 and VARIANTS[variant][0] is BasicBlock:

@@ -20,7 +20,7 @@ from segjax.published.cost import MEASURES as COSTS
 
 PAPER = "paper"  # the scale at which every row is as published
 # What may be done with the trained network of a row before it is measured, in this order.
-THEN = ("recalibrate", "crf", "views", "dropout", "ensemble", "cost")
+THEN = ("recalibrate", "options", "crf", "views", "dropout", "ensemble", "cost")
 # What a column may be, of results.json.
 MEASURES = (
     *("miou", "global_accuracy", "class_average_accuracy", "fw_iou", "boundary_f1", "boundary_iou"),

@@ -16,6 +16,8 @@ _COUNTERS = ("num_batches_tracked",)
 # Options that describe the file's network in messages, and options that only training reads.
 _SHOWN = ("name", "encoder", "num_classes")
 _ENCODER_OPTIONS = ("encoder", "stem", "strided_1x1", "tensorflow")
+# Copies of a ResNet's last stage (`model.cascade`), which classifiers have none of.
+_CASCADE = ("encoder/stage6_", "encoder/stage7_", "encoder/stage8_")
 _MOST_LINES = 500  # of one message; the largest network here has fewer arrays than this twice
 _TRAINING_ONLY = ("dropout_rate", "momentum", "zero_init_residual")
 
@@ -150,6 +152,8 @@ class Merge:
             self.report.fresh[leaf] = f"{title} has no bias there"
         elif block.startswith("aux_head"):
             self.report.fresh[leaf] = "the file has no auxiliary head"
+        elif block.startswith(_CASCADE) and block not in self.blocks:
+            self.report.fresh[leaf] = "the file has no such copy of the last stage"
         elif self.complete or is_encoder(block):
             self.problem("has no place in the file's network", block, role)
         else:

@@ -82,7 +82,7 @@ def _blocks(config: Config, head: Blocks, classifier: str) -> Blocks:
 
 
 def _describe_pspnet(arrays: Arrays) -> dict[str, Any]:
-    return _describe("pspnet", arrays, bins=_BINS)
+    return _describe("pspnet", arrays, bins=_BINS, pooling="mean")
 
 
 def _pspnet_blocks(config: Config, _: Arrays) -> Blocks:

@@ -93,6 +93,7 @@ def _describe_semseg_pspnet(arrays: Arrays) -> dict[str, Any]:
         "stem": "3x3",
         "contract_dilation": False,
         "bins": _BINS,
+        "pooling": "mean",
         "dropout_rate": 0.1,
         "aux": "aux.4.weight" in arrays,
         "align_corners": True,

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from segjax import config as configs
 from segjax.commands import reproduce as module
 from segjax.commands.reproduce import reproduce
 from segjax.console import Console
@@ -34,6 +35,11 @@ rows:
 """
 RECALIBRATED = """
   - {name: "SegNet-Basic, recalibrated", of: SegNet-Basic, paper: {mIoU: 48}, then: {recalibrate: }}
+"""
+# Options that change what a network computes of the parameters that it has.
+OTHERWISE = """
+  - {name: "SegNet-Basic, LRN", of: SegNet-Basic, paper: {},
+     then: {options: {model.input_lrn: true}}}
 """
 MORE = """
   - {name: "SegNet-Basic, CRF", of: SegNet-Basic, paper: {}, then: {crf: {iterations: 1}}}
@@ -69,16 +75,22 @@ def cells(result, column="mIoU"):
 
 
 def test_rows_are_run_once_and_set_beside_the_paper(table, tmp_path, monkeypatch):
-    workdir, text = tmp_path / "work", table(RECALIBRATED)
+    workdir, text = tmp_path / "work", table(RECALIBRATED + OTHERWISE)
     result = run(text, workdir, rows=["SegNet-Basic*"])
     found = cells(result)
-    assert [len(cell["values"]) for cell in found.values()] == [1, 1]
+    assert [len(cell["values"]) for cell in found.values()] == [1, 1, 1]
     first = json.loads((workdir / "runs/SegNet-Basic/seed0/results.json").read_text())
     numbers = first["results"]["test"]
     assert found["SegNet-Basic"]["mean"] == pytest.approx(100 * numbers["miou"])
     assert found["SegNet-Basic"]["difference"] == pytest.approx(100 * numbers["miou"] - 47.7)
     assert found["SegNet-Basic"]["verdict"] == "another size"
     assert found["SegNet-Basic"]["mean"] != found["SegNet-Basic, recalibrated"]["mean"]
+    folders = [workdir / "runs/SegNet-Basic/seed0" / each for each in ("", "SegNet-Basic_LRN")]
+    assert [configs.load(each).model.input_lrn for each in folders] == [False, True]
+    plain, other = (json.loads((each / "results.json").read_text()) for each in folders)
+    assert "with model.input_lrn=True" in other["protocol"]
+    assert "with model" not in plain["protocol"]
+    assert plain["results"]["test"]["loss"] != other["results"]["test"]["loss"]
     notebooks = next(r for r in numbers["protocols"] if r["protocol"] == "notebooks")
     other = cells(result, "mIoU, notebooks")["SegNet-Basic"]
     assert other["mean"] == pytest.approx(100 * notebooks["miou"])
@@ -171,6 +183,22 @@ def test_two_processes_share_a_folder(table, tmp_path, monkeypatch):
     assert [cell["mean"] for cell in cells(result).values()] == [None, 50.0]
     assert "is in use by process" in run.printed
     assert run(table(), workdir)["rows"][0]["cells"]["mIoU"]["mean"] == 50.0
+
+
+@pytest.mark.parametrize(
+    "then, message",
+    [
+        ("{options: {model.lrn: true}}", "model.lrn"),
+        ("{options: {train.steps: 3}}", "options train.steps; use those of model. only"),
+        ("{options: {model.features: 0}}", "model.features=0; use 1 or more"),
+        ("{options: {model.input_lrn: true}, ensemble: }", "options go with recalibrate, crf and"),
+    ],
+)
+def test_options_of_a_measurement_are_checked_before_anything_runs(table, tmp_path, then, message):
+    text = table(f"  - {{name: other, of: SegNet-Basic, paper: {{}}, then: {then}}}\n")
+    with pytest.raises(ValueError, match=f"then of row 'other': .*{message}"):
+        run(text, tmp_path / "work")
+    assert not (tmp_path / "work").exists()
 
 
 def test_it_stops_when_its_minutes_are_over(table, tmp_path):

@@ -58,6 +58,13 @@ def test_one_view_is_the_plain_evaluation(workdir, tmp_path):  # noqa: F811
     assert configs_of[0] == configs_of[1]
 
 
+def test_another_network_needs_a_folder_of_its_own(workdir):  # noqa: F811
+    message = r"model.features=3 makes another network of the run .*; give an output"
+    with pytest.raises(ValueError, match=message):
+        run(evaluate, workdir, overrides={"model.features": 3})
+    assert not (workdir / "results.json").exists()
+
+
 def test_a_wrong_scale_is_refused_before_anything_is_read():
     for scales in ((), (0.0, 1.0), (float("nan"),), (101,)):
         with pytest.raises(ValueError, match=r"^scales=\(.*\); use factors above 0"):

@@ -62,6 +62,29 @@ def test_pyramid_parameter_paths():
     assert parameter_shapes(PyramidPooling(), normal(1, 6, 6, 8)) == wanted
 
 
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_pyramid_without_reduction_has_the_pooled_maps(pooling):
+    """One bin is the same everywhere; as many bins as cells are the map."""
+    x = normal(2, 3, 3, 4)
+    y, variables = initialised(PyramidPooling((1, 3), pooling=pooling, reduce=False), x)
+    assert variables == {}
+    pooled = x.mean((1, 2), keepdims=True) if pooling == "mean" else x.max((1, 2), keepdims=True)
+    wanted = np.concatenate([x, np.broadcast_to(pooled, x.shape), x], -1)
+    np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_pyramid_of_maxima_projects_them():
+    x = normal(2, 5, 7, 8)
+    y, variables = initialised(PyramidPooling(pooling="max"), x)
+    kernel = variables["params"]["bin1"]["conv"]["kernel"][0, 0]
+    wanted = jnp.maximum(x.max((1, 2), keepdims=True) @ kernel, 0)
+    np.testing.assert_allclose(
+        y[..., 8:10], jnp.broadcast_to(wanted, (2, 5, 7, 2)), rtol=1e-4, atol=1e-5
+    )
+    means = parameter_shapes(PyramidPooling(), x)
+    assert parameter_shapes(PyramidPooling(pooling="max"), x) == means
+
+
 @pytest.mark.parametrize("size", [(13, 9), (1, 2)], ids=str)
 @pytest.mark.parametrize("image_pooling", [True, False])
 def test_aspp_shapes(size, image_pooling):

@@ -75,6 +75,8 @@ def test_deeplabv3plus_joins_48_channels_of_c2_at_stride_4():
         ({"name": "deeplabv3plus", "project_kernel": 2}, "model.project_kernel=2; use 1 or 3"),
         ({"name": "deeplabv3plus", "rates": (6, 6)}, r"model.rates=\(6, 6\) of output stride 16"),
         ({"name": "fcn", "head_convs": 0}, "model.head_convs=0; use 1 or more"),
+        ({"name": "pspnet", "pooling": "sum"}, 'model.pooling=\'sum\'; use "mean" or "max"'),
+        ({"name": "pspnet", "bins": (2, 2)}, r"model.bins=\(2, 2\); use one or more different"),
     ],
 )
 def test_errors(options, message):

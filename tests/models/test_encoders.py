@@ -9,7 +9,14 @@ from segjax.models import build, encoders
 from segjax.models.encoders import ENCODERS
 
 # Their shapes take seconds to trace; they differ from others in depth or width only.
-DEEP = ("resnet101", "resnet152", "wide_resnet101_2", "resnext101_32x8d", "convnext_small")
+DEEP = (
+    "resnet101",
+    "resnet152",
+    "resnet269",
+    "wide_resnet101_2",
+    "resnext101_32x8d",
+    "convnext_small",
+)
 HEADS = ("fcn", "pspnet", "deeplabv3", "deeplabv3plus", "unet", "lraspp")
 
 
@@ -25,6 +32,10 @@ PARAMETERS = {
     "resnet50": (23_508_032, "torchvision's 25,557,032 less a classifier of 2,049,000"),
     "resnet101": (42_500_160, "torchvision's 44,549,160 less a classifier of 2,049,000"),
     "resnet152": (58_143_808, "torchvision's 60,192,808 less a classifier of 2,049,000"),
+    "resnet269": (
+        58_143_808 + sum(n * (17 * f**2 + 12 * f) for n, f in ((22, 128), (12, 256), (5, 512))),
+        "resnet152 and the blocks that its stages 3, 4 and 5 have less",
+    ),
     "wide_resnet50_2": (66_834_240, "torchvision's 68,883,240 less a classifier of 2,049,000"),
     "wide_resnet101_2": (124_837_696, "torchvision's 126,886,696 less a classifier of 2,049,000"),
     "resnext50_32x4d": (22_979_904, "torchvision's 25,028,904 less a classifier of 2,049,000"),
@@ -127,6 +138,9 @@ REFUSED = {
     "tensorflow=True: resnet18 has no such option": dict(encoder="resnet18", tensorflow=True),
     "stage_maps='all' of mobilenet_v2; use": dict(encoder="mobilenet_v2", stage_maps="all"),
     "drop_path_rate=1.0 of convnext_tiny": dict(encoder="convnext_tiny", drop_path_rate=1.0),
+    "cascade=1: mobilenet_v2 has no such option": dict(
+        name="deeplabv3", encoder="mobilenet_v2", cascade=1
+    ),
     "aux_map='c1'; use one of c2, c3, c4, c5": dict(name="deeplabv3", aux_map="c1"),
     "encoder='mobilenet' is unknown; known: resnet18": dict(encoder="mobilenet"),
 }

@@ -23,7 +23,7 @@ PINNED = {
     "segnet": ({}, 11, 29_449_355, "the authors' segnet prototxt: 29,433,483 + 15,872 of BN"),
     "segnet_basic": ({}, 11, 1_416_587, "the authors' basic prototxt: 1,415,563 + 1,024 of BN"),
     "fcn": (TORCHVISION, 21, 35_322_218, "torchvision 0.29 fcn_resnet50, with aux"),
-    "pspnet": ({}, 21, None, "layer by layer: test_pspnet_parameters_layer_by_layer"),
+    "pspnet": ({}, 21, None, "layer by layer: pspnet_parameters"),
     "deeplabv3": (
         dict(TORCHVISION, head_conv=True, multi_grid=(1, 1, 1)),
         21,
@@ -47,7 +47,31 @@ PINNED = {
     ),
     "unet": ({}, 1, 24_436_369, "segmentation_models_pytorch 0.6's count of its Unet on resnet34"),
     "lraspp": ({}, 21, 3_221_538, "torchvision 0.29 lraspp_mobilenet_v3_large"),
+    "deeplabv3_cascade": (
+        {},
+        21,
+        # Three copies of three bottlenecks of 2048 channels, a classifier, an auxiliary head.
+        23_508_032 + 3 * 3 * (17 * 512**2 + 12 * 512) + 2049 * 21 + 2_365_205,
+        "torchvision 0.29 resnet50's body, and by hand from the paper's figure 3",
+    ),
+    "pspnet_max": ({}, 21, None, "layer by layer: pspnet_parameters"),
 }
+
+
+# Other networks that options make of a model; they are tested as the models are.
+VARIANTS_OF = {
+    "deeplabv3_cascade": dict(name="deeplabv3", cascade=3, with_aspp=False, output_stride=64),
+    "pspnet_max": dict(name="pspnet", pooling="max", reduce=False),
+}
+
+
+def named(name: str) -> dict:
+    """The model of the table that a name means, and the options of a variant."""
+    return VARIANTS_OF.get(name, {"name": name})
+
+
+def options_of(name: str) -> dict:
+    return model_options(named(name)["name"])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,9 +92,10 @@ def shallow_encoder():
 
 def small(name: str, dtype: str = "float32", **options):
     """A model of the table, thin and shallow enough to compile and run in seconds."""
+    model, known = named(name), options_of(name)
     thin = {"width": 0.125, "features": 8, "encoder": "shallow", "fc_features": 16}
-    thin = {option: value for option, value in thin.items() if option in model_options(name)}
-    return build({"name": name, **thin, **options}, K, dtype)
+    thin = {option: value for option, value in thin.items() if option in known}
+    return build({**model, **thin, **options}, K, dtype)
 
 
 @functools.cache
@@ -112,13 +137,15 @@ def count(tree) -> int:
 
 # They compile for long, and share their encoders with others that are here.
 SLOW = ("fcn", "deeplabv3", "lraspp", "deconvnet", "notebook_pspnet", "notebook_deeplabv3")
+SLOW += tuple(VARIANTS_OF)
 # These have the blocks of others here, and numbers and sizes of their own in test_comparison.py,
 # test_notebooks.py and test_smp.py.
 ALIKE = ("deeplab_largefov", "notebook_segnet", "ncsu_segnet", "smp_pspnet")
 
 
 def all_models(*slow):
-    return [pytest.param(n, marks=pytest.mark.slow) if n in slow else n for n in MODELS]
+    names = [*MODELS, *VARIANTS_OF]
+    return [pytest.param(n, marks=pytest.mark.slow) if n in slow else n for n in names]
 
 
 @pytest.fixture(scope="module", params=all_models(*SLOW, *ALIKE))
@@ -169,11 +196,11 @@ def run(request):
 
 
 class TestEveryModel:
-    """What holds for each entry of MODELS; a new model needs one line in PINNED."""
+    """What holds for each entry of MODELS and of VARIANTS_OF; a new one needs a line in PINNED."""
 
     def test_logits_have_the_images_size(self, run):
         """At an odd size in both modes, and at the smallest."""
-        keys = {"logits", "aux"} if model_options(run.name).get("aux") else {"logits"}
+        keys = {"logits", "aux"} if options_of(run.name).get("aux") else {"logits"}
         smallest, _ = abstract_pass(run.model, (1, 2))
         for outputs, shape in (
             (run.outputs, (4, *SIZE, K)),
@@ -195,9 +222,9 @@ class TestEveryModel:
     def test_pinned_parameter_count(self, name):
         assert name in PINNED, f"{name} has no pinned parameter count"
         options, classes, pinned, source = PINNED[name]
-        model = build({"name": name, **options}, classes)
+        model = build({**named(name), **options}, classes)
         found = count(abstract_variables(model)["params"])
-        assert found == (pinned or pspnet_parameters(classes)), source
+        assert found == (pinned or pspnet_parameters(classes, name == "pspnet")), source
 
     def test_train_is_keyword_only(self, run):
         with pytest.raises(TypeError, match="positional"):
@@ -262,7 +289,7 @@ def conv_block(inputs: int, features: int, k: int) -> int:
     return k * k * inputs * features + 2 * features
 
 
-def pspnet_parameters(classes: int) -> int:
+def pspnet_parameters(classes: int, reduce: bool) -> int:
     """Counted from the papers: He et al., table 1, ResNet-50; Zhao et al., figure 3."""
     total = conv_block(3, 64, 3) + conv_block(64, 64, 3) + conv_block(64, 128, 3)
     inputs = 128
@@ -272,8 +299,9 @@ def pspnet_parameters(classes: int) -> int:
             total += conv_block(features, 4 * features, 1)
             total += conv_block(inputs, 4 * features, 1) if block == 0 else 0
             inputs = 4 * features
-    total += 4 * conv_block(2048, 512, 1)  # pyramid levels
-    total += conv_block(2048 + 4 * 512, 512, 3) + (512 + 1) * classes  # head
+    total += 4 * conv_block(2048, 512, 1) if reduce else 0  # pyramid levels
+    level = 512 if reduce else 2048
+    total += conv_block(2048 + 4 * level, 512, 3) + (512 + 1) * classes  # head
     return total + conv_block(1024, 256, 3) + (256 + 1) * classes  # auxiliary head
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segjax import models
-from segjax.config import difference
+from segjax.config import difference, with_overrides
 from segjax.data.datasets import class_table, spec_of
 from segjax.inference.crf import DenseCRF
 from segjax.published import cost, table
@@ -40,12 +40,16 @@ def options_of(model):
     return json.dumps(model.to_dict(), sort_keys=True, default=list)
 
 
-def parameters(config):
-    """The number of parameters, nothing computed."""
+def abstract_variables(config):
+    """Shapes of a network's variables, nothing computed."""
     model = models.build(config.model, len(class_table(config.data)), config.dtype)
     images = jax.ShapeDtypeStruct((1, 65, 65, config.data.channels), np.float32)
-    init = functools.partial(model.init, train=False)
-    params = jax.tree.leaves(jax.eval_shape(init, jax.random.key(0), images)["params"])
+    return jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)
+
+
+def parameters(config):
+    """The number of parameters, nothing computed."""
+    params = jax.tree.leaves(abstract_variables(config)["params"])
     return sum(int(np.prod(p.shape)) for p in params)
 
 
@@ -54,7 +58,7 @@ def test_the_tables_of_the_papers_are_there():
         *NAMES
     }
     assert {f"pspnet/{k}" for k in (1, 2, 4)} < {*NAMES}
-    assert {f"deeplabv3/{k}" for k in (1, 2, 3, 4)} < {*NAMES}
+    assert {f"deeplabv3/{k}" for k in (1, 2, 3, 4, 5, 6)} < {*NAMES}
     assert {"semseg/1", "notebooks/idd", "notebooks/ncsu"} < {*NAMES}
 
 
@@ -144,6 +148,16 @@ def test_weights_are_there_by_their_names_for_the_networks(name):
             row = hub.find(source, hub.networks_of(model))
             assert row is not None, source
             hub._check_stem(row, model)
+
+
+@pytest.mark.parametrize("name", ["deeplabv3/4", "deeplabv3/6"])
+def test_other_options_leave_the_parameters_as_they_are(name):
+    configs = configs_at(name, "cpu")
+    rows = {str(r.then["options"]): r for r in read(name).rows if "options" in r.then}
+    for row in rows.values():
+        changed = with_overrides(configs[row.of], row.then["options"])
+        assert {*difference(configs[row.of], changed)} == {"model.output_stride"}
+        assert abstract_variables(changed) == abstract_variables(configs[row.of])
 
 
 # Numbers that the papers print of what a network is, and the share by which they are rounded or

@@ -155,6 +155,21 @@ def test_the_pspnet_authors_encoder_under_another_head():
     assert all("/encoder/" in leaf for leaf in report.loaded)
 
 
+def test_a_cascade_takes_the_classifiers_stages_and_keeps_its_own_fresh():
+    arrays = unfilled("resnet18")
+    options = {"name": "deeplabv3", "encoder": "resnet18", "aux": False, "with_aspp": False}
+    model = build({**options, "cascade": 2}, CLASSES)
+    _, report = load(torch_file(arrays), model, transfer.abstract_variables(model))
+    why = "the file has no such copy of the last stage"
+    copies = {leaf for leaf, reason in report.fresh.items() if reason == why}
+    blocks = {leaf.split("/")[2] for leaf in copies}
+    assert blocks == {f"stage{s}_block{b}" for s in (6, 7) for b in (1, 2)}
+    assert report.fresh.keys() - copies == {"params/classifier/kernel", "params/classifier/bias"}
+    whole = build({**options, "cascade": 0}, CLASSES)
+    _, plain = load(torch_file(arrays), whole, transfer.abstract_variables(whole))
+    assert report.loaded == plain.loaded
+
+
 class TestRules:
     """What a model that differs from the file's network gets, under torchvision's names."""
 
