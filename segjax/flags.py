@@ -90,7 +90,7 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
         "format",
         None,
         "export: stablehlo, onnx, safetensors or huggingface (a folder with a model card); "
-        "prepare: decoded, encoded (PNG) or masks (IDD's PNGs).",
+        "prepare: decoded, encoded (PNG), jpeg or masks (IDD's PNGs).",
     )
     text("license", "unknown", "Of the model, for the card of --format=huggingface, such as mit.")
     text("protocol", "segjax", "The protocol of the headline numbers.")
