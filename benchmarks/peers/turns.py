@@ -134,11 +134,15 @@ def measure(request: Request, contenders: Sequence[Contender], turns: int) -> di
     entries = [{"name": each.name, "side": each.side} for each in contenders]
     running: list[tuple[Worker, dict]] = []
     try:
-        # One after the other, so that each has the machine for its start.
+        # One after the other, so that each has the machine for its start; beside a GPU, whose time
+        # is dear, all at once.
         for contender, entry in zip(contenders, entries, strict=True):
-            worker = Worker(contender, request)
-            running.append((worker, entry))
-            _guarded(entry, _start, worker, entry)
+            running.append((Worker(contender, request), entry))
+            if request.device == "cpu":
+                _guarded(entry, _start, *running[-1])
+        if request.device != "cpu":
+            for worker, entry in running:
+                _guarded(entry, _start, worker, entry)
         notes = check_same(request.row, entries)
         with machine.OthersDuring([worker.pid for worker, _ in running]) as during:
             for turn in range(WARM_UP + turns):
