@@ -80,7 +80,7 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command(
         "evaluate the best checkpoint of a run, on its own data or on others",
         needs=("workdir",),
-        takes=("splits", "protocol", "output", "crf"),
+        takes=("splits", "protocol", "output", "scales", "flip", "crf"),
         overrides=_DATA + _LABELS,
         without_effect=_OF_TRAINING,
         many_processes=True,
@@ -139,6 +139,11 @@ COMMANDS: Mapping[str, Command] = {
         takes=("output", "format", "license"),
         overrides=("data.", "train.eval_batch_size", *_LABELS),
         without_effect=(*_OF_TRAINING, *_OF_EVALUATION),
+    ),
+    "reproduce": Command(
+        "train the rows of a published table, and set the numbers beside the paper's",
+        needs=("table",),
+        takes=("scale", "seeds", "rows", "budget", "data_dir", "workdir"),
     ),
     "plan": Command(
         "compile a run without training it: memory, kernels, bytes, least time",

@@ -1,6 +1,7 @@
 """The config files of segjax, by their names and from any folder."""
 
 import functools
+import importlib
 import importlib.machinery
 import importlib.util
 import os
@@ -33,17 +34,39 @@ def names() -> list[str]:
     return sorted(from_files - {"__init__", "base", "presets", "recipes"})
 
 
-def with_paths(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the path of the file in place of a config's name.
+def get(name: str) -> Any:
+    """The config of one of segjax's own names, such as "pspnet:camvid": a ConfigDict.
 
-    Config files say `from configs import base`. That finds segjax's own from any folder, then
-    those of the working folder.
+    Raises:
+      ValueError: for an unknown name or preset.
     """
-    own = folder()
+    stem, _, preset = name.partition(":")
+    if stem not in names():
+        raise ValueError(f"config {name!r} is unknown; use one of {', '.join(names())}")
+    _find_configs()
+    module = importlib.import_module(f"configs.{stem}")
+    return module.get_config(preset) if preset else module.get_config()
+
+
+def base(model: str) -> Any:
+    """The defaults of all options, with those of a model: a ConfigDict."""
+    _find_configs()
+    return importlib.import_module("configs.base").get_config(model)
+
+
+def _find_configs() -> None:
+    """Makes `configs` importable: config files say `from configs import base`. That finds segjax's
+    own from any folder, then those of the working folder."""
     if "configs" not in sys.modules:
         spec = importlib.machinery.ModuleSpec("configs", None, is_package=True)
-        spec.submodule_search_locations = [str(own), str(pathlib.Path.cwd() / "configs")]
+        spec.submodule_search_locations = [str(folder()), str(pathlib.Path.cwd() / "configs")]
         sys.modules["configs"] = importlib.util.module_from_spec(spec)
+
+
+def with_paths(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the path of the file in place of a config's name."""
+    own = folder()
+    _find_configs()
     result, is_value = [], False
     for argument in arguments:
         flag, equals, value = argument.partition("=")

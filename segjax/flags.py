@@ -162,6 +162,17 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
         "them as h100x8; tpu:v5e:4x4, tpu:v4:2x2x2, tpu:v5p:2x2x2, tpu:v6e:4x4.",
     )
     switch("deterministic", False, "GPUs repeat a run bit for bit, slower; CPUs do anyway.")
+    text("table", None, "A published table, such as segnet/1, or a .yaml file.")
+    text("scale", "paper", "Of a table: paper, as published, or a smaller one that it has.")
+    number("seeds", 1, "Runs of each row.")
+    names("rows", [], "Rows with commas, or patterns such as FCN-*; default: all.")
+    flags.DEFINE_float(
+        "budget",
+        None,
+        "Minutes after which it stops; the same command goes on.",
+        flag_values=values,
+    )
+    text("data_dir", "data", "Folder of the data sets that a table needs, such as data/camvid.")
     text(
         "coordinator",
         None,

@@ -23,6 +23,7 @@ RANKS = (
     {"training"},
     {"inference", "api"},
     {"export"},
+    {"published"},
     {"report"},
     {"commands"},
     {"flags", "arguments"},

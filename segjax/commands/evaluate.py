@@ -57,6 +57,8 @@ def evaluate(
     seconds: float | None = None,
     opened: Splits | None = None,
     crf: Mapping[str, float] | None = None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
 ) -> dict[str, dict]:
     """Evaluates the best checkpoint of a run; prints the tables, writes pictures and report.
 
@@ -68,32 +70,38 @@ def evaluate(
       protocol: of the headline numbers, see `segjax.metrics.protocols`; what the others would say
         is printed with it.
       output: where the results are written. The workdir by default, or with other data
-        WORKDIR/on_NAME_FOLDER, after `data.name` and the folder `data.root`, and with a CRF the
-        folder crf in it: the results on the run's own data, without a CRF, stay.
+        WORKDIR/on_NAME_FOLDER, after `data.name` and the folder `data.root`; with further views,
+        a CRF or both the folder views, crf or views_crf in it: the results on the run's own data,
+        with one view and without a CRF, stay.
       overrides: of the run's config, see `config.with_overrides`; {"data.root": FOLDER} evaluates
         on other data with the same classes.
       seconds: that training took, for the report.
       opened: the splits of the run's data set, where they are open and checked already.
       crf: options of `segjax.inference.crf.DenseCRF`, by which probabilities are refined before
         they are measured; {} for its defaults, None for no CRF.
+      scales, flip: test-time augmentation, see `segjax.inference.tta.view_scores`: what is measured
+        are the mean probabilities over the canvas at these scales and, with `flip`, mirrored too.
 
     Returns:
       Per split what `FullEvaluation.summary`, or `LabelEvaluation.summary` of a sigmoid head,
       gives; also in results.json.
 
     Raises:
-      ValueError: for an unknown protocol or split, a workdir without a checkpoint, or data of other
-        classes.
+      ValueError: for an unknown protocol or split, a scale out of range, a workdir without a
+        checkpoint, or data of other classes.
     """
     chosen = find_protocol(protocol)
-    options = InferenceOptions(crf=None if crf is None else DenseCRF.from_options(crf))
+    refined = None if crf is None else DenseCRF.from_options(crf)
+    options = InferenceOptions(scales=tuple(scales), flip=flip, crf=refined)
     console, workdir = console or Console(), pathlib.Path(workdir)
     if opened is None:
         asked = {"splits": list(splits), "protocol": protocol, "overrides": overrides, "crf": crf}
+        asked |= {"scales": options.scales, "flip": flip}
         agree_on_run(configs.load(workdir), workdir, **asked)
     load_record(workdir), read_metrics(workdir)  # which are needed in the end
     predictor = Predictor.from_workdir(workdir, options=options, overrides=overrides)
     config = predictor.config
+    kept = _with_options(config, options)
     check_memory(config)
     said = opened is not None  # by the training before
     opened = opened or Splits.of_run(config)
@@ -104,13 +112,13 @@ def evaluate(
     opened.check(*splits)  # all of them before the first is evaluated
     opened.check_labels(*splits)
     default = _folder_on(workdir, config) if changed else workdir
-    output = pathlib.Path(output or (default / "crf" if options.crf else default))
+    output = pathlib.Path(output or default / _folder_of(options))
     first = is_first()
     if first:
         check_places(output, "--output" if output != workdir else "--workdir")
     if first and output.resolve() != workdir.resolve():
         configs.copy_run(workdir, output)
-        configs.save(_with_crf(config, options.crf), output)
+        configs.save(kept, output)
     evaluations = {}
     for split, evaluation in _evaluate_splits(predictor, opened, splits, chosen.name):
         evaluations[split] = evaluation
@@ -119,7 +127,7 @@ def evaluate(
     results = {split: evaluation.summary() for split, evaluation in evaluations.items()}
     if not first:
         return results
-    words = describe_protocol(config, chosen, predictor.head)
+    words = describe_protocol(kept, chosen, predictor.head)
     if options.crf:
         words = f"{words}; {options.crf}"
     if changed:
@@ -152,11 +160,12 @@ def _evaluate_splits(
     """Compiles the scoring step and yields (split, its evaluation)."""
     config = predictor.config
     devices = evaluation_devices(config["parallel"])
-    crf, head, measures = predictor.options.crf, predictor.head, measures_of(config["report"])
-    if crf:
-        step = make_logits_step(predictor.model, predictor.normalization)
+    model, normalization = predictor.model, predictor.normalization
+    options, head, measures = predictor.options, predictor.head, measures_of(config["report"])
+    if options.crf:
+        step = make_logits_step(model, normalization, options)
     else:
-        step = make_scoring_step(predictor.model, predictor.normalization, head, measures)
+        step = make_scoring_step(model, normalization, head, measures, options)
     step = devices.compile_eval(step)
     variables, classes = devices.replicate(predictor.variables), len(predictor.classes)
     size = eval_batch_size(config)
@@ -172,16 +181,26 @@ def _evaluate_splits(
                 devices,
                 classes,
                 protocol,
-                crf=crf,
+                crf=options.crf,
                 head=head,
                 measures=measures,
             ),
         )
 
 
-def _with_crf(config: Mapping[str, Any], crf: DenseCRF | None) -> Mapping[str, Any]:
+def _with_options(config: Mapping[str, Any], options: InferenceOptions) -> Mapping[str, Any]:
     """The config that is kept with the results, from which `compare` tells what was measured."""
-    return config if crf is None else {**configs.plain(config), "crf": dataclasses.asdict(crf)}
+    more: dict[str, Any] = {}
+    if options.augmented:
+        more["views"] = {"scales": list(options.scales), "flip": options.flip}
+    if options.crf:
+        more["crf"] = dataclasses.asdict(options.crf)
+    return {**configs.plain(config), **more} if more else config
+
+
+def _folder_of(options: InferenceOptions) -> str:
+    """The folder for the results of these options; "" for those of a plain evaluation."""
+    return "_".join(["views"] * options.augmented + ["crf"] * (options.crf is not None))
 
 
 def _check_classes(ours: ClassTable, theirs: ClassTable, workdir: pathlib.Path) -> None:

@@ -81,6 +81,11 @@ class InferenceOptions:
             )
 
     @property
+    def augmented(self) -> bool:
+        """Whether the network sees anything but each image, or window, once as it is."""
+        return self.flip or self.scales != (1.0,)
+
+    @property
     def views(self) -> int:
         """How many times the network sees each image or window."""
         return len(self.scales) * (2 if self.flip else 1)

@@ -20,7 +20,7 @@ from segjax.data.fitted import fit_image, fitted_size, resize_image
 from segjax.inference.crf import dense_crf
 from segjax.inference.options import InferenceOptions
 from segjax.inference.sliding import SlidingWindows
-from segjax.inference.tta import combine, interpolation, view_logits
+from segjax.inference.tta import combine, interpolation, scaled_size, view_logits
 from segjax.inference.windows import bucket
 from segjax.models import build
 from segjax.training.checkpoint import CheckpointStore
@@ -224,10 +224,10 @@ class Predictor:
         fits = []
         for scale in self.options.scales:
             if self.options.inference == "resize":
-                canvas = _scaled(self._canvas, scale)
+                canvas = scaled_size(self._canvas, scale)
                 fits.append(Fit(canvas, fitted_size(size, canvas)))
             else:
-                height, width = scaled = _scaled(size, scale)
+                height, width = scaled = scaled_size(size, scale)
                 fits.append(Fit((bucket(height), bucket(width)), scaled))
         return fits
 
@@ -308,8 +308,3 @@ def _check_out(out: np.ndarray, image: Any) -> UInt8[np.ndarray, "h w"]:
             f"out is {out.dtype} {out.shape}; use a uint8 array {image.shape[:2]}, as the image"
         )
     return out
-
-
-def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Height and width times a factor, at least 1 each."""
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from jaxtyping import Float, UInt8
 from segjax.data.fitted import FittedDataset, fitted_size, resize_image
 from segjax.data.scored import label_maps, nearest_pixels
 from segjax.inference.crf import DenseCRF, dense_crf
+from segjax.inference.options import InferenceOptions
+from segjax.inference.tta import view_scores
 from segjax.layers import resize_bilinear
 from segjax.metrics.boundary import Boundaries, distance_to_boundary
 from segjax.metrics.by_object import StratifiedIoU
@@ -36,6 +39,7 @@ from segjax.transforms.normalize import Normalization
 # Label maps that may wait per host thread; this bounds the memory if the device is faster than the
 # host.
 _WAITING_PER_THREAD = 4
+_ONE_VIEW = InferenceOptions()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,19 +118,27 @@ def make_scoring_step(
     normalization: Normalization,
     head: Head = SOFTMAX,
     measures: Collection[str] = MEASURES,
+    options: InferenceOptions = _ONE_VIEW,
 ) -> Callable[[Any, Batch], tuple[dict[str, Any], dict[str, Any]]]:
     """Returns the step of `training.step.make_eval_step` with more outputs.
 
     With a softmax: `prediction`, uint8 of the labels' shape, per image, where boundaries or objects
     are measured, and `calibration`, sums over the batch, where that is. With a sigmoid head:
     `thresholds`, sums of `threshold_counts`.
+
+    Args:
+      model, normalization, head: as of that step.
+      measures: of `MEASURES`.
+      options: whose scales and flip are the views that are measured together, see
+        `tta.view_scores`.
     """
+    views = functools.partial(view_scores, options=options, head=head)
 
     def of_thresholds(logits, labels):
         return {}, {"thresholds": threshold_counts(logits, labels)}
 
     if head.name == "sigmoid":
-        return make_eval_step(model, normalization, of_thresholds, head)
+        return make_eval_step(model, normalization, of_thresholds, head, views)
 
     def extra(logits, labels):
         maps, sums = {}, {}
@@ -136,7 +148,7 @@ def make_scoring_step(
             sums["calibration"] = calibration_counts(logits, labels)
         return maps, sums
 
-    return make_eval_step(model, normalization, extra)
+    return make_eval_step(model, normalization, extra, head, views)
 
 
 def _on_host(measures: Collection[str]) -> bool:
@@ -145,11 +157,11 @@ def _on_host(measures: Collection[str]) -> bool:
 
 
 def make_logits_step(
-    model: nn.Module, normalization: Normalization
+    model: nn.Module, normalization: Normalization, options: InferenceOptions = _ONE_VIEW
 ) -> Callable[[Any, Batch], tuple[dict[str, Any], dict[str, Any]]]:
     """As `make_scoring_step`, for `evaluate_fully` with a CRF: the only output is `logits`, float32
-    [n, H, W, K] of each image's canvas."""
-    forward = logits_fn(model, normalization)
+    [n, H, W, K] of each image's canvas, or the scores of its views."""
+    forward = view_scores(logits_fn(model, normalization), options)
 
     def step(variables, batch):
         return {"logits": forward(variables, batch["image"])}, {}

@@ -22,9 +22,8 @@ from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from segjax.data.files.windowed import WindowedImage
 from segjax.inference.options import InferenceOptions
-from segjax.inference.tta import view_logits
+from segjax.inference.tta import resized_views
 from segjax.inference.windows import bands, blend_weights, bucket, starts
-from segjax.layers import resize_bilinear
 from segjax.training.forward import Forward
 from segjax.training.head import SOFTMAX, Head
 
@@ -149,19 +148,10 @@ def _probabilities(
     head: Head,
 ) -> Float[Array, "n h w k"]:
     """The mean over the views of each window, of which the image fills `sizes`."""
-    count, height, width, channels = windows.shape
+    views = resized_views(forward, options, variables, windows, sizes)
     total = jnp.zeros(())
-    for scale in options.scales:
-        seen = max(1, round(height * scale)), max(1, round(width * scale))
-        scaled, scaled_sizes = windows, sizes
-        if seen != (height, width):
-            scaled = jax.image.resize(
-                windows.astype(jnp.float32), (count, *seen, channels), "linear", antialias=True
-            )
-            scaled = jnp.round(scaled).astype(jnp.uint8)
-            scaled_sizes = jnp.ceil(sizes * scale).astype(jnp.int32)
-        for logits in view_logits(forward, options.flip, variables, scaled, scaled_sizes):
-            total += head.probabilities(resize_bilinear(logits, (height, width)))
+    for logits in views:
+        total += head.probabilities(logits)
     return total / options.views
 
 

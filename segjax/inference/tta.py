@@ -5,9 +5,15 @@ the image fills, resized to the image's size, and turned into probabilities by t
 sigmoids); their unweighted mean decides. The logits of a single view stay logits. (The PSPNet
 authors' published "single scale" numbers include the mirrored view; here an image is mirrored only
 with `flip`.)
+
+`Predictor` and sliding windows make the views of an image or window, evaluation those of the canvas
+(`view_scores`).
 """
 
+import dataclasses
 import functools
+import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,8 +22,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Shaped, UInt8
 
+from segjax.inference.options import InferenceOptions
 from segjax.inference.windows import bucket
-from segjax.layers.resize import source_positions
+from segjax.layers.resize import resize_bilinear, source_positions
 from segjax.training.forward import Forward
 from segjax.training.head import SOFTMAX, Head
 
@@ -48,6 +55,76 @@ def view_logits(
         options = {name: inside[:, :, ::-1] for name, inside in options.items()}
         logits.append(forward(variables, images[:, :, ::-1], **options)[:, :, ::-1])
     return jnp.stack(logits)
+
+
+def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Height and width times a factor, at least 1 each."""
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def resized_views(
+    forward: Forward,
+    options: InferenceOptions,
+    variables: Any,
+    images: UInt8[Array, "n H W c"],
+    sizes: Int[Array, "n 2"] | None = None,
+) -> Iterator[Float[Array, "n H W k"]]:
+    """Yields the logits of each view, mirrored back and resized to the images' size. Jittable.
+
+    Args:
+      forward, sizes: see `view_logits`.
+      options: scales and flip are used. Images are resized to each scale as `data.fitted` resizes
+        them (bilinearly, antialiased where they shrink, to whole levels), on the device.
+    """
+    count, height, width, channels = images.shape
+    for scale in options.scales:
+        seen = scaled_size((height, width), scale)
+        scaled, filled = images, sizes
+        if seen != (height, width):
+            scaled = jax.image.resize(
+                images.astype(jnp.float32), (count, *seen, channels), "linear", antialias=True
+            )
+            scaled = jnp.round(scaled).astype(jnp.uint8)
+            filled = None if sizes is None else jnp.ceil(sizes * scale).astype(jnp.int32)
+        for logits in view_logits(forward, options.flip, variables, scaled, filled):
+            yield resize_bilinear(logits, (height, width))
+
+
+def view_scores(forward: Forward, options: InferenceOptions, head: Head = SOFTMAX) -> Forward:
+    """The forward pass of the views: `forward(variables, images) -> scores`. Jittable.
+
+    The scores are the head's of the mean probabilities; the logits of a single view stay logits,
+    and without views, one scale 1 unmirrored, `forward` itself is returned.
+
+    The canvas is the image that is seen: at another scale it is made of the canvas, not of the
+    larger or smaller image that was fitted to it, and where an image fills a part of the canvas the
+    rest, of its mean colour, is resized or mirrored with it. Both stay in their place. Unlike with
+    `Predictor`, which fits the image to the canvas of each scale, the outermost pixels of the image
+    beside that rest mix with it, a little. Where labels have another size than the canvas, the mean
+    is interpolated to it, not each view.
+
+    Args:
+      options: scales and flip are used.
+      head: what the logits mean.
+    """
+    if not options.augmented:
+        return forward
+
+    def scores(variables: Any, images: UInt8[Array, "n H W c"]) -> Float[Array, "n H W k"]:
+        if options.views == 1:
+            return next(resized_views(forward, options, variables, images))
+        total: Any = None
+        for scale in options.scales:
+            if total is not None:
+                # Otherwise the compiler may run all scales side by side, in as much more memory.
+                images, total = lax.optimization_barrier((images, total))
+            at_scale = dataclasses.replace(options, scales=(scale,))
+            for logits in resized_views(forward, at_scale, variables, images):
+                view = head.logarithms(logits)
+                total = view if total is None else jax.tree.map(jnp.logaddexp, total, view)
+        return head.mean_scores(jax.tree.map(lambda x: x - math.log(options.views), total))
+
+    return scores
 
 
 class Interpolation(NamedTuple):

@@ -55,8 +55,8 @@ def _caption(protocol: str) -> str:
     return f"{protocol[0].upper()}{protocol[1:]}. {ABSENT}: does not occur."
 
 
-def _markdown(text: str) -> str:
-    """Escapes text for a cell of a Markdown table."""
+def escaped_markdown(text: str) -> str:
+    """Text for a cell of a Markdown table."""
     for sign, escaped in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(sign, escaped)
     for sign in "|*_`[]":
@@ -72,9 +72,9 @@ def results_markdown(
     """`results_table` as a Markdown table, followed by the protocol; ends with a newline."""
     overall, per_class = result_rows(results, classes)
     rows = [(f"**{t}**", [f"**{v}**" for v in vs]) if t == "mIoU" else (t, vs) for t, vs in overall]
-    rows += [(f"IoU: {_markdown(name)}", values) for name, values in per_class]
+    rows += [(f"IoU: {escaped_markdown(name)}", values) for name, values in per_class]
     headings = [
-        _markdown(split) + (f" ({numbers['protocol']})" if "protocol" in numbers else "")
+        escaped_markdown(split) + (f" ({numbers['protocol']})" if "protocol" in numbers else "")
         for split, numbers in results.items()
     ]
     lines = ["| " + " | ".join(["", *headings]).strip() + " |"]
@@ -101,10 +101,12 @@ def _labels_markdown(results: Mapping[str, Mapping], classes: ClassTable) -> str
     lines = []
     for split, numbers in results.items():
         titles = [title for _, title in LABEL_COLUMNS]
-        lines += ["", "| " + " | ".join([_markdown(split), *titles]) + " |"]
+        lines += ["", "| " + " | ".join([escaped_markdown(split), *titles]) + " |"]
         lines += ["|:---" + "|---:" * len(titles) + "|"]
         rows = label_rows(numbers, classes)
-        lines += ["| " + " | ".join([_markdown(name), *values]) + " |" for name, *values in rows]
+        lines += [
+            "| " + " | ".join([escaped_markdown(name), *values]) + " |" for name, *values in rows
+        ]
     return "\n".join([*lines, "", THRESHOLD_NOTE, ""])
 
 
@@ -112,11 +114,13 @@ def _protocols_markdown(results: Mapping[str, Mapping], classes: ClassTable) -> 
     """`protocols_table` as a Markdown table; "" if there are no such rows."""
     if not all("protocols" in numbers for numbers in results.values()):
         return ""
-    lines = ["", "| mIoU by protocol | " + " | ".join(map(_markdown, results)) + " | |"]
+    lines = ["", "| mIoU by protocol | " + " | ".join(map(escaped_markdown, results)) + " | |"]
     lines += ["|:---" + "|---:" * len(results) + "|:---|"]
     for rows in zip(*(numbers["protocols"] for numbers in results.values()), strict=True):
         values = " | ".join(format_number(row["miou"]) for row in rows)
-        lines.append(f"| {rows[0]['protocol']} | {values} | {_markdown(rows[0]['description'])} |")
+        lines.append(
+            f"| {rows[0]['protocol']} | {values} | {escaped_markdown(rows[0]['description'])} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -59,6 +59,18 @@ class Softmax:
         """Logits with these probabilities."""
         return jnp.log(probabilities)
 
+    def logarithms(self, logits: Float[Array, "*shape k"]) -> tuple[Float[Array, "*shape k"], ...]:
+        """Logarithms of probabilities, whose means over several logits `mean_scores` takes."""
+        return (jax.nn.log_softmax(logits),)
+
+    def mean_scores(self, means: tuple[Float[Array, "*shape k"], ...]) -> Float[Array, "*shape k"]:
+        """`scores` of mean probabilities from the logarithms of the means, see `logarithms`.
+
+        They are finite also where a probability would round to 0 or 1, so that they can be
+        interpolated and have a loss.
+        """
+        return means[0]
+
     def decide(self, probabilities: Float[Array, "*shape k"]) -> Int[Array, "*shape"]:
         """The label map, int32, of probabilities, or of any rising function of them."""
         return jnp.argmax(probabilities, -1)
@@ -141,6 +153,14 @@ class Sigmoid:
 
     def scores(self, probabilities: Float[Array, "*shape k"]) -> Float[Array, "*shape k"]:
         return jnp.log(probabilities) - jnp.log1p(-probabilities)
+
+    def logarithms(self, logits: Float[Array, "*shape k"]) -> tuple[Float[Array, "*shape k"], ...]:
+        """As `Softmax.logarithms`; of the probabilities that labels are present and absent."""
+        return jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+
+    def mean_scores(self, means: tuple[Float[Array, "*shape k"], ...]) -> Float[Array, "*shape k"]:
+        """As `Softmax.mean_scores`."""
+        return means[0] - means[1]
 
     def decide(self, probabilities: Float[Array, "*shape k"]) -> Int[Array, "*shape"]:
         """The label map of bits, int32, of probabilities."""

@@ -27,8 +27,18 @@ _GRACE_S = 1.0
 LIMIT_S = 25.0
 
 
+_listening: list["Interruption"] = []  # the contexts that are open, the innermost last
+
+
 class Interrupted(Exception):
     """The run was asked to stop, and has been saved."""
+
+
+def ask_to_stop() -> bool:
+    """Sends this process SIGTERM if an `Interruption` is open, and returns whether one is."""
+    if _listening:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return bool(_listening)
 
 
 class Interruption:
@@ -86,6 +96,8 @@ class Interruption:
                 self._listening.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL)
             chained = signal.SIGTERM if by_jax else None
             self._listening.enter_context(_Listener(self._ours, self._answer, chained))
+            _listening.append(self)
+            self._listening.callback(_listening.remove, self)
         return self
 
     def __exit__(self, kind: Any, *_):

@@ -213,7 +213,7 @@ class Devices:
         if self.mode == "jit":
             shardings = self.state_shardings(state)
             return jax.jit(
-                self._within_mesh(step),
+                self.within_mesh(step),
                 donate_argnums=0,
                 out_shardings=(shardings, self.replicated()),
                 compiler_options=for_training(self.platform),
@@ -225,7 +225,7 @@ class Devices:
         `local_shard`; `sums` are over the whole batch, and every process can read them."""
         if self.mode == "jit":
             rows = NamedSharding(self.mesh, PartitionSpec("data"))
-            return jax.jit(self._within_mesh(step), out_shardings=(rows, self.replicated()))
+            return jax.jit(self.within_mesh(step), out_shardings=(rows, self.replicated()))
 
         def summed(variables, batch):
             rows, sums = step(variables, batch)
@@ -233,7 +233,7 @@ class Devices:
 
         return self._pmapped(summed, out_axes=(0, None))
 
-    def _within_mesh(self, step: Callable) -> Callable:
+    def within_mesh(self, step: Callable) -> Callable:
         """The step, whose layers find the mesh, see `segjax.layers.sharing`."""
 
         @functools.wraps(step)

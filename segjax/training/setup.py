@@ -360,9 +360,14 @@ def steps_of(train: Mapping[str, Any], images: int) -> int:
 def describe_protocol(
     config: Mapping[str, Any], protocol: Protocol = DEFAULT_PROTOCOL, head: Head = SOFTMAX
 ) -> str:
-    """How the numbers of a run are made, in words: the protocol, the decisions, and the sizes it
-    applies to."""
+    """How the numbers of a run are made, in words: the protocol, the decisions, the sizes it
+    applies to, and the views, which evaluate keeps in the config of its results."""
     described = f"{protocol.description}{'; ' * bool(head.rule)}{head.rule}"
     height, width = canvas = config["data"]["image_size"]
     scored = described_size(label_size(config["data"]), tuple(canvas))
-    return f"{described}; images at {height}x{width}, scored at {scored}, single scale, no flip"
+    sizes, views = f"images at {height}x{width}, scored at {scored}", "single scale, no flip"
+    if chosen := config.get("views"):
+        scales = [f"{scale:g}" for scale in chosen["scales"]]
+        views = f"scale{'s' * (len(scales) > 1)} {', '.join(scales)}"
+        views += ", mirrored too" * chosen["flip"]
+    return f"{described}; {sizes}, {views}"

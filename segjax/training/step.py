@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 
 from segjax.losses.terms import Term, parse_terms
 from segjax.training.batch_loss import BatchLoss, WholeBatch, microbatches
-from segjax.training.forward import logits_fn
+from segjax.training.forward import Forward, logits_fn
 from segjax.training.frozen import NOTHING, Frozen, joined
 from segjax.training.head import SOFTMAX, Head
 from segjax.training.mesh import ON_ONE_DEVICE, BatchPlacement
@@ -317,6 +317,7 @@ def make_eval_step(
     normalization: Normalization,
     extra: Callable[[jax.Array, jax.Array], tuple[dict, dict]] = lambda logits, labels: ({}, {}),
     head: Head = SOFTMAX,
+    views: Callable[[Forward], Forward] = lambda forward: forward,
 ) -> Callable[[Any, Batch], tuple[dict[str, Any], dict[str, Any]]]:
     """Returns `eval_step`, to be jitted or pmapped.
 
@@ -330,8 +331,9 @@ def make_eval_step(
       extra: `extra(logits, labels)`, at the labels' size, returns entries to add to each dict; to
         the first one maps of the labels' shape.
       head: what the logits mean.
+      views: makes the forward pass that is measured out of that of the network.
     """
-    forward = logits_fn(model, normalization)
+    forward = views(logits_fn(model, normalization))
 
     def measure(logits, labels):
         """(sums per image and over the batch, maps)"""

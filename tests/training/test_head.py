@@ -54,6 +54,30 @@ def test_decisions_of_logits_and_of_probabilities_agree():
         np.testing.assert_allclose(mean, (0.5 * values[0] + 2 * values[1]) / 2.5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("head", [SOFTMAX, HEAD])
+def test_mean_scores_are_those_of_the_mean_probabilities(head):
+
+    def mean_scores(*views):
+        logarithms = zip(*map(head.logarithms, views), strict=True)
+        means = (jax.nn.logsumexp(jnp.stack(x), 0) - np.log(len(views)) for x in logarithms)
+        return head.mean_scores(tuple(means))
+
+    views = jax.random.normal(KEY, (3, 5, 4, K)) * 3
+    mean = np.mean([head.probabilities(x) for x in views], 0)
+    scores = mean_scores(*views)
+    np.testing.assert_allclose(scores, head.scores(mean), atol=1e-4)
+    np.testing.assert_allclose(head.probabilities(scores), mean, atol=1e-6)
+    # Of sure views, whose probabilities round to 0 and 1, too.
+    sure = jnp.array([200.0, -200.0, -100.0])
+    assert not np.isfinite(head.scores(head.probabilities(sure))).all()
+    alike = mean_scores(sure, sure)
+    np.testing.assert_allclose(alike - alike[0], sure - sure[0], atol=1e-4)
+    between = mean_scores(sure, jnp.zeros(K))
+    assert np.isfinite(between).all()
+    means = (head.probabilities(sure) + head.probabilities(jnp.zeros(K))) / 2
+    np.testing.assert_allclose(head.probabilities(between), means, atol=1e-6)
+
+
 def bits_batch():
     batch = make_batch()
     return dict(batch, label=jnp.where(batch["label"] == 255, 255, batch["label"] * 3 % 8))

@@ -239,6 +239,19 @@ def test_protocol_says_the_sizes():
     assert "classes absent" in describe_protocol(tiny())
 
 
+@pytest.mark.parametrize(
+    "scales, flip, words",
+    [
+        ([1.0], True, "scale 1, mirrored too"),
+        ([0.5], False, "scale 0.5"),
+        ([0.75, 1.25], False, "scales 0.75, 1.25"),
+    ],
+)
+def test_protocol_says_the_views(scales, flip, words):
+    said = describe_protocol({**tiny().to_dict(), "views": {"scales": scales, "flip": flip}})
+    assert said.endswith(f"scored at 33x49, {words}")
+
+
 def test_classes_of_a_run_are_those_saved_with_it(tmp_path):
     config = tiny()
     assert configs.load_classes(config, tmp_path) is IDD_LEVEL1

@@ -103,10 +103,11 @@ class Case:
 
     def on(self, space):
         """The program compiled for `space` devices, and its results."""
-        mesh = devices_for(space).mesh
+        devices = devices_for(space)
+        mesh = devices.mesh
         put = lambda x, *axes: jax.device_put(x, NamedSharding(mesh, PartitionSpec(*axes)))  # noqa: E731
         args = (put(self.variables), *(put(x, "data", "space") for x in (self.images, self.labels)))
-        compiled = jax.jit(self.program).lower(*args).compile()
+        compiled = jax.jit(devices.within_mesh(self.program)).lower(*args).compile()
         return compiled, jax.device_get(compiled(*args))
 
 

@@ -14,6 +14,10 @@ _OURS = "process "  # how the text of a lock begins
 _TRIES = 10  # for a lock that owner after owner removes
 
 
+class FolderInUse(ValueError):
+    """Another process has the folder."""
+
+
 class FolderLock:
     """Refuses a second writer in a folder, as a context.
 
@@ -30,8 +34,8 @@ class FolderLock:
         system has no locks and so nobody can be refused; "" otherwise.
 
     Raises (on entering):
-      ValueError: if another process has the folder; names its process, host and start. Or if
-        FOLDER/lock is something else, such as a link or a file of the user's.
+      FolderInUse: if another process has the folder; names its process, host and start.
+      ValueError: if FOLDER/lock is something else, such as a link or a file of the user's.
       OSError: if the folder cannot be written.
     """
 
@@ -69,7 +73,7 @@ class FolderLock:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.close()
-                raise ValueError(
+                raise FolderInUse(
                     f"{self._name} {self._folder} is in use by "
                     f"{owner or 'a process that just started'}; wait for its end, stop it, or "
                     f"{self._remedy}"

@@ -1,0 +1,1 @@
+"""Published tables as data, and what our runs say beside them."""

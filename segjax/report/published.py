@@ -1,0 +1,307 @@
+"""table.md, table.json and table.html: a published table with our numbers beside the paper's."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import rich.box
+from rich.table import Table
+from rich.text import Text
+
+from segjax.console import Console
+from segjax.published.runs import config_hash, config_of, options_changed
+from segjax.published.table import PAPER, Column, PublishedTable, Row
+from segjax.published.verdicts import Cell, Order, judged, number_of, orders
+from segjax.report.numbers import ABSENT
+from segjax.report.page import write_page, write_text
+from segjax.report.tables import escaped_markdown
+from segjax.training.progress import print_line
+
+_MARKS = {"within 2 deviations": " ✓", "above": " ↑", "below": " ↓"}
+_LEGEND = (
+    "Ours is the mean over the seeds ± their standard deviation, and in brackets ours minus the "
+    "paper's. ✓: within two deviations of the paper; ↑ ↓: above it, below it."
+)
+_NOT_AS_PUBLISHED = (
+    "The rows are not run as published (see below), so single numbers cannot be the paper's; what "
+    "can be compared is the order of the rows."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A run of a row.
+
+    Attributes:
+      results: split -> numbers, as in results.json.
+      record: what run.json holds; {} where nothing was trained.
+    """
+
+    results: Mapping[str, Any]
+    record: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What is known of a row.
+
+    Attributes:
+      row: of the table.
+      measured: the runs that are finished, one a seed.
+      errors: why others are not.
+    """
+
+    row: Row
+    measured: Sequence[Measured]
+    errors: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduction:
+    """A table at a scale, with what is known of its rows."""
+
+    table: PublishedTable
+    scale: str
+    seeds: int
+    outcomes: Sequence[Outcome]
+
+    @functools.cached_property
+    def cells(self) -> dict[str, dict[str, Cell]]:
+        """Row -> column -> cell."""
+        return {
+            outcome.row.name: {c.name: self._cell(outcome, c) for c in self.table.columns}
+            for outcome in self.outcomes
+        }
+
+    def _cell(self, outcome: Outcome, column: Column) -> Cell:
+        values = [number_of(each.results, column) for each in outcome.measured]
+        known = [value for value in values if value is not None]
+        return judged(outcome.row, column, known, self.scale)
+
+    @functools.cached_property
+    def orders(self) -> dict[str, Order]:
+        return orders(self.table, self.cells)
+
+    def made(self, outcome: Outcome) -> dict[str, Any]:
+        """How the numbers of a row came about."""
+        row = outcome.row
+        trained = next(each for each in self.table.rows if each.name == (row.of or row.name))
+        records = [each.record for each in outcome.measured if each.record]
+        environments = [record.get("environment", {}) for record in records]
+        return {
+            "config": trained.config,
+            "options": self.table.options_of(trained, self.scale),
+            "config_hash": config_hash(config_of(self.table, trained, self.scale)),
+            "changed": options_changed(self.table, trained, self.scale),
+            "then": {name: dict(options) for name, options in row.then.items()},
+            "seeds": len(outcome.measured),
+            "hours": sum(record.get("seconds", 0.0) for record in records) / 3600,
+            "devices": _distinct(e.get("device") for e in environments),
+            "code": _distinct(e.get("commit") for e in environments),
+            "data": {
+                split: _distinct(
+                    r.get("data", {}).get(split, {}).get("fingerprint") for r in records
+                )
+                for split in dict.fromkeys(s for r in records for s in r.get("data", {}))
+            },
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """What table.json holds, of plain types: `table`, `title`, `source`, `about`, `scale`,
+        `seeds`, `command`; `columns` (their fields, with `order`); `rows`: `name`, `cells`
+        (column -> `paper`, `values`, `mean`, `deviation`, `difference`, `verdict`), `made` (see
+        `made`), `note`, `incomparable`, `errors`."""
+        return {
+            "table": self.table.name,
+            "title": self.table.title,
+            "source": self.table.source,
+            "about": self.table.about,
+            "scale": self.scale,
+            "seeds": self.seeds,
+            "command": shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "columns": [
+                {**dataclasses.asdict(c), "order": dataclasses.asdict(self.orders[c.name])}
+                for c in self.table.columns
+            ],
+            "rows": [
+                {
+                    "name": outcome.row.name,
+                    "cells": {
+                        name: {
+                            "paper": cell.paper,
+                            "values": list(cell.values),
+                            "mean": cell.mean,
+                            "deviation": cell.deviation,
+                            "difference": cell.difference,
+                            "verdict": cell.verdict,
+                        }
+                        for name, cell in self.cells[outcome.row.name].items()
+                    },
+                    "made": self.made(outcome),
+                    "note": outcome.row.note,
+                    "incomparable": outcome.row.incomparable,
+                    "errors": list(outcome.errors),
+                }
+                for outcome in self.outcomes
+            ],
+        }
+
+
+def _distinct(values: Any) -> list[str]:
+    return list(dict.fromkeys(str(value) for value in values if value))
+
+
+def write_reproduction(result: Reproduction, workdir: pathlib.Path) -> None:
+    """Writes table.json, table.md and table.html into the folder, which is made."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result.as_dict(), indent=1, allow_nan=False, default=str) + "\n"
+    write_text(workdir / "table.json", text)
+    numbers, made = _numbers(result), _made(result)
+    write_text(workdir / "table.md", _markdown(result, numbers, made))
+    write_page(
+        workdir / "table.html",
+        "published.html.j2",
+        title=result.table.title,
+        about=_about(result),
+        command=result.as_dict()["command"],
+        numbers=numbers,
+        remarks=_remarks(result),
+        made=made,
+    )
+
+
+def print_reproduction(result: Reproduction, console: Console) -> None:
+    """Prints the numbers and the order of the rows."""
+    table = Table(box=rich.box.SIMPLE_HEAD, title=Text(result.table.title))
+    table.add_column(Text("paper / ours"), overflow="fold")
+    for column in result.table.columns:
+        table.add_column(Text(column.name), justify="right", no_wrap=True)
+    for name, cells in result.cells.items():
+        pairs = ((cells[c.name], c.digits) for c in result.table.columns)
+        texts = [f"{_number(cell.paper, n)} / {_number(cell.mean, n)}" for cell, n in pairs]
+        table.add_row(*map(Text, (name, *texts)))
+    console.print(table)
+    for remark in _remarks(result):
+        print_line(console, remark)
+
+
+Rows = tuple[list[str], list[list[str]]]  # header and rows
+
+
+def _numbers(result: Reproduction) -> Rows:
+    """A row for each of the table's, two columns for each of its columns."""
+    ours = "ours" if result.scale == PAPER else f"ours ({result.scale})"
+    header = [""]
+    for column in result.table.columns:
+        header += [f"{column.name}, paper", f"{column.name}, {ours}"]
+    rows = []
+    for outcome in result.outcomes:
+        line = [outcome.row.name]
+        for column in result.table.columns:
+            cell = result.cells[outcome.row.name][column.name]
+            line += [_number(cell.paper, column.digits), _ours(cell, column.digits)]
+        rows.append(line)
+    return header, rows
+
+
+def _number(value: float | None, digits: int) -> str:
+    return ABSENT if value is None else f"{value:.{digits}f}"
+
+
+def _ours(cell: Cell, digits: int) -> str:
+    if cell.mean is None:
+        return ABSENT
+    text = f"{cell.mean:.{digits}f}"
+    if cell.deviation is not None:
+        text += f" ± {cell.deviation:.{digits}f}"
+    if cell.difference is not None:
+        text += f" ({cell.difference:+.{digits}f})"
+    return text + _MARKS.get(cell.verdict, "")
+
+
+def _made(result: Reproduction) -> Rows:
+    """How each row was made."""
+    header = ["", "config", "instead of the published", "seeds", "hours", "device", "config hash"]
+    header += ["data", "code"]
+    rows = []
+    for outcome in result.outcomes:
+        made = result.made(outcome)
+        then = ", ".join(
+            name + (f" ({', '.join(f'{k} {v}' for k, v in options.items())})" if options else "")
+            for name, options in made["then"].items()
+        )
+        changed = (
+            f"{name} {_short(now)} ({_short(before)})"
+            for name, (before, now) in made["changed"].items()
+        )
+        rows.append(
+            [
+                outcome.row.name,
+                made["config"] + (f", then {then}" if then else ""),
+                ", ".join(changed) or ABSENT,
+                f"{made['seeds']} of {result.seeds}",
+                f"{made['hours']:.2f}",
+                ", ".join(made["devices"]) or ABSENT,
+                made["config_hash"],
+                ", ".join(f"{s} {' '.join(f)}" for s, f in made["data"].items()) or ABSENT,
+                ", ".join(made["code"]) or ABSENT,
+            ]
+        )
+    return header, rows
+
+
+def _short(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _about(result: Reproduction) -> list[str]:
+    """The sentences above the numbers."""
+    scale = result.table.scales[result.scale]
+    sentences = [f"{result.table.source}."]
+    sentences += [result.table.about] if result.table.about else []
+    sentences += [f"Scale {result.scale}: {scale.about}."] if scale.about else []
+    sentences += [_NOT_AS_PUBLISHED] if result.scale != PAPER else []
+    protocols = _distinct(column.protocol for column in result.table.columns)
+    splits = _distinct(column.split for column in result.table.columns)
+    return [
+        *sentences,
+        f"Measured on {', '.join(splits)}, protocol {', '.join(protocols)}; {_LEGEND}",
+    ]
+
+
+def _remarks(result: Reproduction) -> list[str]:
+    """The sentences below the numbers: order, notes, errors."""
+    lines = [f"{name}: {order}." for name, order in result.orders.items()]
+    lines += [f"{c.name}: {c.incomparable}." for c in result.table.columns if c.incomparable]
+    for outcome in result.outcomes:
+        row = outcome.row
+        lines += [f"{row.name}: {row.note}"] if row.note else []
+        lines += [f"{row.name} is not comparable: {row.incomparable}"] if row.incomparable else []
+    failed: dict[str, list[str]] = {}
+    for outcome in result.outcomes:
+        for error in outcome.errors:
+            failed.setdefault(error, []).append(outcome.row.name)
+    return [*lines, *(f"{'; '.join(names)} failed, {why}" for why, names in failed.items())]
+
+
+def _markdown(result: Reproduction, numbers: Rows, made: Rows) -> str:
+    lines = [f"# {escaped_markdown(result.table.title)}", ""]
+    lines += [line for text in _about(result) for line in (escaped_markdown(text), "")]
+    lines += ["", f"    {result.as_dict()['command']}", "", *_markdown_table(numbers), ""]
+    lines += [f"- {escaped_markdown(remark)}" for remark in _remarks(result)]
+    return "\n".join([*lines, "", "## How the rows were made", "", *_markdown_table(made), ""])
+
+
+def _markdown_table(table: Rows) -> list[str]:
+    header, rows = table
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    escaped = (
+        [cell if place == 1 else escaped_markdown(cell) for cell in line]
+        for place, line in enumerate(lines)
+    )
+    return ["| " + " | ".join(line) + " |" for line in escaped]
