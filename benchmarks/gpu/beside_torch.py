@@ -9,6 +9,8 @@ from typing import Any
 
 from benchmarks.gpu.launch import call
 
+STARTS = 0.7  # of the time, until the slowest compiler is not waited for
+
 
 def run(
     folder: pathlib.Path,
@@ -20,22 +22,15 @@ def run(
     turns: int,
     images: int,
     size: str,
+    compiled: bool,
 ) -> dict[str, Any]:
     file = folder / "peers.json"
-    call(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "benchmarks.peers",
-                row,
-                f"--work={work}",
-                "--sides=ours,torch",
-            ),
-            *(f"--device={device}", f"--dtype={dtype}", f"--turns={turns}", f"--json={file}"),
-            *(f"--images={images}", f"--size={size}", "--compile", "--busy-ok"),
-        ]
-    )
+    flags = [
+        *(row, f"--work={work}", f"--images={images}", f"--size={size}", "--sides=ours,torch"),
+        *(f"--device={device}", f"--dtype={dtype}", f"--turns={turns}", "--busy-ok"),
+        *(f"--patience={seconds * STARTS:.0f}", f"--json={file}", *["--compile"] * compiled),
+    ]
+    call([sys.executable, "-m", "benchmarks.peers", *flags])
     (measured,) = json.loads(file.read_text())["rows"]
     (again,) = measured["again"]
     return summary(measured, again)

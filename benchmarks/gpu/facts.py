@@ -13,7 +13,7 @@ PACKAGES = (
     *("nvidia-cudnn-cu13", "nvidia-cublas", "segmentation_models_pytorch"),
 )
 _QUERY = "name,driver_version,memory.total,memory.used,clocks.sm,clocks.max.sm,power.limit"
-_VARIABLES = ("XLA_", "JAX_", "CUDA_", "NVIDIA_", "TF_")
+_VARIABLES = ("XLA_", "JAX_", "CUDA_", "NVIDIA_")
 
 
 def facts() -> dict[str, str]:

@@ -13,6 +13,7 @@ class Size:
     Attributes:
       networks, modes, dtypes, steps: of the agreement with the CPU.
       rows, images, image_size, turns, works, device: of `benchmarks.peers`.
+      scale: of the table.
       memory: batches by network, and whether their images are small.
       steps_of_runs: of the runs that are repeated and exported.
       configs: of these.
@@ -35,6 +36,7 @@ class Size:
         *(("segnet", 32), ("pspnet", 32), ("deeplabv3", 32), ("segnet", 2), ("pspnet", 2)),
     )
     small: bool = False
+    scale: str = "gpu15"
     configs: tuple[str, ...] = ("configs/segnet.py:streets", "configs/deeplabv3.py:streets")
     steps_of_runs: int = 20
     profiled: tuple[str, ...] = (
@@ -45,8 +47,9 @@ class Size:
 
 FULL = Size()
 MINIATURE = Size(
-    networks=("segnet_basic", "lraspp"),
+    networks=("segnet_basic",),
     steps=3,
+    scale="cpu",
     rows=("segnet",),
     works=("train",),
     device="cpu",
@@ -73,7 +76,7 @@ def parts(size: Size, data_dir: str, out: str) -> list[Part]:
         _agreement(size),
         _peers(size),
         _memory(size),
-        _table(data_dir, out),
+        _table(size, data_dir, out),
         _runs(size, "repeat", "`--deterministic` twice", 0.06),
         _runs(size, "exported", "Exports", 0.06),
         _profile(size, out),
@@ -102,6 +105,7 @@ def _peers(size: Size) -> Part:
         "turns": size.turns,
         "images": size.images,
         "size": size.image_size,
+        "compiled": size.device != "cpu",
     }
     cases = tuple(
         Case(
@@ -130,8 +134,8 @@ def _memory(size: Size) -> Part:
     return Part("memory", "Memory of a training step, predicted and measured", 0.12, cases)
 
 
-def _table(data_dir: str, out: str) -> Part:
-    options = {"table": "segnet/1", "scale": "gpu15", "data_dir": data_dir, "out": out}
+def _table(size: Size, data_dir: str, out: str) -> Part:
+    options = {"table": "segnet/1", "scale": size.scale, "data_dir": data_dir, "out": out}
     # It stops by itself at the end of its time, which is all that its part has.
     case = Case("table/segnet_1", "table", options, seconds=3600, alone=True)
     return Part("table", "Table 1 of SegNet, as far as the time goes", 0.2, (case,))

@@ -32,4 +32,5 @@ for line in filter(None, lines):
 if missing:
     print("missing here, add them to benchmarks/gpu/wheels.txt:", ", ".join(missing))
 END
-exec "$PYTHON" benchmarks/gpu_hour.py --data_dir="$here/data" "$@"
+exec "$PYTHON" benchmarks/gpu_hour.py --data_dir="$here/data" \
+  --work="${TMPDIR:-/tmp}/segjax_gpu_hour" "$@"

@@ -1,8 +1,8 @@
 """Times our networks against the same ones in torch and in Keras, in turns on one machine.
 
     python -m benchmarks.peers [ROW ...] [--work=train,infer] [--device=cpu] [--dtype=float32]
-        [--turns=7] [--again=3] [--compile] [--images=N] [--size=HxW] [--against=FOLDER]
-        [--json=FILE] [--markdown=FILE]
+        [--turns=7] [--again=3] [--compile] [--images=N] [--size=HxW] [--patience=900]
+        [--against=FOLDER] [--json=FILE] [--markdown=FILE]
 
 It needs what it compares with: torch, torchvision, segmentation_models_pytorch, keras and
 tensorflow; one that is not installed is named, and the others go on. docs/speed.md says how to read
@@ -72,7 +72,7 @@ def run(rows: list[Row], options: argparse.Namespace) -> dict:
                 if not options.busy_ok:
                     machine.check_free()
                 print(f"{row.title} {row.shape}, {work}, {number + 1}", file=sys.stderr, flush=True)
-                again.append(turns.measure(request, contenders(row, options), options.turns))
+                again.append(_measure(request, row, options))
             entry = {
                 "title": row.title,
                 "images": row.images,
@@ -87,6 +87,10 @@ def run(rows: list[Row], options: argparse.Namespace) -> dict:
     return result
 
 
+def _measure(request: Request, row: Row, options: argparse.Namespace) -> dict:
+    return turns.measure(request, contenders(row, options), options.turns, options.patience)
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "benchmarks.peers", description=(__doc__ or "").splitlines()[0]
@@ -99,6 +103,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=int, help="of a batch, in place of the row's")
     parser.add_argument("--size", metavar="HxW", help="of the images, in place of the row's")
     parser.add_argument("--turns", type=int, default=7, help="that count, after one that does not")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=turns.START_SECONDS,
+        help="seconds until one that has not made its first step is left out",
+    )
     parser.add_argument("--again", type=int, default=1, help="how often all of it is done anew")
     parser.add_argument(
         "--compile", action="store_true", help="also torch.compile, and Keras by XLA"
