@@ -29,6 +29,7 @@ def end_with_parent() -> None:
 
 def main() -> None:
     end_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` is done
     order = json.loads(sys.argv[1])
     folder = pathlib.Path(order["folder"])
     module = importlib.import_module(f"benchmarks.gpu.{order['module']}")

@@ -18,6 +18,7 @@ class Size:
       steps_of_runs: of the runs that are repeated and exported.
       configs: of these.
       profiled: options of the run that is profiled.
+      slower: factor on the limits of the cases.
     """
 
     networks: tuple[str, ...] = agreement.NETWORKS
@@ -43,6 +44,7 @@ class Size:
         *("--config.model.width=1.0", "--config.data.image_size=360,480"),
         *("--config.train.batch_size=8", "--config.dtype=bfloat16"),
     )
+    slower: float = 1
 
 
 FULL = Size()
@@ -62,6 +64,7 @@ MINIATURE = Size(
     configs=("configs/segnet_basic.py:streets",),
     steps_of_runs=3,
     profiled=("--config.train.batch_size=2",),
+    slower=3,
 )
 
 
@@ -89,7 +92,7 @@ def _agreement(size: Size) -> Part:
             f"agreement/{network}/{dtype}/{mode}",
             "agreement",
             {"network": network, "dtype": dtype, "mode": mode, "steps": size.steps},
-            seconds=240,
+            seconds=240 * size.slower,
         )
         for mode in size.modes
         for dtype in size.dtypes
@@ -112,7 +115,7 @@ def _peers(size: Size) -> Part:
             f"peers/{row}/{work}",
             "beside_torch",
             {"row": row, "work": work, **options},
-            seconds=240,
+            seconds=240 * size.slower,
             alone=True,
         )
         for work in size.works
@@ -127,7 +130,7 @@ def _memory(size: Size) -> Part:
             f"memory/{network}/{images}",
             "memory",
             {"network": network, "images": images, "small": size.small},
-            seconds=180,
+            seconds=180 * size.slower,
         )
         for network, images in size.memory
     )
@@ -147,7 +150,7 @@ def _runs(size: Size, module: str, title: str, share: float) -> Part:
             f"{module}/{config.partition(':')[0].removeprefix('configs/').removesuffix('.py')}",
             module,
             {"config": config, "steps": size.steps_of_runs},
-            seconds=180,
+            seconds=180 * size.slower,
         )
         for config in size.configs
     )
@@ -157,5 +160,5 @@ def _runs(size: Size, module: str, title: str, share: float) -> Part:
 def _profile(size: Size, out: str) -> Part:
     config = "configs/segnet.py:streets"
     options = {"config": config, "options": list(size.profiled), "out": out}
-    case = Case("profile/segnet", "step_profile", options, seconds=180, alone=True)
+    case = Case("profile/segnet", "step_profile", options, seconds=180 * size.slower, alone=True)
     return Part("profile", "One training step", 0.06, (case,))

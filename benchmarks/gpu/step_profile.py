@@ -32,7 +32,7 @@ def run(
     else:
         kept += ", which is too much to keep"
     kernels = kernels_of(file)
-    return {"good": None, "text": f"{kernels['text']}; {kept}", **kernels}
+    return {**kernels, "good": None, "text": f"{kernels['text']}; {kept}"}
 
 
 def kernels_of(file: pathlib.Path) -> dict[str, Any]:
