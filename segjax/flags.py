@@ -95,7 +95,7 @@ def define_flags(values: flags.FlagValues, modes: Sequence[str]) -> None:
         "format",
         None,
         "export: stablehlo, onnx, safetensors or huggingface (a folder with a model card); "
-        "prepare: decoded, encoded (PNG) or masks (IDD's PNGs).",
+        "prepare: decoded, encoded (PNG), jpeg or masks (IDD's PNGs).",
     )
     text("license", "unknown", "Of the model, for the card of --format=huggingface, such as mit.")
     switch("half", False, "safetensors and huggingface: kernels in float16, half the size.")

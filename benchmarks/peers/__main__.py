@@ -1,7 +1,8 @@
 """Times our networks against the same ones in torch and in Keras, in turns on one machine.
 
     python -m benchmarks.peers [ROW ...] [--work=train,infer] [--device=cpu] [--dtype=float32]
-        [--turns=7] [--again=3] [--compile] [--against=FOLDER] [--json=FILE] [--markdown=FILE]
+        [--turns=7] [--again=3] [--compile] [--images=N] [--size=HxW] [--patience=900]
+        [--against=FOLDER] [--json=FILE] [--markdown=FILE]
 
 It needs what it compares with: torch, torchvision, segmentation_models_pytorch, keras and
 tensorflow; one that is not installed is named, and the others go on. docs/speed.md says how to read
@@ -10,6 +11,7 @@ column "before". Nobody else may use the machine: it looks before each row, and 
 """
 
 import argparse
+import dataclasses
 import datetime
 import json
 import os
@@ -38,6 +40,12 @@ def contenders(row: Row, options: argparse.Namespace) -> list[Contender]:
     return found
 
 
+def resized(row: Row, options: argparse.Namespace) -> Row:
+    """The row with the images that the options ask for, as a GPU wants more than a CPU."""
+    size = tuple(int(side) for side in options.size.split("x")) if options.size else row.size
+    return dataclasses.replace(row, images=options.images or row.images, size=size)
+
+
 def run(rows: list[Row], options: argparse.Namespace) -> dict:
     """Measures rows, works and repetitions, and says how far it is on stderr.
 
@@ -64,7 +72,7 @@ def run(rows: list[Row], options: argparse.Namespace) -> dict:
                 if not options.busy_ok:
                     machine.check_free()
                 print(f"{row.title} {row.shape}, {work}, {number + 1}", file=sys.stderr, flush=True)
-                again.append(turns.measure(request, contenders(row, options), options.turns))
+                again.append(_measure(request, row, options))
             entry = {
                 "title": row.title,
                 "images": row.images,
@@ -79,6 +87,10 @@ def run(rows: list[Row], options: argparse.Namespace) -> dict:
     return result
 
 
+def _measure(request: Request, row: Row, options: argparse.Namespace) -> dict:
+    return turns.measure(request, contenders(row, options), options.turns, options.patience)
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "benchmarks.peers", description=(__doc__ or "").splitlines()[0]
@@ -88,7 +100,15 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--sides", default=",".join(PLAIN), help="frameworks to run")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--images", type=int, help="of a batch, in place of the row's")
+    parser.add_argument("--size", metavar="HxW", help="of the images, in place of the row's")
     parser.add_argument("--turns", type=int, default=7, help="that count, after one that does not")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=turns.START_SECONDS,
+        help="seconds until one that has not made its first step is left out",
+    )
     parser.add_argument("--again", type=int, default=1, help="how often all of it is done anew")
     parser.add_argument(
         "--compile", action="store_true", help="also torch.compile, and Keras by XLA"
@@ -111,7 +131,8 @@ def main() -> None:
         known = ", ".join((*ROWS, *WORKS, *PLAIN))
         raise SystemExit(f"{', '.join(unknown)}: unknown; rows, works and sides are {known}")
     try:
-        result = run([ROWS[name] for name in options.rows or ROWS], options)
+        rows = [resized(ROWS[name], options) for name in options.rows or ROWS]
+        result = run(rows, options)
     except machine.BusyError as error:
         raise SystemExit(f"benchmarks.peers: {error}") from error
     text = report.markdown([result])

@@ -122,8 +122,13 @@ def _environment(device: str) -> dict[str, str]:
     return {**quiet, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def measure(request: Request, contenders: Sequence[Contender], turns: int) -> dict:
-    """Times of a row.
+def measure(
+    request: Request,
+    contenders: Sequence[Contender],
+    turns: int,
+    patience: float = START_SECONDS,
+) -> dict:
+    """Times of a row. A contender that is not ready after `patience` seconds is left out.
 
     Returns:
       "entries", one for each contender: "name", "side", and either "error", or what its worker said
@@ -134,11 +139,16 @@ def measure(request: Request, contenders: Sequence[Contender], turns: int) -> di
     entries = [{"name": each.name, "side": each.side} for each in contenders]
     running: list[tuple[Worker, dict]] = []
     try:
-        # One after the other, so that each has the machine for its start.
+        # One after the other, so that each has the machine for its start; beside a GPU, whose time
+        # is dear, all at once.
         for contender, entry in zip(contenders, entries, strict=True):
-            worker = Worker(contender, request)
-            running.append((worker, entry))
-            _guarded(entry, _start, worker, entry)
+            running.append((Worker(contender, request), entry))
+            if request.device == "cpu":
+                _guarded(entry, _start, *running[-1], patience)
+        if request.device != "cpu":
+            until = time.monotonic() + patience
+            for worker, entry in running:
+                _guarded(entry, _start, worker, entry, max(0.0, until - time.monotonic()))
         notes = check_same(request.row, entries)
         with machine.OthersDuring([worker.pid for worker, _ in running]) as during:
             for turn in range(WARM_UP + turns):
@@ -196,8 +206,12 @@ def _guarded(entry: dict, act: Callable, *arguments) -> None:
         _fail(entry, str(error))
 
 
-def _start(worker: Worker, entry: dict) -> None:
-    entry.update(worker.answer(START_SECONDS)["ready"], seconds=[])
+def _start(worker: Worker, entry: dict, patience: float) -> None:
+    try:
+        entry.update(worker.answer(patience)["ready"], seconds=[])
+    except WorkerError:
+        worker.__exit__()  # lest it goes on compiling beside the others' turns
+        raise
 
 
 def _turn(worker: Worker, entry: dict, counts: bool) -> None:

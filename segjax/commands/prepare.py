@@ -17,7 +17,7 @@ from segjax.destinations import check_folder
 from segjax.training.progress import print_line, progress_bar
 
 # --format of --mode=prepare -> the encoding of `write_prepared`.
-_ENCODINGS = {"decoded": "raw", "encoded": "png"}
+_ENCODINGS = {"decoded": "raw", "encoded": "png", "jpeg": "jpeg"}
 
 
 def prepare(
@@ -36,8 +36,8 @@ def prepare(
       config: see configs/base.py; `data.workers` processes write (0 = one per core).
       output: a folder; data/prepared by default. The files go to OUTPUT/NAME/1.0.0.
       splits: by default those that the config trains and evaluates on.
-      format: "decoded" (default, fast to read), "encoded" (PNG), or "masks": for IDD, mask PNGs
-        beside the polygons in `data.root` and nothing else.
+      format: "decoded" (default, fast to read), "encoded" (PNG), "jpeg" (images as JPEG, with a
+        loss), or "masks": for IDD, mask PNGs beside the polygons in `data.root` and nothing else.
       size: (height, width) to fit images to; each image's own by default.
 
     Returns:

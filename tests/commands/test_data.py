@@ -65,7 +65,7 @@ def test_doctor_ends_in_an_error_where_training_would(config, tmp_path, console)
     assert (tmp_path / "run" / "doctor.html").exists()
 
 
-@pytest.mark.parametrize("format", ["decoded", "encoded"])
+@pytest.mark.parametrize("format", ["decoded", "encoded", "jpeg"])
 def test_prepared_data_are_the_folders(config, tmp_path, console, format):
     config.data.workers = 1
     made = prepare(config, tmp_path / "out", ["val"], format, (24, 32), console)
@@ -81,7 +81,7 @@ def test_prepared_data_are_the_folders(config, tmp_path, console, format):
 
 
 def test_wrong_formats_of_prepare(config):
-    with pytest.raises(ValueError, match="decoded, encoded, masks"):
+    with pytest.raises(ValueError, match="decoded, encoded, jpeg, masks"):
         prepare(config, format="zip")
     with pytest.raises(ValueError, match=r"--format=masks is for data\.name=idd, not folder"):
         prepare(config, format="masks")

@@ -1,7 +1,8 @@
 """Samples as records of ArrayRecord files, in TFDS's form, without TensorFlow.
 
 A record is a `tf.train.Example` with `image`, `segmentation_mask` and `name`. "raw" keeps the
-arrays as bytes: reading one is a copy. "png" keeps them compressed, without loss.
+arrays as bytes: reading one is a copy. "png" keeps them compressed, without loss; "jpeg" the images
+with a little loss, and the masks as "png".
 """
 
 import contextlib
@@ -31,7 +32,9 @@ from segjax.terminal import printable
 # not get smaller, and inflating raw arrays takes four times as long as reading them.
 _OPTIONS = "group_size:1,uncompressed"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-_PNG_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# Channels that an encoding holds.
+_CHANNELS = {"raw": range(1, 2**31), "png": (1, 3, 4), "jpeg": (1, 3)}
+_JPEG = {"quality": 90}
 
 
 def features(encoding: str, channels: int) -> Any:
@@ -39,19 +42,29 @@ def features(encoding: str, channels: int) -> Any:
     cannot hold."""
     if encoding not in ENCODINGS:
         raise DataError(f"encoding={encoding!r} is unknown", f"use {' or '.join(ENCODINGS)}")
-    if encoding == "png" and channels not in _PNG_MODES:
-        raise DataError(f"encoding='png' cannot hold {channels} channels", "use encoding='raw'")
+    if channels not in _CHANNELS[encoding]:
+        found = f"encoding={encoding!r} cannot hold {channels} channels"
+        raise DataError(found, "use encoding='raw'")
     import tensorflow_datasets as tfds  # takes a second, and only this needs it
 
-    def array(channels: int):
+    def array(channels: int, encoding: str):
         shape = (None, None, channels)
-        if encoding == "png":
-            return tfds.features.Image(shape=shape, dtype=np.uint8, encoding_format="png")
+        if encoding != "raw":
+            return tfds.features.Image(shape=shape, dtype=np.uint8, encoding_format=encoding)
         return tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding="bytes")
 
     return tfds.features.FeaturesDict(
-        {"image": array(channels), "segmentation_mask": array(1), "name": tfds.features.Text()}
+        {
+            "image": array(channels, encoding),
+            "segmentation_mask": array(1, _of_masks(encoding)),
+            "name": tfds.features.Text(),
+        }
     )
+
+
+def _of_masks(encoding: str) -> str:
+    """The encoding of the masks, which bear no loss."""
+    return "png" if encoding == "jpeg" else encoding
 
 
 def fitted_sample(
@@ -83,8 +96,8 @@ def record(sample: Mapping[str, Any], features: Any, encoding: str) -> bytes:
             "use images of one kind",
         )
     image, mask = sample["image"], sample["label"][..., None]
-    if encoding == "png":
-        image, mask = _png(image), _png(mask)
+    if encoding != "raw":
+        image, mask = _file(image, encoding), _file(mask, _of_masks(encoding))
     from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
     values = {"image": image, "segmentation_mask": mask, "name": printable(sample["name"])}
@@ -95,16 +108,18 @@ def record(sample: Mapping[str, Any], features: Any, encoding: str) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def _png(array: np.ndarray) -> io.BytesIO:
+def _file(array: np.ndarray, encoding: str) -> io.BytesIO:
     file = io.BytesIO()
     array = array[..., 0] if array.shape[-1] == 1 else array
-    Image.fromarray(np.ascontiguousarray(array)).save(file, "PNG", compress_level=PNG_LEVEL)
+    options = _JPEG if encoding == "jpeg" else {"compress_level": PNG_LEVEL}
+    Image.fromarray(np.ascontiguousarray(array)).save(file, encoding, **options)
     file.seek(0)
     return file
 
 
-def from_png(data: bytes, place: str) -> np.ndarray:
-    """The array [h, w] or [h, w, c] of PNG bytes; DataError, naming the place, for others."""
+def from_file(data: bytes, place: str) -> np.ndarray:
+    """The array [h, w] or [h, w, c] of the bytes of a PNG or JPEG file; DataError, naming the
+    place, for others."""
     return np.asarray(open_image(Encoded(data, place)))
 
 

@@ -22,7 +22,7 @@ from segjax.data.files.json_file import need_form, read_json
 from segjax.data.files.reading import reading
 
 FILE = "segjax.json"
-ENCODINGS = ("raw", "png")
+ENCODINGS = ("raw", "png", "jpeg")
 _LAYOUT = f"<name>/<version>/{FILE}, as --mode=prepare writes it"
 
 
@@ -59,7 +59,7 @@ class Manifest:
     licence: str
     url: str
     classes: ClassTable  # the class table
-    encoding: str  # of images and labels; "raw" or "png"
+    encoding: str  # of images and labels, see `array_records`
     channels: int  # of the images
     size: tuple[int, int] | None  # (h, w) of every sample; None = each has its own
     command: str  # prepares the data set, or continues

@@ -61,7 +61,7 @@ def write_prepared(
       classes: of all the sources.
       version: three numbers.
       size: (h, w) to fit every sample to, as `fitted.FittedDataset` does; None = as they are.
-      encoding: "raw" (fast to read) or "png" (smaller).
+      encoding: "raw" (fast to read), "png" (smaller) or "jpeg" (smaller still, with a loss).
       workers: processes that write a shard each; 0 = this one.
       shard_mb: the approximate size of a shard, in 10**6 bytes.
       value_range: of the sources' images, kept with the shards, see `folder.open_folder`.

@@ -13,7 +13,7 @@ from segjax.data.classes import ClassTable, from_names
 from segjax.data.errors import DataError
 from segjax.data.files.reading import reading
 from segjax.data.prepared import manifest as manifests
-from segjax.data.prepared.array_records import from_png
+from segjax.data.prepared.array_records import from_file
 from segjax.data.prepared.examples import Array, Part, Records, array_of, bytes_of
 from segjax.data.prepared.manifest import Manifest
 from segjax.data.source import DatasetSpec
@@ -53,8 +53,8 @@ class Prepared:
         channels, place = self.manifest.channels, self._records.place(index)
         with reading(place, self.manifest.remedy()):
             features = self._records[index]
-            if self.manifest.encoding == "png":
-                image, mask = (from_png(bytes_of(features, name), place) for name in _ARRAYS)
+            if self.manifest.encoding != "raw":
+                image, mask = (from_file(bytes_of(features, name), place) for name in _ARRAYS)
                 image, mask = image.reshape(*image.shape[:2], channels), mask[..., None]
             else:
                 image = array_of(features, "image", Array((None, None, channels), _UINT8, "bytes"))

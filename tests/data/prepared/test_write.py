@@ -15,6 +15,7 @@ from segjax.data.prepared import write as prepare_module
 from segjax.data.prepared.manifest import verify
 from segjax.data.prepared.write import write_prepared
 from segjax.data.sets.folder import open_folder
+from segjax.data.sets.prepared import open_prepared
 from tests.data.drawn import THREE, Drawn, mask, pairs, uint8
 
 
@@ -39,6 +40,14 @@ class Varied:
             "label": random.choice(uint8(0, 1, 2, 255), size),
             "name": f"sample {index}",
         }
+
+
+class Smooth(Varied):
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        height, width, channels = sample["image"].shape
+        ramp = np.add.outer(np.arange(height), 2 * np.arange(width))[..., None]
+        return {**sample, "image": np.tile(ramp, channels).astype(np.uint8)}
 
 
 class Deadly(Varied):
@@ -80,6 +89,18 @@ def test_plain_tfds_reads_it_without_tensorflow(tmp_path, encoding, channels):
         np.testing.assert_array_equal(record["segmentation_mask"], expected["label"][..., None])
         assert record["name"].decode() == expected["name"]
     assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_is_near_the_images_and_has_the_masks_themselves(tmp_path, channels):
+    source = Smooth(2, channels)
+    manifest = prepared(tmp_path, {"train": source}, encoding="jpeg")
+    read = open_prepared(manifest.folder, "train")
+    records = tensorflow_datasets.builder_from_directory(manifest.folder).as_data_source("train")
+    for expected, sample, record in zip(source, read, records, strict=False):
+        assert np.abs(sample["image"] - expected["image"].astype(int)).max() <= 6
+        np.testing.assert_array_equal(sample["label"], expected["label"])
+        np.testing.assert_array_equal(record["image"], sample["image"])
 
 
 def test_shards_are_alike_in_length_and_hold_a_record_a_group(tmp_path):
@@ -216,13 +237,17 @@ WIDE = Drawn([uint8([0, 1])], image=np.zeros((1, 3, 3), np.uint8))
         ({"size": (5,)}, r"size=\(5,\); use \(height, width\)"),
         ({"workers": -1}, r"workers=-1"),
         ({"shard_mb": 0}, r"shard_mb=0"),
-        ({"encoding": "jpeg"}, r"encoding='jpeg' is unknown; use raw or png"),
+        ({"encoding": "gif"}, r"encoding='gif' is unknown; use raw or png or jpeg"),
         ({"sources": {}}, r"there are no splits"),
         ({"sources": {"train[:80%]": Varied()}}, r"split 'train\[:80%\]'; use a name of"),
         ({"sources": {"train": Varied(0)}}, r"split 'train' is empty"),
         (
             {"sources": {"a": FIVE}, "encoding": "png"},
             r"hold 5 channels; use encoding='raw'",
+        ),
+        (
+            {"sources": {"a": FOUR}, "encoding": "jpeg"},
+            r"encoding='jpeg' cannot hold 4 channels",
         ),
         ({"sources": {"a": Varied(), "b": FOUR}}, r"has 4 channels, the first .* 3"),
         ({"sources": {"train": Drawn([uint8([0, 3])])}}, r"drawn 0: bad ids 3 \(1 pixels\)"),
