@@ -5,8 +5,8 @@
 Every network of segjax, at its full width but for `LIGHTER`, trains on scenes of 65x129, four a
 step. Float32 means float32 here: products on a GPU would be TF32's by default. Rounding grows from
 step to step, so losses.json has too how far the CPU's own losses go where its first parameters are
-changed by a millionth, which is about the rounding of a sum in another order. bfloat16 rounds 65,000
-times as coarsely, and its losses may be `BFLOAT16` away on average.
+changed by a millionth, which is about the rounding of a sum in another order. bfloat16 rounds
+65,000 times as coarsely, and its losses may be `BFLOAT16` away on average.
 """
 
 import json
