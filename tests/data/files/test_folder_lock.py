@@ -155,7 +155,11 @@ def test_who_holds_a_lock_is_told_without_trying_it(tmp_path):
     assert owner_of(tmp_path) == ""
 
 
-@pytest.mark.parametrize("process, held", [(os.getpid(), True), (2**22 + 1, False), (1, True)])
+@pytest.mark.parametrize(
+    "process, held",
+    [(os.getpid(), True), (2**22 + 1, False), (1, True)],
+    ids=("our own", "none", "another's"),
+)
 def test_without_a_list_of_locks_a_living_process_holds_its_lock(
     tmp_path, monkeypatch, process, held
 ):
