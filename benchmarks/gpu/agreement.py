@@ -32,8 +32,8 @@ LIGHTER = {"fcn_vgg": {"fc_features": 256}}
 NUDGE = 1e-6  # of each parameter, relative
 # How far losses may be from the CPU's: a share of the loss, and times what the nudge made of them.
 FLOAT32, SPREADS = 1e-4, 10
-# A share of the loss, the mean over the steps. On a CPU most are 0.1 to 1.7 % away, and those of the
-# notebook's PSPNet, whose pyramid normalises over four values, 5 %.
+# A share of the loss, the mean over the steps. On a CPU most are 0.1 to 1.7 % away, and those of
+# the notebook's PSPNet, whose pyramid normalises over four values, 5 %.
 BFLOAT16 = 0.03
 
 
