@@ -6,7 +6,7 @@ Every network of segjax, at its full width but for `LIGHTER`, trains on scenes o
 step. Float32 means float32 here: products on a GPU would be TF32's by default. Rounding grows from
 step to step, so losses.json has too how far the CPU's own losses go where its first parameters are
 changed by a millionth, which is about the rounding of a sum in another order. bfloat16 rounds
-65,000 times as coarsely, and its losses may be `BFLOAT16` away on average.
+65,000 times as coarsely; its losses may be `BFLOAT16` away on average, and as far again as these.
 """
 
 import json
@@ -32,7 +32,9 @@ LIGHTER = {"fcn_vgg": {"fc_features": 256}}
 NUDGE = 1e-6  # of each parameter, relative
 # How far losses may be from the CPU's: a share of the loss, and times what the nudge made of them.
 FLOAT32, SPREADS = 1e-4, 10
-BFLOAT16 = 0.05  # a share of the loss, the mean over the steps
+# A share of the loss, the mean over the steps. On a CPU most are 0.1 to 1.7 % away, and those of
+# the notebook's PSPNet, whose pyramid normalises over four values, 5 %.
+BFLOAT16 = 0.03
 
 
 def config_of(network: str, dtype: str, mode: str) -> Any:
@@ -116,8 +118,10 @@ def compare(
         )
     else:
         mean = sum(shares) / len(shares)
-        good = mean <= BFLOAT16
-        text = f"on average {mean:.2%} of the loss away, allowed {BFLOAT16:.0%}"
+        moved = [s / b for s, b, _ in zip(spread, cpu, ours, strict=False)]
+        limit = BFLOAT16 + sum(moved) / len(moved)
+        good = mean <= limit
+        text = f"on average {mean:.2%} of the loss away, allowed {limit:.2%}"
     return {"good": bool(good), "text": text}
 
 
