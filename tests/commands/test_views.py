@@ -59,10 +59,11 @@ def test_one_view_is_the_plain_evaluation(workdir, tmp_path):  # noqa: F811
 
 
 def test_another_network_needs_a_folder_of_its_own(workdir):  # noqa: F811
+    before = {file: file.stat().st_mtime_ns for file in workdir.iterdir()}
     message = r"model.features=3 makes another network of the run .*; give an output"
     with pytest.raises(ValueError, match=message):
         run(evaluate, workdir, overrides={"model.features": 3})
-    assert not (workdir / "results.json").exists()
+    assert {file: file.stat().st_mtime_ns for file in workdir.iterdir()} == before
 
 
 def test_a_wrong_scale_is_refused_before_anything_is_read():

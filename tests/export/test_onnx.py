@@ -26,6 +26,11 @@ pytest.importorskip("onnxruntime")
 
 slow = pytest.mark.slow
 FAST = ("deeplabv3",)  # SegNet-Basic: the test in bfloat16
+NETWORKS = [
+    *((name, {}) for name in MODELS),
+    ("deeplabv3", {"cascade": 3, "with_aspp": False, "output_stride": 64}),
+    ("pspnet", {"pooling": "max", "reduce": False}),
+]
 
 
 def blocks(n, size=SIZE):
@@ -33,11 +38,19 @@ def blocks(n, size=SIZE):
     return image.repeat(8, 1).repeat(8, 2)[:, : size[0], : size[1]]
 
 
-@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=slow) for n in MODELS])
-def test_same_logits_as_the_network(name, tmp_path):
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        (name, options) if name in FAST and not options else pytest.param(name, options, marks=slow)
+        for name, options in NETWORKS
+    ],
+)
+def test_same_logits_as_the_network(name, options, tmp_path):
     """To 1e-4 of the largest logit, for one image and two, of odd sizes too where it is slow."""
-    size = SIZE if name in FAST else (45, 67)
-    predictor = small_predictor(small_config(name, size))
+    size = SIZE if name in FAST and not options else (45, 67)
+    config = small_config(name, size)
+    config.model.update(options)
+    predictor = small_predictor(config)
     images = blocks(2, size)
     balance(predictor, images[0])
     path = tmp_path / "m.onnx"

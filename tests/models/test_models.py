@@ -56,8 +56,6 @@ PINNED = {
     ),
     "pspnet_max": ({}, 21, None, "layer by layer: pspnet_parameters"),
 }
-
-
 # Other networks that options make of a model; they are tested as the models are.
 VARIANTS_OF = {
     "deeplabv3_cascade": dict(name="deeplabv3", cascade=3, with_aspp=False, output_stride=64),
