@@ -142,13 +142,20 @@ def test_costs_are_measured_and_nothing_is_trained(table, tmp_path):
     assert not (tmp_path / "work/runs/cost/seed0/checkpoints").exists()
 
 
-def test_a_row_that_fails_says_why_and_the_next_is_run(table, tmp_path, monkeypatch):
-    train = module.train
+def leave_results(config, folder, *_):
+    """What `train` leaves, without the training."""
+    with FolderLock(folder, "workdir", "use another"):
+        configs.save(config, folder)
+        (folder / "report.html").touch()
+        results = {"test": {"miou": 0.5, "protocols": []}}
+        (folder / "results.json").write_text(json.dumps({"results": results}))
 
-    def failing(config, workdir, *rest):
+
+def test_a_row_that_fails_says_why_and_the_next_is_run(table, tmp_path, monkeypatch):
+    def failing(config, workdir, *_):
         if "SegNet-Basic" in str(workdir):
             raise ValueError("no luck")
-        return train(config, workdir, *rest)
+        leave_results(config, workdir)
 
     monkeypatch.setattr(module, "train", failing)
     path = table()
@@ -156,26 +163,21 @@ def test_a_row_that_fails_says_why_and_the_next_is_run(table, tmp_path, monkeypa
         run(path, tmp_path / "work")
     written = json.loads((tmp_path / "work/table.json").read_text())
     assert written["rows"][0]["errors"] == ["seed 0: no luck"]
-    assert cells(written)["Addition"]["mean"] is not None
+    assert cells(written)["Addition"]["mean"] == 50
     assert "SegNet-Basic failed, seed 0: no luck" in run.printed
-    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(module, "train", leave_results)
     result = run(path, tmp_path / "work")
     assert [row["errors"] for row in result["rows"]] == [[], []]
 
 
 def test_two_processes_share_a_folder(table, tmp_path, monkeypatch):
     workdir, trained = tmp_path / "work", []
-    monkeypatch.setattr(
-        module, "train", lambda config, folder, *rest: trained.append(folder) or real(folder)
-    )
 
-    def real(folder):
-        with FolderLock(folder, "workdir", "use another"):
-            (folder / "report.html").touch()
-            (folder / "results.json").write_text(
-                json.dumps({"results": {"test": {"miou": 0.5, "protocols": []}}})
-            )
+    def train(config, folder, *_):
+        trained.append(folder)
+        leave_results(config, folder)
 
+    monkeypatch.setattr(module, "train", train)
     with FolderLock(workdir / "runs/SegNet-Basic/seed0", "workdir", "use another"):
         result = run(table(), workdir)
     names = [folder.parent.name for folder in trained]
@@ -220,8 +222,9 @@ def test_a_signal_of_the_user_is_no_budget(table, tmp_path, monkeypatch):
     assert (tmp_path / "work/table.md").exists()
 
 
-def test_a_run_of_another_config_is_refused(table, tmp_path):
+def test_a_run_of_another_config_is_refused(table, tmp_path, monkeypatch):
     workdir = tmp_path / "work"
+    monkeypatch.setattr(module, "train", leave_results)
     run(table(), workdir, rows=["SegNet*"])
     with pytest.raises(ValueError, match="1 of 1 runs failed"):
         run(table(steps=3), workdir, rows=["SegNet*"])

@@ -123,7 +123,7 @@ def test_layers_of_the_cascade():
     assert shapes["classifier/kernel"] == (1, 1, 256, K)
 
 
-@pytest.mark.parametrize("variant", ["resnet18", "shallow"])
+@pytest.mark.parametrize("variant", [pytest.param("resnet18", marks=pytest.mark.slow), "shallow"])
 def test_output_strides_share_their_responses(variant, monkeypatch):
     """Chen et al., section 3.1: atrous convolution computes the strided network's responses, and
     those between them, borders included. A stage's first unit must keep the rate of its stride."""
