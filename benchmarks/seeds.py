@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from segjax.models import build
+from segjax.training.compiler_options import for_training
 from segjax.training.runtime import keep_freed_memory
 from segjax.training.state import create_state
 from segjax.training.step import Objective, make_train_step
@@ -44,7 +45,9 @@ def programs(features: int, seeds: int, size: tuple[int, int], batch: int):
     }
     states = jax.vmap(new)(keys)
     first = jax.tree.map(lambda x: x[0], (states, batches))
-    return (jax.jit(step), first), (jax.jit(jax.vmap(step)), (states, batches))
+    options = for_training(jax.default_backend())  # as a run's step has them
+    compiled = functools.partial(jax.jit, compiler_options=options)
+    return (compiled(step), first), (compiled(jax.vmap(step)), (states, batches))
 
 
 def milliseconds(step, arguments) -> float:
