@@ -54,15 +54,26 @@ def adaptive_max_pool(
 ) -> Float[Array, "n h w c"]:
     """Maxima over h x w bins that cover the map.
 
-    Maxima of the columns of each bin, then of its rows: h + w slices, and no gather. Cells of a bin
-    that share its maximum share its derivative.
+    Maxima of the columns of each bin, then of its rows: slices, and no gather. Cells of a bin that
+    share its maximum share its derivative.
     """
     for axis, bins in ((2, output_size[1]), (1, output_size[0])):
-        parts = [
-            lax.slice_in_dim(x, start, stop, axis=axis).max(axis, keepdims=True)
-            for start, stop in _bin_limits(x.shape[axis], bins)
-        ]
+        limits = _bin_limits(x.shape[axis], bins)
+        parts = [_maximum(lax.slice_in_dim(x, *ends, axis=axis), axis) for ends in limits]
         x = jnp.concatenate(parts, axis)
+    return x
+
+
+def _maximum(x: Float[Array, "n H W c"], axis: int) -> Float[Array, "n _ _ c"]:
+    """The maximum along an axis, of length 1 then: of both halves, again and again.
+
+    `jnp.max` divides by the number of cells that equal the maximum. Where XLA computes the map once
+    more for that, rounded otherwise, none does, and the derivative is NaN.
+    """
+    while (size := x.shape[axis]) > 1:
+        half = (size + 1) // 2  # the middle of an odd number is in both
+        halves = ((0, half), (size - half, size))
+        x = jnp.maximum(*(lax.slice_in_dim(x, *ends, axis=axis) for ends in halves))
     return x
 
 

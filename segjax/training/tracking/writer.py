@@ -75,8 +75,8 @@ class Writer(Protocol):
         ...
 
 
-def writer_class(name: str) -> type[Writer]:
-    """The class of a writer of WRITERS."""
+def writer_class(name: str) -> type[Any]:
+    """The class of a writer of WRITERS, a `Writer`."""
     module, _, name = WRITERS[name].rpartition(".")
     return getattr(importlib.import_module(module), name)
 
