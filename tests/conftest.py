@@ -78,6 +78,11 @@ def pytest_configure(config):
         os.environ["XLA_FLAGS"] = flags.strip()
     for line in VERSIONS_WARNINGS if chosen == "versions" else ():
         config.addinivalue_line("filterwarnings", line)
+    # Tests that measure memory share a process with those that call commands and benchmarks. Before
+    # the first module that takes the function by its name.
+    from segjax.training import runtime
+
+    runtime.keep_freed_memory = lambda: None
 
 
 def pytest_runtest_setup(item):

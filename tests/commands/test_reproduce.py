@@ -84,7 +84,6 @@ def test_rows_are_run_once_and_set_beside_the_paper(table, tmp_path, monkeypatch
     assert found["SegNet-Basic"]["mean"] == pytest.approx(100 * numbers["miou"])
     assert found["SegNet-Basic"]["difference"] == pytest.approx(100 * numbers["miou"] - 47.7)
     assert found["SegNet-Basic"]["verdict"] == "another size"
-    assert found["SegNet-Basic"]["mean"] != found["SegNet-Basic, recalibrated"]["mean"]
     folders = [workdir / "runs/SegNet-Basic/seed0" / each for each in ("", "SegNet-Basic_LRN")]
     assert [configs.load(each).model.input_lrn for each in folders] == [False, True]
     plain, other = (json.loads((each / "results.json").read_text()) for each in folders)
@@ -113,7 +112,7 @@ def test_rows_are_run_once_and_set_beside_the_paper(table, tmp_path, monkeypatch
     # All is there: nothing is run again, and the numbers stay.
     for name in ("train", "evaluate", "recalibrate"):
         monkeypatch.setattr(module, name, None)
-    again = run(text, workdir, rows=["SegNet-Basic*"])
+    again = run(text, workdir, rows=["SegNet-Basic"])
     assert again["rows"] == result["rows"]
 
 
@@ -124,6 +123,7 @@ def test_seeds_ensembles_longer_runs_and_a_crf(table, tmp_path):
     found = cells(result)
     assert [len(cell["values"]) for cell in found.values()] == [2, 2, 2, 2, 2, 1]
     basic = found["SegNet-Basic"]
+    assert basic["values"] != found["SegNet-Basic, recalibrated"]["values"]
     assert basic["difference"] == pytest.approx(sum(basic["values"]) / 2 - 47.7)
     assert f"{basic['mean']:.1f} ± {basic['deviation']:.1f}" in (workdir / "table.md").read_text()
     log = (workdir / "runs/longer/seed0/metrics.jsonl").read_text()
@@ -205,10 +205,10 @@ def test_options_of_a_measurement_are_checked_before_anything_runs(table, tmp_pa
 
 def test_it_stops_when_its_minutes_are_over(table, tmp_path):
     began = time.monotonic()
-    result = run(table(steps=100_000), tmp_path / "work", budget=0.15)
+    result = run(table(steps=100_000), tmp_path / "work", budget=0.1)
     assert time.monotonic() - began < 60
     assert [cell["mean"] for cell in cells(result).values()] == [None, None]
-    assert "the budget of 0.15 min is over; the same command goes on" in run.printed
+    assert "the budget of 0.1 min is over; the same command goes on" in run.printed
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 

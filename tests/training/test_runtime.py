@@ -44,7 +44,7 @@ keep_freed_memory()
 import jax, jax.numpy as jnp
 x, add = jnp.ones((64, 512, 512)), jax.jit(lambda x: x + 1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(64):
+for _ in range(40):
     jax.block_until_ready(add(x))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -52,7 +52,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is told")
 def test_a_step_gets_its_memory_back():
-    """Each of 64 runs writes 64 MiB. Small arrays of other threads fall into the hole that a run
+    """Each of 40 runs writes 64 MiB. Small arrays of other threads fall into the hole that a run
     leaves, so the first few runs may take fresh pages, until the heap has room for both."""
     pages_of_a_run = 64 * 2**20 // resource.getpagesize()
     [output] = assert_end_well([start("-c", FAULTS)])
