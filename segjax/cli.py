@@ -263,7 +263,6 @@ def _check_printed(is_result: bool) -> None:
 def _call(mode: str) -> None:
     """Prepares the process and calls the command's function."""
     # Imported here, so that a wrong flag is answered at once.
-    from configs import base
     from segjax import accelerators
     from segjax import config as configs
     from segjax.console import Console
@@ -282,12 +281,12 @@ def _call(mode: str) -> None:
     values = {name: FLAGS[name].value for name in flags_of(mode)}
     values["console"] = Console(quiet=count > 1 and not distributed.is_first())
     if "config" in command.needs:
-        values["base"] = base.get_config(FLAGS.config.model.name)
+        values["base"] = config_files.base(FLAGS.config.model.name)
         configs.check_set(FLAGS.config, values["base"])
         if "workdir" in values:
             values["workdir"] = values["workdir"] or default_workdir()
     elif mode == "init":
-        values["base"] = base.get_config
+        values["base"] = config_files.base
     if command.overrides and not _has_config(mode, sys.argv):
         values["overrides"] = arguments.overrides(sys.argv)
     function = function_of(mode)

@@ -48,8 +48,8 @@ def get(name: str) -> Any:
     return module.get_config(preset) if preset else module.get_config()
 
 
-def base(model: str) -> Any:
-    """The defaults of all options, with those of a model: a ConfigDict."""
+def base(model: str = "") -> Any:
+    """The defaults of all options, with those of a model if there is one: a ConfigDict."""
     _find_configs()
     return importlib.import_module("configs.base").get_config(model)
 

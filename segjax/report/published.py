@@ -87,8 +87,12 @@ class Reproduction:
     def orders(self) -> dict[str, Order]:
         return orders(self.table, self.cells)
 
-    def made(self, outcome: Outcome) -> dict[str, Any]:
-        """How the numbers of a row came about; {} of one that is not run."""
+    @functools.cached_property
+    def made(self) -> dict[str, dict[str, Any]]:
+        """Row -> how its numbers came about; {} of one that is not run."""
+        return {outcome.row.name: self._made(outcome) for outcome in self.outcomes}
+
+    def _made(self, outcome: Outcome) -> dict[str, Any]:
         row = outcome.row
         if not row.is_run:
             return {}
@@ -125,7 +129,7 @@ class Reproduction:
             "about": self.table.about,
             "scale": self.scale,
             "seeds": self.seeds,
-            "command": shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": _command(),
             "columns": [
                 {**dataclasses.asdict(c), "order": dataclasses.asdict(self.orders[c.name])}
                 for c in self.table.columns
@@ -144,7 +148,7 @@ class Reproduction:
                         }
                         for name, cell in self.cells[outcome.row.name].items()
                     },
-                    "made": self.made(outcome),
+                    "made": self.made[outcome.row.name],
                     "note": outcome.row.note,
                     "incomparable": outcome.row.incomparable,
                     "errors": list(outcome.errors),
@@ -152,6 +156,10 @@ class Reproduction:
                 for outcome in self.outcomes
             ],
         }
+
+
+def _command() -> str:
+    return shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _distinct(values: Any) -> list[str]:
@@ -170,7 +178,7 @@ def write_reproduction(result: Reproduction, workdir: pathlib.Path) -> None:
         "published.html.j2",
         title=result.table.title,
         about=_about(result),
-        command=result.as_dict()["command"],
+        command=_command(),
         numbers=numbers,
         remarks=_remarks(result),
         in_all_rows=_in_all_rows(result),
@@ -229,7 +237,7 @@ def _ours(cell: Cell, digits: int) -> str:
 
 def _common(result: Reproduction) -> dict[str, tuple[Any, Any]]:
     """The changes that all rows have: option -> (as published, at the scale)."""
-    all_made = [made for outcome in result.outcomes if (made := result.made(outcome))]
+    all_made = [made for made in result.made.values() if made]
     if not all_made:
         return {}
     first = all_made[0]["changed"]
@@ -252,7 +260,7 @@ def _made(result: Reproduction) -> Rows:
     header += ["data", "code"]
     rows, common = [], _common(result)
     for outcome in result.outcomes:
-        if not (made := result.made(outcome)):
+        if not (made := result.made[outcome.row.name]):
             continue
         then = ", ".join(
             name + (f" ({', '.join(f'{k} {v}' for k, v in options.items())})" if options else "")
@@ -330,7 +338,7 @@ def _by_reason(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 def _markdown(result: Reproduction, numbers: Rows, made: Rows) -> str:
     lines = [f"# {escaped_markdown(result.table.title)}", ""]
     lines += [line for text in _about(result) for line in (escaped_markdown(text), "")]
-    lines += ["", f"    {result.as_dict()['command']}", "", *_markdown_table(numbers), ""]
+    lines += ["", f"    {_command()}", "", *_markdown_table(numbers), ""]
     lines += [f"- {escaped_markdown(remark)}" for remark in _remarks(result)]
     common = [line for text in _in_all_rows(result) for line in (escaped_markdown(text), "")]
     made_lines = [*common, *_markdown_table(made, align="---")]
