@@ -65,7 +65,7 @@ def track(console: Console, title: str, items: Iterable[T], total: int) -> Itera
 
 
 class ProgressBar:
-    """Step, loss, learning rate, images/s, time left and the last val mIoU of a training run.
+    """Step, loss, learning rate, images/s, time left and the best val mIoU of a training run.
 
     The time left includes evaluations: it is the wall time per step of this process so far,
     without the first (compiling) step.
@@ -74,12 +74,15 @@ class ProgressBar:
       console: a bar is drawn on a terminal; elsewhere every `line_every`-th step prints a line.
       total: steps of the run.
       start: steps done before this process.
+      best: the best val mIoU before this process, negative where there is none.
     """
 
-    def __init__(self, console: Console, total: int, start: int, line_every: int):
+    def __init__(
+        self, console: Console, total: int, start: int, line_every: int, best: float = -1.0
+    ):
         self._console, self._total, self._every = console, total, line_every
         self._first_step, self._first_time = start, math.nan  # until the first update
-        self._val = math.nan
+        self._best = best
         self._bar = _bar(console, "train", TextColumn("{task.fields[text]}"), transient=False)
         self._task = self._bar.add_task("train", total=total, completed=start, text="compiling")
 
@@ -100,14 +103,15 @@ class ProgressBar:
         text = (
             f"loss {metrics['loss']:.3f}  lr {metrics['learning_rate']:.2g}  "
             f"{metrics['images_per_second']:.1f} img/s  left {duration(left)}  "
-            f"val mIoU {'-' if math.isnan(self._val) else f'{self._val:.4f}'}"
+            f"best val mIoU {'-' if self._best < 0 else f'{self._best:.4f}'}"
         )
         self._bar.update(self._task, completed=step, text=text)
         if not self._console.is_terminal and (step % self._every == 0 or done == 0):
             print_line(self._console, f"step {step}/{self._total}  {text}")
 
     def validated(self, step: int, miou: float, loss: float, best: bool) -> None:
-        """Prints one line per evaluation, and keeps its mIoU on the bar."""
-        self._val = miou
+        """Prints one line per evaluation, and keeps the best mIoU on the bar."""
+        if best:
+            self._best = miou
         mark = "  best so far" if best else ""
         print_line(self._console, f"step {step}  val mIoU {miou:.4f}  val loss {loss:.3f}{mark}")

@@ -118,20 +118,20 @@ def test_lines_on_a_console_that_is_no_terminal(console):
                 bar.validated(30, 0.51234, 0.4567, True)
         bar.validated(40, math.nan, math.nan, False)
     assert console.file.getvalue().splitlines() == [
-        f"step 1/720  {LINE}  left -  val mIoU -",
-        f"step 20/720  {LINE}  left 23 m 20 s  val mIoU -",
+        f"step 1/720  {LINE}  left -  best val mIoU -",
+        f"step 20/720  {LINE}  left 23 m 20 s  best val mIoU -",
         "step 30  val mIoU 0.5123  val loss 0.457  best so far",
-        f"step 40/720  {LINE}  left 22 m 40 s  val mIoU 0.5123",
+        f"step 40/720  {LINE}  left 22 m 40 s  best val mIoU 0.5123",
         "step 40  val mIoU nan  val loss nan",
     ]
 
 
 def test_a_resumed_run_measures_its_own_steps_only(console):
-    with bar_on(console) as bar:
+    with ProgressBar(console, total=720, start=500, line_every=20, best=0.61) as bar:
         for step in (501, 502, 520):
             bar.update(step, METRICS)
     # The first update starts the clock; 4 s for 19 steps leave 200 of them 42 s.
-    assert "left 42 s" in console.file.getvalue().splitlines()[-1]
+    assert "left 42 s  best val mIoU 0.6100" in console.file.getvalue().splitlines()[-1]
 
 
 def test_the_bar_on_a_terminal_shows_the_same(console):
