@@ -63,7 +63,7 @@ class Order:
 
     def __str__(self) -> str:
         if self.correlation is None:
-            return f"{self.rows} rows: no order to compare"
+            return f"{self.rows} row{'' if self.rows == 1 else 's'}: no order to compare"
         return f"rank correlation {self.correlation:.2f} over {self.rows} rows (p {self.p:.3f})"
 
 

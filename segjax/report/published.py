@@ -25,8 +25,9 @@ from segjax.training.progress import print_line
 _MARKS = {"within 2 deviations": " ✓", "above": " ↑", "below": " ↓"}
 _LEGEND = (
     "Ours is the mean over the seeds ± their standard deviation, and in brackets ours minus the "
-    "paper's. ✓: within two deviations of the paper; ↑ ↓: above it, below it."
+    "paper's."
 )
+_LEGEND_OF_MARKS = " ✓: within two deviations of the paper; ↑ ↓: above it, below it."
 _NOT_AS_PUBLISHED = (
     "The rows are not run as published (see below), so single numbers cannot be the paper's; what "
     "can be compared is the order of the rows."
@@ -159,7 +160,9 @@ class Reproduction:
 
 
 def _command() -> str:
-    return shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = pathlib.Path(sys.argv[0]).name
+    python = ["python"] if program.endswith(".py") else []
+    return shlex.join([*python, program, *sys.argv[1:]])
 
 
 def _distinct(values: Any) -> list[str]:
@@ -308,19 +311,20 @@ def _about(result: Reproduction) -> list[str]:
     splits = _distinct(column.split for column in result.table.columns)
     return [
         *sentences,
-        f"Measured on {', '.join(splits)}, protocol {', '.join(protocols)}. {_LEGEND}",
+        f"Measured on {', '.join(splits)}, protocol {', '.join(protocols)}. {_LEGEND}"
+        + (_LEGEND_OF_MARKS if result.scale == PAPER else ""),
     ]
 
 
 def _remarks(result: Reproduction) -> list[str]:
     """The sentences below the numbers: order, notes, errors."""
-    lines = [f"{name}: {order}." for name, order in result.orders.items() if order.rows]
+    orders = _by_reason((name, str(order)) for name, order in result.orders.items() if order.rows)
     rows = [outcome.row for outcome in result.outcomes]
     columns = _by_reason((c.name, c.incomparable) for c in result.table.columns)
     notes = _by_reason((row.name, row.note) for row in rows)
     incomparable = _by_reason((row.name, row.incomparable) for row in rows)
     failed = _by_reason((o.row.name, error) for o in result.outcomes for error in o.errors)
-    lines += [f"{names}: {why}." for why, names in columns.items()]
+    lines = [f"{names}: {why}." for why, names in (*orders.items(), *columns.items())]
     lines += [f"{names}: {why}" for why, names in notes.items()]
     lines += [f"not comparable, {names}: {why}" for why, names in incomparable.items()]
     return [*lines, *(f"{names} failed, {why}" for why, names in failed.items())]

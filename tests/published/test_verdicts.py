@@ -122,6 +122,7 @@ def test_rows_without_an_order():
     assert of_values((1, 1, 1), (1, 2, 3)).correlation is None
     assert of_values((1, 2, 3), (2, 2, 2)).correlation is None
     assert str(of_values((), ())) == "0 rows: no order to compare"
+    assert str(of_values((1,), (1,))) == "1 row: no order to compare"
 
 
 def test_rows_that_cannot_be_compared_are_left_out_of_the_order():
