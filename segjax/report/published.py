@@ -174,8 +174,8 @@ def write_reproduction(result: Reproduction, workdir: pathlib.Path) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result.as_dict(), indent=1, allow_nan=False, default=str) + "\n"
     write_text(workdir / "table.json", text)
-    numbers, made = _numbers(result), _made(result)
-    write_text(workdir / "table.md", _markdown(result, numbers, made))
+    numbers, (shared, made) = _numbers(result), _made(result)
+    write_text(workdir / "table.md", _markdown(result, numbers, shared, made))
     write_page(
         workdir / "table.html",
         "published.html.j2",
@@ -184,7 +184,7 @@ def write_reproduction(result: Reproduction, workdir: pathlib.Path) -> None:
         command=_command(),
         numbers=numbers,
         remarks=_remarks(result),
-        in_all_rows=_in_all_rows(result),
+        shared=shared,
         made=made,
     )
 
@@ -257,8 +257,8 @@ def _changes(changed: Mapping[str, tuple[Any, Any]]) -> str:
     )
 
 
-def _made(result: Reproduction) -> Rows:
-    """How each row was made, but for the changes that all have."""
+def _made(result: Reproduction) -> tuple[list[str], Rows]:
+    """How the rows were made: sentences on what they share, and the table of what they do not."""
     header = ["", "config", "instead of the published", "seeds", "hours", "device", "config hash"]
     header += ["data", "code"]
     rows, common = [], _common(result)
@@ -283,13 +283,17 @@ def _made(result: Reproduction) -> Rows:
                 ", ".join(made["code"]) or ABSENT,
             ]
         )
-    return header, rows
-
-
-def _in_all_rows(result: Reproduction) -> list[str]:
-    """The sentence above how the rows were made."""
-    text = _changes(_common(result))
-    return [f"In all rows, instead of the published: {text}."] if text else []
+    changes = _changes(common)
+    sentences = [f"In all rows, instead of the published: {changes}."] if changes else []
+    for place in reversed(range(2, len(header))):
+        values = {row[place] for row in rows} - {ABSENT}
+        if len(rows) > 1 and len(values) < 2 and header[place] in ("device", "data", "code"):
+            sentences += [f"{header[place]}: {value}." for value in values]
+        elif values:
+            continue
+        for line in (header, *rows):
+            del line[place]
+    return sentences, (header, rows)
 
 
 def _short(value: Any) -> str:
@@ -339,13 +343,13 @@ def _by_reason(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {reason: "; ".join(names) for reason, names in found.items()}
 
 
-def _markdown(result: Reproduction, numbers: Rows, made: Rows) -> str:
+def _markdown(result: Reproduction, numbers: Rows, shared: Sequence[str], made: Rows) -> str:
     lines = [f"# {escaped_markdown(result.table.title)}", ""]
     lines += [line for text in _about(result) for line in (escaped_markdown(text), "")]
     lines += ["", f"    {_command()}", "", *_markdown_table(numbers), ""]
     lines += [f"- {escaped_markdown(remark)}" for remark in _remarks(result)]
-    common = [line for text in _in_all_rows(result) for line in (escaped_markdown(text), "")]
-    made_lines = [*common, *_markdown_table(made, align="---")]
+    made_lines = [line for text in shared for line in (escaped_markdown(text), "")]
+    made_lines += _markdown_table(made, align="---")
     return "\n".join([*lines, "", "## How the rows were made", "", *made_lines, ""])
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+from segjax.published.runs import config_hash, config_of
 from segjax.published.table import Column, PublishedTable, Row, Scale
 from segjax.report.published import Measured, Outcome, Reproduction, write_reproduction
 
@@ -65,3 +66,29 @@ def test_rows_with_the_same_remark_share_a_line(tmp_path):
     lines = (tmp_path / "table.md").read_text().splitlines()
     remarks = ["- a; c: x", "- b: y", "- not comparable, d: other data", "- d failed, seed 0: why"]
     assert [line for line in lines if line.startswith("- ")] == remarks
+
+
+def test_what_all_rows_share_is_said_once(tmp_path):
+    rows = [Row(name, {"mIoU": 1.0}, "segnet_basic:paper") for name in ("a", "b")]
+    table = PublishedTable("some", "", "", "", TABLE.columns, rows, TABLE.scales)
+    codes = ("1111111", "2222222")
+    records = [
+        {
+            "seconds": 7200.0,
+            "environment": {"device": "1 x cpu", "commit": code},
+            "data": {"val": {"fingerprint": "f1"}},
+        }
+        for code in codes
+    ]
+    outcomes = [
+        Outcome(row, [Measured({}, record)], []) for row, record in zip(rows, records, strict=True)
+    ]
+    write_reproduction(Reproduction(table, "paper", 1, outcomes), tmp_path)
+    how = (tmp_path / "table.md").read_text().partition("How the rows were made")[2]
+    assert "\ndata: val f1.\n" in how
+    assert "\ndevice: 1 x cpu.\n" in how
+    assert "|  | config | seeds | hours | config hash | code |" in how
+    assert all(
+        f"| 1 of 1 | 2.00 | {config_hash(config_of(table, row, 'paper'))} | {code} |" in how
+        for row, code in zip(rows, codes, strict=True)
+    )
