@@ -165,7 +165,7 @@ def load(workdir: str | pathlib.Path, *, scores: bool = False) -> Any:
 
 def _check_types(values: Mapping[str, Any]) -> None:
     """Raises ValueError for a known option with a value of another type than its default's."""
-    known = plain(config_files.defaults())
+    known = plain(config_files.base())
     with contextlib.suppress(ValueError):  # of a name that is unknown, which `build` reports
         if isinstance(name := values["model"].get("name"), str):  # scores have no network
             known["model"] = plain(model_defaults(name))
@@ -257,7 +257,7 @@ def copy_run(workdir: pathlib.Path, output: pathlib.Path) -> None:
 
 def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
     """A run's config with the defaults of options that its version lacked, but the model's."""
-    known = plain(config_files.defaults())
+    known = plain(config_files.base())
     own = {k: v for k, v in known.items() if k != "model"}
     sections = {k: v | values.get(k, {}) for k, v in own.items() if isinstance(v, dict)}
     return {**own, **values, **sections}

@@ -19,13 +19,18 @@ def folder() -> pathlib.Path:
     return beside if in_checkout else package / "configs"
 
 
+def base(model: str = "") -> Any:
+    """The defaults of all options, with those of a model if there is one: a ConfigDict."""
+    return _base().get_config(model)
+
+
 @functools.cache
-def defaults() -> Any:
-    """The options of base.py, at their defaults: a ConfigDict."""
+def _base() -> Any:
+    """The module base.py, by its file: a project may have a `configs.base` of its own."""
     spec = importlib.util.spec_from_file_location("segjax_base_config", folder() / "base.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config()
+    return module
 
 
 def names() -> list[str]:
@@ -46,12 +51,6 @@ def get(name: str) -> Any:
     _find_configs()
     module = importlib.import_module(f"configs.{stem}")
     return module.get_config(preset) if preset else module.get_config()
-
-
-def base(model: str = "") -> Any:
-    """The defaults of all options, with those of a model if there is one: a ConfigDict."""
-    _find_configs()
-    return importlib.import_module("configs.base").get_config(model)
 
 
 def _find_configs() -> None:

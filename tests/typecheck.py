@@ -21,7 +21,7 @@ _CONF = beartype.BeartypeConf(
 # each inner function would cost minutes.
 _PACKAGES = (
     *("api", "commands", "config", "data", "export", "inference", "layers", "losses", "metrics"),
-    *("models", "report", "training", "transforms", "weights"),
+    *("models", "published", "report", "training", "transforms", "weights"),
 )
 
 
