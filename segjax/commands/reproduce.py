@@ -26,8 +26,10 @@ from segjax.data.files.json_file import read_json
 from segjax.destinations import check_folder
 from segjax.failures import explained
 from segjax.inference.crf import DenseCRF
+from segjax.metrics.paired import PairedTest
 from segjax.models import build
 from segjax.published.cost import measure_cost
+from segjax.published.gains import gain
 from segjax.published.runs import config_of
 from segjax.published.table import PAPER, PublishedTable, Row, read_table
 from segjax.report.page import write_text
@@ -40,6 +42,7 @@ from segjax.report.published import (
     write_reproduction,
 )
 from segjax.training.checkpoint import has_checkpoint
+from segjax.training.evaluation import Evaluation, evaluation_path
 from segjax.training.interruption import Interrupted, ask_to_stop
 from segjax.training.progress import print_line
 
@@ -348,7 +351,23 @@ class _Work:
         errors = [
             f"seed {task.seed}: {failures[str(task)]}" for task in tasks if str(task) in failures
         ]
-        return Outcome(row, measured, errors)
+        return Outcome(row, measured, errors, self._gain(row, tasks))
+
+    def _gain(self, row: Row, tasks: Sequence[_Task]) -> PairedTest | None:
+        """What a row gains over the row whose networks it measures otherwise."""
+        if not row.of or "cost" in row.then:
+            return None
+        split = self.table.columns[0].split
+        done = [task for task in tasks if self.result_file(task).is_file()]
+        seeds = range(self.seeds) if "ensemble" in row.then else [task.seed for task in done]
+        plain = [_Task(self._rows[row.of], seed) for seed in seeds]
+        paths = [
+            [evaluation_path(self.result_file(task).parent, split) for task in group]
+            for group in (plain, done)
+        ]
+        if not all(path.is_file() for path in (*paths[0], *paths[1])):
+            return None
+        return gain(*([Evaluation.load(path) for path in group] for group in paths))
 
     def _results(self, file: pathlib.Path) -> dict[str, Any]:
         """Split -> numbers, of a file that says that a task is done."""

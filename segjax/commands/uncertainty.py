@@ -25,7 +25,7 @@ from segjax.inference.uncertainty_scores import score_split
 from segjax.report.numbers import evenly_spaced, no_nan
 from segjax.report.page import write_text
 from segjax.report.pictures import plot_uncertainty
-from segjax.training.evaluation import eval_batch_size
+from segjax.training.evaluation import Evaluation, eval_batch_size, evaluation_path
 from segjax.training.mesh import evaluation_devices
 from segjax.training.progress import print_line, track
 from segjax.training.setup import describe_protocol
@@ -60,8 +60,8 @@ def uncertainty(
     """Evaluates a split by Monte Carlo dropout (of one run) or as an ensemble (of several).
 
     Prints the mean prediction beside each network alone and without dropout, and how well each
-    measure of uncertainty points at the errors; writes uncertainty.json and, for `report.samples`
-    images, a picture of their maps.
+    measure of uncertainty points at the errors; writes uncertainty.json, the mean prediction's
+    counts in evaluations/SPLIT.npz and, for `report.samples` images, a picture of their maps.
 
     Args:
       workdir: of a training run, for dropout.
@@ -101,7 +101,7 @@ def uncertainty(
     split = split or config["data"]["val_split"]
     canvas = Splits.of_run(config).fitted(split)
     began = time.perf_counter()
-    scores, maps = _score(predictors, canvas, samples, seed, console)
+    scores, evaluation, maps = _score(predictors, canvas, samples, seed, console)
     seconds = time.perf_counter() - began
     results = {
         "method": "ensemble" if is_ensemble else "dropout",
@@ -118,6 +118,7 @@ def uncertainty(
         "alone": [scores[f"alone{i}"] for i in range(len(predictors))],
     }
     output.mkdir(parents=True, exist_ok=True)
+    evaluation.save(evaluation_path(output, split))
     path = output / RESULTS_FILE
     write_text(path, json.dumps(no_nan(results), indent=1) + "\n")
     _print(results, console)
@@ -177,7 +178,7 @@ def _score(
     samples: int,
     seed: int,
     console: Console,
-) -> tuple[dict[str, dict[str, Any]], dict[int, dict[str, np.ndarray]]]:
+) -> tuple[dict[str, dict[str, Any]], Evaluation, dict[int, dict[str, np.ndarray]]]:
     """Runs `score_split` over a split, with a progress bar."""
     config = predictors[0].config
     size = eval_batch_size(config)
@@ -185,7 +186,9 @@ def _score(
     batches = eval_batches(canvas, size, rows=devices.local_rows(size))
     batches = track(console, "evaluating", batches, math.ceil(len(canvas) / size))
     shown = evenly_spaced(len(canvas), config["report"]["samples"])
-    return score_split(predictors, batches, devices, samples=samples, seed=seed, shown=shown)
+    return score_split(
+        predictors, batches, devices, canvas.names, samples=samples, seed=seed, shown=shown
+    )
 
 
 def _print(results: Mapping[str, Any], console: Console) -> None:

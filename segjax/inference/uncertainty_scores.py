@@ -23,20 +23,21 @@ from segjax.metrics.calibration import (
     summarize_risk,
     uncertainty_counts,
 )
+from segjax.training.evaluation import Evaluation, ImageCounts
 from segjax.training.forward import Forward
 from segjax.training.mesh import Devices
 from segjax.training.scored_pixels import logits_at_all
 
 
 def make_step(forwards: Sequence[Forward], samples: int, key: jax.Array) -> Callable:
-    """Returns `step(variables, batch) -> (counts, maps)`, to be jitted.
+    """Returns `step(variables, batch) -> (counts, confusions, maps)`, to be jitted.
 
     One network is sampled by Monte Carlo dropout; of several networks each is one sample.
     `variables` is the list of theirs; a batch has uint8 `image` [n, H, W, c] and `label` [n, h, w]
     (or flat ones with their sizes, see `scored.ScoredDataset`) and int32 `index` [n]. `counts`
     holds the `prediction_counts` of the mean prediction (`mean`), and of each network alone without
-    dropout (`alone0`, ...). `maps` holds the mean's `prediction`, uint8, and each of `MEASURES`,
-    float32, of the labels' shape.
+    dropout (`alone0`, ...). `confusions` are the mean's, int32 [n, K, K]. `maps` holds the mean's
+    `prediction`, uint8, and each of `MEASURES`, float32, of the labels' shape.
 
     Args:
       forwards: see `segjax.training.forward.logits_fn`, with train=False.
@@ -65,8 +66,10 @@ def make_step(forwards: Sequence[Forward], samples: int, key: jax.Array) -> Call
             )
         counts["mean"] = prediction_counts(result, labels, MEASURES)
         prediction = jnp.argmax(result.probabilities, -1).astype(jnp.uint8)
+        classes = result.probabilities.shape[-1]
+        confusions = jax.vmap(metrics.confusion_matrix, (0, 0, None))(labels, prediction, classes)
         maps = {"prediction": prediction, **{name: getattr(result, name) for name in MEASURES}}
-        return counts, {name: values.reshape(shape) for name, values in maps.items()}
+        return counts, confusions, {name: values.reshape(shape) for name, values in maps.items()}
 
     return step
 
@@ -107,32 +110,39 @@ def score_split(
     predictors: Sequence[Predictor],
     batches: Iterable[Batch],
     devices: Devices,
+    names: Mapping[int, str],
     *,
     samples: int = 50,
     seed: int = 0,
     shown: Sequence[int] = (),
-) -> tuple[dict[str, dict[str, Any]], dict[int, dict[str, np.ndarray]]]:
+) -> tuple[dict[str, dict[str, Any]], Evaluation, dict[int, dict[str, np.ndarray]]]:
     """Scores one pass over a split.
 
     Args:
       predictors: one for Monte Carlo dropout, several for an ensemble.
       batches: of `batches.eval_batches`.
+      names: of the images, by index.
       samples, seed: of dropout. The masks of an image depend on the seed and its index alone.
       shown: indices of the images whose maps are returned.
 
     Returns:
-      `prediction_scores` of `mean` and of `alone0`, ...; and the maps of `make_step` by index.
+      `prediction_scores` of `mean` and of `alone0`, ...; the evaluation of `mean`; and the maps of
+      `make_step` by index.
     """
     forwards = [predictor.forward for predictor in predictors]
     step = jax.jit(make_step(forwards, samples, jax.random.key(seed)))
     variables = devices.replicate([predictor.variables for predictor in predictors])
-    total, maps = None, {}
+    total, images, maps = None, ImageCounts(names), {}
     for batch in batches:
-        counts, batch_maps = step(variables, devices.put(batch))
+        counts, confusions, batch_maps = step(variables, devices.put(batch))
+        real = batch["index"] >= 0
+        images.add(batch["index"][real], np.asarray(confusions)[real])
         total = add_counts(total, dict(flatten_dict(counts, sep="/")))
         places = {i: row for row, i in enumerate(batch["index"].tolist()) if i in shown}
         if places:
             by_name = {n: label_maps(batch, np.asarray(x)) for n, x in batch_maps.items()}
             maps |= {i: {n: x[row] for n, x in by_name.items()} for i, row in places.items()}
     counts: dict[str, Any] = dict(unflatten_dict(total, sep="/"))
-    return {name: prediction_scores(c) for name, c in counts.items()}, maps
+    scores = {name: prediction_scores(c) for name, c in counts.items()}
+    evaluation = Evaluation(*images.of_all_processes(), scores["mean"]["calibration"]["nll"])
+    return scores, evaluation, maps

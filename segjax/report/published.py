@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segjax.console import Console
+from segjax.metrics.paired import PairedTest
 from segjax.published.runs import config_hash, config_of, options_changed
 from segjax.published.table import PAPER, Column, PublishedTable, Row
 from segjax.published.verdicts import Cell, Order, judged, number_of, orders
@@ -28,6 +29,11 @@ _LEGEND = (
     "paper's."
 )
 _LEGEND_OF_MARKS = " ✓: within two deviations of the paper; ↑ ↓: above it, below it."
+_ABOUT_GAINS = (
+    "In points of each image's own mIoU, mean over the seeds; interval by the bootstrap over "
+    "images, p by flipping signs. Images of one drive resemble each other, so both are "
+    "overconfident."
+)
 _NOT_AS_PUBLISHED = (
     "The rows are not run as published (see below), so single numbers cannot be the paper's; what "
     "can be compared is the order of the rows."
@@ -55,11 +61,13 @@ class Outcome:
       row: of the table.
       measured: the runs that are finished, one a seed.
       errors: why others are not.
+      gain: of a row that measures another's networks: the test against that, in [0, 1].
     """
 
     row: Row
     measured: Sequence[Measured]
     errors: Sequence[str]
+    gain: PairedTest | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +130,8 @@ class Reproduction:
         """What table.json holds, of plain types: `table`, `title`, `source`, `about`, `scale`,
         `seeds`, `command`; `columns` (their fields, with `order`); `rows`: `name`, `cells`
         (column -> `paper`, `values`, `mean`, `deviation`, `difference`, `verdict`), `made` (see
-        `made`), `note`, `incomparable`, `errors`."""
+        `made`), `gain` (`against` with `PairedTest`'s numbers), `note`, `incomparable`, `errors`.
+        """
         return {
             "table": self.table.name,
             "title": self.table.title,
@@ -150,6 +159,7 @@ class Reproduction:
                         for name, cell in self.cells[outcome.row.name].items()
                     },
                     "made": self.made[outcome.row.name],
+                    "gain": _gain(outcome),
                     "note": outcome.row.note,
                     "incomparable": outcome.row.incomparable,
                     "errors": list(outcome.errors),
@@ -157,6 +167,12 @@ class Reproduction:
                 for outcome in self.outcomes
             ],
         }
+
+
+def _gain(outcome: Outcome) -> dict[str, Any]:
+    if outcome.gain is None:
+        return {}
+    return {"against": outcome.row.of, **dataclasses.asdict(outcome.gain)}
 
 
 def _command() -> str:
@@ -174,8 +190,8 @@ def write_reproduction(result: Reproduction, workdir: pathlib.Path) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result.as_dict(), indent=1, allow_nan=False, default=str) + "\n"
     write_text(workdir / "table.json", text)
-    numbers, (shared, made) = _numbers(result), _made(result)
-    write_text(workdir / "table.md", _markdown(result, numbers, shared, made))
+    numbers, gains, (shared, made) = _numbers(result), _gains(result), _made(result)
+    write_text(workdir / "table.md", _markdown(result, numbers, gains, shared, made))
     write_page(
         workdir / "table.html",
         "published.html.j2",
@@ -184,6 +200,8 @@ def write_reproduction(result: Reproduction, workdir: pathlib.Path) -> None:
         command=_command(),
         numbers=numbers,
         remarks=_remarks(result),
+        gains=gains if gains[1] else None,
+        about_gains=_ABOUT_GAINS,
         shared=shared,
         made=made,
     )
@@ -236,6 +254,25 @@ def _ours(cell: Cell, digits: int) -> str:
     if cell.difference is not None:
         text += f" ({cell.difference:+.{digits}f})"
     return text + _MARKS.get(cell.verdict, "")
+
+
+def _gains(result: Reproduction) -> Rows:
+    """A row for each that measures another's networks, if both have been measured."""
+    header = ["", "against", "gain", "95 % interval", "p", "images better", "worse"]
+    rows = [
+        [
+            outcome.row.name,
+            outcome.row.of,
+            f"{100 * test.mean:+.2f}",
+            f"{100 * test.low:+.2f} to {100 * test.high:+.2f}",
+            f"{test.p_value:.4f}",
+            str(test.better),
+            f"{test.worse} of {test.images}",
+        ]
+        for outcome in result.outcomes
+        if (test := outcome.gain)
+    ]
+    return header, rows
 
 
 def _common(result: Reproduction) -> dict[str, tuple[Any, Any]]:
@@ -343,11 +380,15 @@ def _by_reason(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {reason: "; ".join(names) for reason, names in found.items()}
 
 
-def _markdown(result: Reproduction, numbers: Rows, shared: Sequence[str], made: Rows) -> str:
+def _markdown(
+    result: Reproduction, numbers: Rows, gains: Rows, shared: Sequence[str], made: Rows
+) -> str:
     lines = [f"# {escaped_markdown(result.table.title)}", ""]
     lines += [line for text in _about(result) for line in (escaped_markdown(text), "")]
     lines += ["", f"    {_command()}", "", *_markdown_table(numbers), ""]
     lines += [f"- {escaped_markdown(remark)}" for remark in _remarks(result)]
+    if gains[1]:
+        lines += ["", "## What is gained", "", _ABOUT_GAINS, "", *_markdown_table(gains)]
     made_lines = [line for text in shared for line in (escaped_markdown(text), "")]
     made_lines += _markdown_table(made, align="---")
     return "\n".join([*lines, "", "## How the rows were made", "", *made_lines, ""])

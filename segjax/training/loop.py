@@ -175,9 +175,7 @@ class _Run:
             self.evaluate(state, stop=lambda: "after one batch")
         with (
             MetricsWriter(self.workdir, step, run_state.evaluated, self.followers) as writer,
-            ProgressBar(
-                self.console, total, step, config["log_every"], run_state.best_miou
-            ) as bar,
+            ProgressBar(self.console, total, step, config["log_every"], run_state.best_miou) as bar,
         ):
             log = MetricsLogger(
                 writer,

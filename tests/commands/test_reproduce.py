@@ -10,6 +10,7 @@ import pytest
 
 from segjax import config as configs
 from segjax.commands import reproduce as module
+from segjax.commands.compare import compare
 from segjax.commands.reproduce import reproduce
 from segjax.console import Console
 from segjax.data.files.folder_lock import FolderLock
@@ -90,6 +91,11 @@ def test_rows_are_run_once_and_set_beside_the_paper(table, tmp_path, monkeypatch
     assert "with model.input_lrn=True" in other["protocol"]
     assert "with model" not in plain["protocol"]
     assert plain["results"]["test"]["loss"] != other["results"]["test"]["loss"]
+    gain = result["rows"][1]["gain"]
+    paired = compare(folders, console=Console(file=io.StringIO()))["paired"][0]
+    assert gain["against"] == "SegNet-Basic"
+    assert gain["images"] == 2
+    assert {name: gain[name] for name in gain if name != "against"}.items() <= paired.items()
     notebooks = next(r for r in numbers["protocols"] if r["protocol"] == "notebooks")
     other = cells(result, "mIoU, notebooks")["SegNet-Basic"]
     assert other["mean"] == pytest.approx(100 * notebooks["miou"])
@@ -124,6 +130,9 @@ def test_seeds_ensembles_longer_runs_and_a_crf(table, tmp_path):
     assert f"{basic['mean']:.1f} ± {basic['deviation']:.1f}" in (workdir / "table.md").read_text()
     log = (workdir / "runs/longer/seed0/metrics.jsonl").read_text()
     assert [json.loads(line)["step"] for line in log.splitlines() if '"val"' in line] == [2, 3]
+    gains = {row["name"]: row["gain"] for row in result["rows"] if row["gain"]}
+    assert [*gains] == ["SegNet-Basic, recalibrated", "SegNet-Basic, CRF", "both"]
+    assert all(each["images"] == 2 for each in gains.values())
     assert "rank correlation" in (workdir / "table.md").read_text()
     # With one seed there is no ensemble.
     assert cells(run(table(RECALIBRATED + MORE), workdir))["both"]["values"] == []

@@ -109,7 +109,8 @@ def test_ensemble_is_the_mean_of_its_members(config, tmp_path):
         drawn_run(run, config, seed)
     predictors = [Predictor.from_workdir(run) for run in runs]
     canvas, devices = Splits(config.data, config.seed).fitted("val"), make_devices(config.parallel)
-    scores, maps = score_split(predictors, eval_batches(canvas, 2), devices, shown=[2])
+    batches = eval_batches(canvas, 2)
+    scores, evaluation, maps = score_split(predictors, batches, devices, canvas.names, shown=[2])
 
     batch = np.stack([canvas[i]["image"] for i in range(3)]) / np.float32(255)
     batch = predictors[0].normalization(batch)
@@ -129,6 +130,12 @@ def test_ensemble_is_the_mean_of_its_members(config, tmp_path):
     # A few pixels may tie within the last bits of resizing.
     assert scores["mean"]["miou"] == pytest.approx(mean_iou(confusion)[0], abs=1e-3)
     assert scores["mean"]["pixels"] == confusion.sum()
+    assert list(evaluation.names) == [canvas.names[i] for i in range(3)]
+    assert evaluation.summary()["miou"] == scores["mean"]["miou"]
+    own = np.bincount(
+        labels[2][kept[2]].astype(int) * 7 + mean.argmax(-1)[2][kept[2]], minlength=49
+    )
+    assert evaluation.image_miou[2] == pytest.approx(mean_iou(own.reshape(7, 7))[0], abs=1e-3)
     of_label = mean[kept][np.arange(kept.sum()), labels[kept]]
     assert scores["mean"]["calibration"]["nll"] == pytest.approx(-np.log(of_label).mean(), rel=1e-4)
     entropy = -(mean * np.log(mean)).sum(-1)
