@@ -9,8 +9,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
-from safetensors.numpy import save_file
+from safetensors.numpy import save as as_safetensors
 
+from segjax.data.files.atomic import replacing
 from segjax.models import model_options
 from segjax.models.resnet import VARIANTS
 from segjax.weights import torch_networks
@@ -80,7 +81,10 @@ def save(
         if values:
             metadata[key] = json.dumps(list(values))
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: np.array(a, order="C") for name, a in arrays.items()}, path, metadata)
+    # Its own `save_file` makes files that only their owner may read.
+    data = as_safetensors({name: np.array(a, order="C") for name, a in arrays.items()}, metadata)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
     values = sum(array.size for array in flat.values())
     text = f"{path}: {len(arrays)} arrays, {values:,} values, under {title}"
     return text + "".join(f"\n  note: {note}" for note in differences(model, layout))

@@ -67,6 +67,9 @@ def test_torchvision_names_and_axes(tmp_path):
     model = build({"name": "fcn", **TORCHVISION}, K)
     variables = drawn(model)
     weights.save(tmp_path / "m.safetensors", model, variables)
+    (tmp_path / "plain").touch()
+    modes = [(tmp_path / name).stat().st_mode for name in ("m.safetensors", "plain")]
+    assert modes[0] == modes[1]  # whoever may read files that are made here may read this one
     arrays = load_file(tmp_path / "m.safetensors")
     kernel = variables["params"]["encoder"]["stem"]["conv"]["kernel"]
     np.testing.assert_array_equal(arrays["backbone.conv1.weight"], kernel.transpose(3, 2, 0, 1))
