@@ -9,6 +9,7 @@ read and write the maps once.
 """
 
 import functools
+import math
 import operator
 from typing import NamedTuple, cast
 
@@ -106,6 +107,24 @@ def _at_once(rate, strides, padding, x, kernel):
     return dilated_conv(x, kernel, rate, padding, strides, groups=x.shape[-1] // kernel.shape[2])
 
 
+# A map that few taps read may as well be computed by each of them.
+_FEW_TAPS = 9
+
+
+def _stored(x):
+    """The same map, as an array of its own: a product with the identity, for groups of channels.
+
+    XLA's CPU backend fuses the sum of taps with what makes the map, which each of the taps then
+    computes again: 49 times for 7x7. A barrier of `lax.optimization_barrier` is gone before that
+    happens; a product stays.
+    """
+    group = math.gcd(x.shape[-1], 16)
+    if group == 1:  # no product, but by 1
+        return x
+    grouped = x.reshape(*x.shape[:-1], -1, group)
+    return jnp.dot(grouped, jnp.eye(group, dtype=x.dtype)).reshape(x.shape)
+
+
 class _Window(NamedTuple):
     """Where the taps of a kernel read: output y, x reads y * strides + i * rate - top, ...
 
@@ -178,15 +197,19 @@ def _depthwise_product(x, tap):
 def _depthwise_sum(window: _Window, x, kernel):
     """The sum of taps. Its derivatives are sums of the same kind: JAX's own would add up k * k
     padded maps, and read the maps k * k times for the kernel's."""
+    if kernel.shape[0] * kernel.shape[1] > _FEW_TAPS:
+        x = _stored(x)
     return _sum_of_taps(_depthwise_product, window, x, kernel)
 
 
 def _forward(window, x, kernel):
-    return _depthwise_sum(window, x, kernel), (x, kernel)
+    x = _stored(x)  # for the backward pass, too
+    return _sum_of_taps(_depthwise_product, window, x, kernel), (x, kernel)
 
 
 def _backward(window, kept, dy):
     x, kernel = kept
+    dy = _stored(dy)
     return _map_gradient(window, x, kernel, dy), _kernel_gradient(window, x, kernel, dy)
 
 

@@ -22,7 +22,6 @@ from segjax.layers import (
     spatial_size,
 )
 from segjax.layers.checkpoint_names import block_output
-from segjax.layers.conv import batch_norm, he_normal
 from segjax.layers.precision import at_least_float32
 from segjax.models.arrays import Images, Outputs
 from segjax.models.vgg import Pooled
@@ -166,36 +165,9 @@ class SegNetBasic(nn.Module):
             x = deconv(x)
         else:
             x = max_unpool_2x2(x, pool.positions, pool.size)
-            if self.single_channel:
-                conv = SingleChannelConv(self.momentum, self.dtype, name=name)
-            else:
-                conv = block(activation=None, name=name)
-            x = conv(x, train=train)
+            groups = x.shape[-1] if self.single_channel else 1
+            x = block(activation=None, groups=groups, name=name)(x, train=train)
         return x[:, :height, :width]
-
-
-class SingleChannelConv(nn.Module):
-    """7x7 convolution of each channel by itself (depthwise), and batch normalisation.
-
-    The decoder of table 1's row SegNet-Basic-SingleChannelDecoder; its parameters have the names
-    of a `ConvNormAct`.
-    """
-
-    momentum: float = 0.9
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n h w c"]:
-        x = nn.Conv(
-            x.shape[-1],
-            (7, 7),
-            padding=((3, 3), (3, 3)),
-            feature_group_count=x.shape[-1],
-            kernel_init=he_normal,
-            dtype=self.dtype,
-            name="conv",
-        )(x)
-        return batch_norm(x, train=train, momentum=self.momentum, dtype=self.dtype)
 
 
 def local_response_norm(

@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 from segjax.layers import Conv, atrous_conv, depthwise_conv, grouped_conv
+from segjax.training.compiler_options import for_training
 
 pytestmark = pytest.mark.versions
 
@@ -120,3 +121,19 @@ def test_kernels_that_do_not_fit():
         grouped_conv(x, normal(3, 3, 3, 6))
     with pytest.raises(ValueError, match=r'padding=\'VALID\'; use "CENTER", "SAME" or'):
         depthwise_conv(x, normal(3, 3, 1, 4), padding="VALID")
+
+
+def test_no_map_is_computed_again_for_each_tap():
+    """A chain of three: fused into one another, each would be computed 49 times by the next."""
+    x, kernels = normal(1, 32, 32, 16), normal(3, 7, 7, 1, 16, seed=1)
+
+    def loss(x, kernels):
+        for kernel in kernels:
+            x = depthwise_conv(jax.nn.relu(2 * x + 1), kernel)
+        return jnp.sum(x**3)
+
+    products = 2 * x.size * 3 * 49
+    for function, passes in ((loss, 1), (jax.grad(loss, (0, 1)), 3)):
+        program = jax.jit(function).lower(x, kernels)
+        flops = program.compile(compiler_options=for_training("cpu")).cost_analysis()["flops"]
+        assert flops < 1.5 * passes * products
