@@ -24,10 +24,8 @@ from segjax.report.tables import escaped_markdown
 from segjax.training.progress import print_line
 
 _MARKS = {"within 2 deviations": " ✓", "above": " ↑", "below": " ↓"}
-_LEGEND = (
-    "Ours is the mean over the seeds ± their standard deviation, and in brackets ours minus the "
-    "paper's."
-)
+_LEGEND = "Ours is the mean over the seeds ± their standard deviation"
+_LEGEND_OF_DIFFERENCES = ", and in brackets ours minus the paper's"
 _LEGEND_OF_MARKS = " ✓: within two deviations of the paper; ↑ ↓: above it, below it."
 _ABOUT_GAINS = (
     "In points of each image's own mIoU, mean over the seeds; interval by the bootstrap over "
@@ -210,12 +208,16 @@ def write_reproduction(result: Reproduction, workdir: pathlib.Path) -> None:
 def print_reproduction(result: Reproduction, console: Console) -> None:
     """Prints the numbers and the order of the rows."""
     table = Table(box=rich.box.SIMPLE_HEAD, title=Text(result.table.title))
-    table.add_column(Text("paper / ours"), overflow="fold")
+    with_paper = _with_paper(result)
+    table.add_column(Text("paper / ours" if with_paper else ""), overflow="fold")
     for column in result.table.columns:
         table.add_column(Text(column.name), justify="right", no_wrap=True)
     for name, cells in result.cells.items():
-        pairs = ((cells[c.name], c.digits) for c in result.table.columns)
-        texts = [f"{_number(cell.paper, n)} / {_number(cell.mean, n)}" for cell, n in pairs]
+        texts = []
+        for column in result.table.columns:
+            cell, digits = cells[column.name], column.digits
+            theirs = f"{_number(cell.paper, digits)} / " if column.name in with_paper else ""
+            texts.append(theirs + _number(cell.mean, digits))
         table.add_row(*map(Text, (name, *texts)))
     console.print(table)
     for remark in _remarks(result):
@@ -226,19 +228,28 @@ Rows = tuple[list[str], list[list[str]]]  # header and rows
 
 
 def _numbers(result: Reproduction) -> Rows:
-    """A row for each of the table's, two columns for each of its columns."""
+    """A row for each of the table's, and for each of its columns the paper's, if any, and ours."""
     ours = "ours" if result.scale == PAPER else f"ours ({result.scale})"
+    with_paper = _with_paper(result)
     header = [""]
     for column in result.table.columns:
-        header += [f"{column.name}, paper", f"{column.name}, {ours}"]
+        header += [f"{column.name}, paper"] if column.name in with_paper else []
+        header += [f"{column.name}, {ours}"]
     rows = []
     for outcome in result.outcomes:
         line = [outcome.row.name]
         for column in result.table.columns:
             cell = result.cells[outcome.row.name][column.name]
-            line += [_number(cell.paper, column.digits), _ours(cell, column.digits)]
+            line += [_number(cell.paper, column.digits)] if column.name in with_paper else []
+            line += [_ours(cell, column.digits)]
         rows.append(line)
     return header, rows
+
+
+def _with_paper(result: Reproduction) -> set[str]:
+    """The columns of which the paper has numbers."""
+    rows = result.cells.values()
+    return {name for cells in rows for name, cell in cells.items() if cell.paper is not None}
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -347,14 +358,14 @@ def _about(result: Reproduction) -> list[str]:
     sentences = [f"{result.table.source}."]
     sentences += [result.table.about] if result.table.about else []
     sentences += [f"Scale {result.scale}: {scale.about}."] if scale.about else []
-    sentences += [_NOT_AS_PUBLISHED] if result.scale != PAPER else []
     protocols = _distinct(column.protocol for column in result.table.columns)
     splits = _distinct(column.split for column in result.table.columns)
-    return [
-        *sentences,
-        f"Measured on {', '.join(splits)}, protocol {', '.join(protocols)}. {_LEGEND}"
-        + (_LEGEND_OF_MARKS if result.scale == PAPER else ""),
-    ]
+    measured = f"Measured on {', '.join(splits)}, protocol {', '.join(protocols)}. {_LEGEND}"
+    if not _with_paper(result):
+        return [*sentences, f"{measured}."]
+    sentences += [_NOT_AS_PUBLISHED] if result.scale != PAPER else []
+    marks = _LEGEND_OF_MARKS if result.scale == PAPER else ""
+    return [*sentences, f"{measured}{_LEGEND_OF_DIFFERENCES}.{marks}"]
 
 
 def _remarks(result: Reproduction) -> list[str]:

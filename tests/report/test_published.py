@@ -1,10 +1,18 @@
 """A published table beside our numbers: what is written of rows that are run, and of others."""
 
+import io
 import json
 
+from segjax.console import Console
 from segjax.published.runs import config_hash, config_of
 from segjax.published.table import Column, PublishedTable, Row, Scale
-from segjax.report.published import Measured, Outcome, Reproduction, write_reproduction
+from segjax.report.published import (
+    Measured,
+    Outcome,
+    Reproduction,
+    print_reproduction,
+    write_reproduction,
+)
 
 ROWS = [
     Row("ours", {"mIoU": 50.0}, "segnet_basic:paper", {"data.eval_splits": "val,test"}),
@@ -92,3 +100,19 @@ def test_what_all_rows_share_is_said_once(tmp_path):
         f"| 1 of 1 | 2.00 | {config_hash(config_of(table, row, 'paper'))} | {code} |" in how
         for row, code in zip(rows, codes, strict=True)
     )
+
+
+def test_columns_without_a_number_of_the_paper(tmp_path):
+    rows = [Row("a", {}, "segnet_basic:paper"), Row("b", {}, "segnet_basic:paper")]
+    columns = [*TABLE.columns, Column("loss", "loss", split="notebook_test", factor=1)]
+    table = PublishedTable("some", "", "", "", columns, rows, TABLE.scales)
+    measured = Measured({"notebook_test": {"miou": 0.4, "loss": 2.0}}, {})
+    result = Reproduction(table, "paper", 1, [Outcome(row, [measured], []) for row in rows])
+    write_reproduction(result, tmp_path)
+    text = (tmp_path / "table.md").read_text()
+    assert "|  | mIoU, ours | loss, ours |" in text
+    assert "| a | 40.0 | 2.0 |" in text
+    assert "the paper's" not in text
+    console = Console(file=io.StringIO(), width=80)
+    print_reproduction(result, console)
+    assert "/" not in console.file.getvalue()
