@@ -141,13 +141,19 @@ def load(workdir: str | pathlib.Path, *, scores: bool = False) -> Any:
             "a training run"
         )
     remedy = "restore the file that training wrote, or use another --workdir"
-    values = read_json(path, _WHAT, remedy, fields={"data": dict, "model": dict})
+    values = read_json(path, _WHAT, remedy)
+    if "weights_sha256" in values:
+        raise ValueError(
+            f"workdir {workdir} holds an exported model, which --mode=predict takes, "
+            "segjax.load_pretrained, and init_from; give the --workdir of a training run"
+        )
     if "scored" in values and not scores:
         raise ValueError(
             f"workdir {workdir} holds the scores of label maps, which --mode=compare takes; give "
             "the --workdir of a training run"
         )
     try:
+        need_form(values, {"data": dict, "model": dict}, "")
         if "scored" not in values:
             need_form(values, _IN_EVERY_RUN, "")
         need_type(values.get("optim", {}), dict, "optim")
@@ -157,10 +163,19 @@ def load(workdir: str | pathlib.Path, *, scores: bool = False) -> Any:
         data = values["data"]
         if "mask_format" not in data and "masks" in data:  # its name before
             data["mask_format"] = data.pop("masks")
-        _check_types(values)
-        return ml_collections.ConfigDict(values if "scored" in values else _filled(values))
+        return checked(values)
     except ValueError as error:
         raise DataError(f"{path} is not {_WHAT}: {error}", remedy) from error
+
+
+def checked(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """The values of a run's config.json, today's defaults beside them.
+
+    Raises:
+      ValueError: for a known option with a value of another type than its default's.
+    """
+    _check_types(values)
+    return ml_collections.ConfigDict(values if "scored" in values else _filled(values))
 
 
 def _check_types(values: Mapping[str, Any]) -> None:

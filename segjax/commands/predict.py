@@ -32,6 +32,7 @@ from segjax.inference.predictor import Predictor
 from segjax.inference.video import VideoWriter
 from segjax.report.pictures import overlay
 from segjax.training.progress import print_line, progress_bar
+from segjax.weights.folder import is_model_folder
 
 OVERLAY_VIDEO = "overlays.mp4"
 LEGEND = "legend.csv"
@@ -71,7 +72,7 @@ def predict(
     `classes.json` is the same as a class list (data.classes), with which the masks can be read.
 
     Args:
-      workdir: of a training run.
+      workdir: of a training run, or the folder of an exported model (--format=huggingface).
       input: see `segjax.inference.inputs.open_inputs`.
       inference, window, overlap, blend, scales, flip, batch_size: how images are taken, see
         `InferenceOptions`.
@@ -98,7 +99,9 @@ def predict(
     if (output / configs.CONFIG_FILE).is_file():
         raise ValueError(f"--output={output} is the folder of a run; use another one")
     check_folder(output, "--output", folders=("masks", "colors", "overlays"))
-    predictor = Predictor.from_workdir(workdir, options=options, overrides=overrides)
+    exported = is_model_folder(workdir)
+    load = Predictor.from_pretrained if exported else Predictor.from_workdir
+    predictor = load(workdir, options=options, overrides=overrides)
     classes = predictor.classes
     data = predictor.config["data"]
     written = classes if ids == "raw" else dataclasses.replace(classes, ids=())

@@ -18,6 +18,7 @@ from segjax.data.classes import ClassTable
 from segjax.data.files.windowed import WindowedImage
 from segjax.data.fitted import fit_image, fitted_size, resize_image
 from segjax.inference.crf import dense_crf
+from segjax.inference.exported import open_exported
 from segjax.inference.options import InferenceOptions
 from segjax.inference.sliding import SlidingWindows
 from segjax.inference.tta import combine, interpolation, scaled_size, view_logits
@@ -131,6 +132,29 @@ class Predictor:
         with CheckpointStore(workdir, read_only=True) as store:
             variables = store.restore_variables(step)
         return cls(model, variables, classes, config, options)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | pathlib.Path,
+        options: InferenceOptions | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> "Predictor":
+        """Loads an exported model: the folder that `--mode=export --format=huggingface` writes.
+
+        Args:
+          folder: of the model.
+          options: see `InferenceOptions`.
+          overrides: as for `from_workdir`.
+
+        Raises:
+          ValueError: naming the file that is missing or damaged; or for an override of an unknown
+            option.
+        """
+        exported = open_exported(folder)
+        config = configs.with_overrides(exported.config, overrides or {})
+        check_run(config, folder)
+        return cls(exported.model, exported.variables, exported.classes, config, options)
 
     def predict(
         self,

@@ -80,6 +80,13 @@ def _use(predictor: Predictor) -> str:
     if rule:
         decided = f"jax.nn.sigmoid(logits) > jnp.array(net.threshold)  # bool [..., K]; {rule}"
     lines = [
+        "Masks of your own images, at their own size:",
+        "",
+        "    segjax --mode=predict --workdir=THIS_FOLDER --input=IMAGE_OR_FOLDER",
+        "",
+        "In Python `segjax.Predictor.from_pretrained(THIS_FOLDER).predict(image)` does that. The "
+        "network by itself:",
+        "",
         "```python",
         *(["import jax", "import jax.numpy as jnp"] if rule else []),
         "import segjax",

@@ -20,12 +20,13 @@ MARK = {"format": "segjax model", "format_version": 1}
 def is_model_folder(path: str | os.PathLike[str]) -> bool:
     """Whether a folder was written by `segjax.export.huggingface`, in whatever version."""
     try:
-        return _read_config(pathlib.Path(path)).get("format") == MARK["format"]
+        return read_config(pathlib.Path(path)).get("format") == MARK["format"]
     except ValueError:
         return False
 
 
-def _read_config(folder: pathlib.Path) -> dict[str, Any]:
+def read_config(folder: pathlib.Path) -> dict[str, Any]:
+    """The content of config.json; ValueError, naming the file, if it is none of ours or damaged."""
     remedy = "copy the folder again, or export the run again"
     return read_json(folder / CONFIG, "the config of an exported model", remedy)
 
@@ -38,7 +39,7 @@ def read_folder(path: str | os.PathLike[str]) -> WeightFile:
         those that config.json describes.
     """
     path = pathlib.Path(path)
-    config = _read_config(path)
+    config = read_config(path)
     version = in_a_line(str(config.get("format_version")), 20)
     if version != str(MARK["format_version"]):
         raise ValueError(

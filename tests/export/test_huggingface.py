@@ -7,11 +7,16 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import segjax
 from segjax.commands import export as command
+from segjax.commands.evaluate import evaluate
+from segjax.commands.predict import predict
 from segjax.console import Console
 from segjax.export import huggingface
+from segjax.inference.options import InferenceOptions
+from segjax.inference.predictor import Predictor
 from segjax.training.pretrained import open_weights
 from tests.export.test_program import small_config, small_predictor
 
@@ -126,3 +131,51 @@ def test_a_folder_that_does_not_fit(export, damage, message):
     path.write_text(json.dumps(damage(json.loads(path.read_text()))))
     with pytest.raises(ValueError, match=message):
         segjax.load_pretrained(path.parent)
+
+
+def test_a_folder_predicts_as_its_run_does(export, predictor, tmp_path):
+    folder = export()
+    loaded = Predictor.from_pretrained(folder)
+    assert loaded.classes == predictor.classes
+    assert loaded.model == predictor.model
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    np.testing.assert_array_equal(loaded.predict(image), predictor.predict(image))
+    Image.fromarray(image).save(tmp_path / "image.png")
+    console = Console(file=io.StringIO())
+    masks = predict(folder, tmp_path / "image.png", tmp_path / "out", console=console)
+    with Image.open(masks[0]) as mask:
+        np.testing.assert_array_equal(np.asarray(mask), predictor.predict(image))
+    slide = InferenceOptions("slide")
+    assert Predictor.from_pretrained(folder, options=slide).predict(image).shape == (40, 50)
+
+
+@pytest.mark.parametrize(
+    "section, values, message",
+    [
+        ("palette", [[1, 2]] * 7, "a colour is"),
+        ("palette", [[1, 2, 3]], "shorter"),
+        ("ids", [0] * 7, "occur twice"),
+        ("ids", "0123456", "ids is"),
+        ("dtype", "float8", "dtype"),
+        ("preprocessing", {"image_size": [32]}, "image_size"),
+        ("preprocessing", {"image_size": [0, 48]}, "image_size"),
+        ("preprocessing", {"image_size": "big"}, "image_size is"),
+        ("preprocessing", {"channels": 4}, "data.mean and data.std have 3"),
+        ("preprocessing", {"value_range": [[3, 2]]}, "value_range"),
+        ("preprocessing", {"local_contrast": -1}, "local_contrast"),
+    ],
+)
+def test_a_described_model_that_cannot_predict(export, section, values, message):
+    path = export() / "config.json"
+    config = json.loads(path.read_text())
+    config[section] = {**config[section], **values} if isinstance(values, dict) else values
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message) as error:
+        Predictor.from_pretrained(path.parent)
+    assert "config.json" in str(error.value)
+
+
+def test_commands_that_need_a_run_say_so(export):
+    folder = export()
+    with pytest.raises(ValueError, match="holds an exported model, which --mode=predict takes"):
+        evaluate(folder, console=Console(file=io.StringIO()))
