@@ -1,6 +1,7 @@
 """Times the layers against what they replace, side by side in one process.
 
-    python -m benchmarks.layers [pool] [atrous] [winograd] [depthwise] [grouped] [resize]
+    python -m benchmarks.layers [pool] [atrous] [winograd] [depthwise] [grouped] [transpose]
+        [resize]
 
 The repeats of the compared programs alternate, so that a busy machine slows both; read the
 ratios, not the milliseconds. Each program is one jitted call that returns its output and, in
@@ -20,6 +21,7 @@ from jax import lax
 
 from segjax.layers import (
     atrous_conv,
+    conv_transpose,
     max_pool_2x2,
     max_pool_argmax,
     max_unpool,
@@ -210,6 +212,34 @@ def resize_programs(
     return _programs(functions, cotangent, x, backward=backward)
 
 
+def transpose_programs(
+    size, channels, side, strides, padding, backward=True
+) -> dict[str, Callable[[], jax.Array]]:
+    """A transposed convolution of four images: JAX's, of the map with zeros between its cells, and
+    the one of `segjax.layers`."""
+    x, kernel = _normal(0, 4, *size, channels), _normal(1, side, side, channels, channels)
+    pads = ((side - 1 - padding,) * 2,) * 2
+
+    def of_jax(x, kernel):
+        return lax.conv_transpose(x, kernel[::-1, ::-1], (strides, strides), pads)
+
+    def ours(x, kernel):
+        return conv_transpose(x, kernel, strides=strides, padding=padding)
+
+    cotangent = _normal(2, *jax.eval_shape(ours, x, kernel).shape)
+    functions = {"lax.conv_transpose": of_jax, "conv_transpose": ours}
+    return _programs(functions, cotangent, x, kernel, backward=backward)
+
+
+# Map, channels; side, step and padding of the kernel: SegNet's table 1, FCN-8s, DeconvNet.
+_TRANSPOSED = (
+    ((45, 60), 11, 8, 2, 3),
+    ((22, 30), 32, 8, 2, 3),
+    ((24, 48), 7, 16, 8, 4),
+    ((14, 14), 128, 5, 1, 2),
+)
+
+
 def benchmarks(wanted: set[str]) -> Iterator[tuple[str, dict]]:
     if "pool" in wanted:
         title = "pool + unpool, forward + backward, 2x240x320x64"
@@ -235,6 +265,12 @@ def benchmarks(wanted: set[str]) -> Iterator[tuple[str, dict]]:
                     f"{title}, {direction}",
                     groups_programs(size, channels, side, rate, step, groups, backward),
                 )
+        for size, channels, side, step, padding in _TRANSPOSED if "transpose" in wanted else ():
+            title = f"transposed {side}x{side} stride {step} of 4x{size[0]}x{size[1]}x{channels}"
+            yield (
+                f"{title}, {direction}",
+                transpose_programs(size, channels, side, step, padding, backward),
+            )
         if "resize" in wanted:
             yield f"bilinear x8 from 2x60x80x16, {direction}", resize_programs(backward=backward)
 
@@ -254,5 +290,5 @@ def main(wanted: set[str]) -> None:
 
 
 if __name__ == "__main__":
-    everything = {"pool", "atrous", "winograd", "depthwise", "grouped", "resize"}
+    everything = {"pool", "atrous", "winograd", "depthwise", "grouped", "transpose", "resize"}
     main(set(sys.argv[1:]) or everything)

@@ -23,7 +23,7 @@ from segjax.layers.dilated import (
     dilated_conv_with_phases,
     explicit_padding,
 )
-from segjax.layers.kernel_gradient import conv_of_large, is_large
+from segjax.layers.kernel_gradient import conv_by_transposition, transposition_pays
 from segjax.layers.norm import BatchNorm
 from segjax.layers.sharing import rows_are_shared
 from segjax.layers.winograd import pays, winograd_conv
@@ -97,7 +97,8 @@ def atrous_conv(
 
 
 def _convolved(x, kernel, rate, padding, strides=1):
-    conv = conv_of_large if is_large(x) else dilated_conv
+    pays_off = transposition_pays(x, kernel, rate, padding)
+    conv = conv_by_transposition if pays_off else dilated_conv
     plain = functools.partial(conv, rate=rate, padding=padding, strides=strides)
     if strides > 1 or padding != centered_padding(kernel, rate):
         return plain(x, kernel)

@@ -1,4 +1,4 @@
-"""Convolutions of large maps whose kernel's gradient XLA's CPU backend computes quickly.
+"""Convolutions whose kernel's gradient XLA's CPU backend computes quickly, of large maps above all.
 
 That gradient sums over the cells of two maps, and XLA transposes one of them for it. What computes
 the map (a normalisation, a ReLU, an unpooling) is cheap by XLA's count, so it is computed again in
@@ -24,14 +24,20 @@ from segjax.layers.sharing import rows_are_shared
 _LARGE = 2**18
 
 
-def is_large(x: Float[Array, "n H W i"]) -> bool:
-    """Whether the form below pays. A map of symbolic size, which is exported, is differentiated by
-    nobody; of rows that devices share, the transposition would be a message."""
-    return isinstance(x.size, int) and x.size >= _LARGE and not rows_are_shared()
+def transposition_pays(x: Float[Array, "n H W i"], kernel, rate: int, padding: Pads) -> bool:
+    """Whether the form below pays: for large maps, and for outputs larger than the map, as of
+    transposed convolutions. XLA's program for their kernel's gradient, in which the cotangent is a
+    window larger than the map, takes 25 to 400 times as long (`python -m benchmarks.layers
+    transpose`). A map of symbolic size, which is exported, is differentiated by nobody; of rows
+    that devices share, the transposition would be a message."""
+    if not isinstance(x.size, int) or rows_are_shared():
+        return False
+    sides = zip(kernel.shape[:2], padding, strict=True)
+    return x.size >= _LARGE or any(sum(pads) > rate * (side - 1) for side, pads in sides)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def conv_of_large(
+def conv_by_transposition(
     x: Float[Array, "n H W i"],
     kernel: Float[Array, "kh kw i o"],
     rate: int,
@@ -74,7 +80,7 @@ def _centered(kernel, rate, padding, strides) -> bool:
     return odd and strides == 1 and padding == centered_padding(kernel, rate)
 
 
-conv_of_large.defvjp(_forward, _backward)
+conv_by_transposition.defvjp(_forward, _backward)
 
 
 def _channels_first(x, padding, true: Bool[Array, ""]):

@@ -8,13 +8,14 @@ section 3.2.2.
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from segjax.layers.banded import banded_matmul
 from segjax.layers.checkpoint_names import conv_output
 from segjax.layers.conv import he_normal
+from segjax.layers.dilated import dilated_conv
+from segjax.layers.kernel_gradient import conv_by_transposition, transposition_pays
 from segjax.layers.precision import at_least_float32
 
 
@@ -40,7 +41,7 @@ def conv_transpose(
     The textbook form spreads x out with `strides - 1` zeros between its cells and convolves that.
     Here the output cells at the same place between two cells of x, one of strides * strides phases,
     are channels of one convolution on x itself, so no zeros are multiplied (63 of 64 cells at
-    stride 8).
+    stride 8). Reverse mode only.
 
     Raises:
       ValueError: if the padding leaves no output.
@@ -68,13 +69,10 @@ def _by_phases(x, kernel, strides):
     # Row a * strides + p is tap a of phase p. A convolution counts its taps from the other end.
     kernel = kernel.reshape(taps[0], strides, taps[1], strides, inputs, outputs)
     kernel = kernel.transpose(0, 2, 4, 1, 3, 5)[::-1, ::-1]
-    phases = lax.conv_general_dilated(
-        x,
-        kernel.reshape(*taps, inputs, strides * strides * outputs),
-        window_strides=(1, 1),
-        padding=[(t - 1, t - 1) for t in taps],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    kernel = kernel.reshape(*taps, inputs, strides * strides * outputs)
+    padding = tuple((t - 1, t - 1) for t in taps)
+    pays = transposition_pays(x, kernel, 1, padding)
+    phases = (conv_by_transposition if pays else dilated_conv)(x, kernel, 1, padding, 1)
     n, rows, columns, _ = phases.shape
     phases = phases.reshape(n, rows, columns, strides, strides, outputs)
     return phases.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows * strides, columns * strides, outputs)
