@@ -60,7 +60,7 @@ def open_exported(folder: str | pathlib.Path) -> Exported:
             [{"id": id_, "name": name, "color": color} for id_, name, color in rows],
             network.head == "sigmoid",
         )
-        config = configs.checked(_values(described))
+        config: Any = configs.checked(_values(described))
         ranges_of(config["data"])
         model = build(config["model"], len(classes), config["dtype"])
     except ValueError as error:

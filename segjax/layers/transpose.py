@@ -5,6 +5,8 @@ section 3.3; Noh et al., "Learning Deconvolution Network for Semantic Segmentati
 section 3.2.2.
 """
 
+import functools
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,7 @@ from jaxtyping import Array, Float
 from segjax.layers.banded import banded_matmul
 from segjax.layers.checkpoint_names import conv_output
 from segjax.layers.conv import he_normal
-from segjax.layers.dilated import dilated_conv
+from segjax.layers.dilated import Pads, dilated_conv
 from segjax.layers.kernel_gradient import conv_by_transposition, transposition_pays
 from segjax.layers.precision import at_least_float32
 
@@ -70,9 +72,11 @@ def _by_phases(x, kernel, strides):
     kernel = kernel.reshape(taps[0], strides, taps[1], strides, inputs, outputs)
     kernel = kernel.transpose(0, 2, 4, 1, 3, 5)[::-1, ::-1]
     kernel = kernel.reshape(*taps, inputs, strides * strides * outputs)
-    padding = tuple((t - 1, t - 1) for t in taps)
+    before, left = (t - 1 for t in taps)
+    padding: Pads = ((before, before), (left, left))
     pays = transposition_pays(x, kernel, 1, padding)
-    phases = (conv_by_transposition if pays else dilated_conv)(x, kernel, 1, padding, 1)
+    conv = conv_by_transposition if pays else dilated_conv
+    phases = functools.partial(conv, rate=1, padding=padding, strides=1)(x, kernel)
     n, rows, columns, _ = phases.shape
     phases = phases.reshape(n, rows, columns, strides, strides, outputs)
     return phases.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows * strides, columns * strides, outputs)
