@@ -7,13 +7,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from segjax.models import build
+from segjax.training.compiler_options import for_one_run
 from segjax.weights import Pretrained, from_file, hub, load
 from segjax.weights.files import WeightFile
-from segjax.weights.transfer import abstract_variables
+from segjax.weights.transfer import abstract_variables, init_variables
 
 logger = logging.getLogger("segjax")
 
@@ -120,9 +120,9 @@ def load_pretrained(source: str | os.PathLike[str]) -> Pretrained:
 
 def _drawn(model: nn.Module, channels: int, seed: int) -> dict[str, Any]:
     """A model's initial variables."""
-    images = jnp.zeros((1, 64, 64, channels))
-    init = jax.jit(functools.partial(model.init, train=False))
-    return dict(init(jax.random.key(seed), images))
+    draw = functools.partial(init_variables, model, channels)
+    options = for_one_run(jax.default_backend())
+    return jax.jit(draw, compiler_options=options)(jax.random.key(seed))
 
 
 def _opened(source: str | os.PathLike[str], model: nn.Module | None = None) -> WeightFile:

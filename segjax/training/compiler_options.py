@@ -1,7 +1,7 @@
 """Options of XLA's compiler, for `jax.jit(..., compiler_options=...)`. Only CPUs have any."""
 
 import functools
-from collections.abc import Mapping
+from typing import Any
 
 import jax
 
@@ -14,7 +14,7 @@ _LEVEL = "xla_backend_optimization_level"
 # half as long again (`python -m benchmarks.peers segnet`). Reductions gain by YNNPACK.
 _BY_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
-Options = Mapping[str, int | str]
+Options = dict[str, Any]
 
 
 def for_training(platform: str) -> Options:
