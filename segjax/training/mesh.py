@@ -145,7 +145,13 @@ class Devices:
 
             return jax.make_array_from_callback((total, *rows.shape[1:]), sharding, part)
 
-        return {name: put(rows) for name, rows in batch.items()}
+        arrays = {name: put(rows) for name, rows in batch.items()}
+        if self.platform == "cpu":
+            # A program whose inputs are still being copied runs in another thread, and so does each
+            # step after it, whose input it makes. What that thread frees goes back to the kernel,
+            # see `runtime.keep_freed_memory`.
+            jax.block_until_ready(arrays)
+        return arrays
 
     def replicate(self, tree: Any) -> Any:
         """Copies host arrays, or arrays of one device, to every device."""

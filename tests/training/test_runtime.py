@@ -41,11 +41,15 @@ FAULTS = """
 import resource
 from segjax.training.runtime import keep_freed_memory
 keep_freed_memory()
-import jax, jax.numpy as jnp
-x, add = jnp.ones((64, 512, 512)), jax.jit(lambda x: x + 1)
+import jax, jax.numpy as jnp, numpy as np
+from segjax.training.mesh import make_devices
+put = make_devices({"mode": "jit", "data": 1, "space": 1, "shard_optimizer": False}).put
+step = jax.jit(lambda x, batch: (x + batch["image"]) * 0.5)
+x, images = jnp.ones((64, 512, 512)), np.ones((64, 512, 512), np.float32)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(40):
-    jax.block_until_ready(add(x))
+    x = step(x, put({"image": images}))  # nobody waits for x, as in the loop
+x.block_until_ready()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
