@@ -1,7 +1,7 @@
 """Times the layers against what they replace, side by side in one process.
 
     python -m benchmarks.layers [pool] [atrous] [winograd] [depthwise] [grouped] [transpose]
-        [resize]
+        [resize] [sort]
 
 The repeats of the compared programs alternate, so that a busy machine slows both; read the
 ratios, not the milliseconds. Each program is one jitted call that returns its output and, in
@@ -30,6 +30,7 @@ from segjax.layers import (
 )
 from segjax.layers.conv import _row_convolved, _row_of_taps, _share_inside, _sum_of_rows
 from segjax.layers.winograd import winograd_conv
+from segjax.losses.sorting import by_descending
 from segjax.training.compiler_options import for_training
 from segjax.training.runtime import keep_freed_memory
 
@@ -240,11 +241,27 @@ _TRANSPOSED = (
 )
 
 
+def sort_programs() -> dict[str, Callable[[], jax.Array]]:
+    """The order of a class's pixels that Lovasz' loss needs, of eight images of 128x256."""
+    errors = jax.random.uniform(jax.random.key(0), (8 * 128 * 256,))
+    pixels = jnp.arange(len(errors), dtype=jnp.uint32)
+
+    def of_jax(errors, pixels):
+        return lax.sort((-errors, pixels), num_keys=1)[1]
+
+    return {
+        "lax.sort": _forward(of_jax, errors, pixels),
+        "by_descending": _forward(by_descending, errors, pixels),
+    }
+
+
 def benchmarks(wanted: set[str]) -> Iterator[tuple[str, dict]]:
     if "pool" in wanted:
         title = "pool + unpool, forward + backward, 2x240x320x64"
         yield f"{title}, buffers reused", pooling_programs()
         yield f"{title}, fresh buffers", pooling_programs(reuse=False)
+    if "sort" in wanted:
+        yield "order of 262,144 errors", sort_programs()
     for direction, backward in (("forward", False), ("forward + backward", True)):
         if "atrous" in wanted:
             for size, rates in (((33, 33), (6, 12, 18, 24, 36)), ((12, 24), (6, 12, 18))):
@@ -290,5 +307,14 @@ def main(wanted: set[str]) -> None:
 
 
 if __name__ == "__main__":
-    everything = {"pool", "atrous", "winograd", "depthwise", "grouped", "transpose", "resize"}
+    everything = {
+        "pool",
+        "atrous",
+        "winograd",
+        "depthwise",
+        "grouped",
+        "transpose",
+        "resize",
+        "sort",
+    }
     main(set(sys.argv[1:]) or everything)

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from segjax.losses.labels import is_class, is_labelled, mean_over_images, of_labelled
 from segjax.losses.options import require_one_of
+from segjax.losses.sorting import by_descending
 
 CLASSES = ("present", "all")
 
@@ -69,9 +70,11 @@ def _weights(
     The rise is computed as such. The authors' code subtracts one loss from the next, which leaves
     float32 no digit where an image has a million pixels.
     """
-    keys = jnp.where(counts, -errors, 1.0)  # ignored pixels come last
-    order = jnp.arange(len(errors))
-    _, order, hits = lax.sort((keys, order, chosen.astype(jnp.int32)), num_keys=1)
+    # Rounding may leave an error below 0. Ignored pixels come last.
+    keys = jnp.where(counts, jnp.maximum(errors, 0), -1)
+    pixels = jnp.arange(len(errors), dtype=jnp.uint32)
+    pixels = by_descending(keys, 2 * pixels + chosen)
+    order, hits = pixels // 2, (pixels % 2).astype(jnp.int32)
     number, found = jnp.sum(hits), jnp.cumsum(hits)
     missed = number - found  # of the class's pixels, those that are right still
     union = number + jnp.arange(1, len(errors) + 1) - found

@@ -8,6 +8,7 @@ from segjax.losses.divisors import divided, divisor
 from segjax.losses.labels import is_class, is_image, is_labelled, of_labelled
 from segjax.losses.options import require, require_one_of
 from segjax.losses.pixelwise import cross_entropy_sum
+from segjax.losses.sorting import ascending
 
 # kept: the pixels that are kept. weights: the sum of their class weights. all: all pixels.
 OHEM_DIVISORS = ("kept", "weights", "all", "none")
@@ -52,7 +53,7 @@ def ohem(
     p = jnp.where(labelled, p, jnp.inf)
     pixels = labels[0].size
     least = jnp.minimum(min(min_kept, pixels) * jnp.sum(is_image(labels)), jnp.sum(labelled))
-    highest = jnp.sort(p, axis=None)[jnp.maximum(least - 1, 0)]
+    highest = ascending(p.ravel())[jnp.maximum(least - 1, 0)]
     kept = labelled & (p <= jnp.maximum(threshold, highest))
     hard = jnp.where(kept, labels, 255)
     total, count = cross_entropy_sum(logits, hard, class_weights)
