@@ -12,6 +12,7 @@ from segjax import config as configs
 from segjax.accelerators import TooLargeError
 from segjax.losses import cross_entropy
 from segjax.training import planning
+from segjax.training.compiler_options import for_one_run
 from segjax.training.setup import setup_programs
 
 MEASURES = ("parameters_m", "model_mb", "forward_ms", "backward_ms", "train_mb", "infer_mb")
@@ -34,7 +35,8 @@ def measure_cost(config: Mapping[str, Any]) -> dict[str, float]:
     """
     sizes = {"train.batch_size": _TRAIN_BATCH, "train.eval_batch_size": 1}
     setup = setup_programs(configs.with_overrides(config, {**sizes, "train.steps": 1}))
-    variables = setup.init(setup.first_key())
+    options = for_one_run(setup.devices.platform)
+    variables = jax.jit(setup.init, compiler_options=options)(setup.first_key())
     count = sum(x.size for x in jax.tree.leaves(variables["params"]))
     everything = sum(x.size for x in jax.tree.leaves(variables))
     height, width = setup.config["data"]["image_size"]
